@@ -1,0 +1,88 @@
+"""Keys: checked, put into their namespace, and the part of them that is placed.
+
+A wire key is ``namespace + ":" + key`` as bytes. What decides its shard is the text
+in its first ``{…}``, if there is one that is not empty, exactly by the rule of
+Redis Cluster (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
+"""
+
+from collections.abc import Iterable
+
+from shardcache.errors import InvalidKey, InvalidOption
+
+__all__ = ("MAX_KEY", "Key", "KeySpace", "hash_tag")
+
+Key = str | bytes
+MAX_KEY = 64 * 1024  # bytes, namespace included
+
+
+def hash_tag(wire_key: bytes) -> bytes:
+    """Return the part of ``wire_key`` that is hashed: its first ``{tag}``, or all of it."""
+    start = wire_key.find(b"{")
+    if start >= 0:
+        end = wire_key.find(b"}", start + 1)
+        if end > start + 1:
+            return wire_key[start + 1 : end]
+    return wire_key
+
+
+class KeySpace:
+    """Turns a caller's keys into wire keys and back, for one namespace."""
+
+    __slots__ = ("namespace", "prefix")
+
+    def __init__(self, namespace: str = "") -> None:
+        if not isinstance(namespace, str) or "{" in namespace or "}" in namespace:
+            # A brace would make one tag of every key, and one shard of the whole cache.
+            raise InvalidOption(f"namespace must be a str without '{{' and '}}', got {namespace!r}")
+        try:
+            self.prefix = f"{namespace}:".encode() if namespace else b""
+        except UnicodeEncodeError:
+            raise InvalidOption(f"namespace must be encodable as UTF-8, got {namespace!r}") from None
+        if len(self.prefix) > MAX_KEY // 2:
+            raise InvalidOption(f"namespace may take {MAX_KEY // 2} bytes at most, got {len(self.prefix)}")
+        self.namespace = namespace
+
+    def wire(self, key: Key) -> bytes:
+        """Return the bytes under which ``key`` is stored; raise `InvalidKey` if it is none."""
+        if type(key) is str:
+            try:
+                raw = key.encode()
+            except UnicodeEncodeError:
+                raise InvalidKey(f"a key must be encodable as UTF-8, got {key!r:.80}") from None
+        elif isinstance(key, bytes):
+            raw = bytes(key)
+        elif isinstance(key, str):
+            return self.wire(str.__str__(key))
+        else:
+            raise InvalidKey(f"a key must be str or bytes, got {type(key).__name__}")
+        if not raw:
+            raise InvalidKey("a key must not be empty")
+        raw = self.prefix + raw
+        if len(raw) > MAX_KEY:
+            raise InvalidKey(f"a key may take {MAX_KEY} bytes with its namespace, got {len(raw)}")
+        return raw
+
+    def wire_many(self, keys: list[Key]) -> list[bytes]:
+        """Return the wire keys of ``keys``, in their order: `wire` at a third of the cost per key."""
+        try:
+            prefix = self.prefix
+            raws = [prefix + key.encode() for key in keys]  # type: ignore[union-attr]  # bytes fall through
+        except (AttributeError, UnicodeEncodeError):
+            return [self.wire(key) for key in keys]
+        if raws and (min(map(len, raws)) == len(prefix) or max(map(len, raws)) > MAX_KEY):
+            return [self.wire(key) for key in keys]
+        return raws
+
+    def user(self, wire_key: bytes) -> str:
+        """Return the caller's form of a wire key, undecodable bytes kept as surrogate escapes."""
+        return wire_key[len(self.prefix) :].decode("utf-8", "surrogateescape")
+
+
+def distinct(keys: Iterable[Key]) -> list[Key]:
+    """Return ``keys`` in order without repetitions; raise `InvalidKey` for a lone str or bytes."""
+    if isinstance(keys, (str, bytes)):
+        raise InvalidKey(f"expected an iterable of keys, got the single key {keys!r:.80}")
+    try:
+        return list(dict.fromkeys(keys))
+    except TypeError as error:
+        raise InvalidKey(f"keys must be an iterable of str or bytes: {error}") from None
