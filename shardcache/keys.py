@@ -9,9 +9,10 @@ from collections.abc import Iterable
 
 from shardcache.errors import InvalidKey, InvalidOption
 
-__all__ = ("MAX_KEY", "Key", "KeySpace", "hash_tag")
+__all__ = ("MAX_KEY", "Key", "KeySpace", "distinct", "hash_tag")
 
 Key = str | bytes
+_STR: frozenset[type] = frozenset({str})
 MAX_KEY = 64 * 1024  # bytes, namespace included
 
 
@@ -64,10 +65,12 @@ class KeySpace:
 
     def wire_many(self, keys: list[Key]) -> list[bytes]:
         """Return the wire keys of ``keys``, in their order: `wire` at a third of the cost per key."""
+        if not set(map(type, keys)) <= _STR:
+            return [self.wire(key) for key in keys]
+        prefix = self.prefix
         try:
-            prefix = self.prefix
-            raws = [prefix + key.encode() for key in keys]  # type: ignore[union-attr]  # bytes fall through
-        except (AttributeError, UnicodeEncodeError):
+            raws = [prefix + key.encode() for key in keys]  # type: ignore[union-attr]  # all are str
+        except UnicodeEncodeError:
             return [self.wire(key) for key in keys]
         if raws and (min(map(len, raws)) == len(prefix) or max(map(len, raws)) > MAX_KEY):
             return [self.wire(key) for key in keys]

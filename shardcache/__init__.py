@@ -1,0 +1,34 @@
+"""A cache over several independent Redis or Valkey servers, by a consistent-hash ring."""
+
+from shardcache import errors
+from shardcache.client import ShardCache
+from shardcache.events import Event
+from shardcache.explanation import Explanation
+from shardcache.options import TLS, Options
+from shardcache.pipeline import Pipeline
+from shardcache.placement import HashRing, KetamaRing, Node
+from shardcache.results import MISS, Failed, Hit, Miss, Results
+from shardcache.stats import Stats
+from shardcache.ttl import DEFAULT
+
+__all__ = (
+    "DEFAULT",
+    "MISS",
+    "TLS",
+    "Event",
+    "Explanation",
+    "Failed",
+    "HashRing",
+    "Hit",
+    "KetamaRing",
+    "Miss",
+    "Node",
+    "Options",
+    "Pipeline",
+    "Results",
+    "ShardCache",
+    "Stats",
+    "errors",
+)
+
+__version__ = "0.1.0"

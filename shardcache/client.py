@@ -1,0 +1,240 @@
+"""`ShardCache`: the sync client, a thin shell over flows and the sync driver."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from shardcache.drivers import Runner
+from shardcache.embedded import LocalShards
+from shardcache.errors import InvalidURL, ShardError
+from shardcache.explanation import Explanation
+from shardcache.flows import Request, batch, sweep
+from shardcache.flows.core import Core
+from shardcache.keys import Key, distinct
+from shardcache.options import OnUnavailable, Options
+from shardcache.pipeline import Pipeline
+from shardcache.results import Results
+from shardcache.settings import read_url
+from shardcache.stats import Stats
+from shardcache.topology import Nodes, members
+from shardcache.ttl import DEFAULT, TTL, Default
+
+__all__ = ("ShardCache",)
+
+
+class ShardCache:
+    """A cache over several independent Redis or Valkey servers.
+
+    ``nodes``: URLs in a list or one text, a mapping of names to URLs, or `Node` objects.
+    ``namespace`` is put before every key. ``default_ttl``: seconds or a timedelta, None for
+    no expiry. ``serializer``: "safe", "json", "pickle", or an object with dumps and loads.
+    ``compression``: None, "zlib" or "zstd". ``timeout``: the deadline of one call in seconds,
+    all shards and retries together (name resolution excepted). ``on_unavailable``: "degrade"
+    (reads miss, writes say False) or "raise" (`ShardUnavailable`).
+
+    Safe to share between threads and to use after a fork. No connection is made before the
+    first call. Guarantees: see docs/guarantees.md. Raises `InvalidArgument` for anything that
+    it cannot work with, before anything is sent.
+    """
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        *,
+        namespace: str = "",
+        default_ttl: TTL = 300,
+        serializer: Any = "safe",
+        compression: str | None = None,
+        timeout: float = 0.5,
+        on_unavailable: OnUnavailable = "degrade",
+        options: Options | None = None,
+    ) -> None:
+        core = Core(
+            members(nodes),
+            namespace=namespace,
+            default_ttl=default_ttl,
+            serializer=serializer,
+            compression=compression,
+            timeout=timeout,
+            on_unavailable=on_unavailable,
+            options=options,
+        )
+        self._core = core
+        self._runner = Runner.of(core)
+        self._servers: LocalShards | None = None
+        self._ledger = core.ledger
+        self._requests = core.requests
+        self._owner = core.placement.owner_index
+        self._one = self._runner.one
+        self._run = self._runner.run
+
+    @classmethod
+    def from_url(cls, url: str | None = None, *, options: Options | None = None, **overrides: Any) -> Self:
+        """Make a client from one text: ``redis://h1,h2:6380/0?namespace=shop&timeout=0.2``.
+
+        Without ``url`` the environment variable SHARDCACHE_URL is taken. ``overrides`` are
+        constructor parameters that win over what the URL says.
+        """
+        text = os.environ.get("SHARDCACHE_URL") if url is None else url
+        if not text:
+            raise InvalidURL("no URL was given and the environment variable SHARDCACHE_URL is not set")
+        said = read_url(text)
+        return cls(said.urls, options=said.merged(options), **{**said.client, **overrides})
+
+    @classmethod
+    def embedded(cls, shards: int = 3, **settings: Any) -> Self:
+        """Start local Valkey servers and return a client of them; closing it ends the servers.
+
+        Needs the extra ``embedded``, or a valkey-server or redis-server on the PATH.
+        """
+        servers = LocalShards(shards)
+        servers.start()
+        try:
+            cache = cls(servers.urls, **settings)
+        except BaseException:
+            servers.close()
+            raise
+        cache._servers = servers
+        return cache
+
+    def get(self, key: Key, default: Any = None) -> Any:
+        """Return the value of ``key``, or ``default``. `MISS` as default tells a stored None from a miss."""
+        return self._call(self._requests.get(key, default))
+
+    def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
+        """Return the keys that are there with their values; one exchange per shard, all shards at once."""
+        asked = distinct(keys)
+        wires = self._core.keys.wire_many(asked)
+        return self._ledger.hits(asked, wires, self._run(batch.fetch(self._core.placement, wires)))
+
+    def fetch_many(self, keys: Iterable[Key]) -> Results[Any]:
+        """Return for each key whether it was there, was not, or could not be asked for and why."""
+        asked = distinct(keys)
+        wires = self._core.keys.wire_many(asked)
+        raws = self._run(batch.fetch(self._core.placement, wires))
+        return self._ledger.outcomes("fetch_many", asked, wires, raws)
+
+    def set(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> bool:
+        """Store ``value``; return whether it was. ``ttl`` in seconds, None for no expiry, zero or less deletes."""
+        return bool(self._call(self._requests.set(key, value, ttl)))
+
+    def add(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> bool:
+        """Store ``value`` only if ``key`` is absent; return whether it was."""
+        return bool(self._call(self._requests.add(key, value, ttl)))
+
+    def replace(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> bool:
+        """Store ``value`` only if ``key`` is present; return whether it was."""
+        return bool(self._call(self._requests.replace(key, value, ttl)))
+
+    def set_many(self, mapping: Mapping[Key, Any], ttl: TTL | Default = DEFAULT) -> list[Key]:
+        """Store all values; return the keys that were not stored, so an empty list says that all were."""
+        asked, wires, raws, ms = self._core.encoded(mapping, ttl)
+        return self._ledger.stored(asked, self._run(batch.store(self._core.placement, wires, raws, ms)))
+
+    def delete(self, key: Key) -> bool:
+        """Delete ``key``; return whether it was there."""
+        return bool(self._call(self._requests.delete(key)))
+
+    def delete_many(self, keys: Iterable[Key]) -> int:
+        """Delete the keys; return how many were there."""
+        wires = self._core.keys.wire_many(distinct(keys))
+        return self._ledger.counted("delete_many", *self._run(batch.delete(self._core.placement, wires)))
+
+    def incr(self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> int | None:
+        """Add ``delta`` to an integer; return the sum, or None if the shard is out and the policy is "degrade".
+
+        An absent key raises `KeyMissing`, or starts from ``initial`` with ``ttl``; the ttl of a
+        present key stays. A value that is no integer raises `WrongType`.
+        """
+        result: int | None = self._call(self._requests.incr(key, delta, initial, ttl))
+        return result
+
+    def decr(self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> int | None:
+        """Subtract ``delta`` from an integer; all else as `incr`."""
+        result: int | None = self._call(self._requests.decr(key, delta, initial, ttl))
+        return result
+
+    def touch(self, key: Key, ttl: TTL | Default = DEFAULT) -> bool:
+        """Give ``key`` a new ttl (None: no expiry; zero or less deletes); return whether it was there."""
+        return bool(self._call(self._requests.touch(key, ttl)))
+
+    def ttl(self, key: Key) -> float | None:
+        """Return the seconds that ``key`` has left: None if it does not expire, 0.0 if it is not there."""
+        result: float | None = self._call(self._requests.ttl(key))
+        return result
+
+    def contains(self, key: Key) -> bool:
+        """Return whether ``key`` is there."""
+        return bool(self._call(self._requests.contains(key)))
+
+    __contains__ = contains
+
+    def pipeline(self) -> Pipeline:
+        """Return a context manager on which calls queue; at its end each shard gets its share in one exchange."""
+        return Pipeline(self._core, self._run)
+
+    def scan(self, match: str | bytes = "*") -> Iterator[Key]:
+        """Iterate over the keys of this namespace that fit a glob, shard by shard.
+
+        Keys come as str (bytes that are no UTF-8 as surrogate escapes). As with SCAN, a key that is
+        there all the while comes at least once, and may come twice while a server resizes its table.
+        Keys that lie on a shard that does not own them are left out: `get` would not find them.
+        Each step has the deadline of a call; a shard that is out is left out, or raises.
+        """
+        core = self._core
+        glob = core.glob(match)
+        for shard in range(len(core.members)):
+            cursor = None
+            while cursor != 0:
+                cursor, keys, error = self._run(sweep.page(shard, cursor or 0, glob))
+                yield from core.scanned(shard, keys, error)
+
+    def clear(self, *, flush: bool = False) -> int:
+        """Delete every key of this namespace; return how many. Other namespaces are not touched.
+
+        ``flush=True`` empties the whole database of every shard instead (FLUSHDB) and returns 0.
+        Each step has the deadline of a call, not the whole.
+        """
+        shards = len(self._core.members)
+        if flush:
+            return self._ledger.swept(0, self._run(sweep.flush(shards)))
+        return self._ledger.swept(*self._run(sweep.wipe(shards, self._core.glob("*"))))
+
+    def explain(self, key: Key) -> Explanation:
+        """Say on which shard ``key`` lives and why, without asking any server."""
+        return self._core.explain(key, [shard.breaker.state.value for shard in self._runner.shards])
+
+    def ping(self) -> dict[str, float | ShardError]:
+        """Knock at every shard over a new connection; return seconds, or what went wrong, by name."""
+        return {shard.name: self._runner.ping(shard) for shard in self._runner.shards}
+
+    def stats(self) -> Stats:
+        """Return a frozen snapshot of this client's counters."""
+        return self._ledger.tally.freeze({shard.name: shard.stats() for shard in self._runner.shards})
+
+    def close(self) -> None:
+        """Close all connections (and embedded servers). Later calls raise `ClientClosed`. May be called twice."""
+        self._runner.close()
+        if self._servers is not None:
+            self._servers.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(member.node.name for member in self._core.members)})"
+
+    def _call(self, request: Request) -> Any:
+        """Send a request to its shard and settle it: the path of every single-key method."""
+        shard = self._owner(request.key)
+        try:
+            reply = self._one(shard, request.command, request.op.twice)
+        except ShardError as error:
+            return self._ledger.fail(request, error)
+        return self._ledger.settle(request, reply, shard)

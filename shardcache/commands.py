@@ -1,0 +1,72 @@
+"""The table of operations, and what a server's error reply means.
+
+An operation is data: whether it may be sent twice, whether it writes, and how its reply reads.
+A command is a tuple that the wire packs (``(b"GET", key)``).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from shardcache.errors import (
+    AuthenticationFailed,
+    CommandRefused,
+    OutOfMemory,
+    ShardError,
+    ShardUnavailable,
+    WrongType,
+)
+
+__all__ = ("Command", "ErrorReply", "Op", "Reply", "as_error")
+
+Command = tuple[bytes | int | str, ...]
+Reply = Any  # bytes, int, None, list, dict or ErrorReply: what RESP has
+
+
+class ErrorReply(Exception):
+    """A server's error reply as the parser hands it out: data, until `as_error` names it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Op:
+    """One operation of the client.
+
+    ``twice`` says that sending it a second time leaves the same state, so that it may be retried
+    when a connection broke before the reply; ``writes`` what a degraded call is counted as;
+    ``degraded`` what the call answers when its shard is out; ``read`` turns the reply into the
+    result (operations that must decode a value have none: see `flows.requests`).
+    """
+
+    name: str
+    twice: bool
+    writes: bool
+    degraded: Any
+    read: Callable[[Reply], Any]
+
+
+# First word of an error reply: the server is there but does not serve now.
+_NOT_SERVING = frozenset(
+    {"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "NOREPLICAS", "MISCONF", "UNBLOCKED"}
+)
+_CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS"})
+_KIND = ("not an integer", "not a valid integer", "not a valid float", "would overflow")
+
+
+def as_error(shard: str, reply: ErrorReply) -> ShardError:
+    """Return the error that an error reply of ``shard`` stands for."""
+    text = str(reply)
+    code = text.split(" ", 1)[0]
+    kind: type[ShardError]
+    if code in _NOT_SERVING or text.startswith("ERR max number of clients"):
+        kind = ShardUnavailable
+    elif code in _CREDENTIALS:
+        kind = AuthenticationFailed
+    elif code == "WRONGTYPE" or any(sign in text for sign in _KIND):
+        kind = WrongType
+    elif code == "OOM":
+        kind = OutOfMemory
+    else:
+        kind = CommandRefused
+    error = kind(shard, text)
+    error.__cause__ = reply
+    return error

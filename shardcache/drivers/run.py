@@ -1,0 +1,197 @@
+"""The sync driver: runs flows and single requests over a topology of shards, by the real clock."""
+
+import os
+import random
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Self, TypeVar
+
+from shardcache.commands import ErrorReply, Reply, as_error
+from shardcache.drivers.shard import Shard, may_retry
+from shardcache.errors import ShardError, ShardOut, ShardUnavailable
+from shardcache.flows.core import Core
+from shardcache.flows.steps import Batch, Exchange, Flow, Outcome
+from shardcache.policy.breaker import Breaker, BreakerPolicy, State
+from shardcache.wire import Dialer, Turn, pack, pack_all, transfer
+
+__all__ = ("Runner",)
+
+T = TypeVar("T")
+
+
+class Runner:
+    """Carries out what the flows ask for. Thread-safe; usable in a forked child."""
+
+    __slots__ = ("__weakref__", "_clock", "_finalizer", "_timeout", "shards")
+
+    def __init__(self, shards: Sequence[Shard], timeout: float, clock: Callable[[], float]) -> None:
+        self.shards = tuple(shards)
+        self._timeout = timeout
+        self._clock = clock
+        self._finalizer = weakref.finalize(self, _close_all, self.shards)
+        self._finalizer.atexit = False
+        _runners.add(self)
+
+    @classmethod
+    def of(
+        cls, core: Core, clock: Callable[[], float] = time.monotonic, luck: Callable[[], float] = random.random
+    ) -> Self:
+        """Return a runner for the members of ``core``, in their order. Opens no connection."""
+        options = core.options
+        policy = BreakerPolicy(options.failures, options.first_probe, options.max_probe)
+        most_out = max(1, int(options.max_out * len(core.members)))
+        shards: list[Shard] = []
+
+        def may_open() -> bool:
+            return sum(shard.breaker.state is not State.CLOSED for shard in shards) < most_out
+
+        for node, address, tls in core.members:
+            asked = options if tls is None else replace(options, tls=tls)
+            shards.append(
+                Shard(
+                    Dialer(node.name, address, asked, clock),
+                    Breaker(policy, may_open),
+                    max_idle=options.max_idle,
+                    timeout=core.timeout,
+                    hook=options.on_event,
+                    luck=luck,
+                )
+            )
+        return cls(shards, core.timeout, clock)
+
+    def close(self) -> None:
+        self._finalizer()
+
+    def ping(self, shard: Shard) -> float | ShardError:
+        """Return the seconds that a new connection and a PING took, or what went wrong."""
+        start = self._clock()
+        try:
+            shard.pool.give(shard.probe())
+        except ShardError as error:
+            return error
+        except OSError as error:
+            return ShardUnavailable(shard.name, f"cannot connect: {error or type(error).__name__}")
+        return self._clock() - start
+
+    def one(self, shard: int, command: Sequence[bytes | int | str], twice: bool) -> Reply:
+        """Send one command to one shard; return its reply or raise `ShardError`."""
+        return self.shards[shard].call(pack(command), self._clock() + self._timeout, twice)
+
+    def run(self, flow: Flow[T]) -> T:
+        """Run a flow to its end and return its result; an error in a step is thrown into the flow."""
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    outcome = self._do(step)
+                except BaseException as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(outcome)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _do(self, step: Exchange) -> list[Outcome]:
+        return self.exchange(step.batches)
+
+    def exchange(self, batches: list[Batch]) -> list[Outcome]:
+        """Send every batch to its shard, all at once, within one deadline; return an outcome for each."""
+        deadline = self._clock() + self._timeout
+        outcomes: list[Outcome | None] = [None] * len(batches)
+        again = self._round(batches, outcomes, range(len(batches)), deadline, last=False)
+        if again:
+            self._round(batches, outcomes, again, deadline, last=True)
+        return outcomes  # type: ignore[return-value]  # every place is filled by now
+
+    def _round(
+        self,
+        batches: list[Batch],
+        outcomes: list[Outcome | None],
+        places: Sequence[int],
+        deadline: float,
+        *,
+        last: bool,
+    ) -> list[int]:
+        """Try the batches at ``places``; fill in their outcomes; return those worth another round."""
+        turns: list[Turn] = []
+        taken: list[tuple[int, Shard, bool]] = []
+        again: list[int] = []
+        try:
+            left = len(places)
+            for place in places:
+                batch = batches[place]
+                shard = self.shards[batch.shard]
+                try:
+                    if shard.breaker.state is not State.CLOSED and not last:
+                        shard.admit()
+                    # Connections are made one after the other: each may use its share of what is left.
+                    now = self._clock()
+                    share = deadline if left == 1 else now + (deadline - now) / left
+                    link, fresh = shard.pool.take(share)
+                except (OSError, ShardError) as error:
+                    if isinstance(error, ShardOut):
+                        outcomes[place] = error
+                    else:
+                        outcomes[place] = shard.lost(error, dialled=True, hurried=left > 1)
+                    continue
+                finally:
+                    left -= 1
+                turns.append(Turn(link, pack_all(batch.commands), len(batch.commands)))
+                taken.append((place, shard, fresh))
+            transfer(turns, deadline, self._clock)
+        except BaseException:
+            for turn in turns:
+                turn.link.close()
+            for _, shard, _ in taken:
+                shard.abandon()
+            raise
+        for turn, (place, shard, fresh) in zip(turns, taken, strict=True):
+            error = turn.error
+            if error is None:
+                shard.pool.give(turn.link)
+                outcomes[place] = self._answered(shard, turn.replies)
+                continue
+            turn.link.close()
+            if not last and not fresh and batches[place].twice and may_retry(error):
+                shard.again()
+                again.append(place)
+            elif isinstance(error, (OSError, ShardError)):
+                outcomes[place] = shard.lost(error, dialled=False)
+            else:
+                raise error
+        return again
+
+    @staticmethod
+    def _answered(shard: Shard, replies: list[Reply]) -> list[Reply]:
+        if ErrorReply in set(map(type, replies)):
+            for at, reply in enumerate(replies):
+                if reply.__class__ is ErrorReply:
+                    replies[at] = as_error(shard.name, reply)
+            down = [reply for reply in replies if isinstance(reply, ShardUnavailable)]
+            if down:
+                shard.lost(down[0], dialled=False)
+                return replies
+        if shard.breaker.failures or shard.breaker.state is not State.CLOSED:
+            shard.answered()
+        return replies
+
+
+def _close_all(shards: Sequence[Shard]) -> None:
+    for shard in shards:
+        shard.close()
+
+
+_runners: "weakref.WeakSet[Runner]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for runner in list(_runners):
+        for shard in runner.shards:
+            shard.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

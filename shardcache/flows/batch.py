@@ -1,0 +1,125 @@
+"""Many keys at once: one exchange per shard, all shards together."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from shardcache.commands import Command, Op, Reply
+from shardcache.errors import ShardError
+from shardcache.flows.requests import Request
+from shardcache.flows.steps import Batch, Flow, exchange
+from shardcache.placement import Placement
+
+__all__ = ("CHUNK", "delete", "fetch", "queue", "store")
+
+CHUNK = 1000  # keys in one MGET or UNLINK: a server serves nobody else while it works on one command
+
+
+def _by_shard(owners: Sequence[int]) -> dict[int, list[int]]:
+    """Return the positions of each shard's keys."""
+    groups: dict[int, list[int]] = {}
+    for position, owner in enumerate(owners):
+        try:
+            groups[owner].append(position)
+        except KeyError:
+            groups[owner] = [position]
+    return groups
+
+
+def _chunks(verb: bytes, keys: list[bytes]) -> list[Command]:
+    if len(keys) <= CHUNK:
+        return [(verb, *keys)]
+    return [(verb, *keys[at : at + CHUNK]) for at in range(0, len(keys), CHUNK)]
+
+
+def fetch(placement: Placement, wires: list[bytes]) -> Flow[list[Reply]]:
+    """Return for each key what is stored: bytes, None, or the ShardError that hides it."""
+    groups = _by_shard(placement.owner_indexes(wires))
+    outcomes = yield from exchange(
+        [Batch(shard, _chunks(b"MGET", [wires[at] for at in positions]), True) for shard, positions in groups.items()]
+    )
+    raws: list[Reply] = [None] * len(wires)
+    for positions, outcome in zip(groups.values(), outcomes, strict=True):
+        if isinstance(outcome, ShardError):
+            for at in positions:
+                raws[at] = outcome
+            continue
+        start = 0
+        for reply in outcome:
+            chunk = positions if len(outcome) == 1 else positions[start : start + CHUNK]
+            start += CHUNK
+            if isinstance(reply, ShardError):
+                for at in chunk:
+                    raws[at] = reply
+            else:
+                for at, raw in zip(chunk, reply, strict=True):
+                    raws[at] = raw
+    return raws
+
+
+def store(placement: Placement, wires: list[bytes], raws: list[bytes], ms: int | None) -> Flow[dict[int, ShardError]]:
+    """Store each value under its key; return the errors, by position. ``ms`` 0 deletes instead."""
+    groups = _by_shard(placement.owner_indexes(wires))
+    batches = []
+    for shard, positions in groups.items():
+        commands: list[Command]
+        if ms is None:
+            commands = [(b"SET", wires[at], raws[at]) for at in positions]
+        elif ms:
+            life = b"%d" % ms
+            commands = [(b"SET", wires[at], raws[at], b"PX", life) for at in positions]
+        else:
+            commands = [(b"UNLINK", wires[at]) for at in positions]
+        batches.append(Batch(shard, commands, True))
+    outcomes = yield from exchange(batches)
+    failed: dict[int, ShardError] = {}
+    for positions, outcome in zip(groups.values(), outcomes, strict=True):
+        if isinstance(outcome, ShardError):
+            failed.update(dict.fromkeys(positions, outcome))
+        else:
+            failed.update(
+                (at, reply) for at, reply in zip(positions, outcome, strict=True) if isinstance(reply, ShardError)
+            )
+    return failed
+
+
+def delete(placement: Placement, wires: list[bytes]) -> Flow[tuple[int, list[tuple[int, ShardError]]]]:
+    """Delete the keys; return how many were there, and for each shard that failed its number of keys and why."""
+    groups = _by_shard(placement.owner_indexes(wires))
+    outcomes = yield from exchange(
+        [Batch(shard, _chunks(b"UNLINK", [wires[at] for at in positions]), True) for shard, positions in groups.items()]
+    )
+    count = 0
+    failed: list[tuple[int, ShardError]] = []
+    for positions, outcome in zip(groups.values(), outcomes, strict=True):
+        if isinstance(outcome, ShardError):
+            failed.append((len(positions), outcome))
+            continue
+        for at, reply in enumerate(outcome):
+            if isinstance(reply, ShardError):
+                failed.append((min(CHUNK, len(positions) - at * CHUNK), reply))
+            else:
+                count += reply
+    return count, failed
+
+
+def queue(placement: Placement, requests: list[Request]) -> Flow[list[tuple[int, Any]]]:
+    """Send requests of any kind, each shard's in their order; return for each its shard and reply or ShardError."""
+    owners = placement.owner_indexes([request.key for request in requests])
+    groups = _by_shard(owners)
+    outcomes = yield from exchange(
+        [
+            Batch(shard, [requests[at].command for at in positions], _all_twice(requests[at].op for at in positions))
+            for shard, positions in groups.items()
+        ]
+    )
+    answers: list[Any] = [None] * len(requests)
+    for positions, outcome in zip(groups.values(), outcomes, strict=True):
+        replies = [outcome] * len(positions) if isinstance(outcome, ShardError) else outcome
+        for at, reply in zip(positions, replies, strict=True):
+            answers[at] = reply
+    return list(zip(owners, answers, strict=True))
+
+
+def _all_twice(ops: Any) -> bool:
+    each: list[Op] = list(ops)
+    return all(op.twice for op in each)

@@ -1,0 +1,113 @@
+"""The core of a client: everything that is neither colour nor connection."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shardcache.codecs import Codec
+from shardcache.errors import InvalidArgument, InvalidOption, ShardError
+from shardcache.explanation import Explanation
+from shardcache.flows import sweep
+from shardcache.flows.ledger import Ledger
+from shardcache.flows.requests import Requests
+from shardcache.keys import Key, KeySpace, hash_tag
+from shardcache.options import OnUnavailable, Options, check_on_unavailable, check_timeout
+from shardcache.placement import HashRing, KetamaRing, Placement
+from shardcache.placement.node import Node
+from shardcache.topology import Member
+from shardcache.ttl import TTL, Default
+
+__all__ = ("Core",)
+
+
+class Core:
+    """One client's parameters, checked and put to work. Both colours are built around one."""
+
+    __slots__ = ("codec", "keys", "ledger", "members", "options", "placement", "requests", "timeout")
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        *,
+        namespace: str,
+        default_ttl: TTL,
+        serializer: Any,
+        compression: Any,
+        timeout: float,
+        on_unavailable: OnUnavailable,
+        options: Options | None,
+    ) -> None:
+        if options is not None and not isinstance(options, Options):
+            raise InvalidOption(f"options must be a shardcache.options.Options, got {type(options).__name__}")
+        self.options = options or Options()
+        self.timeout = check_timeout(timeout)
+        self.keys = KeySpace(namespace)
+        self.codec = Codec(
+            serializer=serializer,
+            compression=compression,
+            compress_min=self.options.compress_min,
+            signing_key=self.options.signing_key,
+            max_value=self.options.max_value,
+        )
+        self.requests = Requests(self.keys, self.codec, default_ttl)
+        self.placement = _placement(self.options.placement, [member.node for member in members])
+        by_name = {member.node.name: member for member in members}
+        self.members = tuple(by_name[node.name] for node in self.placement.nodes)
+        self.ledger = Ledger(
+            self.codec,
+            [node.name for node in self.placement.nodes],
+            check_on_unavailable(on_unavailable),
+            self.options.on_event,
+        )
+
+    def encoded(
+        self, mapping: Mapping[Key, Any], ttl: TTL | Default
+    ) -> tuple[list[Key], list[bytes], list[bytes], int | None]:
+        """Return keys, wire keys, stored forms and milliseconds, all checked before anything is sent."""
+        if not isinstance(mapping, Mapping):
+            raise InvalidArgument(f"set_many takes a mapping of keys to values, got {type(mapping).__name__}")
+        asked = list(mapping)
+        wires = self.keys.wire_many(asked)
+        encode = self.codec.encode
+        raws = [encode(value, wire) for value, wire in zip(mapping.values(), wires, strict=True)]
+        return asked, wires, raws, self.requests.ttl_ms(ttl)
+
+    def glob(self, match: str | bytes) -> bytes:
+        """Return a server-side pattern for ``match`` within the namespace."""
+        if not isinstance(match, (str, bytes)):
+            raise InvalidArgument(f"match must be a glob as str or bytes, got {type(match).__name__}")
+        raw = match.encode("utf-8", "surrogateescape") if isinstance(match, str) else match
+        return sweep.pattern(self.keys.prefix, raw)
+
+    def scanned(self, shard: int, wires: list[bytes], error: ShardError | None) -> list[Key]:
+        """Return the callers' forms of the keys that ``shard`` holds by right; note or raise ``error``."""
+        if error is not None:
+            self.ledger.degraded(error.shard, "scan", 0, error)
+        owners = self.placement.owner_indexes(wires)
+        return [self.keys.user(wire) for wire, owner in zip(wires, owners, strict=True) if owner == shard]
+
+    def explain(self, key: Key, states: Sequence[str]) -> Explanation:
+        """Say where ``key`` lives; ``states`` are the breakers', in the order of the members."""
+        wire = self.keys.wire(key)
+        at = self.placement.owner_index(wire)
+        node = self.members[at].node
+        return Explanation(
+            key=key,
+            wire_key=wire,
+            hashed=hash_tag(wire),
+            shard=node.name,
+            address=node.url or "",
+            successors=self.placement.owners(wire, 3),
+            state=states[at],
+        )
+
+
+def _placement(choice: Any, nodes: list[Node]) -> Placement:
+    if choice == "ring":
+        return HashRing(nodes)
+    if choice == "ketama":
+        return KetamaRing(nodes)
+    placement: Placement = choice(nodes)
+    placed = [node.name for node in placement.nodes]
+    if sorted(placed) != sorted(node.name for node in nodes):
+        raise InvalidOption(f"the placement must hold exactly the client's nodes, it holds {placed!r:.200}")
+    return placement

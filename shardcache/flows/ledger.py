@@ -1,0 +1,161 @@
+"""The ledger: what each reply or failure means to the caller, and a note of everything that went wrong (G6)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from shardcache.codecs import Codec
+from shardcache.commands import Reply
+from shardcache.errors import DamagedPayload, OutOfMemory, ShardCacheError, ShardError, ShardUnavailable, WrongType
+from shardcache.events import Event, Hook, tell
+from shardcache.flows.requests import GET, Request
+from shardcache.keys import Key
+from shardcache.options import OnUnavailable
+from shardcache.results import Failed, Hit, Miss, Outcome, Results
+from shardcache.stats import Tally
+
+__all__ = ("Ledger",)
+
+
+class Ledger:
+    """Turns outcomes into results by the client's policy, and counts.
+
+    Under "degrade" a shard that is out makes a read a miss and a write a False; a stored value
+    that does not decode is a miss. Under "raise" both raise. Any other error reply always raises.
+    """
+
+    __slots__ = ("_codec", "_degrade", "_hook", "_names", "tally")
+
+    def __init__(self, codec: Codec, names: Sequence[str], on_unavailable: OnUnavailable, hook: Hook | None) -> None:
+        self._codec = codec
+        self._names = names
+        self._degrade = on_unavailable == "degrade"
+        self._hook = hook
+        self.tally = Tally()
+
+    def settle(self, request: Request, reply: Reply, shard: int) -> Any:
+        """Return the result of a request that was answered."""
+        if request.op is not GET:
+            return request.op.read(reply)
+        if reply is None:
+            self.tally.misses += 1
+            return request.default
+        try:
+            value = self._codec.decode(reply, request.key)
+        except DamagedPayload as error:
+            self._damaged(shard, "get", error)
+            return request.default
+        self.tally.hits += 1
+        return value
+
+    def fail(self, request: Request, error: ShardError) -> Any:
+        """Return what the call answers instead, or raise ``error``."""
+        op = request.op
+        if op is GET and isinstance(error, WrongType):
+            # Somebody else's list or hash under our key: as unreadable as a damaged value.
+            self._damaged(self._names.index(error.shard), "get", error)
+            return request.default
+        if op.writes:
+            self.dropped(error.shard, op.name, 1, error)
+        else:
+            self.degraded(error.shard, op.name, 1, error)
+        return request.default if op is GET else op.degraded
+
+    def hits(self, keys: list[Key], wires: list[bytes], raws: list[Reply]) -> dict[Key, Any]:
+        """Return the hits among ``raws``, which holds bytes, None, or a ShardError for each key."""
+        decode = self._codec.decode
+        try:
+            found = {
+                key: decode(raw, wire) for key, wire, raw in zip(keys, wires, raws, strict=True) if raw is not None
+            }
+        except (DamagedPayload, TypeError):  # TypeError: a ShardError stands in for a reply
+            return self.outcomes("get_many", keys, wires, raws).hits
+        tally = self.tally
+        tally.hits += len(found)
+        tally.misses += len(keys) - len(found)
+        return found
+
+    def outcomes(self, name: str, keys: list[Key], wires: list[bytes], raws: list[Reply]) -> Results[Any]:
+        """Return an outcome for each key. Raises nothing for `fetch_many`; by the policy for `get_many`."""
+        result: dict[Key, Outcome[Any]] = {}
+        out: dict[str, list[ShardError]] = {}
+        tally = self.tally
+        for key, wire, raw in zip(keys, wires, raws, strict=True):
+            if raw is None:
+                tally.misses += 1
+                result[key] = Miss()
+            elif isinstance(raw, ShardError):
+                out.setdefault(raw.shard, []).append(raw)
+                result[key] = Failed(raw)
+            else:
+                try:
+                    result[key] = Hit(self._codec.decode(raw, wire))
+                    tally.hits += 1
+                except DamagedPayload as error:
+                    self._note_damaged("", name, error)
+                    result[key] = Failed(error)
+        for shard, errors in out.items():
+            self.note("degraded_read", shard, name, len(errors), errors[0])
+        if name == "get_many":
+            for outcome in result.values():
+                if isinstance(outcome, Failed) and not (self._degrade and _may_degrade(outcome.error)):
+                    tally.errors += 1
+                    raise outcome.error
+        return Results(result)
+
+    def stored(self, keys: list[Key], failed: dict[int, ShardError]) -> list[Key]:
+        """Return the keys that were not stored."""
+        by_shard: dict[str, list[ShardError]] = {}
+        for error in failed.values():
+            by_shard.setdefault(error.shard, []).append(error)
+        for shard, errors in by_shard.items():
+            self.dropped(shard, "set_many", len(errors), errors[0])
+        return [keys[at] for at in sorted(failed)]
+
+    def counted(self, name: str, count: int, failed: list[tuple[int, ShardError]]) -> int:
+        """Return ``count``, having noted how many keys were not reached."""
+        for keys, error in failed:
+            self.dropped(error.shard, name, keys, error)
+        return count
+
+    def swept(self, count: int, failed: list[ShardError]) -> int:
+        """Return ``count``, having noted the shards that were left out; how many keys they hold nobody knows."""
+        for error in failed:
+            self.dropped(error.shard, "clear", 0, error)
+        return count
+
+    def degraded(self, shard: str, name: str, keys: int, error: ShardError) -> None:
+        """Note reads answered as misses; raise instead where the policy or the kind of error says so."""
+        self._raise_unless_degradable(error)
+        self.note("degraded_read", shard, name, keys, error)
+
+    def dropped(self, shard: str, name: str, keys: int, error: ShardError) -> None:
+        """Note writes that did not happen; raise instead where the policy or the kind of error says so."""
+        self._raise_unless_degradable(error)
+        self.note("dropped_write", shard, name, keys, error)
+
+    def _raise_unless_degradable(self, error: ShardError) -> None:
+        if not (self._degrade and _may_degrade(error)):
+            self.tally.errors += 1
+            raise error
+
+    def _damaged(self, shard: int, name: str, error: ShardCacheError) -> None:
+        self._note_damaged(self._names[shard], name, error)
+        if not self._degrade:
+            self.tally.errors += 1
+            raise error
+
+    def _note_damaged(self, shard: str, name: str, error: ShardCacheError) -> None:
+        self.tally.damaged += 1
+        tell(self._hook, Event("damaged", shard, name, 1, error))
+
+    def note(self, kind: Any, shard: str, name: str, keys: int, error: ShardError) -> None:
+        if kind == "dropped_write":
+            self.tally.dropped_writes += keys
+        else:
+            self.tally.degraded_reads += keys
+        tell(self._hook, Event(kind, shard, name, keys, error))
+
+
+def _may_degrade(error: ShardCacheError) -> bool:
+    """Whether an error says "not now" rather than "never so": only the first is hidden by "degrade"."""
+    return isinstance(error, (ShardUnavailable, OutOfMemory, DamagedPayload))

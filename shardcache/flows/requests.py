@@ -1,0 +1,160 @@
+"""Single-key operations: each a row in the table of `Op` and a function that builds its request.
+
+The functions are pure: they check every argument, encode key and value, and return a `Request`.
+The clients send it and give the reply to ``op.read``; a pipeline queues it.
+"""
+
+from typing import Any, NamedTuple
+
+from shardcache.codecs import Codec
+from shardcache.commands import Command, Op, Reply
+from shardcache.errors import InvalidArgument, KeyMissing
+from shardcache.flows.scripts import ADD_TO, PERSIST
+from shardcache.keys import Key, KeySpace
+from shardcache.results import MISS
+from shardcache.ttl import DEFAULT, TTL, Default, milliseconds
+
+__all__ = ("GET", "Request", "Requests")
+
+
+def _same(reply: Reply) -> Any:
+    return reply
+
+
+def _is_one(reply: Reply) -> bool:
+    return bool(reply == 1)
+
+
+def _is_zero(reply: Reply) -> bool:
+    return bool(reply == 0)
+
+
+def _stored(reply: Reply) -> bool:
+    return reply is not None  # SET with NX or XX answers nil when its condition does not hold
+
+
+def _done(_: Reply) -> bool:
+    return True
+
+
+def _counted(reply: Reply) -> int:
+    if reply is None:
+        raise KeyMissing("the key to count on is not there; give initial=… to start it")
+    return int(reply)
+
+
+def _seconds(reply: Reply) -> float | None:
+    return None if reply == -1 else max(int(reply), 0) / 1000
+
+
+GET = Op("get", twice=True, writes=False, degraded=MISS, read=_same)
+SET = Op("set", twice=True, writes=True, degraded=False, read=_stored)
+ADD = Op("add", twice=False, writes=True, degraded=False, read=_stored)
+ADD_DEAD = Op("add", twice=True, writes=True, degraded=False, read=_is_zero)
+REPLACE = Op("replace", twice=True, writes=True, degraded=False, read=_stored)
+SET_DEAD = Op("set", twice=True, writes=True, degraded=False, read=_done)
+REPLACE_DEAD = Op("replace", twice=False, writes=True, degraded=False, read=_is_one)
+# Sent twice it may answer False for a key that it did delete; not sent it would leave a stale value.
+DELETE = Op("delete", twice=True, writes=True, degraded=False, read=_is_one)
+INCR = Op("incr", twice=False, writes=True, degraded=None, read=_counted)
+TOUCH = Op("touch", twice=True, writes=True, degraded=False, read=_is_one)
+TOUCH_DEAD = Op("touch", twice=False, writes=True, degraded=False, read=_is_one)
+LEFT = Op("ttl", twice=True, writes=False, degraded=0.0, read=_seconds)
+CONTAINS = Op("contains", twice=True, writes=False, degraded=False, read=_is_one)
+
+_INT64 = 2**63
+
+
+class Request(NamedTuple):
+    """One command for one key. ``default`` is what a `GET` answers for a miss."""
+
+    op: Op
+    key: bytes
+    command: Command
+    default: Any = None
+
+
+class Requests:
+    """Builds requests for one namespace, codec and default ttl."""
+
+    __slots__ = ("_default_ttl", "_encode", "_wire")
+
+    def __init__(self, keys: KeySpace, codec: Codec, default_ttl: TTL) -> None:
+        self._wire = keys.wire
+        self._encode = codec.encode
+        self._default_ttl = milliseconds(default_ttl)
+
+    def ttl_ms(self, ttl: TTL | Default) -> int | None:
+        """Return milliseconds, 0 for "gone at once", None for no expiry."""
+        return self._default_ttl if ttl is DEFAULT else milliseconds(ttl)
+
+    def get(self, key: Key, default: Any = None) -> Request:
+        wire = self._wire(key)
+        return Request(GET, wire, (b"GET", wire), default)
+
+    def set(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> Request:
+        wire = self._wire(key)
+        raw = self._encode(value, wire)
+        ms = self._default_ttl if ttl is DEFAULT else milliseconds(ttl)
+        if ms is None:
+            return Request(SET, wire, (b"SET", wire, raw))
+        if ms:
+            return Request(SET, wire, (b"SET", wire, raw, b"PX", ms))
+        return Request(SET_DEAD, wire, (b"UNLINK", wire))
+
+    def add(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> Request:
+        return self._conditional(ADD, b"NX", Request(ADD_DEAD, b"", (b"EXISTS",)), key, value, ttl)
+
+    def replace(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> Request:
+        return self._conditional(REPLACE, b"XX", Request(REPLACE_DEAD, b"", (b"UNLINK",)), key, value, ttl)
+
+    def _conditional(self, op: Op, flag: bytes, dead: Request, key: Key, value: Any, ttl: TTL | Default) -> Request:
+        wire = self._wire(key)
+        raw = self._encode(value, wire)
+        ms = self.ttl_ms(ttl)
+        if ms is None:
+            return Request(op, wire, (b"SET", wire, raw, flag))
+        if ms:
+            return Request(op, wire, (b"SET", wire, raw, flag, b"PX", ms))
+        return Request(dead.op, wire, (*dead.command, wire))
+
+    def delete(self, key: Key) -> Request:
+        wire = self._wire(key)
+        return Request(DELETE, wire, (b"UNLINK", wire))
+
+    def incr(self, key: Key, delta: int, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> Request:
+        wire = self._wire(key)
+        step = _whole("delta", delta)
+        ms = self.ttl_ms(ttl)
+        if initial is None:
+            return Request(INCR, wire, (b"EVAL", ADD_TO, 1, wire, step))
+        start = _whole("initial", initial)
+        if ms == 0:
+            raise InvalidArgument("incr: a ttl of zero or less would drop the counter at once; use delete")
+        return Request(INCR, wire, (b"EVAL", ADD_TO, 1, wire, step, start, b"" if ms is None else ms))
+
+    def decr(self, key: Key, delta: int, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> Request:
+        return self.incr(key, -_whole("delta", delta), initial, ttl)
+
+    def touch(self, key: Key, ttl: TTL | Default = DEFAULT) -> Request:
+        wire = self._wire(key)
+        ms = self.ttl_ms(ttl)
+        if ms is None:
+            return Request(TOUCH, wire, (b"EVAL", PERSIST, 1, wire))
+        if ms:
+            return Request(TOUCH, wire, (b"PEXPIRE", wire, ms))
+        return Request(TOUCH_DEAD, wire, (b"UNLINK", wire))
+
+    def ttl(self, key: Key) -> Request:
+        wire = self._wire(key)
+        return Request(LEFT, wire, (b"PTTL", wire))
+
+    def contains(self, key: Key) -> Request:
+        wire = self._wire(key)
+        return Request(CONTAINS, wire, (b"EXISTS", wire))
+
+
+def _whole(name: str, number: int) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or not -_INT64 <= number < _INT64:
+        raise InvalidArgument(f"{name} must be an int of 64 bits, got {number!r:.80}")
+    return number

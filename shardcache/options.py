@@ -1,0 +1,102 @@
+"""What can be set about a client beyond the constructor's own parameters: one frozen object."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from shardcache.errors import InvalidOption
+from shardcache.events import Hook
+
+__all__ = ("TLS", "OnUnavailable", "Options", "check_on_unavailable", "check_timeout")
+
+OnUnavailable = Literal["degrade", "raise"]
+
+
+def _number(name: str, value: object, low: float, high: float, *, whole: bool = False) -> None:
+    kind = "a whole number" if whole else "a number"
+    fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not fits or not (math.isfinite(value) and low <= value <= high):  # type: ignore[operator, arg-type]
+        raise InvalidOption(f"{name} must be {kind} from {low:g} to {high:g}, got {value!r:.80}")
+
+
+def check_timeout(timeout: object) -> float:
+    """Return the deadline of one call in seconds, or raise `InvalidOption`."""
+    _number("timeout", timeout, 0.001, 3600)
+    return float(timeout)  # type: ignore[arg-type]
+
+
+def check_on_unavailable(choice: object) -> OnUnavailable:
+    """Return what a call does when its shard is out, or raise `InvalidOption`."""
+    if choice not in ("degrade", "raise"):
+        raise InvalidOption(f"on_unavailable must be 'degrade' or 'raise', got {choice!r:.80}")
+    return choice  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """How ``rediss://`` shards are checked: by default fully, against the system's authorities (G7).
+
+    Paths are of PEM files. ``verify=False`` takes any certificate: for tests only.
+    """
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    verify: bool = True
+    check_hostname: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Settings that most callers never touch.
+
+    ``signing_key``: values are HMAC-signed, bound to their keys, and checked before anything is
+    decoded; a sequence of keys signs with the first and accepts all.
+    ``compress_min``: bytes from which a value is worth compressing. ``max_value``: the largest
+    value in bytes, encoded or decompressed. ``max_idle``: connections kept per shard.
+    ``placement``: "ring", "ketama", or a callable from the nodes to a placement.
+    ``failures``, ``first_probe``, ``max_probe``: the breaker (failures in a row that open it;
+    seconds to the first probe; longest seconds between probes). ``max_out``: the share of the
+    shards that may be out at once, above 0 to 1. ``on_event``: called with an `Event`.
+    ``protocol``: RESP version to ask for; 3 falls back to 2 by itself.
+    ``credential_provider``: an object with redis-py's ``get_credentials()``, for all shards.
+    """
+
+    signing_key: Any = field(default=None, repr=False)
+    compress_min: int = 1024
+    max_value: int = 64 * 1024 * 1024
+    max_idle: int = 64
+    placement: Any = "ring"
+    failures: int = 3
+    first_probe: float = 0.1
+    max_probe: float = 2.0
+    max_out: float = 1.0
+    on_event: Hook | None = None
+    protocol: int = 3
+    client_name: str | None = None
+    tls: TLS = field(default_factory=TLS)
+    credential_provider: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        _number("compress_min", self.compress_min, 0, 2**31, whole=True)
+        _number("max_value", self.max_value, 1, 512 * 1024 * 1024, whole=True)
+        _number("max_idle", self.max_idle, 0, 100_000, whole=True)
+        _number("failures", self.failures, 1, 1000, whole=True)
+        _number("first_probe", self.first_probe, 0.001, 3600)
+        _number("max_probe", self.max_probe, self.first_probe, 3600)
+        _number("max_out", self.max_out, 0, 1)
+        if self.protocol not in (2, 3):
+            raise InvalidOption(f"protocol must be 2 or 3, got {self.protocol!r:.80}")
+        if not (self.placement in ("ring", "ketama") or callable(self.placement)):
+            raise InvalidOption(f"placement must be 'ring', 'ketama' or a callable, got {self.placement!r:.80}")
+        if self.on_event is not None and not callable(self.on_event):
+            raise InvalidOption(f"on_event must be callable or None, got {self.on_event!r:.80}")
+        if not isinstance(self.tls, TLS):
+            raise InvalidOption(f"tls must be a shardcache.options.TLS, got {type(self.tls).__name__}")
+        if self.client_name is not None and not (
+            isinstance(self.client_name, str)
+            and self.client_name.isascii()
+            and self.client_name.isprintable()
+            and " " not in self.client_name
+        ):
+            raise InvalidOption(f"client_name must be printable ASCII without spaces, got {self.client_name!r:.80}")

@@ -1,0 +1,122 @@
+"""Pipelines: calls of any kind queued, then one exchange per shard, all shards at once."""
+
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from shardcache.errors import ShardCacheError, ShardError
+from shardcache.flows import Flow, Request, batch
+from shardcache.flows.core import Core
+from shardcache.keys import Key
+from shardcache.ttl import DEFAULT, TTL, Default
+
+__all__ = ("Pipeline", "Queue")
+
+
+class Queue:
+    """The queueing side of a pipeline, the same in both colours.
+
+    Every method queues one call and returns its place in ``results``. Arguments are checked, and
+    values encoded, at once. Calls for one shard keep their order; between shards there is none,
+    and nothing is atomic.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._requests: list[Request] = []
+        self.results: list[Any] = []
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def get(self, key: Key, default: Any = None) -> int:
+        return self._add(self._core.requests.get(key, default))
+
+    def set(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> int:
+        return self._add(self._core.requests.set(key, value, ttl))
+
+    def add(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> int:
+        return self._add(self._core.requests.add(key, value, ttl))
+
+    def replace(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> int:
+        return self._add(self._core.requests.replace(key, value, ttl))
+
+    def delete(self, key: Key) -> int:
+        return self._add(self._core.requests.delete(key))
+
+    def incr(self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> int:
+        return self._add(self._core.requests.incr(key, delta, initial, ttl))
+
+    def decr(self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> int:
+        return self._add(self._core.requests.decr(key, delta, initial, ttl))
+
+    def touch(self, key: Key, ttl: TTL | Default = DEFAULT) -> int:
+        return self._add(self._core.requests.touch(key, ttl))
+
+    def ttl(self, key: Key) -> int:
+        return self._add(self._core.requests.ttl(key))
+
+    def contains(self, key: Key) -> int:
+        return self._add(self._core.requests.contains(key))
+
+    def _add(self, request: Request) -> int:
+        self._requests.append(request)
+        return len(self._requests) - 1
+
+    def _send(self) -> Iterator[tuple[Flow[list[tuple[int, Any]]], list[Request]]]:
+        """Hand out the flow for what is queued, once, and forget the queue."""
+        requests, self._requests = self._requests, []
+        self.results = []
+        if requests:
+            yield batch.queue(self._core.placement, requests), requests
+
+    def _settle(self, requests: list[Request], answers: list[tuple[int, Any]]) -> None:
+        """Fill ``results`` in the order of queueing; raise the first error once all are in."""
+        ledger = self._core.ledger
+        first: ShardCacheError | None = None
+        for request, (shard, reply) in zip(requests, answers, strict=True):
+            try:
+                if isinstance(reply, ShardError):
+                    self.results.append(ledger.fail(request, reply))
+                else:
+                    self.results.append(ledger.settle(request, reply, shard))
+            except ShardCacheError as error:
+                self.results.append(error)
+                first = first or error
+        if first is not None:
+            raise first
+
+
+class Pipeline(Queue):
+    """A pipeline of the sync client.
+
+    ::
+
+        with cache.pipeline() as pipe:
+            pipe.set("a", 1)
+            pipe.get("b")
+        stored, b = pipe.results
+
+    A call that fails for a reason that "degrade" does not cover has its error among ``results``,
+    and the first such error is raised when all the others are there. An exception inside the
+    ``with`` block sends nothing.
+    """
+
+    def __init__(self, core: Core, run: Callable[[Flow[list[tuple[int, Any]]]], list[tuple[int, Any]]]) -> None:
+        super().__init__(core)
+        self._run = run
+
+    def execute(self) -> list[Any]:
+        """Send what is queued; return the results in the order of queueing."""
+        for flow, requests in self._send():
+            self._settle(requests, self._run(flow))
+        return self.results
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.execute()

@@ -1,0 +1,122 @@
+"""The breaker of one shard: what is out of order is left alone until it answers again.
+
+Theory of operation
+-------------------
+A cache call must not wait for a shard that is known not to answer (G4). So every shard has
+a breaker, and a call first looks at its state:
+
+    state       calls                    leaves it
+    ---------   ----------------------   -------------------------------------------------
+    CLOSED      all go through           to OPEN after `failures` failures in a row, or
+                                         after one timeout: that call has already cost a
+                                         whole deadline, the next one shall not
+    OPEN        none goes through        to HALF_OPEN when the prober had an answer
+    HALF_OPEN   at most `allowance`      to CLOSED when the allowance has doubled past
+                at once                  FULL; to OPEN at the first failure
+
+A prober knocks while the state is OPEN: first after about `first_delay`, then at intervals
+that double up to `max_delay`, each shortened by a random part so that a fleet does not knock
+in step. One wrong ejection (the server was busy for one deadline) costs a tenth of a second
+of misses; a server that is down for an hour costs a ping every second or two per process.
+
+HALF_OPEN exists so that a server that has just come up does not meet the whole load in one
+moment: it lets one call through, then two, then four.
+
+The delay only falls back to `first_delay` from CLOSED, so a shard that flaps is asked ever
+more seldom.
+
+The machine holds no lock, reads no clock and starts nothing: who uses it serialises the
+calls and acts on what they return.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ("Breaker", "BreakerPolicy", "State")
+
+FULL = 16  # calls at once in HALF_OPEN after which the shard counts as back
+
+
+class State(Enum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """When to give up on a shard, and how to ask after it. Delays in seconds."""
+
+    failures: int = 3
+    first_delay: float = 0.1
+    max_delay: float = 2.0
+
+
+class Breaker:
+    """The state of one shard. ``may_open`` is asked before it opens: the cap on shards out at once."""
+
+    __slots__ = ("_may_open", "_policy", "allowance", "failures", "knocks", "state", "trials")
+
+    def __init__(self, policy: BreakerPolicy, may_open: Callable[[], bool] = lambda: True) -> None:
+        self._policy = policy
+        self._may_open = may_open
+        self.state = State.CLOSED
+        self.failures = 0  # in a row, in CLOSED
+        self.knocks = 0  # probes since CLOSED
+        self.allowance = 0  # calls at once, in HALF_OPEN
+        self.trials = 0  # calls under way, in HALF_OPEN
+
+    def admit(self) -> bool:
+        """Whether a call may go out now. In HALF_OPEN it takes one of the places."""
+        if self.state is State.CLOSED:
+            return True
+        if self.state is State.HALF_OPEN and self.trials < self.allowance:
+            self.trials += 1
+            return True
+        return False
+
+    def succeeded(self) -> bool:
+        """Note an answer; return whether this brought the shard back into service."""
+        if self.state is State.HALF_OPEN:
+            self.trials = max(self.trials - 1, 0)
+            self.allowance *= 2
+            if self.allowance > FULL:
+                self._close()
+                return True
+        elif self.state is State.CLOSED:
+            self.failures = 0
+        return False
+
+    def failed(self, *, timeout: bool = False) -> bool:
+        """Note a call without an answer; return whether this took the shard out of service."""
+        if self.state is State.OPEN:  # a call that had been under way when it opened
+            return False
+        if self.state is State.CLOSED:
+            self.failures += self._policy.failures if timeout else 1
+            if self.failures < self._policy.failures or not self._may_open():
+                return False
+        self.state = State.OPEN
+        return True
+
+    def abandoned(self) -> None:
+        """Give back the place of a call that ended without telling anything about the shard."""
+        if self.state is State.HALF_OPEN:
+            self.trials = max(self.trials - 1, 0)
+
+    def probed(self, *, answered: bool) -> None:
+        """Note what the prober heard."""
+        if self.state is State.OPEN and answered:
+            self.state = State.HALF_OPEN
+            self.allowance = 1
+            self.trials = 0
+
+    def next_delay(self, luck: float) -> float:
+        """Seconds until the next knock; ``luck`` is random in [0, 1) and takes off up to a half."""
+        delay = min(self._policy.first_delay * 2.0 ** min(self.knocks, 32), self._policy.max_delay)
+        self.knocks += 1
+        return delay * (1 - luck / 2)
+
+    def _close(self) -> None:
+        self.state = State.CLOSED
+        self.failures = self.knocks = self.allowance = self.trials = 0

@@ -1,0 +1,86 @@
+"""What a look-up says about one key, when "not there" has to be told from "could not ask"."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Generic, TypeVar
+
+from shardcache.errors import ShardCacheError
+
+__all__ = ("MISS", "Failed", "Hit", "Miss", "Missing", "Outcome", "Results")
+
+T = TypeVar("T")
+
+
+class Missing(Enum):
+    """The type of `MISS`, so that ``value is MISS`` narrows in a type checker."""
+
+    MISS = "MISS"
+
+    def __repr__(self) -> str:
+        return "MISS"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+MISS: Final = Missing.MISS
+"""A default that no stored value equals: ``cache.get(key, MISS) is MISS`` tells None from a miss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit(Generic[T]):
+    """The key is there, with this value."""
+
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """The key's shard answered: it is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Nobody knows: the shard did not answer, or what it holds does not decode."""
+
+    error: ShardCacheError
+
+
+Outcome = Hit[T] | Miss | Failed
+
+
+class Results(Mapping[str | bytes, "Outcome[T]"], Generic[T]):
+    """One outcome per key asked for, in the order of asking. Read-only."""
+
+    __slots__ = ("_outcomes",)
+
+    def __init__(self, outcomes: dict[str | bytes, Outcome[T]]) -> None:
+        self._outcomes = outcomes
+
+    def __getitem__(self, key: str | bytes) -> Outcome[T]:
+        return self._outcomes[key]
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        return iter(self._outcomes)
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    def __repr__(self) -> str:
+        return f"Results({self._outcomes!r})"
+
+    @property
+    def hits(self) -> dict[str | bytes, T]:
+        """The keys that were found, with their values."""
+        return {key: outcome.value for key, outcome in self.items() if isinstance(outcome, Hit)}
+
+    @property
+    def misses(self) -> list[str | bytes]:
+        """The keys that are certainly not there."""
+        return [key for key, outcome in self.items() if isinstance(outcome, Miss)]
+
+    @property
+    def failures(self) -> dict[str | bytes, ShardCacheError]:
+        """The keys that nothing is known of, and why."""
+        return {key: outcome.error for key, outcome in self.items() if isinstance(outcome, Failed)}

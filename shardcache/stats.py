@@ -1,0 +1,69 @@
+"""Counters while the client runs, and the frozen snapshot that ``stats()`` hands out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+__all__ = ("ShardStats", "ShardTally", "Stats", "Tally")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStats:
+    """One shard since the client was made. All but ``state`` and ``idle`` only grow."""
+
+    state: str  # "closed" (in service), "open" (out), "half-open" (on trial)
+    idle: int  # connections waiting for use now
+    connects: int  # connections opened
+    failures: int  # exchanges that ended without a reply, timeouts included
+    timeouts: int  # of those, the ones that met their deadline
+    refused_open: int  # calls that were not sent because the breaker was open
+    ejections: int  # times the breaker opened
+    probes: int  # times the prober knocked
+    retries: int  # exchanges sent again on a fresh connection
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """One client since it was made: keys for the first six counters, shards by name."""
+
+    hits: int
+    misses: int
+    degraded_reads: int  # keys answered as misses because their shard was out
+    dropped_writes: int  # keys not written, deleted or counted because their shard was out
+    damaged: int  # keys whose stored bytes did not decode
+    errors: int  # errors raised to the caller
+    shards: Mapping[str, ShardStats]
+
+
+@dataclass(slots=True)
+class Tally:
+    """The mutable side of `Stats`.
+
+    Plain additions: the interpreter lock does not change hands inside ``x.n += 1`` on a slot,
+    so none is lost; on a free-threaded build the figures are close rather than exact.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    degraded_reads: int = 0
+    dropped_writes: int = 0
+    damaged: int = 0
+    errors: int = 0
+
+    def freeze(self, shards: Mapping[str, ShardStats]) -> Stats:
+        return Stats(**{one.name: getattr(self, one.name) for one in fields(self)}, shards=shards)
+
+
+@dataclass(slots=True)
+class ShardTally:
+    """The mutable side of `ShardStats`."""
+
+    connects: int = 0
+    failures: int = 0
+    timeouts: int = 0
+    refused_open: int = 0
+    ejections: int = 0
+    probes: int = 0
+    retries: int = 0
+
+    def freeze(self, state: str, idle: int) -> ShardStats:
+        return ShardStats(state, idle, **{one.name: getattr(self, one.name) for one in fields(self)})

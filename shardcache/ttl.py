@@ -1,0 +1,44 @@
+"""How long a value lives: seconds as the caller gives them, milliseconds as the server takes them."""
+
+import math
+from datetime import timedelta
+from enum import Enum
+from typing import Final
+
+from shardcache.errors import InvalidTTL
+
+__all__ = ("DEFAULT", "TTL", "Default", "milliseconds")
+
+MAX_SECONDS = 100 * 365.25 * 24 * 3600.0  # Redis adds it to its clock in a signed 64-bit number
+
+
+class Default(Enum):
+    """The type of `DEFAULT`."""
+
+    DEFAULT = "DEFAULT"
+
+    def __repr__(self) -> str:
+        return "DEFAULT"
+
+
+DEFAULT: Final = Default.DEFAULT
+"""A ttl left out: the client's ``default_ttl`` counts."""
+
+TTL = int | float | timedelta | None
+
+
+def milliseconds(ttl: TTL) -> int | None:
+    """Return ``ttl`` in whole milliseconds, rounded up; None for no expiry, 0 for "zero or less"."""
+    if ttl is None:
+        return None
+    if isinstance(ttl, timedelta):
+        seconds: float = ttl.total_seconds()
+    elif isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
+        raise InvalidTTL(f"ttl must be seconds (int or float), a timedelta or None, got {ttl!r:.80}")
+    else:
+        seconds = ttl
+    if seconds <= 0:
+        return 0
+    if not seconds <= MAX_SECONDS:  # NaN as well
+        raise InvalidTTL(f"ttl may be 100 years ({MAX_SECONDS:.0f} seconds) at most, got {ttl!r:.80}")
+    return math.ceil(seconds * 1000)

@@ -1,0 +1,74 @@
+"""One exchange with many shards: write to all, then read from whichever answers, without threads.
+
+Reading and writing are interleaved, so a shard that does not take its bytes, or does not answer,
+holds up nobody else; the whole ends at one deadline.
+"""
+
+import select
+from collections.abc import Callable
+
+from shardcache.commands import Reply
+from shardcache.wire.link import Link
+
+__all__ = ("Turn", "transfer")
+
+_IN = select.POLLIN
+_BOTH = select.POLLIN | select.POLLOUT
+
+
+class Turn:
+    """One link's part in an exchange: what to send, how many replies are due, what came of it."""
+
+    __slots__ = ("error", "expected", "link", "payload", "replies", "rest")
+
+    def __init__(self, link: Link, payload: bytes, expected: int) -> None:
+        self.link = link
+        self.payload = payload
+        self.expected = expected
+        self.replies: list[Reply] = []
+        self.rest: memoryview | None = None
+        self.error: Exception | None = None  # set: the link is useless
+
+
+def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> None:
+    """Carry out all turns; each ends with its replies, or with its ``error``. Raises nothing of its own."""
+    poll = select.poll()
+    open_turns: dict[int, Turn] = {}
+    for turn in turns:
+        link = turn.link
+        try:
+            rest = link.send_some(memoryview(turn.payload))
+        except OSError as error:
+            turn.error = error
+            continue
+        turn.rest = rest or None
+        fd = link.fileno()
+        open_turns[fd] = turn
+        poll.register(fd, _BOTH if rest else _IN)
+    while open_turns:
+        wait = (deadline - clock()) * 1000
+        ready = poll.poll(wait) if wait > 0 else ()
+        if not ready:
+            for turn in open_turns.values():
+                turn.error = TimeoutError("no reply before the deadline")
+            return
+        for fd, mask in ready:
+            turn = open_turns[fd]
+            try:
+                if mask & ~select.POLLOUT:
+                    turn.link.feed()
+                    done = turn.link.drain(turn.replies, turn.expected)
+                else:
+                    done = False
+                if turn.rest is not None:
+                    rest = turn.link.send_some(turn.rest)
+                    turn.rest = rest or None
+                    if not rest:
+                        poll.modify(fd, _IN)
+                done = done and turn.rest is None
+            except Exception as error:
+                turn.error = error
+                done = True
+            if done:
+                del open_turns[fd]
+                poll.unregister(fd)

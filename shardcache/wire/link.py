@@ -1,0 +1,159 @@
+"""One connection: a connected socket, the parser of what comes back, and no way to get out of step.
+
+A link is used by one thread at a time. Whoever holds it gives it back only after as many replies
+as it sent commands, with nothing left over; after anything else it is closed (G1). So a reply
+that comes late, twice or by halves has no next request to be mistaken for.
+
+The socket never blocks; waiting is done by poll() until the deadline of the call, to the
+millisecond, whatever the number of pieces that a reply comes in (G4).
+"""
+
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import hiredis
+
+from shardcache.commands import ErrorReply, Reply
+from shardcache.errors import OutOfStep
+
+__all__ = ("Closed", "Link", "pack", "pack_all")
+
+READ = 64 * 1024
+READ_MOST = 1024 * 1024
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_NOT_YET: Any = object()
+_Push: Any = hiredis.PushNotification
+
+# The stub types the argument as a tuple of one.
+pack: Callable[[Any], bytes] = hiredis.pack_command
+
+
+def pack_all(commands: list[Any]) -> bytes:
+    """Return the bytes of several commands, one behind the other."""
+    return b"".join(map(pack, commands))
+
+
+class Closed(ConnectionError):
+    """The server closed the connection."""
+
+
+class Link:
+    """One connection to ``shard``, ready for use from the moment it exists."""
+
+    __slots__ = ("__weakref__", "_gets", "_poll", "_reader", "_recv", "_size", "clock", "generation", "shard", "sock")
+
+    def __init__(self, shard: str, sock: socket.socket, clock: Callable[[], float], generation: int = 0) -> None:
+        sock.setblocking(False)
+        self.shard = shard
+        self.sock = sock
+        self.clock = clock
+        self.generation = generation
+        self._size = READ
+        self._reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=_NOT_YET)
+        self._gets = self._reader.gets
+        self._recv = sock.recv
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        self._poll = poll.poll
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def stale(self) -> bool:
+        """Whether the connection ended, or holds bytes that nobody asked for, while it lay idle."""
+        if not self._poll(0):
+            return False
+        try:
+            self._recv(READ)
+        except _WOULD_BLOCK:  # TLS housekeeping, not data
+            return False
+        except OSError:
+            return True
+        return True
+
+    def call(self, payload: bytes, deadline: float) -> Reply:
+        """Send one command and return its reply.
+
+        Raises OSError (`Closed`, TimeoutError among them) or `OutOfStep`; the link is then useless.
+        """
+        try:
+            sent = self.sock.send(payload)
+        except _WOULD_BLOCK:
+            sent = 0
+        if sent != len(payload):
+            self._send_rest(memoryview(payload)[sent:], deadline)
+        poll = self._poll
+        while True:
+            wait = (deadline - self.clock()) * 1000
+            if wait <= 0 or not poll(wait):
+                raise TimeoutError("no reply before the deadline")
+            self.feed()
+            reply = self.next()
+            if reply is not _NOT_YET:
+                self.settled()
+                return reply
+
+    def send_some(self, rest: memoryview) -> memoryview:
+        """Send what the kernel takes without waiting; return what is left."""
+        try:
+            return rest[self.sock.send(rest) :]
+        except _WOULD_BLOCK:
+            return rest
+
+    def feed(self) -> None:
+        """Hand everything that has come in to the parser. Never waits."""
+        try:
+            while True:
+                data = self._recv(self._size)
+                if not data:
+                    raise Closed("the server closed the connection")
+                self._reader.feed(data)
+                if len(data) < self._size:
+                    if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
+                        continue  # decrypted already, so poll() would not tell of it
+                    return
+                self._size = min(self._size * 2, READ_MOST)
+        except _WOULD_BLOCK:
+            return
+
+    def next(self) -> Reply:
+        """Return the next whole reply, or a marker that `whole` knows."""
+        try:
+            reply = self._gets()
+            while reply.__class__ is _Push:  # RESP3: not an answer to anything
+                reply = self._gets()
+        except (hiredis.ProtocolError, UnicodeDecodeError, ValueError) as error:
+            raise OutOfStep(self.shard, f"the reply breaks the protocol: {error}") from error
+        return reply
+
+    def drain(self, into: list[Reply], count: int) -> bool:
+        """Move whole replies into ``into`` until it holds ``count``; return whether it does."""
+        while len(into) < count:
+            reply = self.next()
+            if reply is _NOT_YET:
+                return False
+            into.append(reply)
+        self.settled()
+        return True
+
+    def settled(self) -> None:
+        """Raise `OutOfStep` if more came than was asked for: then nothing that came can be trusted."""
+        if self._reader.has_data():
+            raise OutOfStep(self.shard, "more came back than was asked for")
+
+    def _send_rest(self, rest: memoryview, deadline: float) -> None:
+        poll = select.poll()
+        poll.register(self.sock, select.POLLOUT | select.POLLIN)
+        while rest:
+            wait = (deadline - self.clock()) * 1000
+            if wait <= 0 or not (ready := poll.poll(wait)):
+                raise TimeoutError("the request could not be sent before the deadline")
+            if ready[0][1] & select.POLLIN:
+                self.feed()
+            rest = self.send_some(rest)

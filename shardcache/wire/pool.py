@@ -1,0 +1,98 @@
+"""The connections of one shard: as many as threads ask for at once, the idle ones kept.
+
+Taking and giving back are single operations of a deque, so no lock is held. A fork leaves the
+child without any connection: what the parent opened stays the parent's (G1).
+"""
+
+import os
+import weakref
+from collections import deque
+
+from shardcache.errors import ClientClosed
+from shardcache.wire.dial import Dialer
+from shardcache.wire.link import Link
+
+__all__ = ("Pool",)
+
+
+class Pool:
+    """Idle links to one shard, the most recently used on top."""
+
+    __slots__ = ("__weakref__", "_closed", "_dial", "_idle", "_links", "_max_idle", "connects", "generation")
+
+    def __init__(self, dial: Dialer, max_idle: int) -> None:
+        self._dial = dial
+        self._max_idle = max_idle
+        self._idle: deque[Link] = deque()
+        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._closed = False
+        self.generation = 0
+        self.connects = 0
+        _pools.add(self)
+
+    def __len__(self) -> int:
+        return len(self._idle)
+
+    def take(self, deadline: float) -> tuple[Link, bool]:
+        """Return a link, and whether it was opened just now. Raises what a `Dialer` raises, and `ClientClosed`."""
+        idle = self._idle
+        while True:
+            try:
+                link = idle.pop()
+            except IndexError:
+                return self.open(deadline), True
+            if not link.stale():
+                return link, False
+            link.close()
+
+    def open(self, deadline: float) -> Link:
+        """Open a link, whatever lies idle."""
+        if self._closed:
+            raise ClientClosed("the client is closed")
+        link = self._dial(deadline, self.generation)
+        self.connects += 1
+        self._links.add(link)
+        return link
+
+    def give(self, link: Link) -> None:
+        """Take back a link that is in step."""
+        if link.generation != self.generation or len(self._idle) >= self._max_idle:
+            link.close()
+            return
+        self._idle.append(link)
+        if self._closed:  # closed in this very moment
+            self.close()
+
+    def empty(self) -> None:
+        """Close what lies idle, as after a failure: the others were opened to the same server."""
+        while self._idle:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
+
+    def close(self) -> None:
+        """Close what lies idle; what is in use is closed when it is given back."""
+        self._closed = True
+        self.generation += 1
+        self.empty()
+
+    def forget(self) -> None:
+        """In a forked child: let go of the parent's connections without a word to the server."""
+        self.generation += 1
+        self._idle = deque()
+        for link in list(self._links):
+            link.close()  # closes this process' descriptor only
+        self._links = weakref.WeakSet()
+
+
+_pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for pool in list(_pools):
+        pool.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,110 @@
+"""Keys: checked, prefixed, and hashed by their tag as Redis Cluster does."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardcache.errors import InvalidKey, InvalidOption
+from shardcache.keys import MAX_KEY, KeySpace, distinct, hash_tag
+
+
+@pytest.mark.parametrize(
+    ("key", "tag"),
+    [
+        (b"{user1000}.following", b"user1000"),
+        (b"foo{}{bar}", b"foo{}{bar}"),
+        (b"foo{{bar}}zap", b"{bar"),
+        (b"foo{bar}{zap}", b"bar"),
+        (b"{}x", b"{}x"),
+        (b"a{b", b"a{b"),
+        (b"a}b{c}", b"c"),
+        (b"plain", b"plain"),
+    ],
+)
+def test_hash_tag_by_the_cluster_specification(key: bytes, tag: bytes) -> None:
+    """The examples of the Redis Cluster specification, and their neighbours."""
+    assert hash_tag(key) == tag
+
+
+def test_namespace_is_put_before() -> None:
+    """A namespace and a colon come before every key, str or bytes."""
+    space = KeySpace("shop")
+    assert [space.wire("a"), space.wire(b"\xff"), space.wire("ü")] == [b"shop:a", b"shop:\xff", b"shop:\xc3\xbc"]
+    assert KeySpace().wire("a") == b"a"
+
+
+@given(st.lists(st.one_of(st.text(), st.binary()), max_size=20))
+def test_many_is_one_by_one(keys: list[str | bytes]) -> None:
+    """The quick form for many keys answers and refuses exactly as the form for one."""
+    space = KeySpace("n")
+
+    def one_by_one() -> list[bytes] | str:
+        try:
+            return [space.wire(key) for key in keys]
+        except InvalidKey as error:
+            return str(error)
+
+    try:
+        many: list[bytes] | str = space.wire_many(keys)
+    except InvalidKey as error:
+        many = str(error)
+    assert many == one_by_one()
+
+
+@given(st.one_of(st.text(alphabet=st.characters(codec="utf-8"), min_size=1), st.binary(min_size=1)))
+def test_user_form_finds_the_same_key(key: str | bytes) -> None:
+    """The form that scan yields leads back to the same stored bytes."""
+    space = KeySpace("n")
+    wire = space.wire(key)
+    assert space.user(wire).encode("utf-8", "surrogateescape") == wire[2:]
+    if isinstance(key, str):
+        assert space.user(wire) == key
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", b"", "x" * MAX_KEY, b"x" * MAX_KEY, "\ud800", None, 1, 1.5, ["a"], bytearray(b"a")],
+    ids=["empty", "empty bytes", "long", "long bytes", "surrogate", "None", "int", "float", "list", "bytearray"],
+)
+def test_refused(key: object) -> None:
+    """An empty, too long, unencodable or wrongly typed key is refused, alone and among others."""
+    space = KeySpace("n")
+    with pytest.raises(InvalidKey, match="key"):
+        space.wire(key)  # type: ignore[arg-type]
+    with pytest.raises(InvalidKey, match="key"):
+        space.wire_many(["good", key])  # type: ignore[list-item]
+
+
+def test_encode_method_does_not_make_a_key() -> None:
+    """An object that merely has an encode method is no key."""
+
+    class Sly:
+        def encode(self) -> bytes:
+            return b"sly"
+
+    with pytest.raises(InvalidKey, match="str or bytes"):
+        KeySpace().wire_many([Sly()])  # type: ignore[list-item]
+
+
+def test_longest_key_is_taken() -> None:
+    """64 KiB with the namespace is the limit, inclusive."""
+    assert len(KeySpace("n").wire("x" * (MAX_KEY - 2))) == MAX_KEY
+
+
+@pytest.mark.parametrize("namespace", ["a{b", "}", 1, None, "\ud800", "x" * MAX_KEY])
+def test_namespace_refused(namespace: object) -> None:
+    """A namespace with braces would put every key on one shard."""
+    with pytest.raises(InvalidOption, match="namespace"):
+        KeySpace(namespace)  # type: ignore[arg-type]
+
+
+def test_distinct_keeps_order() -> None:
+    """Repeated keys are asked for once."""
+    assert distinct(["b", "a", "b", b"b"]) == ["b", "a", b"b"]
+
+
+@pytest.mark.parametrize("keys", ["abc", b"xyz", 5, None, [["a"]]])
+def test_distinct_refuses(keys: object) -> None:
+    """A lone key where several are meant would be taken letter by letter."""
+    with pytest.raises(InvalidKey, match="key"):
+        distinct(keys)  # type: ignore[arg-type]
