@@ -1,6 +1,5 @@
 """What can be set about a client beyond the constructor's own parameters: one frozen object."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,8 +13,7 @@ OnUnavailable = Literal["degrade", "raise"]
 
 def _number(name: str, value: object, low: float, high: float, *, whole: bool = False) -> None:
     kind = "a whole number" if whole else "a number"
-    fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not fits or not (math.isfinite(value) and low <= value <= high):  # type: ignore[operator, arg-type]
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
         raise InvalidOption(f"{name} must be {kind} from {low:g} to {high:g}, got {value!r:.80}")
 
 

@@ -19,7 +19,8 @@ from shardcache.errors import InvalidURL
 __all__ = ("Address", "ParsedURL", "parse_many", "parse_url", "redact")
 
 SCHEMES = ("redis", "rediss", "unix")
-_CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
+# Up to the last "@": a password that was not percent-encoded may hold any of "/?#".
+_CREDENTIALS = re.compile(r"(?<=://).*@", re.DOTALL)
 _NEXT_URL = re.compile(r",(?=[a-z][a-z0-9+.-]*://)")
 
 

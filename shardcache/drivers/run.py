@@ -149,19 +149,19 @@ class Runner:
                 shard.abandon()
             raise
         for turn, (place, shard, fresh) in zip(turns, taken, strict=True):
-            error = turn.error
-            if error is None:
+            broken = turn.error
+            if broken is None:
                 shard.pool.give(turn.link)
                 outcomes[place] = self._answered(shard, turn.replies)
                 continue
             turn.link.close()
-            if not last and not fresh and batches[place].twice and may_retry(error):
+            if not last and not fresh and batches[place].twice and may_retry(broken):
                 shard.again()
                 again.append(place)
-            elif isinstance(error, (OSError, ShardError)):
-                outcomes[place] = shard.lost(error, dialled=False)
+            elif isinstance(broken, (OSError, ShardError)):
+                outcomes[place] = shard.lost(broken, dialled=False)
             else:
-                raise error
+                raise broken
         return again
 
     @staticmethod

@@ -92,7 +92,7 @@ class Shard:
         pool = self.pool
         retried = False
         while True:
-            link = None
+            link, fresh = None, True
             try:
                 link, fresh = pool.take(deadline)
                 reply = link.call(payload, deadline)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from shardcache.commands import Command
+from shardcache.commands import Command, Reply
 from shardcache.errors import ShardError
 from shardcache.flows.steps import Batch, Flow, exchange
 
@@ -61,7 +61,7 @@ def wipe(shards: int, glob: bytes) -> Flow[tuple[int, list[ShardError]]]:
         deleting, found = found, {}
         for batch, outcome in zip(batches, outcomes, strict=True):
             shard = batch.shard
-            replies = [outcome] if isinstance(outcome, ShardError) else outcome
+            replies: list[Reply] = [outcome] if isinstance(outcome, ShardError) else outcome
             error = next((reply for reply in replies if isinstance(reply, ShardError)), None)
             if error is not None:
                 failed.append(error)

@@ -1,6 +1,5 @@
 """A node: a stable name with a weight, and perhaps an address."""
 
-import math
 from dataclasses import dataclass
 
 from shardcache.errors import InvalidNode
@@ -30,7 +29,7 @@ class Node:
             raise InvalidNode(f"a node's name must be a non-empty str, got {self.name!r}")
         if isinstance(self.weight, bool) or not isinstance(self.weight, (int, float)):
             raise InvalidNode(f"node {self.name!r}: weight must be a number, got {self.weight!r}")
-        if not (math.isfinite(self.weight) and 0 < self.weight <= MAX_WEIGHT):
+        if not 0 < self.weight <= MAX_WEIGHT:  # NaN as well
             raise InvalidNode(
                 f"node {self.name!r}: weight must be above 0 and at most {MAX_WEIGHT:g}, got {self.weight!r}"
             )

@@ -78,24 +78,23 @@ class Dialer:
 
     def _connect(self, deadline: float, generation: int) -> Link:
         address = self.address
-        common: dict[str, Any] = {"redis_connect_func": lambda _: None, "driver_info": None, "protocol": 2}
-        connection: Any
+        kind: Any
+        where: dict[str, Any]
         if address.path:
-            connection = _Unix(path=address.path, **common)
-        elif address.tls:
+            kind, where = _Unix, {"path": address.path}
+        else:
+            kind, where = _TCP, {"host": address.host, "port": address.port}
+        if address.tls:
             tls = self.options.tls
-            connection = _TLS(
-                host=address.host,
-                port=address.port,
+            kind = _TLS
+            where.update(
                 ssl_cert_reqs=ssl.CERT_REQUIRED if tls.verify else ssl.CERT_NONE,
                 ssl_check_hostname=tls.verify and tls.check_hostname,
                 ssl_ca_certs=tls.ca_file,
                 ssl_certfile=tls.cert_file,
                 ssl_keyfile=tls.key_file,
-                **common,
             )
-        else:
-            connection = _TCP(host=address.host, port=address.port, **common)
+        connection = kind(**where, redis_connect_func=lambda _: None, driver_info=None, protocol=2)
         connection.clock = self.clock
         connection.deadline = deadline
         try:
