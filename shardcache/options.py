@@ -27,7 +27,7 @@ def check_on_unavailable(choice: object) -> OnUnavailable:
     """Return what a call does when its shard is out, or raise `InvalidOption`."""
     if choice not in ("degrade", "raise"):
         raise InvalidOption(f"on_unavailable must be 'degrade' or 'raise', got {choice!r:.80}")
-    return choice  # type: ignore[return-value]
+    return choice
 
 
 @dataclass(frozen=True, slots=True)

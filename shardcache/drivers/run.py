@@ -86,7 +86,7 @@ class Runner:
             while True:
                 try:
                     outcome = self._do(step)
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 - the flow decides
                     step = flow.throw(error)
                 else:
                     step = flow.send(outcome)

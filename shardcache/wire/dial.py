@@ -1,10 +1,7 @@
 """Opening a connection: the socket by redis-py's classes, then one round trip of handshake.
 
-redis-py knows how to make TCP, TLS and Unix-socket connections and how to ask a credential
-provider; its own handshake takes a round trip per command and cannot be given one deadline.
-Here everything the server must hear goes out in one write: HELLO (with AUTH and SETNAME) and
-SELECT. The answer to HELLO tells the server's mode and role, and with them whether it may
-stand on a ring at all.
+redis-py knows how to make TCP, TLS and Unix-socket connections; its own handshake takes a round
+trip per command and cannot be given one deadline, so ours (`flows.handshake`) takes its place.
 """
 
 import ssl
@@ -15,8 +12,7 @@ from typing import Any
 import redis.connection
 from redis.exceptions import RedisError
 
-from shardcache.commands import Command, ErrorReply, Reply, as_error
-from shardcache.errors import CommandRefused, OutOfStep, ShardError, WrongTopology
+from shardcache.flows.handshake import handshake
 from shardcache.options import Options
 from shardcache.urls import Address
 from shardcache.wire.fanout import Turn, transfer
@@ -69,12 +65,20 @@ class Dialer:
         Raises OSError where there is no connection, `ShardError` where the server says no.
         """
         link = self._connect(deadline, generation)
+        steps = handshake(self.shard, self.address, self.options)
         try:
-            self._handshake(link, deadline)
+            commands = next(steps)
+            while True:
+                turn = Turn(link, pack_all(commands), len(commands))
+                transfer([turn], deadline, self.clock)
+                if turn.error is not None:
+                    raise turn.error  # noqa: TRY301
+                commands = steps.send(turn.replies)
+        except StopIteration:
+            return link
         except BaseException:
             link.close()
             raise
-        return link
 
     def _connect(self, deadline: float, generation: int) -> Link:
         address = self.address
@@ -105,72 +109,3 @@ class Dialer:
             raise cause if isinstance(cause, OSError) else OSError(str(error)) from None
         sock, connection._sock = connection._sock, None  # ours from here on
         return Link(self.shard, sock, self.clock, generation)
-
-    def _handshake(self, link: Link, deadline: float) -> None:
-        login = self._login()
-        if self.options.protocol == 3:
-            hello: Command = (b"HELLO", 3)
-            if login:
-                hello += (b"AUTH", *(login if len(login) == 2 else ("default", *login)))
-            if self.options.client_name:
-                hello += (b"SETNAME", self.options.client_name)
-            first = self._ask(link, [hello, *self._select()], deadline)
-            if isinstance(first[0], dict):
-                self._check(first[1:])
-                self._place(first[0].get(b"mode", b"standalone"), first[0].get(b"role", b"master"))
-                return
-            if not self._unknown(first[0]):
-                self._check(first)
-                raise OutOfStep(self.shard, f"HELLO was answered with {type(first[0]).__name__}")
-        commands: list[Command] = [(b"AUTH", *login)] if login else []
-        if self.options.client_name:
-            commands.append((b"CLIENT", b"SETNAME", self.options.client_name))
-        commands += [*self._select(), (b"INFO", b"server"), (b"ROLE",)]
-        replies = self._ask(link, commands, deadline)
-        info, role = replies[-2:]
-        self._check(replies[:-2])
-        if isinstance(info, bytes) and isinstance(role, list) and role:  # else: ACL says no, and so it stays unknown
-            mode = b"cluster" if b"redis_mode:cluster" in info else b"sentinel" if role[0] == b"sentinel" else b""
-            self._place(mode, b"replica" if role[0] == b"slave" else b"master")
-
-    def _ask(self, link: Link, commands: list[Command], deadline: float) -> list[Reply]:
-        turn = Turn(link, pack_all(commands), len(commands))
-        transfer([turn], deadline, self.clock)
-        if turn.error is not None:
-            raise turn.error
-        return turn.replies
-
-    def _login(self) -> tuple[str, ...]:
-        if self.options.credential_provider is not None:
-            return tuple(self.options.credential_provider.get_credentials())
-        address = self.address
-        if address.username is not None:
-            return (address.username, address.password or "")
-        return (address.password,) if address.password else ()
-
-    def _select(self) -> list[Command]:
-        return [(b"SELECT", self.address.db)] if self.address.db else []
-
-    @staticmethod
-    def _unknown(reply: Reply) -> bool:
-        """Whether the server is too old for HELLO or RESP3 (or a proxy that hides them)."""
-        return isinstance(reply, ErrorReply) and str(reply).lower().startswith(("err unknown command", "noproto"))
-
-    def _check(self, replies: list[Reply]) -> None:
-        for reply in replies:
-            if isinstance(reply, ErrorReply):
-                error: ShardError = as_error(self.shard, reply)
-                if isinstance(error, CommandRefused) and "DB index" in error.reason:
-                    error = CommandRefused(self.shard, f"{error.reason} (database {self.address.db})")
-                raise error
-
-    def _place(self, mode: bytes, role: bytes) -> None:
-        if mode == b"cluster":
-            raise WrongTopology(
-                self.shard,
-                "is a member of a Redis Cluster, which places keys itself; a ring takes independent servers",
-            )
-        if mode == b"sentinel":
-            raise WrongTopology(self.shard, "is a Sentinel; a ring takes the data servers")
-        if role in (b"replica", b"slave"):
-            raise WrongTopology(self.shard, "is a replica and takes no writes; a ring takes primaries")

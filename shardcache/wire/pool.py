@@ -9,6 +9,7 @@ import weakref
 from collections import deque
 
 from shardcache.errors import ClientClosed
+from shardcache.stats import ShardTally
 from shardcache.wire.dial import Dialer
 from shardcache.wire.link import Link
 
@@ -18,16 +19,16 @@ __all__ = ("Pool",)
 class Pool:
     """Idle links to one shard, the most recently used on top."""
 
-    __slots__ = ("__weakref__", "_closed", "_dial", "_idle", "_links", "_max_idle", "connects", "generation")
+    __slots__ = ("__weakref__", "_closed", "_dial", "_idle", "_links", "_max_idle", "_tally", "generation")
 
-    def __init__(self, dial: Dialer, max_idle: int) -> None:
+    def __init__(self, dial: Dialer, max_idle: int, tally: ShardTally) -> None:
         self._dial = dial
         self._max_idle = max_idle
         self._idle: deque[Link] = deque()
         self._links: weakref.WeakSet[Link] = weakref.WeakSet()
         self._closed = False
         self.generation = 0
-        self.connects = 0
+        self._tally = tally
         _pools.add(self)
 
     def __len__(self) -> int:
@@ -50,7 +51,7 @@ class Pool:
         if self._closed:
             raise ClientClosed("the client is closed")
         link = self._dial(deadline, self.generation)
-        self.connects += 1
+        self._tally.connects += 1
         self._links.add(link)
         return link
 

@@ -1,0 +1,161 @@
+"""The state of one shard, whatever the colour: its breaker, its counters, and what each failure is called."""
+
+import ssl
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NoReturn
+
+from shardcache.commands import ErrorReply, as_error
+from shardcache.errors import (
+    AuthenticationFailed,
+    OutOfStep,
+    ShardError,
+    ShardOut,
+    ShardTimeout,
+    ShardUnavailable,
+)
+from shardcache.events import Event, Hook, tell
+from shardcache.policy.breaker import Breaker, State
+from shardcache.stats import ShardStats, ShardTally
+
+__all__ = ("ShardState",)
+
+
+class ShardState(ABC):
+    """Keeps the breaker and the books of one shard. Who holds connections, and knocks while it is out, derives from it."""
+
+    __slots__ = ("_hook", "_last", "_lock", "_luck", "_timeout", "breaker", "clock", "knocking", "name", "tally")
+
+    def __init__(
+        self,
+        name: str,
+        breaker: Breaker,
+        *,
+        clock: Callable[[], float],
+        timeout: float,
+        hook: Hook | None,
+        luck: Callable[[], float],
+    ) -> None:
+        self.name = name
+        self.breaker = breaker
+        self.clock = clock
+        self.tally = ShardTally()
+        self.knocking = False
+        self._hook = hook
+        self._last: ShardError | None = None
+        self._lock = threading.Lock()
+        self._luck = luck
+        self._timeout = timeout
+
+    @abstractmethod
+    def idle(self) -> int:
+        """Return how many connections wait for use."""
+
+    @abstractmethod
+    def drop_idle(self) -> None:
+        """Close the connections that wait for use: they were opened to a server that is gone."""
+
+    @abstractmethod
+    def knock(self) -> None:
+        """Start asking after the shard in the background; `heard` when it answers. Called with the lock held."""
+
+    def stats(self) -> ShardStats:
+        """Return a frozen snapshot."""
+        return self.tally.freeze(self.breaker.state.value, self.idle())
+
+    def admit(self) -> None:
+        """Take a place for a call while the shard is not in service, or raise `ShardOut`."""
+        with self._lock:
+            if self.breaker.admit():
+                return
+            if self.breaker.state is State.OPEN and not self.knocking:
+                self._start_knocking()  # this is a fork of the process that had the prober
+        self.tally.refused_open += 1
+        why = f" after: {self._last.reason}" if self._last else ""
+        raise ShardOut(self.name, f"is out of service{why}") from self._last
+
+    def answered(self) -> None:
+        """Note a reply while there was something to forget."""
+        with self._lock:
+            back = self.breaker.succeeded()
+        if back:
+            self._last = None
+            tell(self._hook, Event("shard_back", self.name))
+
+    def abandon(self) -> None:
+        """Give back the place of a call that was broken off by its caller."""
+        with self._lock:
+            self.breaker.abandoned()
+
+    def again(self) -> None:
+        """Note that a kept connection turned out to be dead: its siblings are no better."""
+        self.tally.retries += 1
+        self.drop_idle()
+
+    def refused(self, reply: ErrorReply) -> NoReturn:
+        """Raise what an error reply stands for; "not serving now" counts as a failure of the shard."""
+        error = as_error(self.name, reply)
+        if isinstance(error, ShardUnavailable):
+            self._failed(error)
+        else:
+            self.answered()
+        raise error
+
+    def lost(self, error: OSError | ShardError, *, dialled: bool, hurried: bool = False) -> ShardError:
+        """Return the `ShardError` for an exchange that ended without a reply, and count it.
+
+        ``dialled``: it happened while connecting. ``hurried``: before the call's own deadline,
+        because several shards had to share it; such a timeout weighs like any failure.
+        """
+        found = self._named(error, dialled)
+        if found is not error:
+            found.__cause__ = error
+        if isinstance(found, ShardUnavailable):
+            self._failed(found, timeout=isinstance(found, ShardTimeout) and not hurried)
+        else:
+            self.abandon()
+        return found
+
+    def _named(self, error: OSError | ShardError, dialled: bool) -> ShardError:
+        if isinstance(error, (ShardUnavailable, OutOfStep)):
+            return error
+        if isinstance(error, TimeoutError):
+            doing = "no connection" if dialled else "no reply"
+            return ShardTimeout(self.name, f"{doing} within the deadline ({self._timeout:g} s for the whole call)")
+        if isinstance(error, ssl.SSLCertVerificationError):
+            error = AuthenticationFailed(self.name, f"its certificate is not trusted: {error.verify_message}")
+        if isinstance(error, ShardError):
+            # A wrong address, role or password is a mistake to be told; a server that has
+            # served before and now says so is out of service.
+            return ShardUnavailable(self.name, error.reason) if self.tally.connects else error
+        doing = "cannot connect" if dialled else "connection lost"
+        return ShardUnavailable(self.name, f"{doing}: {error or type(error).__name__}")
+
+    def _failed(self, error: ShardError, *, timeout: bool = False) -> None:
+        tally = self.tally
+        tally.failures += 1
+        tally.timeouts += isinstance(error, ShardTimeout)
+        self._last = error
+        with self._lock:
+            opened = self.breaker.failed(timeout=timeout)
+            if opened:
+                self._start_knocking()
+        if opened:
+            tally.ejections += 1
+            self.drop_idle()
+            tell(self._hook, Event("shard_out", self.name, error=error))
+
+    def _start_knocking(self) -> None:
+        self.knocking = True
+        self.knock()
+
+    def next_knock(self) -> float:
+        """Return the seconds until the next probe."""
+        return self.breaker.next_delay(self._luck())
+
+    def heard(self) -> None:
+        """Note that a probe was answered: calls are let in again, a few at first."""
+        with self._lock:
+            self.knocking = False
+            self.breaker.probed(answered=True)

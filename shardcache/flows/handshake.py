@@ -1,0 +1,83 @@
+"""The first words on a new connection, and whether the server may stand on a ring at all.
+
+Everything that the server must hear goes out in one write: HELLO (with AUTH and SETNAME) and
+SELECT. The answer to HELLO tells the server's mode and role. A server that does not know HELLO
+or RESP3 is asked again in RESP2, by AUTH, INFO and ROLE.
+"""
+
+from collections.abc import Generator
+
+from shardcache.commands import Command, ErrorReply, Reply, as_error
+from shardcache.errors import CommandRefused, OutOfStep, ShardError, WrongTopology
+from shardcache.options import Options
+from shardcache.urls import Address
+
+__all__ = ("handshake",)
+
+Handshake = Generator[list[Command], list[Reply], None]
+
+
+def handshake(shard: str, address: Address, options: Options) -> Handshake:
+    """Yield commands to send at once, take their replies; end when logged in. Raises `ShardError` for a no."""
+    login = _login(address, options)
+    select: list[Command] = [(b"SELECT", address.db)] if address.db else []
+    if options.protocol == 3:
+        hello: Command = (b"HELLO", 3)
+        if login:
+            hello += (b"AUTH", *(login if len(login) == 2 else ("default", *login)))
+        if options.client_name:
+            hello += (b"SETNAME", options.client_name)
+        replies = yield [hello, *select]
+        greeting = replies[0]
+        if isinstance(greeting, dict):
+            _check(shard, address, replies[1:])
+            _place(shard, greeting.get(b"mode", b"standalone"), greeting.get(b"role", b"master"))
+            return
+        if not _too_old(greeting):
+            _check(shard, address, replies)
+            raise OutOfStep(shard, f"HELLO was answered with {type(greeting).__name__}")
+    commands: list[Command] = [(b"AUTH", *login)] if login else []
+    if options.client_name:
+        commands.append((b"CLIENT", b"SETNAME", options.client_name))
+    replies = yield [*commands, *select, (b"INFO", b"server"), (b"ROLE",)]
+    info, role = replies[-2:]
+    _check(shard, address, replies[:-2])
+    for reply in (info, role):
+        if isinstance(reply, ErrorReply) and not str(reply).startswith(("NOPERM", "ERR unknown command")):
+            _check(shard, address, [reply])
+    if isinstance(info, bytes) and isinstance(role, list) and role:  # else the ACL hides it, and it stays unknown
+        mode = b"cluster" if b"redis_mode:cluster" in info else b"sentinel" if role[0] == b"sentinel" else b""
+        _place(shard, mode, b"replica" if role[0] == b"slave" else b"master")
+
+
+def _login(address: Address, options: Options) -> tuple[str, ...]:
+    if options.credential_provider is not None:
+        return tuple(options.credential_provider.get_credentials())
+    if address.username is not None:
+        return (address.username, address.password or "")
+    return (address.password,) if address.password else ()
+
+
+def _too_old(reply: Reply) -> bool:
+    """Whether the server is too old for HELLO or RESP3 (or a proxy that hides them)."""
+    return isinstance(reply, ErrorReply) and str(reply).lower().startswith(("err unknown command", "noproto"))
+
+
+def _check(shard: str, address: Address, replies: list[Reply]) -> None:
+    for reply in replies:
+        if isinstance(reply, ErrorReply):
+            error: ShardError = as_error(shard, reply)
+            if isinstance(error, CommandRefused) and "DB index" in error.reason:
+                error = CommandRefused(shard, f"{error.reason} (database {address.db})")
+            raise error
+
+
+def _place(shard: str, mode: bytes, role: bytes) -> None:
+    if mode == b"cluster":
+        raise WrongTopology(
+            shard, "is a member of a Redis Cluster, which places keys itself; a ring takes independent servers"
+        )
+    if mode == b"sentinel":
+        raise WrongTopology(shard, "is a Sentinel; a ring takes the data servers")
+    if role in (b"replica", b"slave"):
+        raise WrongTopology(shard, "is a replica and takes no writes; a ring takes primaries")
