@@ -1,0 +1,6 @@
+"""Values as bytes and back: equal and of the same type, or refused at the write."""
+
+from shardcache.codecs.envelope import Codec
+from shardcache.codecs.serializers import Serializer
+
+__all__ = ("Codec", "Serializer")

@@ -1,0 +1,87 @@
+"""The census: which types a value is made of, at every depth, before it is written.
+
+msgpack packs bytearray, memoryview and its own ExtType and Timestamp without a word, and
+json turns tuples into lists; so what is inside is counted first. It goes level by level: all items
+at one depth are one list, and ``set(map(type, level))`` looks at them at C speed; only containers cost more. An offender is
+searched for only once it is known that there is one.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from shardcache.errors import SerializationError
+
+__all__ = ("CONTAINERS", "MAX_DEPTH", "path_to", "take_census")
+
+MAX_DEPTH = 128  # containers within containers
+CONTAINERS = frozenset({list, tuple, set, frozenset, dict})
+
+
+def take_census(
+    value: object, allowed: frozenset[type], *, limit: int, keys: frozenset[type] | None = None, format: str = "safe"
+) -> None:
+    """Raise `SerializationError` unless ``value`` is made of exactly the types in ``allowed``.
+
+    Subclasses do not count as their base. ``keys`` are the types of dictionary keys, if fewer than ``allowed``.
+    At most ``limit`` items and `MAX_DEPTH` levels are looked at, so that a value that contains itself, or
+    one that a few shared lists blow up, ends here too.
+    """
+    level: list[Any] = [value]
+    seen = 0
+    for _ in range(MAX_DEPTH + 1):
+        kinds = set(map(type, level))
+        if not kinds <= allowed:
+            _refuse(value, level, allowed, f"is not among what the serializer {format!r} keeps")
+        if kinds.isdisjoint(CONTAINERS):
+            return
+        below: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind not in CONTAINERS:
+                continue
+            seen += len(item)
+            if seen > limit:
+                raise SerializationError(f"the value has more than {limit} items: too many for max_value")
+            below += item  # of a dict: its keys
+            if kind is dict:
+                if keys is not None and not keys.issuperset(map(type, item)):
+                    _refuse(value, item, keys, f"cannot be a key under the serializer {format!r}")
+                below += item.values()
+        level = below
+    raise SerializationError(f"the value is nested deeper than {MAX_DEPTH} containers, or contains itself")
+
+
+def _refuse(value: object, items: Iterable[object], allowed: frozenset[type], why: str) -> NoReturn:
+    culprit = next(item for item in items if type(item) not in allowed)
+    names = ", ".join(sorted(kind.__name__ for kind in allowed))
+    raise SerializationError(
+        f"{path_to(value, culprit)}: {type(culprit).__qualname__} {why}; allowed are exactly {names}"
+    )
+
+
+def path_to(value: object, culprit: object) -> str:
+    """Return where in ``value`` the object ``culprit`` sits, such as ``value['a'][3]``."""
+    ahead: list[tuple[str, object]] = [("value", value)]
+    visited: set[int] = set()
+    while ahead:
+        path, item = ahead.pop()
+        if item is culprit:
+            return path
+        if type(item) not in CONTAINERS or id(item) in visited:
+            continue
+        visited.add(id(item))
+        inside: list[tuple[str, object]]
+        if isinstance(item, dict):
+            inside = [(f"a key of {path}", key) for key in item]
+            inside += [(f"{path}[{_shown(key)}]", below) for key, below in item.items()]
+        elif isinstance(item, (list, tuple)):
+            inside = [(f"{path}[{index}]", below) for index, below in enumerate(item)]
+        elif isinstance(item, (set, frozenset)):
+            inside = [(f"an element of {path}", below) for below in item]
+        ahead += reversed(inside)
+    return "value"
+
+
+def _shown(key: object) -> str:
+    """Show a key of a builtin type; calling the repr of anything else could fail in its turn."""
+    return f"{key!r:.40}" if type(key) in (str, bytes, int, bool, float) else f"<{type(key).__name__}>"

@@ -1,0 +1,61 @@
+"""Signatures: HMAC-SHA256 over the key and the envelope, cut to 16 bytes.
+
+Cut to half, as RFC 2104 (section 5) allows: a forger has one chance in 2**128 per try, each try is a
+write to the server, and every small value saves 16 bytes. The key's name is signed too, so
+a value moved to another key does not verify.
+"""
+
+from collections.abc import Sequence
+
+from shardcache.errors import InvalidOption
+
+__all__ = ("SIGNATURE_SIZE", "Signer")
+
+SIGNATURE_SIZE = 16
+MIN_KEY = 16  # bytes; a shorter one can be found by trying
+_PURPOSE = b"shardcache signed envelope 1"
+
+
+class Signer:
+    """Signs with its first key, verifies with all of them: put the new key first to rotate."""
+
+    __slots__ = ("_digest", "_equal", "_keys")
+
+    def __init__(self, keys: bytes | str | Sequence[bytes | str]) -> None:
+        """Take one key or several, each of at least 16 bytes (a str counts as its UTF-8 bytes)."""
+        import hmac  # only for those who sign
+
+        self._digest, self._equal = hmac.digest, hmac.compare_digest
+        given = [keys] if isinstance(keys, (bytes, str)) else keys
+        if not isinstance(given, (list, tuple)):
+            raise InvalidOption(f"signing_key must be bytes, str, or a list of them, got {type(keys).__name__}")
+        if not given:
+            raise InvalidOption("signing_key must have at least one key, got an empty list")
+        # Derived, since an application's secret may well sign other things with the same HMAC.
+        self._keys = tuple(hmac.digest(_secret(key), _PURPOSE, "sha256") for key in given)
+
+    def sign(self, wire_key: bytes, envelope: bytes) -> bytes:
+        """Return the 16 bytes that bind ``envelope`` to ``wire_key``."""
+        return self._digest(self._keys[0], _message(wire_key, envelope), "sha256")[:SIGNATURE_SIZE]
+
+    def verify(self, wire_key: bytes, envelope: bytes, signature: bytes) -> bool:
+        """Say whether one of the keys made ``signature``, in a time that does not tell how close it came."""
+        message = _message(wire_key, envelope)
+        return any(self._equal(self._digest(key, message, "sha256")[:SIGNATURE_SIZE], signature) for key in self._keys)
+
+
+def _message(wire_key: bytes, envelope: bytes) -> bytes:
+    # The length keeps "ab" + "c" apart from "a" + "bc".
+    return len(wire_key).to_bytes(4, "big") + wire_key + envelope
+
+
+def _secret(key: object) -> bytes:
+    if not isinstance(key, (bytes, str)):
+        raise InvalidOption(f"a signing key must be bytes or str, got {type(key).__name__}")
+    try:
+        secret = key.encode() if isinstance(key, str) else key
+    except UnicodeEncodeError:
+        raise InvalidOption("a signing key must be encodable as UTF-8") from None
+    if len(secret) < MIN_KEY:
+        raise InvalidOption(f"a signing key must have at least {MIN_KEY} bytes, got {len(secret)}")
+    return secret

@@ -1,0 +1,92 @@
+"""Signatures: what was changed, moved or not signed at all is never opened."""
+
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardcache.codecs import Codec
+from shardcache.errors import DamagedPayload, InvalidOption
+
+KEY = b"shop:user:1"
+SECRET, OTHER = b"0123456789abcdef", b"fedcba9876543210"
+PLAIN, SIGNED = Codec(), Codec(signing_key=SECRET)
+
+
+@given(value=st.one_of(st.text(st.characters(codec="utf-8")), st.lists(st.integers())), bit=st.integers(0))
+def test_flipped_bit_never_verifies(value, bit):
+    """Any change of a signed value is noticed."""
+    codec = SIGNED
+    raw = bytearray(codec.encode(value, KEY))
+    at = bit % (8 * len(raw))
+    raw[at // 8] ^= 1 << at % 8
+    with pytest.raises(DamagedPayload):
+        codec.decode(bytes(raw), KEY)
+
+
+def test_value_moved_to_another_key_does_not_verify():
+    """The key is signed with the value."""
+    codec = SIGNED
+    raw = codec.encode("admin", b"user:1")
+    assert codec.decode(raw, b"user:1") == "admin"
+    for key in (b"user:2", b"user:", b"user:1\xf6", b""):
+        with pytest.raises(DamagedPayload, match="signature"):
+            codec.decode(raw, key)
+
+
+def test_border_between_key_and_value_is_signed():
+    """Bytes cannot wander from the key into the value."""
+    codec = SIGNED
+    raw = codec.encode(b"", b"k\xf5")
+    with pytest.raises(DamagedPayload, match="signature"):
+        codec.decode(raw[:17] + b"\xf5\xf5", b"k")
+
+
+def test_keys_are_rotated_by_putting_the_new_one_first():
+    """Old values stay readable until the old key is taken out."""
+    old, both, new = (Codec(signing_key=keys) for keys in (SECRET, [OTHER, SECRET], OTHER))
+    assert both.decode(old.encode("v", KEY), KEY) == "v"
+    assert new.decode(both.encode("v", KEY), KEY) == "v"
+    with pytest.raises(DamagedPayload):
+        new.decode(old.encode("v", KEY), KEY)
+
+
+@given(raw=st.binary())
+def test_unsigned_values_are_refused_except_numbers(raw):
+    """With a key nothing is taken on trust but what INCR writes."""
+    codec = SIGNED
+    for payload in (raw, PLAIN.encode(raw, KEY), b"\xfd" + raw):
+        try:
+            value = codec.decode(payload, KEY)
+        except DamagedPayload:
+            continue
+        assert (type(value), str(value).encode()) == (int, payload)
+
+
+def test_nothing_is_opened_before_the_signature_is_checked(monkeypatch):
+    """Neither a decompression nor a decoder sees a byte that did not verify."""
+    opened = []
+    monkeypatch.setattr(Codec, "_open", lambda *args: opened.append(args))
+    with pytest.raises(DamagedPayload, match="signature"):
+        SIGNED.decode(b"\xfd" + bytes(16) + b"\xf61", KEY)
+    assert opened == []
+
+
+@pytest.mark.parametrize(
+    "inner", [b"", b"5", b"\xfd" + bytes(17), b"\xfe", b"\xfb" + zlib.compress(b"\xfb" + zlib.compress(b"\xf6"))]
+)
+def test_wrappers_have_one_order(inner):
+    """Signed holds compressed holds a format, and never the other way round."""
+    codec = SIGNED
+    signature = codec._signer.sign(KEY, inner)
+    with pytest.raises(DamagedPayload):
+        codec.decode(b"\xfd" + signature + inner, KEY)
+
+
+def test_secret_is_never_shown():
+    """Neither the repr nor an error tells the key."""
+    assert repr(SIGNED) == "Codec('safe', compression=None, signed=True)"
+    with pytest.raises(InvalidOption) as caught:
+        Codec(signing_key="secret")
+    assert "secret" not in str(caught.value)

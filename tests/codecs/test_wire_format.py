@@ -1,0 +1,83 @@
+"""The wire format's document and vectors say what the code does."""
+
+import ast
+import datetime as dt
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID, SafeUUID
+from zoneinfo import ZoneInfo, available_timezones
+
+import pytest
+
+from shardcache.codecs import Codec, envelope, scalars
+from shardcache.codecs.compress import find_zstd
+from shardcache.codecs.safe import _MARKED
+from shardcache.errors import DamagedPayload
+
+TESTS = Path(__file__).parents[1]
+PAGE = (TESTS.parent / "docs" / "wire-format.md").read_text(encoding="utf-8")
+VECTORS = json.loads((TESTS / "vectors" / "values.json").read_text(encoding="utf-8"))
+KEY = VECTORS["wire_key"].encode()
+NAMES = {
+    **{name: getattr(dt, name) for name in ("date", "datetime", "time", "timedelta", "timezone")},
+    "Decimal": Decimal,
+    "UUID": UUID,
+    "SafeUUID": SafeUUID,
+    "ZoneInfo": ZoneInfo,
+}
+EXAMPLES = re.findall(r"^\| `(.+)` \| `((?:[0-9a-f]{2} ?)+)` \|$", PAGE, re.MULTILINE)
+HEADERS = re.findall(r"^\| `0x(F[0-9A-F])` \| ([A-Z_]+) \|", PAGE, re.MULTILINE)
+EXTENSIONS = re.findall(r"^\| `0x([0-9a-f]{2})` \| (\w+) \|", PAGE, re.MULTILINE)
+
+
+def evaluated(expression):
+    """Evaluate a vector's Python expression, or skip where the system lacks what it needs."""
+    if "ZoneInfo" in expression and "Europe/Berlin" not in available_timezones():
+        pytest.skip("no time zone database here")
+    return eval(compile(ast.parse(expression, mode="eval"), "vector", "eval"), dict(NAMES))  # noqa: S307
+
+
+@pytest.mark.parametrize("vector", [pytest.param(vector, id=f"{n}") for n, vector in enumerate(VECTORS["values"])])
+def test_vector_decodes_and_encodes(vector):
+    """Stored bytes mean the same in every version, and are written the same where the form is canonical."""
+    value, raw, codec = evaluated(vector["python"]), bytes.fromhex(vector["hex"]), Codec(**vector.get("options", {}))
+    if raw[:1] == b"\xfc" and find_zstd() is None:
+        pytest.skip("no zstd here")
+    back = codec.decode(raw, KEY)
+    assert (type(back), repr(back)) == (type(value), repr(value))
+    if vector.get("canonical", True):
+        assert codec.encode(value, KEY).hex() == vector["hex"]
+
+
+@pytest.mark.parametrize("vector", VECTORS["damaged"], ids=lambda vector: vector["why"])
+def test_damaged_vector_is_damaged(vector):
+    """What the format rules out is refused."""
+    with pytest.raises(DamagedPayload):
+        Codec(**vector.get("options", {})).decode(bytes.fromhex(vector["hex"]), KEY)
+
+
+@pytest.mark.parametrize(("expression", "stored"), EXAMPLES, ids=[stored[:40] for _, stored in EXAMPLES])
+def test_example_of_the_page_is_what_is_stored(expression, stored):
+    """The page's examples are real."""
+    value = evaluated(expression)
+    assert Codec().encode(value, KEY).hex(" ") == stored
+    assert repr(Codec().decode(bytes.fromhex(stored), KEY)) == repr(value)
+
+
+def test_page_lists_the_headers_of_the_code():
+    """Every header byte from 0xF5 to 0xFF is on the page, under its name in the code."""
+    assert [(int(code, 16), getattr(envelope, name)) for code, name in HEADERS] == [(n, n) for n in range(0xF5, 0x100)]
+
+
+def test_page_lists_the_extensions_of_the_code():
+    """Every extension code is on the page, with its type."""
+    in_code = {**_MARKED, **{code: kind for kind, (code, _) in scalars._PACK.items()}}
+    assert {int(code, 16): name for code, name in EXTENSIONS} == {code: kind.__name__ for code, kind in in_code.items()}
+    assert in_code.keys() == _MARKED.keys() | scalars._UNPACK.keys()
+
+
+def test_page_has_its_examples():
+    """A table that no longer parses is noticed."""
+    assert len(EXAMPLES) >= 20
