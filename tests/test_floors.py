@@ -1,0 +1,147 @@
+"""Imports go down only: each module stands on a floor, and sees the floors below it.
+
+The map is the one in ARCHITECTURE.md. A module that is on no floor fails, so that
+whoever adds one decides where it belongs.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import shardcache
+
+PACKAGE = Path(shardcache.__path__[0])
+
+# The first dotted part below the package decides.
+FLOORS = (
+    ("errors", "events", "explanation", "options", "results", "stats", "types"),
+    ("codecs", "commands", "keys", "placement", "policy", "settings", "topology", "ttl", "urls"),
+    ("flows",),
+    ("wire",),
+    ("drivers", "embedded"),  # both face the operating system; neither knows of the client
+    ("aio", "client", "decorators", "lock", "pipeline"),
+    ("cli", "contrib", "observe", "testing"),
+)
+FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+# They only pass names on, or start the command line.
+EXEMPT = ("__init__", "__main__")
+FLOWS, WIRE, EDGE = FLOOR_OF["flows"], FLOOR_OF["wire"], FLOOR_OF["cli"]
+
+# Drivers of the servers: the wire talks to them, and what stands on the client may (a fault proxy, an adapter).
+PEERS = {"redis", "hiredis"}
+# What a pure floor must get as an argument: the network, threads, tasks, clocks and chance.
+IMPURE = {
+    "asyncio",
+    "multiprocessing",
+    "random",
+    "secrets",
+    "select",
+    "selectors",
+    "socket",
+    "ssl",
+    "threading",
+    "time",
+}
+# module -> the impure modules that it may import, and why.
+ALLOWED: dict[str, dict[str, str]] = {}
+
+
+def modules() -> Iterator[tuple[str, str]]:
+    """Yield the dotted name below the package, and the source, of every module."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield ".".join(path.relative_to(PACKAGE).with_suffix("").parts), path.read_text(encoding="utf-8")
+
+
+def imports(name: str, source: str) -> Iterator[tuple[str, int]]:
+    """Yield every module that the source imports, in absolute terms, with the line."""
+    # `from . import x` counts from the folder, which for a package's own __init__ is the same as for its modules.
+    folder = ["shardcache", *name.split(".")[:-1]]
+    for statement in ast.walk(ast.parse(source)):
+        match statement:
+            case ast.Import(names=aliases):
+                for alias in aliases:
+                    yield alias.name, statement.lineno
+            case ast.ImportFrom(module=module, names=aliases, level=level):
+                base = folder[: len(folder) - level + 1] if level else []
+                target = ".".join([*base, *([module] if module else [])])
+                if target == "shardcache":
+                    for alias in aliases:
+                        yield f"shardcache.{alias.name}", statement.lineno
+                else:
+                    yield target, statement.lineno
+
+
+def violations(name: str, source: str) -> list[str]:
+    """Say what the module imports that it must not."""
+    if name in EXEMPT:
+        return []
+    head = name.split(".", maxsplit=1)[0]
+    if head not in FLOOR_OF:
+        return [f"{name}: on no floor; add {head!r} to FLOORS, and to ARCHITECTURE.md"]
+    floor = FLOOR_OF[head]
+    found = []
+    for target, line in imports(name, source):
+        root, _, rest = target.partition(".")
+        if root == "shardcache":
+            other = rest.split(".")[0]
+            if other not in FLOOR_OF:
+                found.append(f"{name}:{line}: imports {target}: name the module that defines it")
+            elif FLOOR_OF[other] > floor:
+                found.append(f"{name}:{line}: floor {floor} imports {target} of floor {FLOOR_OF[other]}")
+        elif root in PEERS and floor not in (WIRE, EDGE):
+            found.append(f"{name}:{line}: imports {root}, which only the wire may")
+        elif root in IMPURE and floor <= FLOWS and root not in ALLOWED.get(name, {}):
+            found.append(f"{name}:{line}: a pure floor imports {root}: take it as an argument")
+    return found
+
+
+@pytest.mark.parametrize(("name", "source"), [pytest.param(*module, id=module[0]) for module in modules()])
+def test_module_imports_only_from_below(name: str, source: str) -> None:
+    """No module of the package imports from a higher floor, or what its floor must be given."""
+    assert violations(name, source) == []
+
+
+def test_every_exception_is_used() -> None:
+    """An exception for an import that is gone goes too."""
+    used = {
+        name: {target for target, _ in imports(name, source)} & ALLOWED[name].keys()
+        for name, source in modules()
+        if name in ALLOWED
+    }
+    assert used == {name: set(reasons) for name, reasons in ALLOWED.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "complaint"),
+    [
+        pytest.param("keys", "from shardcache.wire.pool import Pool", "floor 1 imports shardcache.wire.pool", id="up"),
+        pytest.param("keys", "def f():\n    import shardcache.client", "keys:2: floor 1 imports", id="up-later"),
+        pytest.param("codecs.safe", "from ..flows import steps", "floor 1 imports shardcache.flows", id="up-relative"),
+        pytest.param("codecs.safe", "from .. import cli", "floor 1 imports shardcache.cli", id="up-package"),
+        pytest.param("client", "from shardcache import Node", "name the module that defines it", id="through-the-top"),
+        pytest.param("client", "import redis.exceptions", "imports redis, which only the wire may", id="peer"),
+        pytest.param("flows.load", "from time import monotonic", "a pure floor imports time", id="clock"),
+        pytest.param("placement.ring", "import random as r", "a pure floor imports random", id="chance"),
+        pytest.param("helpers", "", "on no floor", id="homeless"),
+    ],
+)
+def test_rule_catches(name: str, source: str, complaint: str) -> None:
+    """The rule sees a forbidden import however it is written."""
+    [found] = violations(name, source)
+    assert complaint in found
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        pytest.param("wire.link", "import time, socket\nimport redis\nfrom shardcache.keys import x", id="wire"),
+        pytest.param("codecs.safe", "from .envelope import seal\nfrom shardcache.errors import x", id="sibling"),
+        pytest.param("cli.demo", "import redis, time\nfrom ..client import ShardCache", id="edge"),
+        pytest.param("__main__", "from shardcache.cli import main", id="exempt"),
+    ],
+)
+def test_rule_allows(name: str, source: str) -> None:
+    """The rule lets a module see its own floor and those below."""
+    assert violations(name, source) == []
