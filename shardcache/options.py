@@ -51,7 +51,9 @@ class Options:
     ``signing_key``: values are HMAC-signed, bound to their keys, and checked before anything is
     decoded; a sequence of keys signs with the first and accepts all.
     ``compress_min``: bytes from which a value is worth compressing. ``max_value``: the largest
-    value in bytes, encoded or decompressed. ``max_idle``: connections kept per shard.
+    value in bytes, encoded or decompressed. ``max_idle``: connections kept per shard (sync).
+    ``max_in_flight``, ``max_bytes_in_flight``: calls and bytes sent to a shard and not yet answered,
+    beyond which callers wait within their deadline (asyncio).
     ``placement``: "ring", "ketama", or a callable from the nodes to a placement.
     ``failures``, ``first_probe``, ``max_probe``: the breaker (failures in a row that open it;
     seconds to the first probe; longest seconds between probes). ``max_out``: the share of the
@@ -64,6 +66,8 @@ class Options:
     compress_min: int = 1024
     max_value: int = 64 * 1024 * 1024
     max_idle: int = 64
+    max_in_flight: int = 4096
+    max_bytes_in_flight: int = 8 * 1024 * 1024
     placement: Any = "ring"
     failures: int = 3
     first_probe: float = 0.1
@@ -79,6 +83,8 @@ class Options:
         _number("compress_min", self.compress_min, 0, 2**31, whole=True)
         _number("max_value", self.max_value, 1, 512 * 1024 * 1024, whole=True)
         _number("max_idle", self.max_idle, 0, 100_000, whole=True)
+        _number("max_in_flight", self.max_in_flight, 1, 1_000_000, whole=True)
+        _number("max_bytes_in_flight", self.max_bytes_in_flight, 1, 2**40, whole=True)
         _number("failures", self.failures, 1, 1000, whole=True)
         _number("first_probe", self.first_probe, 0.001, 3600)
         _number("max_probe", self.max_probe, self.first_probe, 3600)

@@ -27,6 +27,8 @@ _OPTIONS: dict[str, Callable[[str], Any]] = {
     "compress_min": int,
     "max_value": int,
     "max_idle": int,
+    "max_in_flight": int,
+    "max_bytes_in_flight": int,
     "placement": str,
     "failures": int,
     "first_probe": float,

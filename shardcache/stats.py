@@ -1,6 +1,6 @@
 """Counters while the client runs, and the frozen snapshot that ``stats()`` hands out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 __all__ = ("ShardStats", "ShardTally", "Stats", "Tally")
@@ -19,6 +19,14 @@ class ShardStats:
     ejections: int  # times the breaker opened
     probes: int  # times the prober knocked
     retries: int  # exchanges sent again on a fresh connection
+
+    @staticmethod
+    def total(rows: "Sequence[ShardStats]") -> "ShardStats":
+        """Add up the same shard as several event loops see it; the worst state counts."""
+        states = {row.state for row in rows}
+        state = next(one for one in ("open", "half-open", "closed") if one in states)
+        counters = [one.name for one in fields(ShardStats)][1:]
+        return ShardStats(state, *(sum(getattr(row, name) for row in rows) for name in counters))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ from typing import Self, TypeVar
 
 from shardcache.commands import ErrorReply, Reply, as_error
 from shardcache.drivers.shard import Shard, may_retry
+from shardcache.drivers.state import ShardState
 from shardcache.errors import ShardError, ShardOut, ShardUnavailable
 from shardcache.flows.core import Core
 from shardcache.flows.steps import Batch, Exchange, Flow, Outcome
 from shardcache.policy.breaker import Breaker, BreakerPolicy, State
 from shardcache.wire import Dialer, Turn, pack, pack_all, transfer
 
-__all__ = ("Runner",)
+__all__ = ("Runner", "answered", "breakers")
 
 T = TypeVar("T")
 
@@ -40,25 +41,17 @@ class Runner:
     ) -> Self:
         """Return a runner for the members of ``core``, in their order. Opens no connection."""
         options = core.options
-        policy = BreakerPolicy(options.failures, options.first_probe, options.max_probe)
-        most_out = max(1, int(options.max_out * len(core.members)))
-        shards: list[Shard] = []
-
-        def may_open() -> bool:
-            return sum(shard.breaker.state is not State.CLOSED for shard in shards) < most_out
-
-        for node, address, tls in core.members:
-            asked = options if tls is None else replace(options, tls=tls)
-            shards.append(
-                Shard(
-                    Dialer(node.name, address, asked, clock),
-                    Breaker(policy, may_open),
-                    max_idle=options.max_idle,
-                    timeout=core.timeout,
-                    hook=options.on_event,
-                    luck=luck,
-                )
+        shards = [
+            Shard(
+                Dialer(node.name, address, options if tls is None else replace(options, tls=tls), clock),
+                breaker,
+                max_idle=options.max_idle,
+                timeout=core.timeout,
+                hook=options.on_event,
+                luck=luck,
             )
+            for (node, address, tls), breaker in zip(core.members, breakers(core), strict=True)
+        ]
         return cls(shards, core.timeout, clock)
 
     def close(self) -> None:
@@ -152,7 +145,7 @@ class Runner:
             broken = turn.error
             if broken is None:
                 shard.pool.give(turn.link)
-                outcomes[place] = self._answered(shard, turn.replies)
+                outcomes[place] = answered(shard, turn.replies)
                 continue
             turn.link.close()
             if not last and not fresh and batches[place].twice and may_retry(broken):
@@ -164,19 +157,32 @@ class Runner:
                 raise broken
         return again
 
-    @staticmethod
-    def _answered(shard: Shard, replies: list[Reply]) -> list[Reply]:
-        if ErrorReply in set(map(type, replies)):
-            for at, reply in enumerate(replies):
-                if reply.__class__ is ErrorReply:
-                    replies[at] = as_error(shard.name, reply)
-            down = [reply for reply in replies if isinstance(reply, ShardUnavailable)]
-            if down:
-                shard.lost(down[0], dialled=False)
-                return replies
-        if shard.breaker.failures or shard.breaker.state is not State.CLOSED:
-            shard.answered()
-        return replies
+
+def breakers(core: Core) -> list[Breaker]:
+    """Return a breaker for each member, under one cap on how many may be open at once."""
+    options = core.options
+    policy = BreakerPolicy(options.failures, options.first_probe, options.max_probe)
+    most_out = max(1, int(options.max_out * len(core.members)))
+    made: list[Breaker] = []
+
+    def may_open() -> bool:
+        return sum(breaker.state is not State.CLOSED for breaker in made) < most_out
+
+    made += [Breaker(policy, may_open) for _ in core.members]
+    return made
+
+
+def answered(shard: ShardState, replies: list[Reply]) -> list[Reply]:
+    """Put a `ShardError` in the place of each error reply, and note how the shard is doing."""
+    if ErrorReply in set(map(type, replies)):
+        replies = [as_error(shard.name, reply) if reply.__class__ is ErrorReply else reply for reply in replies]
+        down = [reply for reply in replies if isinstance(reply, ShardUnavailable)]
+        if down:
+            shard.lost(down[0], dialled=False)
+            return replies
+    if shard.breaker.failures or shard.breaker.state is not State.CLOSED:
+        shard.answered()
+    return replies
 
 
 def _close_all(shards: Sequence[Shard]) -> None:

@@ -103,7 +103,7 @@ class Shard(ShardState):
 
     def probe(self) -> Link:
         """Return a new link over which a PING was answered, or raise."""
-        deadline = self.clock() + self._timeout
+        deadline = self.clock() + self.timeout
         link = self.pool.open(deadline)
         try:
             reply = link.call(_PING, deadline)

@@ -25,7 +25,7 @@ __all__ = ("ShardState",)
 class ShardState(ABC):
     """Keeps the breaker and the books of one shard. Who holds connections, and knocks while it is out, derives from it."""
 
-    __slots__ = ("_hook", "_last", "_lock", "_luck", "_timeout", "breaker", "clock", "knocking", "name", "tally")
+    __slots__ = ("_hook", "_last", "_lock", "_luck", "timeout", "breaker", "clock", "knocking", "name", "tally")
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class ShardState(ABC):
         self._last: ShardError | None = None
         self._lock = threading.Lock()
         self._luck = luck
-        self._timeout = timeout
+        self.timeout = timeout
 
     @abstractmethod
     def idle(self) -> int:
@@ -122,7 +122,7 @@ class ShardState(ABC):
             return error
         if isinstance(error, TimeoutError):
             doing = "no connection" if dialled else "no reply"
-            return ShardTimeout(self.name, f"{doing} within the deadline ({self._timeout:g} s for the whole call)")
+            return ShardTimeout(self.name, f"{doing} within the deadline ({self.timeout:g} s for the whole call)")
         if isinstance(error, ssl.SSLCertVerificationError):
             error = AuthenticationFailed(self.name, f"its certificate is not trusted: {error.verify_message}")
         if isinstance(error, ShardError):

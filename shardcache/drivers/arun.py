@@ -1,0 +1,186 @@
+"""The asyncio driver: runs flows and single requests over the shards of the running event loop."""
+
+import asyncio
+import random
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from shardcache.commands import Reply
+from shardcache.drivers.ashard import AsyncShard
+from shardcache.drivers.run import answered, breakers
+from shardcache.errors import ClientClosed, ShardError, ShardOut, ShardUnavailable
+from shardcache.flows.core import Core
+from shardcache.flows.steps import Batch, Exchange, Flow, Outcome
+from shardcache.stats import ShardStats
+from shardcache.wire import pack, pack_all
+from shardcache.wire.adial import AsyncDialer
+
+__all__ = ("AsyncRunner",)
+
+T = TypeVar("T")
+Loop = asyncio.AbstractEventLoop
+BULK_KEYS = 200  # items from which a batch goes over the bulk connection
+
+
+class AsyncRunner:
+    """Carries out what the flows ask for. Each event loop has connections and breakers of its own."""
+
+    __slots__ = ("__weakref__", "_closed", "_core", "_current", "_luck", "_shards", "_timeout")
+
+    def __init__(self, core: Core, luck: Callable[[], float] = random.random) -> None:
+        self._core = core
+        self._luck = luck
+        self._timeout = core.timeout
+        self._closed = False
+        self._shards: weakref.WeakKeyDictionary[Loop, tuple[AsyncShard, ...]] = weakref.WeakKeyDictionary()
+        # The last loop and its shards, read and replaced as one so that two threads cannot mix them up.
+        self._current: tuple[weakref.ref[Loop] | None, tuple[AsyncShard, ...]] = (None, ())
+
+    def shards(self) -> tuple[AsyncShard, ...]:
+        """Return the shards of the running loop."""
+        loop = asyncio.get_running_loop()
+        known, shards = self._current
+        if known is not None and known() is loop:
+            return shards
+        found = self._shards.get(loop)
+        if found is None:
+            if self._closed:
+                raise ClientClosed("the client is closed")
+            found = self._shards[loop] = self._make(loop)
+        self._current = (weakref.ref(loop), found)
+        return found
+
+    def _make(self, loop: Loop) -> tuple[AsyncShard, ...]:
+        core, options = self._core, self._core.options
+        return tuple(
+            AsyncShard(
+                AsyncDialer(node.name, address, options if tls is None else replace(options, tls=tls)),
+                breaker,
+                loop=loop,
+                timeout=core.timeout,
+                hook=options.on_event,
+                luck=self._luck,
+                max_calls=options.max_in_flight,
+                max_bytes=options.max_bytes_in_flight,
+            )
+            for (node, address, tls), breaker in zip(core.members, breakers(core), strict=True)
+        )
+
+    async def one(self, shard: int, command: Sequence[bytes | int | str], twice: bool) -> Reply:
+        """Send one command to one shard; return its reply or raise `ShardError`."""
+        known = self.shards()[shard]
+        return await known.call(pack(command), known.clock() + self._timeout, twice)
+
+    async def run(self, flow: Flow[T]) -> T:
+        """Run a flow to its end and return its result; an error in a step is thrown into the flow."""
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    outcome = await self._do(step)
+                except BaseException as error:  # noqa: BLE001 - the flow decides
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(outcome)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _do(self, step: Exchange) -> list[Outcome]:
+        return await self.exchange(step.batches)
+
+    async def exchange(self, batches: list[Batch]) -> list[Outcome]:
+        """Send every batch to its shard, all at once, within one deadline; return an outcome for each."""
+        shards = self.shards()
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        parts: list[asyncio.Future[Any] | ShardOut] = []
+        try:
+            for batch in batches:
+                commands = batch.commands
+                bulk = len(commands) > BULK_KEYS or (len(commands) == 1 and len(commands[0]) > BULK_KEYS)
+                try:
+                    part = shards[batch.shard].start(
+                        pack_all(commands), len(commands), deadline, batch.twice, bulk=bulk
+                    )
+                except ShardOut as error:
+                    parts.append(error)
+                else:
+                    parts.append(part)
+            return [
+                await self._outcome(shards[batch.shard], batch, part, deadline)
+                for batch, part in zip(batches, parts, strict=True)
+            ]
+        finally:
+            for part in parts:
+                if not isinstance(part, ShardOut) and not part.cancel() and not part.cancelled():
+                    part.exception()  # seen, so that nothing is logged about it
+
+    async def _outcome(
+        self, shard: AsyncShard, batch: Batch, part: "asyncio.Future[Any] | ShardOut", deadline: float
+    ) -> Outcome:
+        if isinstance(part, ShardOut):
+            return part
+        try:
+            reply = await part
+        except OSError as error:  # straight from the link: a task has named its error already
+            try:
+                reply = await shard.retry(error, pack_all(batch.commands), len(batch.commands), deadline, batch.twice)
+            except ShardError as second:
+                return second
+        except ShardError as error:
+            return error if isinstance(part, asyncio.Task) else shard.lost(error, dialled=False)
+        return answered(shard, [reply] if len(batch.commands) == 1 else reply)
+
+    async def ping(self, shard: AsyncShard) -> float | ShardError:
+        """Return the seconds that a new connection and a PING took, or what went wrong."""
+        start = shard.clock()
+        try:
+            link = await shard.probe()
+        except ShardError as error:
+            return error
+        except OSError as error:
+            return ShardUnavailable(shard.name, f"cannot connect: {error or type(error).__name__}")
+        link.end(ConnectionError("only a ping"))
+        return shard.clock() - start
+
+    def stats(self) -> dict[str, ShardStats]:
+        """Return the shards' counters, added up over the event loops; the state is the running loop's."""
+        names = [member.node.name for member in self._core.members]
+        rows = [[shard.stats() for shard in shards] for shards in self._shards.values()]
+        if not rows:
+            return {name: ShardStats("closed", *[0] * 8) for name in names}
+        return {name: ShardStats.total([row[at] for row in rows]) for at, name in enumerate(names)}
+
+    def states(self) -> list[str]:
+        """Return the breakers' states as the running loop sees them."""
+        try:
+            return [shard.breaker.state.value for shard in self.shards()]
+        except (RuntimeError, ClientClosed):
+            return ["closed"] * len(self._core.members)
+
+    @property
+    def open(self) -> bool:
+        """Whether connections are left that nobody has closed."""
+        return any(shard.idle() for shards in self._shards.values() for shard in shards)
+
+    async def close(self) -> None:
+        """Close everything on the running loop, and tell other loops to do the same."""
+        self._closed = True
+        here = asyncio.get_running_loop()
+        self._current = (None, ())
+        for loop, shards in list(self._shards.items()):
+            if loop is here:
+                await asyncio.gather(*(shard.close() for shard in shards))
+            elif not loop.is_closed():
+                for shard in shards:
+                    loop.call_soon_threadsafe(shard.close_soon)
+        self._shards.clear()
+
+    def drop(self) -> None:
+        """Let go of every connection without waiting, as the last resort of an unclosed client."""
+        for loop, shards in list(self._shards.items()):
+            for shard in shards:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(shard.close_soon)
