@@ -1,11 +1,12 @@
 """A cache over several independent Redis or Valkey servers, by a consistent-hash ring."""
 
 from shardcache import errors
+from shardcache.aio import AsyncShardCache
 from shardcache.client import ShardCache
 from shardcache.events import Event
 from shardcache.explanation import Explanation
 from shardcache.options import TLS, Options
-from shardcache.pipeline import Pipeline
+from shardcache.pipeline import AsyncPipeline, Pipeline
 from shardcache.placement import HashRing, KetamaRing, Node
 from shardcache.results import MISS, Failed, Hit, Miss, Results
 from shardcache.stats import Stats
@@ -15,6 +16,8 @@ __all__ = (
     "DEFAULT",
     "MISS",
     "TLS",
+    "AsyncPipeline",
+    "AsyncShardCache",
     "Event",
     "Explanation",
     "Failed",

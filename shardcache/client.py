@@ -1,29 +1,23 @@
 """`ShardCache`: the sync client, a thin shell over flows and the sync driver."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from shardcache.base import CacheBase
 from shardcache.drivers import Runner
-from shardcache.embedded import LocalShards
-from shardcache.errors import InvalidURL, ShardError
-from shardcache.explanation import Explanation
+from shardcache.errors import ShardError
 from shardcache.flows import Request, batch, sweep
 from shardcache.flows.core import Core
 from shardcache.keys import Key, distinct
-from shardcache.options import OnUnavailable, Options
 from shardcache.pipeline import Pipeline
 from shardcache.results import Results
-from shardcache.settings import read_url
-from shardcache.stats import Stats
-from shardcache.topology import Nodes, members
 from shardcache.ttl import DEFAULT, TTL, Default
 
 __all__ = ("ShardCache",)
 
 
-class ShardCache:
+class ShardCache(CacheBase):
     """A cache over several independent Redis or Valkey servers.
 
     ``nodes``: URLs in a list or one text, a mapping of names to URLs, or `Node` objects.
@@ -38,65 +32,11 @@ class ShardCache:
     it cannot work with, before anything is sent.
     """
 
-    def __init__(
-        self,
-        nodes: Nodes,
-        *,
-        namespace: str = "",
-        default_ttl: TTL = 300,
-        serializer: Any = "safe",
-        compression: str | None = None,
-        timeout: float = 0.5,
-        on_unavailable: OnUnavailable = "degrade",
-        options: Options | None = None,
-    ) -> None:
-        core = Core(
-            members(nodes),
-            namespace=namespace,
-            default_ttl=default_ttl,
-            serializer=serializer,
-            compression=compression,
-            timeout=timeout,
-            on_unavailable=on_unavailable,
-            options=options,
-        )
-        self._core = core
+    def _open(self, core: Core) -> Runner:
         self._runner = Runner.of(core)
-        self._servers: LocalShards | None = None
-        self._ledger = core.ledger
-        self._requests = core.requests
-        self._owner = core.placement.owner_index
         self._one = self._runner.one
         self._run = self._runner.run
-
-    @classmethod
-    def from_url(cls, url: str | None = None, *, options: Options | None = None, **overrides: Any) -> Self:
-        """Make a client from one text: ``redis://h1,h2:6380/0?namespace=shop&timeout=0.2``.
-
-        Without ``url`` the environment variable SHARDCACHE_URL is taken. ``overrides`` are
-        constructor parameters that win over what the URL says.
-        """
-        text = os.environ.get("SHARDCACHE_URL") if url is None else url
-        if not text:
-            raise InvalidURL("no URL was given and the environment variable SHARDCACHE_URL is not set")
-        said = read_url(text)
-        return cls(said.urls, options=said.merged(options), **{**said.client, **overrides})
-
-    @classmethod
-    def embedded(cls, shards: int = 3, **settings: Any) -> Self:
-        """Start local Valkey servers and return a client of them; closing it ends the servers.
-
-        Needs the extra ``embedded``, or a valkey-server or redis-server on the PATH.
-        """
-        servers = LocalShards(shards)
-        servers.start()
-        try:
-            cache = cls(servers.urls, **settings)
-        except BaseException:
-            servers.close()
-            raise
-        cache._servers = servers
-        return cache
+        return self._runner
 
     def get(self, key: Key, default: Any = None) -> Any:
         """Return the value of ``key``, or ``default``. `MISS` as default tells a stored None from a miss."""
@@ -201,17 +141,9 @@ class ShardCache:
             return self._ledger.swept(0, self._run(sweep.flush(shards)))
         return self._ledger.swept(*self._run(sweep.wipe(shards, self._core.glob("*"))))
 
-    def explain(self, key: Key) -> Explanation:
-        """Say on which shard ``key`` lives and why, without asking any server."""
-        return self._core.explain(key, [shard.breaker.state.value for shard in self._runner.shards])
-
     def ping(self) -> dict[str, float | ShardError]:
         """Knock at every shard over a new connection; return seconds, or what went wrong, by name."""
-        return {shard.name: self._runner.ping(shard) for shard in self._runner.shards}
-
-    def stats(self) -> Stats:
-        """Return a frozen snapshot of this client's counters."""
-        return self._ledger.tally.freeze({shard.name: shard.stats() for shard in self._runner.shards})
+        return self._runner.ping_all()
 
     def close(self) -> None:
         """Close all connections (and embedded servers). Later calls raise `ClientClosed`. May be called twice."""
@@ -226,9 +158,6 @@ class ShardCache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(member.node.name for member in self._core.members)})"
 
     def _call(self, request: Request) -> Any:
         """Send a request to its shard and settle it: the path of every single-key method."""

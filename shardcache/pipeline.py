@@ -1,6 +1,6 @@
 """Pipelines: calls of any kind queued, then one exchange per shard, all shards at once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ from shardcache.flows.core import Core
 from shardcache.keys import Key
 from shardcache.ttl import DEFAULT, TTL, Default
 
-__all__ = ("Pipeline", "Queue")
+__all__ = ("AsyncPipeline", "Pipeline", "Queue")
 
 
 class Queue:
@@ -87,6 +87,9 @@ class Queue:
             raise first
 
 
+Answers = list[tuple[int, Any]]
+
+
 class Pipeline(Queue):
     """A pipeline of the sync client.
 
@@ -102,7 +105,7 @@ class Pipeline(Queue):
     ``with`` block sends nothing.
     """
 
-    def __init__(self, core: Core, run: Callable[[Flow[list[tuple[int, Any]]]], list[tuple[int, Any]]]) -> None:
+    def __init__(self, core: Core, run: Callable[[Flow[Answers]], Answers]) -> None:
         super().__init__(core)
         self._run = run
 
@@ -120,3 +123,26 @@ class Pipeline(Queue):
     ) -> None:
         if kind is None:
             self.execute()
+
+
+class AsyncPipeline(Queue):
+    """A pipeline of the asyncio client: as `Pipeline`, with ``async with`` and ``await execute()``."""
+
+    def __init__(self, core: Core, run: Callable[[Flow[Answers]], Awaitable[Answers]]) -> None:
+        super().__init__(core)
+        self._run = run
+
+    async def execute(self) -> list[Any]:
+        """Send what is queued; return the results in the order of queueing."""
+        for flow, requests in self._send():
+            self._settle(requests, await self._run(flow))
+        return self.results
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            await self.execute()

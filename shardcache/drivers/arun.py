@@ -133,6 +133,11 @@ class AsyncRunner:
             return error if isinstance(part, asyncio.Task) else shard.lost(error, dialled=False)
         return answered(shard, [reply] if len(batch.commands) == 1 else reply)
 
+    async def ping_all(self) -> dict[str, float | ShardError]:
+        """Knock at every shard, all at once; see `ping`."""
+        shards = self.shards()
+        return dict(zip([shard.name for shard in shards], await asyncio.gather(*map(self.ping, shards)), strict=True))
+
     async def ping(self, shard: AsyncShard) -> float | ShardError:
         """Return the seconds that a new connection and a PING took, or what went wrong."""
         start = shard.clock()

@@ -137,6 +137,17 @@ class AsyncShard(ShardState):
     def drop_idle(self) -> None:
         """Nothing to drop: a link of this colour is never idle in a pool, and ends by itself."""
 
+    def close_soon(self) -> None:
+        """End everything without waiting: for a call from another thread's loop, or a client that nobody closed."""
+        self._closed = True
+        error = ClientClosed("the client was closed")
+        if self._prober is not None:
+            self._prober.cancel()
+        for lane in (self._main, self._bulk):
+            lane.turnstile.turn_away(error)
+            if lane.link is not None:
+                lane.link.end(error)
+
     async def close(self) -> None:
         """End every call in flight with `ClientClosed`; leave neither task nor socket."""
         self._closed = True
@@ -228,7 +239,10 @@ class AsyncShard(ShardState):
         lane = self._main
         link = lane.link
         if link is None or link.alive:  # its successor is there already
-            return await self.insist(lane, payload, owed, deadline, False) if twice and may_retry(error) else self._raise(error)
+            if not (twice and may_retry(error)):
+                raise self.lost(error, dialled=False) from error
+            self.tally.retries += 1
+            return await self.insist(lane, payload, owed, deadline, twice=False)
         return await self.rescue(error, link, lane, payload, owed, deadline, twice)
 
     def knock(self) -> None:
@@ -251,7 +265,7 @@ class AsyncShard(ShardState):
         """Return a new link over which a PING was answered, or raise."""
         target = lane or self._main
         deadline = self.clock() + self.timeout
-        link = await self._dial(deadline, self.timeout, target._ended, target.let_in)  # noqa: SLF001
+        link = await self._dial(deadline, self.timeout, target._ended, target.let_in)
         try:
             reply = await link.send(_PING, 1, deadline)
         except BaseException:

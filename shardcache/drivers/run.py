@@ -15,6 +15,7 @@ from shardcache.errors import ShardError, ShardOut, ShardUnavailable
 from shardcache.flows.core import Core
 from shardcache.flows.steps import Batch, Exchange, Flow, Outcome
 from shardcache.policy.breaker import Breaker, BreakerPolicy, State
+from shardcache.stats import ShardStats
 from shardcache.wire import Dialer, Turn, pack, pack_all, transfer
 
 __all__ = ("Runner", "answered", "breakers")
@@ -56,6 +57,18 @@ class Runner:
 
     def close(self) -> None:
         self._finalizer()
+
+    def states(self) -> list[str]:
+        """Return the breakers' states, in the order of the members."""
+        return [shard.breaker.state.value for shard in self.shards]
+
+    def stats(self) -> dict[str, ShardStats]:
+        """Return the shards' counters by name."""
+        return {shard.name: shard.stats() for shard in self.shards}
+
+    def ping_all(self) -> dict[str, float | ShardError]:
+        """Knock at every shard, one after the other; see `ping`."""
+        return {shard.name: self.ping(shard) for shard in self.shards}
 
     def ping(self, shard: Shard) -> float | ShardError:
         """Return the seconds that a new connection and a PING took, or what went wrong."""

@@ -25,7 +25,7 @@ __all__ = ("ShardState",)
 class ShardState(ABC):
     """Keeps the breaker and the books of one shard. Who holds connections, and knocks while it is out, derives from it."""
 
-    __slots__ = ("_hook", "_last", "_lock", "_luck", "timeout", "breaker", "clock", "knocking", "name", "tally")
+    __slots__ = ("_hook", "_last", "_lock", "_luck", "breaker", "clock", "knocking", "name", "tally", "timeout")
 
     def __init__(
         self,

@@ -72,7 +72,7 @@ class Dialer:
                 turn = Turn(link, pack_all(commands), len(commands))
                 transfer([turn], deadline, self.clock)
                 if turn.error is not None:
-                    raise turn.error  # noqa: TRY301
+                    raise turn.error
                 commands = steps.send(turn.replies)
         except StopIteration:
             return link

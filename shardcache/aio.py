@@ -1,0 +1,181 @@
+"""`AsyncShardCache`: the asyncio client, a thin shell over flows and the asyncio driver."""
+
+import warnings
+from collections.abc import AsyncIterator, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from shardcache.base import CacheBase
+from shardcache.drivers.arun import AsyncRunner
+from shardcache.errors import ShardError
+from shardcache.flows import Request, batch, sweep
+from shardcache.flows.core import Core
+from shardcache.keys import Key, distinct
+from shardcache.pipeline import AsyncPipeline
+from shardcache.results import Results
+from shardcache.ttl import DEFAULT, TTL, Default
+
+__all__ = ("AsyncShardCache",)
+
+
+class AsyncShardCache(CacheBase):
+    """A cache over several independent Redis or Valkey servers.
+
+    ``nodes``: URLs in a list or one text, a mapping of names to URLs, or `Node` objects.
+    ``namespace`` is put before every key. ``default_ttl``: seconds or a timedelta, None for
+    no expiry. ``serializer``: "safe", "json", "pickle", or an object with dumps and loads.
+    ``compression``: None, "zlib" or "zstd". ``timeout``: the deadline of one call in seconds,
+    all shards and retries together (name resolution excepted). ``on_unavailable``: "degrade"
+    (reads miss, writes say False) or "raise" (`ShardUnavailable`).
+
+    Safe to share between threads and to use after a fork. No connection is made before the
+    first call. Guarantees: see docs/guarantees.md. Raises `InvalidArgument` for anything that
+    it cannot work with, before anything is sent.
+    """
+
+    def _open(self, core: Core) -> AsyncRunner:
+        self._runner = AsyncRunner(core)
+        self._one = self._runner.one
+        self._run = self._runner.run
+        return self._runner
+
+    async def get(self, key: Key, default: Any = None) -> Any:
+        """Return the value of ``key``, or ``default``. `MISS` as default tells a stored None from a miss."""
+        return await self._call(self._requests.get(key, default))
+
+    async def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
+        """Return the keys that are there with their values; one exchange per shard, all shards at once."""
+        asked = distinct(keys)
+        wires = self._core.keys.wire_many(asked)
+        return self._ledger.hits(asked, wires, await self._run(batch.fetch(self._core.placement, wires)))
+
+    async def fetch_many(self, keys: Iterable[Key]) -> Results[Any]:
+        """Return for each key whether it was there, was not, or could not be asked for and why."""
+        asked = distinct(keys)
+        wires = self._core.keys.wire_many(asked)
+        raws = await self._run(batch.fetch(self._core.placement, wires))
+        return self._ledger.outcomes("fetch_many", asked, wires, raws)
+
+    async def set(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> bool:
+        """Store ``value``; return whether it was. ``ttl`` in seconds, None for no expiry, zero or less deletes."""
+        return bool(await self._call(self._requests.set(key, value, ttl)))
+
+    async def add(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> bool:
+        """Store ``value`` only if ``key`` is absent; return whether it was."""
+        return bool(await self._call(self._requests.add(key, value, ttl)))
+
+    async def replace(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> bool:
+        """Store ``value`` only if ``key`` is present; return whether it was."""
+        return bool(await self._call(self._requests.replace(key, value, ttl)))
+
+    async def set_many(self, mapping: Mapping[Key, Any], ttl: TTL | Default = DEFAULT) -> list[Key]:
+        """Store all values; return the keys that were not stored, so an empty list says that all were."""
+        asked, wires, raws, ms = self._core.encoded(mapping, ttl)
+        return self._ledger.stored(asked, await self._run(batch.store(self._core.placement, wires, raws, ms)))
+
+    async def delete(self, key: Key) -> bool:
+        """Delete ``key``; return whether it was there."""
+        return bool(await self._call(self._requests.delete(key)))
+
+    async def delete_many(self, keys: Iterable[Key]) -> int:
+        """Delete the keys; return how many were there."""
+        wires = self._core.keys.wire_many(distinct(keys))
+        return self._ledger.counted("delete_many", *await self._run(batch.delete(self._core.placement, wires)))
+
+    async def incr(
+        self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
+    ) -> int | None:
+        """Add ``delta`` to an integer; return the sum, or None if the shard is out and the policy is "degrade".
+
+        An absent key raises `KeyMissing`, or starts from ``initial`` with ``ttl``; the ttl of a
+        present key stays. A value that is no integer raises `WrongType`.
+        """
+        result: int | None = await self._call(self._requests.incr(key, delta, initial, ttl))
+        return result
+
+    async def decr(
+        self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
+    ) -> int | None:
+        """Subtract ``delta`` from an integer; all else as `incr`."""
+        result: int | None = await self._call(self._requests.decr(key, delta, initial, ttl))
+        return result
+
+    async def touch(self, key: Key, ttl: TTL | Default = DEFAULT) -> bool:
+        """Give ``key`` a new ttl (None: no expiry; zero or less deletes); return whether it was there."""
+        return bool(await self._call(self._requests.touch(key, ttl)))
+
+    async def ttl(self, key: Key) -> float | None:
+        """Return the seconds that ``key`` has left: None if it does not expire, 0.0 if it is not there."""
+        result: float | None = await self._call(self._requests.ttl(key))
+        return result
+
+    async def contains(self, key: Key) -> bool:
+        """Return whether ``key`` is there."""
+        return bool(await self._call(self._requests.contains(key)))
+
+    def pipeline(self) -> AsyncPipeline:
+        """Return a context manager on which calls queue; at its end each shard gets its share in one exchange."""
+        return AsyncPipeline(self._core, self._run)
+
+    async def scan(self, match: str | bytes = "*") -> AsyncIterator[Key]:
+        """Iterate over the keys of this namespace that fit a glob, shard by shard.
+
+        Keys come as str (bytes that are no UTF-8 as surrogate escapes). As with SCAN, a key that is
+        there all the while comes at least once, and may come twice while a server resizes its table.
+        Keys that lie on a shard that does not own them are left out: `get` would not find them.
+        Each step has the deadline of a call; a shard that is out is left out, or raises.
+        """
+        core = self._core
+        glob = core.glob(match)
+        for shard in range(len(core.members)):
+            cursor = None
+            while cursor != 0:
+                cursor, keys, error = await self._run(sweep.page(shard, cursor or 0, glob))
+                for key in core.scanned(shard, keys, error):
+                    yield key
+
+    async def clear(self, *, flush: bool = False) -> int:
+        """Delete every key of this namespace; return how many. Other namespaces are not touched.
+
+        ``flush=True`` empties the whole database of every shard instead (FLUSHDB) and returns 0.
+        Each step has the deadline of a call, not the whole.
+        """
+        shards = len(self._core.members)
+        if flush:
+            return self._ledger.swept(0, await self._run(sweep.flush(shards)))
+        return self._ledger.swept(*await self._run(sweep.wipe(shards, self._core.glob("*"))))
+
+    async def ping(self) -> dict[str, float | ShardError]:
+        """Knock at every shard over a new connection; return seconds, or what went wrong, by name."""
+        return await self._runner.ping_all()
+
+    async def close(self) -> None:
+        """Close all connections (and embedded servers). Later calls raise `ClientClosed`. May be called twice."""
+        await self._runner.close()
+        if self._servers is not None:
+            self._servers.close()
+
+    aclose = close
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        runner = getattr(self, "_runner", None)  # none if the constructor raised
+        if runner is not None and runner.open:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            runner.drop()
+
+    async def _call(self, request: Request) -> Any:
+        """Send a request to its shard and settle it: the path of every single-key method."""
+        shard = self._owner(request.key)
+        try:
+            reply = await self._one(shard, request.command, request.op.twice)
+        except ShardError as error:
+            return self._ledger.fail(request, error)
+        return self._ledger.settle(request, reply, shard)
