@@ -163,7 +163,7 @@ class ShardCache(CacheBase):
         """Send a request to its shard and settle it: the path of every single-key method."""
         shard = self._owner(request.key)
         try:
-            reply = self._one(shard, request.command, request.op.twice)
+            reply = self._one(shard, request.command, request.op)
         except ShardError as error:
             return self._ledger.fail(request, error)
         return self._ledger.settle(request, reply, shard)

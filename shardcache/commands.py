@@ -34,7 +34,8 @@ class Op:
     ``twice`` says that sending it a second time leaves the same state, so that it may be retried
     when a connection broke before the reply; ``writes`` what a degraded call is counted as;
     ``degraded`` what the call answers when its shard is out; ``read`` turns the reply into the
-    result (operations that must decode a value have none: see `flows.requests`).
+    result. ``kinds`` are the types that its reply can have: anything else means that the
+    connection is out of step.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Op:
     writes: bool
     degraded: Any
     read: Callable[[Reply], Any]
+    kinds: frozenset[type]
 
 
 # First word of an error reply: the server is there but does not serve now.
@@ -61,7 +63,7 @@ def as_error(shard: str, reply: ErrorReply) -> ShardError:
         kind = ShardUnavailable
     elif code in _CREDENTIALS:
         kind = AuthenticationFailed
-    elif code == "WRONGTYPE" or any(sign in text for sign in _KIND):
+    elif code == "WRONGTYPE" or "WRONGTYPE" in text or any(sign in text for sign in _KIND):
         kind = WrongType
     elif code == "OOM":
         kind = OutOfMemory

@@ -27,7 +27,10 @@ def hash_tag(wire_key: bytes) -> bytes:
 
 
 class KeySpace:
-    """Turns a caller's keys into wire keys and back, for one namespace."""
+    """Turns a caller's keys into wire keys and back, for one namespace.
+
+    Colons nest: the namespace ``shop:eu`` lies inside ``shop``, whose `scan` and `clear` reach it too.
+    """
 
     __slots__ = ("namespace", "prefix")
 
@@ -76,9 +79,13 @@ class KeySpace:
             return [self.wire(key) for key in keys]
         return raws
 
-    def user(self, wire_key: bytes) -> str:
-        """Return the caller's form of a wire key, undecodable bytes kept as surrogate escapes."""
-        return wire_key[len(self.prefix) :].decode("utf-8", "surrogateescape")
+    def user(self, wire_key: bytes) -> Key:
+        """Return the caller's form of a wire key: str, or bytes where it is no UTF-8."""
+        raw = wire_key[len(self.prefix) :]
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return raw
 
 
 def distinct(keys: Iterable[Key]) -> list[Key]:

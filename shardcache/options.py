@@ -1,6 +1,7 @@
 """What can be set about a client beyond the constructor's own parameters: one frozen object."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from shardcache.errors import InvalidOption
@@ -43,6 +44,12 @@ class TLS:
     verify: bool = True
     check_hostname: bool = True
 
+    def __post_init__(self) -> None:
+        for name in ("ca_file", "cert_file", "key_file"):
+            path = getattr(self, name)
+            if path is not None and not Path(path).is_file():
+                raise InvalidOption(f"{name} must be the path of a PEM file, there is none at {path!r:.200}")
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -57,7 +64,9 @@ class Options:
     ``placement``: "ring", "ketama", or a callable from the nodes to a placement.
     ``failures``, ``first_probe``, ``max_probe``: the breaker (failures in a row that open it;
     seconds to the first probe; longest seconds between probes). ``max_out``: the share of the
-    shards that may be out at once, above 0 to 1. ``on_event``: called with an `Event`.
+    shards that may be out at once, at least one; 0 turns the breakers off. ``on_event``: called with an `Event`.
+    ``echo_check``: end every exchange with an ECHO of a fresh number, so that even a broken proxy that
+    repeats bytes cannot pass one request's reply off as another's; costs a command per exchange.
     ``protocol``: RESP version to ask for; 3 falls back to 2 by itself.
     ``credential_provider``: an object with redis-py's ``get_credentials()``, for all shards.
     """
@@ -75,6 +84,7 @@ class Options:
     max_out: float = 1.0
     on_event: Hook | None = None
     protocol: int = 3
+    echo_check: bool = False
     client_name: str | None = None
     tls: TLS = field(default_factory=TLS)
     credential_provider: Any = field(default=None, repr=False)

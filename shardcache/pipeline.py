@@ -123,6 +123,8 @@ class Pipeline(Queue):
     ) -> None:
         if kind is None:
             self.execute()
+        else:
+            self._requests = []
 
 
 class AsyncPipeline(Queue):
@@ -146,3 +148,5 @@ class AsyncPipeline(Queue):
     ) -> None:
         if kind is None:
             await self.execute()
+        else:
+            self._requests = []

@@ -35,6 +35,7 @@ _OPTIONS: dict[str, Callable[[str], Any]] = {
     "max_probe": float,
     "max_out": float,
     "protocol": int,
+    "echo_check": lambda text: text.lower() in ("1", "true", "yes"),
     "client_name": str,
 }
 
@@ -49,6 +50,8 @@ class FromURL:
 
     def merged(self, options: Options | None) -> Options:
         """Return ``options`` (or the defaults) with what the URL said on top."""
+        if options is not None and not isinstance(options, Options):
+            raise InvalidOption(f"options must be a shardcache.options.Options, got {type(options).__name__}")
         given = options or Options()
         return Options(**{one.name: getattr(given, one.name) for one in fields(Options)} | self.options)
 

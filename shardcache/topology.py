@@ -55,7 +55,7 @@ def members(nodes: Nodes) -> list[Member]:
 
 
 def _name(name: object) -> str:
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not name:
         raise InvalidNode(f"a node's name must be a non-empty str, got {name!r}")
     return name
 
@@ -80,6 +80,8 @@ def _member(name: str | None, url: ParsedURL, weight: float) -> Member:
         if not math.isfinite(weight):
             raise InvalidNode(f"node {name or named or address.label!r}: weight must be a number, got {heavy!r}")
     tls = _tls(query)
+    if tls is not None and not address.tls:
+        raise InvalidURL(f"the URL of {address.label!r} has ssl_ settings but is not rediss://")
     if query:
         unknown = ", ".join(sorted(query))
         raise InvalidURL(

@@ -21,7 +21,7 @@ FLOORS = (
     ("flows",),
     ("wire",),
     ("drivers", "embedded"),  # both face the operating system; neither knows of the client
-    ("aio", "client", "decorators", "lock", "pipeline"),
+    ("aio", "base", "client", "decorators", "lock", "pipeline"),
     ("cli", "contrib", "observe", "testing"),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

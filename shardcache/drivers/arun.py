@@ -3,11 +3,11 @@
 import asyncio
 import random
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from shardcache.commands import Reply
+from shardcache.commands import Command, Op, Reply
 from shardcache.drivers.ashard import AsyncShard
 from shardcache.drivers.run import answered, breakers
 from shardcache.errors import ClientClosed, ShardError, ShardOut, ShardUnavailable
@@ -68,10 +68,10 @@ class AsyncRunner:
             for (node, address, tls), breaker in zip(core.members, breakers(core), strict=True)
         )
 
-    async def one(self, shard: int, command: Sequence[bytes | int | str], twice: bool) -> Reply:
+    async def one(self, shard: int, command: Command, op: Op) -> Reply:
         """Send one command to one shard; return its reply or raise `ShardError`."""
         known = self.shards()[shard]
-        return await known.call(pack(command), known.clock() + self._timeout, twice)
+        return await known.call(pack(command), known.clock() + self._timeout, op)
 
     async def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end and return its result; an error in a step is thrown into the flow."""
@@ -113,9 +113,9 @@ class AsyncRunner:
                 for batch, part in zip(batches, parts, strict=True)
             ]
         finally:
-            for part in parts:
-                if not isinstance(part, ShardOut) and not part.cancel() and not part.cancelled():
-                    part.exception()  # seen, so that nothing is logged about it
+            for waiting in parts:
+                if not isinstance(waiting, ShardOut) and not waiting.cancel() and not waiting.cancelled():
+                    waiting.exception()  # seen, so that nothing is logged about it
 
     async def _outcome(
         self, shard: AsyncShard, batch: Batch, part: "asyncio.Future[Any] | ShardOut", deadline: float
@@ -131,7 +131,10 @@ class AsyncRunner:
                 return second
         except ShardError as error:
             return error if isinstance(part, asyncio.Task) else shard.lost(error, dialled=False)
-        return answered(shard, [reply] if len(batch.commands) == 1 else reply)
+        replies = [reply] if len(batch.commands) == 1 else reply
+        if batch.fit is not None and not batch.fit(replies):
+            return shard.misfit("the replies do not fit the commands")
+        return answered(shard, replies)
 
     async def ping_all(self) -> dict[str, float | ShardError]:
         """Knock at every shard, all at once; see `ping`."""
@@ -185,7 +188,7 @@ class AsyncRunner:
 
     def drop(self) -> None:
         """Let go of every connection without waiting, as the last resort of an unclosed client."""
-        for loop, shards in list(self._shards.items()):
-            for shard in shards:
+        for loop, known in list(self._shards.items()):
+            for shard in known:
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(shard.close_soon)

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from shardcache.commands import ErrorReply, Reply, as_error
+from shardcache.commands import ErrorReply, Op, Reply, as_error
 from shardcache.drivers.shard import may_retry
 from shardcache.drivers.state import ShardState
-from shardcache.errors import ClientClosed, ShardError
+from shardcache.errors import ClientClosed, OutOfStep, ShardError
 from shardcache.events import Hook
 from shardcache.policy.breaker import Breaker, State
 from shardcache.wire import pack
@@ -100,7 +100,7 @@ class Lane:
         self.link = link
         self.let_in()
 
-    def _ended(self, link: AsyncLink, error: BaseException) -> None:
+    def _ended(self, link: AsyncLink, _: BaseException) -> None:
         if link is self.link and self.turnstile and self._connecting is None:
             # Those who waited for room on it wait for its successor.
             self._connecting = self._shard.loop.create_task(self._connect(), name=f"connect to {self._shard.name}")
@@ -109,7 +109,7 @@ class Lane:
 class AsyncShard(ShardState):
     """Sends packed commands to one server over shared connections, on one event loop."""
 
-    __slots__ = ("_bulk", "_closed", "_dial", "_main", "_prober", "loop")
+    __slots__ = ("_bulk", "_dial", "_main", "_prober", "loop")
 
     def __init__(
         self,
@@ -129,7 +129,6 @@ class AsyncShard(ShardState):
         self._main = Lane(self, dial, max_calls, max_bytes)
         self._bulk = Lane(self, dial, max_calls, max_bytes)
         self._prober: asyncio.Task[None] | None = None
-        self._closed = False
 
     def idle(self) -> int:
         return sum(lane.link is not None and lane.link.alive for lane in (self._main, self._bulk))
@@ -139,7 +138,7 @@ class AsyncShard(ShardState):
 
     def close_soon(self) -> None:
         """End everything without waiting: for a call from another thread's loop, or a client that nobody closed."""
-        self._closed = True
+        self.closed = True
         error = ClientClosed("the client was closed")
         if self._prober is not None:
             self._prober.cancel()
@@ -150,7 +149,7 @@ class AsyncShard(ShardState):
 
     async def close(self) -> None:
         """End every call in flight with `ClientClosed`; leave neither task nor socket."""
-        self._closed = True
+        self.closed = True
         error = ClientClosed("the client was closed")
         if self._prober is not None:
             self._prober.cancel()
@@ -158,27 +157,37 @@ class AsyncShard(ShardState):
         await self._main.close(error)
         await self._bulk.close(error)
 
-    async def call(self, payload: bytes, deadline: float, twice: bool) -> Reply:
+    async def call(self, payload: bytes, deadline: float, op: Op) -> Reply:
         """Send one command and return its reply. Raises `ShardError` or `ClientClosed`, by the deadline."""
         if self.breaker.state is not _CLOSED:
             self.admit()
         lane = self._main if len(payload) < BULK else self._bulk
         link = lane.open()
         if link is None:
-            reply = await self.insist(lane, payload, 1, deadline, twice)
+            reply = await self.insist(lane, payload, 1, deadline, op.twice)
         else:
             try:
                 reply = await link.send(payload, 1, deadline)
             except (OSError, ShardError) as error:
-                reply = await self.rescue(error, link, lane, payload, 1, deadline, twice)
+                reply = await self.rescue(error, link, lane, payload, 1, deadline, op.twice)
             except BaseException:
                 self.abandon()
                 raise
+        if reply.__class__ not in op.kinds:
+            raise self.misfit(f"{op.name} was answered with {type(reply).__name__}")
         if reply.__class__ is ErrorReply:
             self.refused(reply)
         if self.breaker.failures or self.breaker.state is not _CLOSED:
             self.answered()
         return reply
+
+    def misfit(self, reason: str) -> ShardError:
+        """Return the error for a reply that cannot be one, having ended the connections it may have come over."""
+        error = OutOfStep(self.name, reason)
+        for lane in (self._main, self._bulk):
+            if lane.link is not None:
+                lane.link.end(error)
+        return self.lost(error, dialled=False)
 
     def start(self, payload: bytes, owed: int, deadline: float, twice: bool, *, bulk: bool) -> "asyncio.Future[Any]":
         """Send commands at once if possible, else in a task; return a future of the list of replies (one: bare)."""
@@ -192,7 +201,7 @@ class AsyncShard(ShardState):
 
     async def insist(self, lane: Lane, payload: bytes, owed: int, deadline: float, twice: bool) -> Any:
         """Wait for a link, then send and return what comes back."""
-        if self._closed:
+        if self.closed:
             raise ClientClosed("the client is closed")
         try:
             link = await lane.ready(deadline)
@@ -220,7 +229,7 @@ class AsyncShard(ShardState):
         twice: bool,
     ) -> Any:
         """Send again over a fresh link if the one in use had simply died; else raise what happened."""
-        if self._closed:
+        if self.closed:
             raise ClientClosed("the client was closed") from error
         if twice and link.used and may_retry(error):
             self.tally.retries += 1
@@ -255,7 +264,7 @@ class AsyncShard(ShardState):
             self.tally.probes += 1
             try:
                 link = await self.probe(self._main)
-            except (OSError, ShardError):
+            except Exception:  # noqa: BLE001  a credential provider may raise anything; without a prober the shard stays out
                 continue
             self._main.adopt(link)
             self.heard()

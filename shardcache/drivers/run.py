@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Self, TypeVar
 
-from shardcache.commands import ErrorReply, Reply, as_error
+from shardcache.commands import Command, ErrorReply, Op, Reply, as_error
 from shardcache.drivers.shard import Shard, may_retry
 from shardcache.drivers.state import ShardState
-from shardcache.errors import ShardError, ShardOut, ShardUnavailable
+from shardcache.errors import OutOfStep, ShardError, ShardOut, ShardUnavailable
 from shardcache.flows.core import Core
 from shardcache.flows.steps import Batch, Exchange, Flow, Outcome
 from shardcache.policy.breaker import Breaker, BreakerPolicy, State
@@ -50,6 +50,7 @@ class Runner:
                 timeout=core.timeout,
                 hook=options.on_event,
                 luck=luck,
+                echo_check=options.echo_check,
             )
             for (node, address, tls), breaker in zip(core.members, breakers(core), strict=True)
         ]
@@ -67,23 +68,24 @@ class Runner:
         return {shard.name: shard.stats() for shard in self.shards}
 
     def ping_all(self) -> dict[str, float | ShardError]:
-        """Knock at every shard, one after the other; see `ping`."""
-        return {shard.name: self.ping(shard) for shard in self.shards}
+        """Knock at every shard; return seconds or what went wrong. One deadline for all, each with its share."""
+        deadline = self._clock() + self._timeout
+        found: dict[str, float | ShardError] = {}
+        for left, shard in zip(range(len(self.shards), 0, -1), self.shards, strict=True):
+            start = self._clock()
+            try:
+                shard.pool.give(shard.probe(start + max(deadline - start, 0) / left))
+            except ShardError as error:
+                found[shard.name] = error
+            except OSError as error:
+                found[shard.name] = ShardUnavailable(shard.name, f"cannot connect: {error or type(error).__name__}")
+            else:
+                found[shard.name] = self._clock() - start
+        return found
 
-    def ping(self, shard: Shard) -> float | ShardError:
-        """Return the seconds that a new connection and a PING took, or what went wrong."""
-        start = self._clock()
-        try:
-            shard.pool.give(shard.probe())
-        except ShardError as error:
-            return error
-        except OSError as error:
-            return ShardUnavailable(shard.name, f"cannot connect: {error or type(error).__name__}")
-        return self._clock() - start
-
-    def one(self, shard: int, command: Sequence[bytes | int | str], twice: bool) -> Reply:
+    def one(self, shard: int, command: Command, op: Op) -> Reply:
         """Send one command to one shard; return its reply or raise `ShardError`."""
-        return self.shards[shard].call(pack(command), self._clock() + self._timeout, twice)
+        return self.shards[shard].call(pack(command), self._clock() + self._timeout, op)
 
     def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end and return its result; an error in a step is thrown into the flow."""
@@ -143,6 +145,9 @@ class Runner:
                     else:
                         outcomes[place] = shard.lost(error, dialled=True, hurried=left > 1)
                     continue
+                except BaseException:
+                    shard.abandon()
+                    raise
                 finally:
                     left -= 1
                 turns.append(Turn(link, pack_all(batch.commands), len(batch.commands)))
@@ -156,6 +161,9 @@ class Runner:
             raise
         for turn, (place, shard, fresh) in zip(turns, taken, strict=True):
             broken = turn.error
+            fit = batches[place].fit
+            if broken is None and fit is not None and not fit(turn.replies):
+                broken = OutOfStep(shard.name, "the replies do not fit the commands")
             if broken is None:
                 shard.pool.give(turn.link)
                 outcomes[place] = answered(shard, turn.replies)
@@ -175,7 +183,7 @@ def breakers(core: Core) -> list[Breaker]:
     """Return a breaker for each member, under one cap on how many may be open at once."""
     options = core.options
     policy = BreakerPolicy(options.failures, options.first_probe, options.max_probe)
-    most_out = max(1, int(options.max_out * len(core.members)))
+    most_out = max(options.max_out > 0, int(options.max_out * len(core.members)))
     made: list[Breaker] = []
 
     def may_open() -> bool:

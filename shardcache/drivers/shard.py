@@ -3,12 +3,12 @@
 import threading
 from collections.abc import Callable
 
-from shardcache.commands import ErrorReply, Reply, as_error
+from shardcache.commands import ErrorReply, Op, Reply, as_error
 from shardcache.drivers.state import ShardState
-from shardcache.errors import ClientClosed, ShardError
+from shardcache.errors import ClientClosed, OutOfStep, ShardError
 from shardcache.events import Hook
 from shardcache.policy.breaker import Breaker, State
-from shardcache.wire import Dialer, Link, Pool, pack
+from shardcache.wire import Dialer, Link, Pool, ask, pack
 
 __all__ = ("Shard", "may_retry")
 
@@ -19,7 +19,7 @@ _CLOSED = State.CLOSED
 class Shard(ShardState):
     """Sends packed commands to one server within a deadline, and keeps away from it while it is out."""
 
-    __slots__ = ("_closing", "pool")
+    __slots__ = ("_closing", "_marked", "pool")
 
     def __init__(
         self,
@@ -30,9 +30,11 @@ class Shard(ShardState):
         timeout: float,
         hook: Hook | None,
         luck: Callable[[], float],
+        echo_check: bool = False,
     ) -> None:
         super().__init__(dial.shard, breaker, clock=dial.clock, timeout=timeout, hook=hook, luck=luck)
         self.pool = Pool(dial, max_idle, self.tally)
+        self._marked = echo_check
         self._closing = threading.Event()
 
     def after_fork(self) -> None:
@@ -40,6 +42,7 @@ class Shard(ShardState):
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self.knocking = False
+        self.breaker.trials = 0  # those were calls of the parent's threads
 
     def idle(self) -> int:
         return len(self.pool)
@@ -49,10 +52,11 @@ class Shard(ShardState):
 
     def close(self) -> None:
         """Close what lies idle, and the rest when it comes back; end the prober."""
+        self.closed = True
         self._closing.set()
         self.pool.close()
 
-    def call(self, payload: bytes, deadline: float, twice: bool) -> Reply:
+    def call(self, payload: bytes, deadline: float, op: Op) -> Reply:
         """Send one command and return its reply. Raises `ShardError` or `ClientClosed`, by the deadline."""
         if self.breaker.state is not _CLOSED:
             self.admit()
@@ -62,11 +66,13 @@ class Shard(ShardState):
             link, fresh = None, True
             try:
                 link, fresh = pool.take(deadline)
-                reply = link.call(payload, deadline)
+                reply = ask(link, payload, deadline) if self._marked else link.call(payload, deadline)
+                if reply.__class__ not in op.kinds:
+                    raise OutOfStep(self.name, f"{op.name} was answered with {type(reply).__name__}")
             except (OSError, ShardError) as error:
                 if link is not None:
                     link.close()
-                    if twice and not fresh and not retried and may_retry(error):
+                    if op.twice and not fresh and not retried and may_retry(error):
                         retried = True
                         self.again()
                         continue
@@ -93,20 +99,20 @@ class Shard(ShardState):
             self.tally.probes += 1
             try:
                 link = self.probe()
-            except (OSError, ShardError):
-                continue
             except ClientClosed:
                 return
+            except Exception:  # noqa: BLE001  a credential provider may raise anything; without a prober the shard stays out
+                continue
             self.heard()
             self.pool.give(link)
             return
 
-    def probe(self) -> Link:
+    def probe(self, deadline: float | None = None) -> Link:
         """Return a new link over which a PING was answered, or raise."""
-        deadline = self.clock() + self.timeout
+        deadline = deadline or self.clock() + self.timeout
         link = self.pool.open(deadline)
         try:
-            reply = link.call(_PING, deadline)
+            reply = ask(link, _PING, deadline) if self._marked else link.call(_PING, deadline)
         except BaseException:
             link.close()
             raise

@@ -9,6 +9,7 @@ from typing import NoReturn
 from shardcache.commands import ErrorReply, as_error
 from shardcache.errors import (
     AuthenticationFailed,
+    ClientClosed,
     OutOfStep,
     ShardError,
     ShardOut,
@@ -25,7 +26,19 @@ __all__ = ("ShardState",)
 class ShardState(ABC):
     """Keeps the breaker and the books of one shard. Who holds connections, and knocks while it is out, derives from it."""
 
-    __slots__ = ("_hook", "_last", "_lock", "_luck", "breaker", "clock", "knocking", "name", "tally", "timeout")
+    __slots__ = (
+        "_hook",
+        "_last",
+        "_lock",
+        "_luck",
+        "breaker",
+        "clock",
+        "closed",
+        "knocking",
+        "name",
+        "tally",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -42,6 +55,7 @@ class ShardState(ABC):
         self.clock = clock
         self.tally = ShardTally()
         self.knocking = False
+        self.closed = False
         self._hook = hook
         self._last: ShardError | None = None
         self._lock = threading.Lock()
@@ -66,6 +80,8 @@ class ShardState(ABC):
 
     def admit(self) -> None:
         """Take a place for a call while the shard is not in service, or raise `ShardOut`."""
+        if self.closed:
+            raise ClientClosed("the client is closed")
         with self._lock:
             if self.breaker.admit():
                 return
@@ -125,6 +141,8 @@ class ShardState(ABC):
             return ShardTimeout(self.name, f"{doing} within the deadline ({self.timeout:g} s for the whole call)")
         if isinstance(error, ssl.SSLCertVerificationError):
             error = AuthenticationFailed(self.name, f"its certificate is not trusted: {error.verify_message}")
+        elif isinstance(error, ssl.SSLError) and dialled:
+            error = AuthenticationFailed(self.name, f"no TLS connection: {error}")
         if isinstance(error, ShardError):
             # A wrong address, role or password is a mistake to be told; a server that has
             # served before and now says so is out of service.

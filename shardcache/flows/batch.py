@@ -1,11 +1,12 @@
 """Many keys at once: one exchange per shard, all shards together."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from shardcache.commands import Command, Op, Reply
+from shardcache.commands import Command, ErrorReply, Reply
 from shardcache.errors import ShardError
-from shardcache.flows.requests import Request
+from shardcache.flows.requests import NUMBER, Request
 from shardcache.flows.steps import Batch, Flow, exchange
 from shardcache.placement import Placement
 
@@ -35,7 +36,10 @@ def fetch(placement: Placement, wires: list[bytes]) -> Flow[list[Reply]]:
     """Return for each key what is stored: bytes, None, or the ShardError that hides it."""
     groups = _by_shard(placement.owner_indexes(wires))
     outcomes = yield from exchange(
-        [Batch(shard, _chunks(b"MGET", [wires[at] for at in positions]), True) for shard, positions in groups.items()]
+        [
+            Batch(shard, _chunks(b"MGET", [wires[at] for at in positions]), True, partial(_lists, len(positions)))
+            for shard, positions in groups.items()
+        ]
     )
     raws: list[Reply] = [None] * len(wires)
     for positions, outcome in zip(groups.values(), outcomes, strict=True):
@@ -86,7 +90,10 @@ def delete(placement: Placement, wires: list[bytes]) -> Flow[tuple[int, list[tup
     """Delete the keys; return how many were there, and for each shard that failed its number of keys and why."""
     groups = _by_shard(placement.owner_indexes(wires))
     outcomes = yield from exchange(
-        [Batch(shard, _chunks(b"UNLINK", [wires[at] for at in positions]), True) for shard, positions in groups.items()]
+        [
+            Batch(shard, _chunks(b"UNLINK", [wires[at] for at in positions]), True, _numbers)
+            for shard, positions in groups.items()
+        ]
     )
     count = 0
     failed: list[tuple[int, ShardError]] = []
@@ -107,10 +114,7 @@ def queue(placement: Placement, requests: list[Request]) -> Flow[list[tuple[int,
     owners = placement.owner_indexes([request.key for request in requests])
     groups = _by_shard(owners)
     outcomes = yield from exchange(
-        [
-            Batch(shard, [requests[at].command for at in positions], _all_twice(requests[at].op for at in positions))
-            for shard, positions in groups.items()
-        ]
+        [_batch(shard, [requests[at] for at in positions]) for shard, positions in groups.items()]
     )
     answers: list[Any] = [None] * len(requests)
     for positions, outcome in zip(groups.values(), outcomes, strict=True):
@@ -120,6 +124,23 @@ def queue(placement: Placement, requests: list[Request]) -> Flow[list[tuple[int,
     return list(zip(owners, answers, strict=True))
 
 
-def _all_twice(ops: Any) -> bool:
-    each: list[Op] = list(ops)
-    return all(op.twice for op in each)
+def _batch(shard: int, requests: list[Request]) -> Batch:
+    ops = [request.op for request in requests]
+
+    def fit(replies: list[Reply]) -> bool:
+        return all(reply.__class__ in op.kinds for op, reply in zip(ops, replies, strict=True))
+
+    return Batch(shard, [request.command for request in requests], all(op.twice for op in ops), fit)
+
+
+def _lists(keys: int, replies: list[Reply]) -> bool:
+    """Whether the replies are those to the MGETs of that many keys, `CHUNK` at a time."""
+    for reply in replies:
+        if reply.__class__ is not ErrorReply and (reply.__class__ is not list or len(reply) != min(keys, CHUNK)):
+            return False
+        keys -= CHUNK
+    return True
+
+
+def _numbers(replies: list[Reply]) -> bool:
+    return all(reply.__class__ in NUMBER for reply in replies)

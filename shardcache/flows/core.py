@@ -55,6 +55,7 @@ class Core:
         self.ledger = Ledger(
             self.codec,
             [node.name for node in self.placement.nodes],
+            self.placement.owner_index,
             check_on_unavailable(on_unavailable),
             self.options.on_event,
         )

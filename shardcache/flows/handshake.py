@@ -30,8 +30,8 @@ def handshake(shard: str, address: Address, options: Options) -> Handshake:
         replies = yield [hello, *select]
         greeting = replies[0]
         if isinstance(greeting, dict):
-            _check(shard, address, replies[1:])
             _place(shard, greeting.get(b"mode", b"standalone"), greeting.get(b"role", b"master"))
+            _check(shard, address, replies[1:])
             return
         if not _too_old(greeting):
             _check(shard, address, replies)
@@ -41,13 +41,13 @@ def handshake(shard: str, address: Address, options: Options) -> Handshake:
         commands.append((b"CLIENT", b"SETNAME", options.client_name))
     replies = yield [*commands, *select, (b"INFO", b"server"), (b"ROLE",)]
     info, role = replies[-2:]
+    if isinstance(info, bytes) and isinstance(role, list) and role:  # else the ACL hides it, and it stays unknown
+        mode = b"cluster" if b"_mode:cluster" in info else b"sentinel" if role[0] == b"sentinel" else b""
+        _place(shard, mode, b"replica" if role[0] == b"slave" else b"master")
     _check(shard, address, replies[:-2])
     for reply in (info, role):
         if isinstance(reply, ErrorReply) and not str(reply).startswith(("NOPERM", "ERR unknown command")):
             _check(shard, address, [reply])
-    if isinstance(info, bytes) and isinstance(role, list) and role:  # else the ACL hides it, and it stays unknown
-        mode = b"cluster" if b"redis_mode:cluster" in info else b"sentinel" if role[0] == b"sentinel" else b""
-        _place(shard, mode, b"replica" if role[0] == b"slave" else b"master")
 
 
 def _login(address: Address, options: Options) -> tuple[str, ...]:

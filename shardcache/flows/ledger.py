@@ -1,6 +1,6 @@
 """The ledger: what each reply or failure means to the caller, and a note of everything that went wrong (G6)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from shardcache.codecs import Codec
@@ -23,10 +23,18 @@ class Ledger:
     that does not decode is a miss. Under "raise" both raise. Any other error reply always raises.
     """
 
-    __slots__ = ("_codec", "_degrade", "_hook", "_names", "tally")
+    __slots__ = ("_codec", "_degrade", "_hook", "_names", "_owner", "tally")
 
-    def __init__(self, codec: Codec, names: Sequence[str], on_unavailable: OnUnavailable, hook: Hook | None) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        names: Sequence[str],
+        owner: Callable[[bytes], int],
+        on_unavailable: OnUnavailable,
+        hook: Hook | None,
+    ) -> None:
         self._codec = codec
+        self._owner = owner
         self._names = names
         self._degrade = on_unavailable == "degrade"
         self._hook = hook
@@ -91,16 +99,22 @@ class Ledger:
                     result[key] = Hit(self._codec.decode(raw, wire))
                     tally.hits += 1
                 except DamagedPayload as error:
-                    self._note_damaged("", name, error)
+                    self._note_damaged(self._names[self._owner(wire)], name, error)
                     result[key] = Failed(error)
+        raising = self._to_raise(result) if name == "get_many" else None
+        if raising is not None:
+            tally.errors += 1
+            raise raising
         for shard, errors in out.items():
             self.note("degraded_read", shard, name, len(errors), errors[0])
-        if name == "get_many":
-            for outcome in result.values():
-                if isinstance(outcome, Failed) and not (self._degrade and _may_degrade(outcome.error)):
-                    tally.errors += 1
-                    raise outcome.error
         return Results(result)
+
+    def _to_raise(self, result: dict[Key, Outcome[Any]]) -> ShardCacheError | None:
+        """Return the first error that the policy does not hide."""
+        for outcome in result.values():
+            if isinstance(outcome, Failed) and not (self._degrade and _may_degrade(outcome.error)):
+                return outcome.error
+        return None
 
     def stored(self, keys: list[Key], failed: dict[int, ShardError]) -> list[Key]:
         """Return the keys that were not stored."""

@@ -7,7 +7,7 @@ The clients send it and give the reply to ``op.read``; a pipeline queues it.
 from typing import Any, NamedTuple
 
 from shardcache.codecs import Codec
-from shardcache.commands import Command, Op, Reply
+from shardcache.commands import Command, ErrorReply, Op, Reply
 from shardcache.errors import InvalidArgument, KeyMissing
 from shardcache.flows.scripts import ADD_TO, PERSIST
 from shardcache.keys import Key, KeySpace
@@ -47,20 +47,24 @@ def _seconds(reply: Reply) -> float | None:
     return None if reply == -1 else max(int(reply), 0) / 1000
 
 
-GET = Op("get", twice=True, writes=False, degraded=MISS, read=_same)
-SET = Op("set", twice=True, writes=True, degraded=False, read=_stored)
-ADD = Op("add", twice=False, writes=True, degraded=False, read=_stored)
-ADD_DEAD = Op("add", twice=True, writes=True, degraded=False, read=_is_zero)
-REPLACE = Op("replace", twice=True, writes=True, degraded=False, read=_stored)
-SET_DEAD = Op("set", twice=True, writes=True, degraded=False, read=_done)
-REPLACE_DEAD = Op("replace", twice=False, writes=True, degraded=False, read=_is_one)
+TEXT: frozenset[type] = frozenset({bytes, type(None), ErrorReply})
+NUMBER: frozenset[type] = frozenset({int, ErrorReply})
+
+GET = Op("get", twice=True, writes=False, degraded=MISS, read=_same, kinds=TEXT)
+SET = Op("set", twice=True, writes=True, degraded=False, read=_stored, kinds=TEXT)
+ADD = Op("add", twice=False, writes=True, degraded=False, read=_stored, kinds=TEXT)
+ADD_DEAD = Op("add", twice=True, writes=True, degraded=False, read=_is_zero, kinds=NUMBER)
+REPLACE = Op("replace", twice=True, writes=True, degraded=False, read=_stored, kinds=TEXT)
+SET_DEAD = Op("set", twice=True, writes=True, degraded=False, read=_done, kinds=NUMBER)
+REPLACE_DEAD = Op("replace", twice=False, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
 # Sent twice it may answer False for a key that it did delete; not sent it would leave a stale value.
-DELETE = Op("delete", twice=True, writes=True, degraded=False, read=_is_one)
-INCR = Op("incr", twice=False, writes=True, degraded=None, read=_counted)
-TOUCH = Op("touch", twice=True, writes=True, degraded=False, read=_is_one)
-TOUCH_DEAD = Op("touch", twice=False, writes=True, degraded=False, read=_is_one)
-LEFT = Op("ttl", twice=True, writes=False, degraded=0.0, read=_seconds)
-CONTAINS = Op("contains", twice=True, writes=False, degraded=False, read=_is_one)
+DELETE = Op("delete", twice=True, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
+INCR = Op("incr", twice=False, writes=True, degraded=None, read=_counted, kinds=TEXT)
+DECR = Op("decr", twice=False, writes=True, degraded=None, read=_counted, kinds=TEXT)
+TOUCH = Op("touch", twice=True, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
+TOUCH_DEAD = Op("touch", twice=False, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
+LEFT = Op("ttl", twice=True, writes=False, degraded=0.0, read=_seconds, kinds=NUMBER)
+CONTAINS = Op("contains", twice=True, writes=False, degraded=False, read=_is_one, kinds=NUMBER)
 
 _INT64 = 2**63
 
@@ -123,18 +127,24 @@ class Requests:
         return Request(DELETE, wire, (b"UNLINK", wire))
 
     def incr(self, key: Key, delta: int, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> Request:
+        return self._count(INCR, key, _whole("delta", delta), initial, ttl)
+
+    def _count(self, op: Op, key: Key, step: int, initial: int | None, ttl: TTL | Default) -> Request:
         wire = self._wire(key)
-        step = _whole("delta", delta)
         ms = self.ttl_ms(ttl)
         if initial is None:
-            return Request(INCR, wire, (b"EVAL", ADD_TO, 1, wire, step))
-        start = _whole("initial", initial)
+            return Request(op, wire, (b"EVAL", ADD_TO, 1, wire, step))
+        first = _whole("initial", initial) + step
+        if not -_INT64 <= first < _INT64:
+            raise InvalidArgument(f"{op.name}: the first sum must fit in 64 bits, got {first}")
         if ms == 0:
-            raise InvalidArgument("incr: a ttl of zero or less would drop the counter at once; use delete")
-        return Request(INCR, wire, (b"EVAL", ADD_TO, 1, wire, step, start, b"" if ms is None else ms))
+            raise InvalidArgument(f"{op.name}: a ttl of zero or less would drop the counter at once; use delete")
+        return Request(op, wire, (b"EVAL", ADD_TO, 1, wire, step, first, b"" if ms is None else ms))
 
     def decr(self, key: Key, delta: int, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> Request:
-        return self.incr(key, -_whole("delta", delta), initial, ttl)
+        if _whole("delta", delta) == -_INT64:
+            raise InvalidArgument(f"delta must be above {-_INT64} for decr, got {delta}")
+        return self._count(DECR, key, -delta, initial, ttl)
 
     def touch(self, key: Key, ttl: TTL | Default = DEFAULT) -> Request:
         wire = self._wire(key)

@@ -11,7 +11,7 @@ A flow is a generator that decides; a driver does. It yields a step, and is sent
 A sync driver, an async driver and a simulator run the same flow.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,11 +25,16 @@ Outcome = list[Reply] | ShardError
 
 
 class Batch(NamedTuple):
-    """Commands for one shard, by its place in the topology; ``twice`` if all may be sent again."""
+    """Commands for one shard, by its place in the topology; ``twice`` if all may be sent again.
+
+    ``fit`` says whether replies can be answers to these commands at all; if not, the connection is out
+    of step and the driver closes it.
+    """
 
     shard: int
     commands: list[Command]
     twice: bool
+    fit: Callable[[list[Reply]], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from shardcache.commands import Command, Reply
 from shardcache.errors import ShardError
+from shardcache.flows.requests import NUMBER
 from shardcache.flows.steps import Batch, Flow, exchange
 
 __all__ = ("Page", "flush", "page", "pattern", "wipe")
@@ -32,9 +33,18 @@ def _scan(cursor: int, glob: bytes) -> Command:
     return (b"SCAN", cursor, b"MATCH", glob, b"COUNT", COUNT)
 
 
+def _pages(replies: list[Reply]) -> bool:
+    """Whether the replies are a count, or a cursor with keys."""
+    return all(
+        reply.__class__ in NUMBER
+        or (reply.__class__ is list and len(reply) == 2 and reply[0].isdigit() and reply[1].__class__ is list)
+        for reply in replies
+    )
+
+
 def page(shard: int, cursor: int, glob: bytes) -> Flow[Page]:
     """Return the next keys of one shard."""
-    [outcome] = yield from exchange([Batch(shard, [_scan(cursor, glob)], True)])
+    [outcome] = yield from exchange([Batch(shard, [_scan(cursor, glob)], True, _pages)])
     reply = outcome if isinstance(outcome, ShardError) else outcome[0]
     if isinstance(reply, ShardError):
         return Page(0, [], reply)
@@ -54,6 +64,7 @@ def wipe(shards: int, glob: bytes) -> Flow[tuple[int, list[ShardError]]]:
                 ([(b"UNLINK", *found[shard])] if found.get(shard) else [])
                 + ([_scan(cursors[shard], glob)] if shard in cursors else []),
                 True,
+                _pages,
             )
             for shard in {**cursors, **found}
         ]
@@ -62,13 +73,13 @@ def wipe(shards: int, glob: bytes) -> Flow[tuple[int, list[ShardError]]]:
         for batch, outcome in zip(batches, outcomes, strict=True):
             shard = batch.shard
             replies: list[Reply] = [outcome] if isinstance(outcome, ShardError) else outcome
+            if shard in deleting and not isinstance(replies[0], ShardError):
+                count += replies[0]
             error = next((reply for reply in replies if isinstance(reply, ShardError)), None)
             if error is not None:
                 failed.append(error)
                 cursors.pop(shard, None)
                 continue
-            if shard in deleting:
-                count += replies[0]
             if shard in cursors:
                 cursor, keys = replies[-1]
                 cursors[shard] = int(cursor)

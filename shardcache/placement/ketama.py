@@ -69,7 +69,7 @@ class KetamaRing(Circle):
             hash_tag=hash_tag,
             _digest=KEY_HASHES[key_hash],
             _tag=(hash_tag[:1].encode(), hash_tag[1:].encode()) if hash_tag else None,
-            _ends=array("L", [point for point, _ in points]),
+            _ends=array("I", [point for point, _ in points]),
             _seq=array("H", [index for _, index in (*points, points[0])]),
         )
 

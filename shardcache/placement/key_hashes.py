@@ -5,6 +5,7 @@ the C code reads bytes as ``char``, those from 0x80 up are negative on x86-64 an
 their sign (`_signed`); a proxy on ARM, where ``char`` is unsigned, places such keys elsewhere.
 """
 
+from binascii import crc_hqx as _crc_hqx
 from collections.abc import Callable, Mapping
 from hashlib import md5 as _md5
 from types import MappingProxyType
@@ -71,9 +72,7 @@ def _murmur2(key: bytes) -> int:
 
 
 def _crc16_of(byte: int) -> int:
-    for _ in range(8):
-        byte = byte >> 1 ^ (0xA001 if byte & 1 else 0)
-    return byte
+    return _crc_hqx(bytes([byte]), 0)
 
 
 _CRC16 = tuple(map(_crc16_of, range(256)))
@@ -82,7 +81,7 @@ _CRC16 = tuple(map(_crc16_of, range(256)))
 def _crc16(key: bytes) -> int:
     value = 0
     for byte in key:
-        value = value >> 8 ^ _CRC16[(value ^ byte) & 0xFF]
+        value = value << 8 & _WORD ^ _CRC16[(value >> 8 ^ byte) & 0xFF]
     return value
 
 
@@ -102,7 +101,7 @@ KEY_HASHES: Mapping[str, KeyHash] = MappingProxyType(
         # Only 15 bits: all keys lie on the first 1/131072 of the circle, so mostly on one server.
         "crc32": _crc32_15,
         "crc32a": _crc32,
-        # 16 bits of 32, so 1/65536 of the circle.
+        # The upper half is what the CRC register pushed out, and it stays.
         "crc16": _crc16,
         "fnv1_32": _fnv1(_START_32, _PRIME_32),
         # Cut to 32 bits at the end, which is the same as counting in 32 bits throughout.

@@ -12,46 +12,39 @@ clockwise from its start; between equal points the smaller name comes first.
 import struct
 import sys
 from array import array
-from collections.abc import Iterable
+from collections.abc import Sequence
 from hashlib import shake_128
 
-__all__ = ("BITS", "SLOTS", "scatter", "tabulate")
+__all__ = ("BITS", "SLOTS", "lay_out")
 
 SLOTS = 2**20
 BITS = 12  # of a place within its slot
 
 # Sorting is most of the work, and CPython sorts floats twice as fast as ints of this size. The bits
-# of a double 2⁵² + (point << 16 | node) are the exponent, the point and the node side by side, so
-# doubles are put together and taken apart by moving bytes, a whole ring at a time.
+# of a double 2⁵² + (point << 16 | node) are the exponent, the point and the node side by side. So a
+# point is one double, and a whole ring one long int of 64-bit words, taken apart by a few masks.
 _EXPONENT = struct.pack("<d", 2.0**52)[6:]
 
 
-def scatter(nodes: Iterable[tuple[str, int]]) -> tuple["array[int]", "array[int]"]:
-    """Return the slot and the node of every point, clockwise, for nodes of (name, number of points) in name order."""
+def lay_out(nodes: Sequence[tuple[str, int]]) -> tuple["array[int]", "array[int]", Sequence[int]]:
+    """Return the slot of every point clockwise, the node of every point, and the node of every slot.
+
+    ``nodes`` are names with their number of points, in the order of their names; a node is an index
+    into them, of 8 bits in the table if that is enough, else of 16.
+    """
     packed = b"".join(_doubles(name, index, count) for index, (name, count) in enumerate(nodes))
     amount = len(packed) // 8
-    inorder = struct.pack(f"<{amount}d", *sorted(struct.unpack(f"<{amount}d", packed)))
-    slots = (int.from_bytes(inorder, "little") >> (16 + BITS)) & _in_each(amount, SLOTS - 1)
-    owners = bytearray(2 * amount)
-    owners[0::2], owners[1::2] = inorder[0::8], inorder[1::8]
-    return (
-        array("I", struct.unpack(f"<{amount}Q", slots.to_bytes(8 * amount, "little"))),
-        array("H", struct.unpack(f"<{amount}H", owners)),
-    )
-
-
-def tabulate(slots: "array[int]", owners: "array[int]", nodes: int) -> "bytes | array[int]":
-    """Return the owner of every slot: a byte each up to 256 nodes, else 16 bits each."""
-    pieces = _Pieces(1 if nodes <= 256 else 2)
-    amount = len(slots)
-    words = int.from_bytes(struct.pack(f"<{amount}Q", *slots), "little")
-    # Each word minus the one before it; slot 0 is itself one slot wide.
-    gaps = (words + 1) - (words << 64 & (1 << 64 * amount) - 1)
-    nodes_of = int.from_bytes(struct.pack(f"<{amount}Q", *owners), "little")
-    codes = struct.unpack(f"<{amount}Q", (gaps << 16 | nodes_of).to_bytes(8 * amount + 8, "little")[: 8 * amount])
-    table = b"".join(map(pieces.__getitem__, codes))
-    table += pieces[SLOTS - 1 - slots[-1] << 16 | owners[0]]
-    return table if nodes <= 256 else array("H", table)
+    ordered = struct.pack(f"<{amount}d", *sorted(struct.unpack(f"<{amount}d", packed)))
+    points = int.from_bytes(ordered, "little")
+    owners = points & _in_each(amount, 0xFFFF)
+    slots = points >> (16 + BITS) & _in_each(amount, SLOTS - 1)
+    # How many slots each point owns: its slot minus the one before. The first owns its own as well.
+    gaps = slots + 1 - (slots << 64 & (1 << 64 * amount) - 1)
+    pieces = _Pieces(1 if len(nodes) <= 256 else 2)
+    table = b"".join(map(pieces.__getitem__, _column("Q", gaps << 16 | owners, amount)))
+    ends, sequence = _column("I", slots, amount), _column("H", owners, amount)
+    table += pieces[SLOTS - 1 - ends[-1] << 16 | sequence[0]]
+    return ends, sequence, table if len(nodes) <= 256 else array("H", table)
 
 
 def _doubles(name: str, index: int, count: int) -> bytearray:
@@ -64,6 +57,14 @@ def _doubles(name: str, index: int, count: int) -> bytearray:
 
 def _in_each(amount: int, word: int) -> int:
     return int.from_bytes(word.to_bytes(8, "little") * amount, "little")
+
+
+def _column(code: str, words: int, amount: int) -> "array[int]":
+    """Return the low part of each 64-bit word, as wide as ``code`` says."""
+    column = array(code, words.to_bytes(8 * amount, "little"))
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column[:: 8 // column.itemsize]
 
 
 class _Pieces(dict[int, bytes]):

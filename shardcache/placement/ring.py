@@ -1,5 +1,6 @@
 """The ring: consistent hashing by virtual nodes, looked up in a table."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from mmh3 import mmh3_32_uintdigest
@@ -7,12 +8,14 @@ from mmh3 import mmh3_32_uintdigest
 from shardcache.errors import InvalidNode, InvalidOption
 from shardcache.keys import hash_tag
 from shardcache.placement.circle import Circle, Nodes, read_nodes
-from shardcache.placement.points import BITS, SLOTS, scatter, tabulate
+from shardcache.placement.points import BITS, SLOTS, lay_out
 
 __all__ = ("HashRing",)
 
 VNODES = 4096
 MAX_VNODES = 65536
+# As a number: CPython finds one in bytes ten times as fast as bytes in bytes.
+BRACE = ord("{")
 # A table of 2²⁰ slots cannot tell more apart, and a ring would take seconds to build.
 MAX_POINTS = 2**22
 
@@ -37,7 +40,7 @@ class HashRing(Circle):
 
     size = SLOTS
     vnodes: int
-    _table: Any  # bytes or array: both give an int by [int], and nothing else is asked of it
+    _table: Sequence[int]
 
     def __init__(self, nodes: Nodes, *, vnodes: int = VNODES) -> None:
         if isinstance(vnodes, bool) or not isinstance(vnodes, int) or not 1 <= vnodes <= MAX_VNODES:
@@ -51,28 +54,26 @@ class HashRing(Circle):
                 "scale them down, or lower vnodes"
             )
         names = tuple(node.name for node in placed)
-        ends, owners = scatter(zip(names, counts, strict=True))
-        table = tabulate(ends, owners, len(names))
+        ends, owners, table = lay_out(list(zip(names, counts, strict=True)))
         owners.append(owners[0])
         self._freeze(nodes=placed, names=names, vnodes=vnodes, _ends=ends, _seq=owners, _table=table)
 
     def owner_index(self, wire_key: bytes, /) -> int:
         """Return the index into ``nodes`` of the owner of an encoded key."""
-        if b"{" in wire_key:
+        if BRACE in wire_key:
             wire_key = hash_tag(wire_key)
-        index: int = self._table[mmh3_32_uintdigest(wire_key) >> BITS]
-        return index
+        return self._table[mmh3_32_uintdigest(wire_key) >> BITS]
 
     def owner_indexes(self, wire_keys: list[bytes], /) -> list[int]:
         """Return `owner_index` of every key, in order, at a fraction of the cost."""
         # One search through all keys at once costs a tenth of asking each.
-        if b"{" in b"".join(wire_keys):
+        if BRACE in b"".join(wire_keys):
             wire_keys = list(map(hash_tag, wire_keys))
         table = self._table
         return [table[digest >> BITS] for digest in map(mmh3_32_uintdigest, wire_keys)]
 
     def _position(self, raw: bytes) -> int:
-        return int(mmh3_32_uintdigest(hash_tag(raw))) >> BITS
+        return mmh3_32_uintdigest(hash_tag(raw)) >> BITS
 
     def _settings(self) -> dict[str, Any]:
         return {"vnodes": self.vnodes}

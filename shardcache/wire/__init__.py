@@ -1,8 +1,8 @@
 """Bytes to and from servers: the only floor that knows redis-py and hiredis."""
 
 from shardcache.wire.dial import Dialer
-from shardcache.wire.fanout import Turn, transfer
+from shardcache.wire.fanout import Turn, ask, transfer
 from shardcache.wire.link import Link, pack, pack_all
 from shardcache.wire.pool import Pool
 
-__all__ = ("Dialer", "Link", "Pool", "Turn", "pack", "pack_all", "transfer")
+__all__ = ("Dialer", "Link", "Pool", "Turn", "ask", "pack", "pack_all", "transfer")

@@ -49,6 +49,7 @@ class AsyncDialer:
                     replies = await link.send(pack_all(commands), len(commands), deadline)
                     commands = steps.send([replies] if len(commands) == 1 else replies)
         except StopIteration:
+            link.marked = self.options.echo_check
             return link
         except BaseException as error:
             link.end(error if isinstance(error, Exception) else ConnectionError("connecting was broken off"))

@@ -27,6 +27,7 @@ import hiredis
 
 from shardcache.commands import ErrorReply, Reply
 from shardcache.errors import OutOfStep
+from shardcache.wire.link import mark, unmark
 
 __all__ = ("AsyncLink", "Slot")
 
@@ -37,13 +38,14 @@ _Push: Any = hiredis.PushNotification
 class Slot:
     """A caller's place in the queue of replies: ``future`` gets the list of them, or one alone."""
 
-    __slots__ = ("deadline", "future", "owed", "replies", "size")
+    __slots__ = ("answer", "deadline", "future", "owed", "replies", "size")
 
-    def __init__(self, future: "asyncio.Future[Any]", owed: int, deadline: float, size: int) -> None:
+    def __init__(self, future: "asyncio.Future[Any]", owed: int, deadline: float, size: int, answer: bytes) -> None:
         self.future = future
         self.owed = owed  # replies still to come
         self.deadline = deadline
         self.size = size  # bytes sent for it
+        self.answer = answer  # to the mark behind its commands, on a marked link
         self.replies: list[Reply] | None = None if owed == 1 else []
 
 
@@ -64,6 +66,7 @@ class AsyncLink(asyncio.Protocol):
         "_timer",
         "_transport",
         "bytes_owed",
+        "marked",
         "shard",
         "timeout",
         "used",
@@ -80,6 +83,7 @@ class AsyncLink(asyncio.Protocol):
         self.shard = shard
         self.timeout = timeout
         self.bytes_owed = 0
+        self.marked = False
         self.used = False  # whether it has ever answered: a used link may have died of old age
         self._loop = loop
         self._on_end = on_end
@@ -112,9 +116,14 @@ class AsyncLink(asyncio.Protocol):
         if self._ended is not None:
             future.set_exception(copy(self._ended))
             return future
+        answer = b""
+        if self.marked:
+            echo, answer = mark()
+            payload += echo
+            owed += 1
         size = len(payload)
         self.bytes_owed += size
-        self._slots.append(Slot(future, owed, deadline, size))
+        self._slots.append(Slot(future, owed, deadline, size, answer))
         self._out.append(payload)
         if not self._flushing:
             self._flushing = True
@@ -207,18 +216,21 @@ class AsyncLink(asyncio.Protocol):
                     if slot.owed:
                         continue
                     reply = slot.replies
+                    if slot.answer:
+                        unmark(self.shard, reply, slot.answer)
+                        reply = reply if len(reply) > 1 else reply[0]
                 slots.popleft()
                 self.bytes_owed -= slot.size
                 if not slot.future.done():
                     slot.future.set_result(reply)
             if not slots and self._reader.has_data():
                 raise OutOfStep(self.shard, "more came back than was asked for")
-        except (hiredis.ProtocolError, ValueError) as error:
+        except OutOfStep as error:
+            self.end(error)
+        except Exception as error:  # noqa: BLE001 - hiredis lets TypeError and others through for some broken input
             broken = OutOfStep(self.shard, f"the reply breaks the protocol: {error}")
             broken.__cause__ = error
             self.end(broken)
-        except OutOfStep as error:
-            self.end(error)
         else:
             self.used = True
             self._on_room()

@@ -75,6 +75,7 @@ class Dialer:
                     raise turn.error
                 commands = steps.send(turn.replies)
         except StopIteration:
+            link.marked = self.options.echo_check
             return link
         except BaseException:
             link.close()

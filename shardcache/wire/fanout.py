@@ -8,9 +8,9 @@ import select
 from collections.abc import Callable
 
 from shardcache.commands import Reply
-from shardcache.wire.link import Link
+from shardcache.wire.link import Link, mark, unmark
 
-__all__ = ("Turn", "transfer")
+__all__ = ("Turn", "ask", "transfer")
 
 _IN = select.POLLIN
 _BOTH = select.POLLIN | select.POLLOUT
@@ -19,7 +19,7 @@ _BOTH = select.POLLIN | select.POLLOUT
 class Turn:
     """One link's part in an exchange: what to send, how many replies are due, what came of it."""
 
-    __slots__ = ("error", "expected", "link", "payload", "replies", "rest")
+    __slots__ = ("_answer", "error", "expected", "link", "payload", "replies", "rest")
 
     def __init__(self, link: Link, payload: bytes, expected: int) -> None:
         self.link = link
@@ -28,6 +28,16 @@ class Turn:
         self.replies: list[Reply] = []
         self.rest: memoryview | None = None
         self.error: Exception | None = None  # set: the link is useless
+        self._answer = b""
+        if link.marked:
+            echo, self._answer = mark()
+            self.payload += echo
+            self.expected += 1
+
+    def settle(self) -> None:
+        """Check that the replies are to what was asked, where the link is marked; raise `OutOfStep` if not."""
+        if self._answer:
+            unmark(self.link.shard, self.replies, self._answer)
 
 
 def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> None:
@@ -57,18 +67,27 @@ def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> 
             try:
                 if mask & ~select.POLLOUT:
                     turn.link.feed()
-                    done = turn.link.drain(turn.replies, turn.expected)
-                else:
-                    done = False
+                done = turn.link.drain(turn.replies, turn.expected)
                 if turn.rest is not None:
                     rest = turn.link.send_some(turn.rest)
                     turn.rest = rest or None
                     if not rest:
                         poll.modify(fd, _IN)
                 done = done and turn.rest is None
+                if done:
+                    turn.settle()
             except Exception as error:  # noqa: BLE001 - one link's trouble must not reach the others
                 turn.error = error
                 done = True
             if done:
                 del open_turns[fd]
                 poll.unregister(fd)
+
+
+def ask(link: Link, payload: bytes, deadline: float) -> Reply:
+    """Send one command and return its reply, as `Link.call` does, also over a marked link."""
+    turn = Turn(link, payload, 1)
+    transfer([turn], deadline, link.clock)
+    if turn.error is not None:
+        raise turn.error
+    return turn.replies[0]

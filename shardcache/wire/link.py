@@ -12,6 +12,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import hiredis
@@ -19,7 +20,7 @@ import hiredis
 from shardcache.commands import ErrorReply, Reply
 from shardcache.errors import OutOfStep
 
-__all__ = ("Closed", "Link", "pack", "pack_all")
+__all__ = ("Closed", "Link", "mark", "pack", "pack_all", "unmark")
 
 READ = 64 * 1024
 READ_MOST = 1024 * 1024
@@ -36,6 +37,21 @@ def pack_all(commands: list[Any]) -> bytes:
     return b"".join(map(pack, commands))
 
 
+_numbers = count(1)
+
+
+def mark() -> tuple[bytes, bytes]:
+    """Return an ECHO command and the answer that only it can have, to go behind the commands of an exchange."""
+    answer = b"%016x" % next(_numbers)
+    return b"*2\r\n$4\r\nECHO\r\n$16\r\n" + answer + b"\r\n", answer
+
+
+def unmark(shard: str, replies: list[Reply], answer: bytes) -> None:
+    """Take the answer to a mark off the end of ``replies``; raise `OutOfStep` if it is another one."""
+    if replies.pop() != answer:
+        raise OutOfStep(shard, "the replies belong to other requests")
+
+
 class Closed(ConnectionError):
     """The server closed the connection."""
 
@@ -43,7 +59,19 @@ class Closed(ConnectionError):
 class Link:
     """One connection to ``shard``, ready for use from the moment it exists."""
 
-    __slots__ = ("__weakref__", "_gets", "_poll", "_reader", "_recv", "_size", "clock", "generation", "shard", "sock")
+    __slots__ = (
+        "__weakref__",
+        "_gets",
+        "_poll",
+        "_reader",
+        "_recv",
+        "_size",
+        "clock",
+        "generation",
+        "marked",
+        "shard",
+        "sock",
+    )
 
     def __init__(self, shard: str, sock: socket.socket, clock: Callable[[], float], generation: int = 0) -> None:
         sock.setblocking(False)
@@ -51,6 +79,7 @@ class Link:
         self.sock = sock
         self.clock = clock
         self.generation = generation
+        self.marked = False
         self._size = READ
         self._reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=_NOT_YET)
         self._gets = self._reader.gets
@@ -81,6 +110,7 @@ class Link:
         """Send one command and return its reply.
 
         Raises OSError (`Closed`, TimeoutError among them) or `OutOfStep`; the link is then useless.
+        The short way for one command: all else, and a link that is ``marked``, goes by `transfer`.
         """
         try:
             sent = self.sock.send(payload)
@@ -89,15 +119,16 @@ class Link:
         if sent != len(payload):
             self._send_rest(memoryview(payload)[sent:], deadline)
         poll = self._poll
-        while True:
+        # What was sent in one go cannot have been answered yet; else the answer may be here already.
+        reply = _NOT_YET if sent == len(payload) else self.next()
+        while reply is _NOT_YET:
             wait = (deadline - self.clock()) * 1000
             if wait <= 0 or not poll(wait):
                 raise TimeoutError("no reply before the deadline")
             self.feed()
             reply = self.next()
-            if reply is not _NOT_YET:
-                self.settled()
-                return reply
+        self.settled()
+        return reply
 
     def send_some(self, rest: memoryview) -> memoryview:
         """Send what the kernel takes without waiting; return what is left."""
@@ -128,7 +159,7 @@ class Link:
             reply = self._gets()
             while reply.__class__ is _Push:  # RESP3: not an answer to anything
                 reply = self._gets()
-        except (hiredis.ProtocolError, UnicodeDecodeError, ValueError) as error:
+        except Exception as error:  # hiredis lets TypeError and others through for some broken input
             raise OutOfStep(self.shard, f"the reply breaks the protocol: {error}") from error
         return reply
 

@@ -1,0 +1,116 @@
+"""``ring``: who owns how much of the keys, and what a change would move."""
+
+import argparse
+from collections.abc import Iterable
+
+from shardcache.cli.codes import Exit
+from shardcache.cli.connect import url_of
+from shardcache.cli.parser import Commands, takes_url
+from shardcache.cli.text import bar, columns, say
+from shardcache.errors import InvalidNode
+from shardcache.placement import HashRing, KetamaRing, Node
+from shardcache.placement.circle import Circle
+from shardcache.settings import read_url
+from shardcache.topology import members
+
+__all__ = ("add",)
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    ring = commands.add_parser(
+        "ring",
+        help="show each shard's share of the keys, and what a change would move; asks no server",
+        description="Shows each shard's share of the keys. With changes: who would own what then, and what would move.",
+    )
+    ring.add_argument(
+        "--node",
+        action="append",
+        default=[],
+        metavar="NAME[=WEIGHT]",
+        help="a ring of these nodes, instead of those of the URL; may be repeated, as may the changes",
+    )
+    ring.add_argument("--add", action="append", default=[], metavar="NAME[=WEIGHT]", help="what if this node came")
+    ring.add_argument("--remove", action="append", default=[], metavar="NAME", help="what if this node went")
+    ring.add_argument("--weight", action="append", default=[], metavar="NAME=WEIGHT", help="what if it had this weight")
+    ring.set_defaults(run=_ring)
+    takes_url(ring)
+
+
+def _ring(args: argparse.Namespace) -> int:
+    now = _now(args)
+    then = _changed(now, args)
+    _show(now)
+    if then is not now:
+        _show_change(now, then)
+    return Exit.FINE
+
+
+def _now(args: argparse.Namespace) -> Circle:
+    if args.node:
+        return HashRing([_node(text) for text in args.node])
+    said = read_url(url_of(args))
+    nodes = [member.node for member in members(said.urls)]
+    return KetamaRing(nodes) if said.options.get("placement") == "ketama" else HashRing(nodes)
+
+
+def _changed(ring: Circle, args: argparse.Namespace) -> Circle:
+    for text in args.weight:
+        node = _node(text, weighty=True)
+        ring = ring.with_node(_known(ring, node.name), weight=node.weight)
+    for text in args.add:
+        node = _node(text)
+        if node.name in _names(ring):
+            raise InvalidNode(f"node {node.name!r} is on the ring already; change it with --weight")
+        ring = ring.with_node(node)
+    for text in args.remove:  # last, so that even an only node can be replaced
+        ring = ring.without_node(_known(ring, text))
+    return ring
+
+
+def _known(ring: Circle, name: str) -> str:
+    if name not in _names(ring):
+        raise InvalidNode(f"there is no node {name!r} on the ring; there are {', '.join(map(repr, _names(ring)))}")
+    return name
+
+
+def _names(ring: Circle) -> list[str]:
+    return [node.name for node in ring.nodes]
+
+
+def _node(text: str, *, weighty: bool = False) -> Node:
+    """Read ``NAME=WEIGHT``; a name may hold "=" itself if a weight follows."""
+    name, equals, weight = text.rpartition("=")
+    if not equals and not weighty:
+        return Node(text)
+    try:
+        heavy = float(weight)
+    except ValueError:
+        wanted = "NAME=WEIGHT" if weighty else "NAME or NAME=WEIGHT"
+        raise InvalidNode(f"expected {wanted} with a weight above 0, as in 'cache-1=2', got {text!r:.80}") from None
+    return Node(name, heavy)
+
+
+def _show(ring: Circle) -> None:
+    shares = ring.shares()
+    full = max(shares.values())
+    _rows(
+        (node.name, f"x{node.weight:g}", f"{shares[node.name]:7.2%}", bar(shares[node.name], full))
+        for node in ring.nodes
+    )
+
+
+def _show_change(now: Circle, then: Circle) -> None:
+    say()
+    say("After the change:")
+    _show(then)
+    moved = now.moved(then)
+    say()
+    say(f"{moved.total:.2%} of the keys would change hands:")
+    flows = sorted(moved.items(), key=lambda flow: -flow[1])
+    _rows((source, "->", target, f"{share:7.2%}", bar(share, flows[0][1])) for (source, target), share in flows)
+
+
+def _rows(rows: Iterable[tuple[str, ...]]) -> None:
+    for line in columns(rows):
+        say(line)

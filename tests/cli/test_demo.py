@@ -1,0 +1,219 @@
+"""`demo`: from end to end with little time, broken off in the middle, and on servers that exist."""
+
+import io
+import os
+import pty
+import re
+import signal
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from shardcache.cli import demo_worker
+from shardcache.cli.demo_display import PlainDisplay, choose_display
+from shardcache.cli.demo_run import Demo
+from shardcache.cli.demo_tally import Tally
+from shardcache.cli.demo_worker import Order, Report, Site
+from shardcache.cli.demo_workload import find_sources, library, measure
+from shardcache.client import ShardCache
+from shardcache.embedded import LocalShards
+
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+
+
+def test_demo(command):
+    """It shows a shard's death and return without one error, in plain lines, and leaves nothing behind."""
+    code, out, err = command.run("demo", "--shards", "3", "--seconds", "2")
+    assert (code, err) == (0, "")
+    assert "shard-2 is killed" in out
+    assert re.findall(r"errors +(\d+)", out) == ["0", "0", "0"]
+    assert "0, and 0 wrong values" in out
+    assert "shard-2's, and no others" in out
+    assert CONTROL.findall(out) == []
+    assert (command.processes(), command.files()) == ([], [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["starting", "parsing", "without"])
+def test_demo_broken_off(command, moment, number):
+    """At a signal it ends at once with the code for it, one line at most, and nothing left."""
+    process = command.start("demo", "--shards", "2", "--seconds", "2")
+    for line in process.stdout:
+        if line.strip().startswith(moment):
+            break
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    expected = (130, "shardcache: interrupted\n") if number == signal.SIGINT else (143, "")
+    assert (process.returncode, err) == expected
+    assert (command.processes(), command.files()) == ([], [])
+
+
+def test_demo_killed(command):
+    """Even if it is killed itself, its processes end and its directory goes."""
+    process = command.start("demo", "--shards", "2", "--seconds", "2")
+    for line in process.stdout:
+        if line.strip().startswith("parsing"):
+            break
+    process.kill()
+    process.wait(timeout=60)
+    assert (command.processes(), command.files()) == ([], [])
+
+
+def test_demo_on_given_servers(command):
+    """With --url nothing is killed, other keys stay, and the demo's own are gone at the end."""
+    with LocalShards(2) as servers, ShardCache(servers.urls) as cache:
+        cache.set("mine", "stays")
+        code, out, err = command.run("demo", "--seconds", "2", "--url", servers.url)
+        assert (code, err) == (0, "")
+        assert "nothing is killed" in out
+        assert "comes back" not in out
+        assert list(cache.scan()) == ["mine"]
+        assert all(server.running for server in servers.servers)
+    assert command.processes() == []
+
+
+def test_demo_on_given_servers_broken_off(command):
+    """Ctrl-C empties the demo's namespace too."""
+    with LocalShards(2) as servers, ShardCache(servers.urls) as cache:
+        process = command.start("demo", "--seconds", "2", "--url", servers.url)
+        for line in process.stdout:
+            if line.strip().startswith("steady"):
+                break
+        assert list(cache.scan()) != []
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+        assert (process.returncode, list(cache.scan())) == (130, [])
+
+
+def test_demo_without_a_server_program(command):
+    """Where there is no server to run, one line says what is missing."""
+    code, _, err = command.run("demo", SHARDCACHE_SERVER="no-such-server")
+    assert (code, err.count("\n")) == (3, 1)
+    assert "no-such-server" in err
+
+
+def test_demo_on_a_terminal(command):
+    """On a terminal bars move, and at Ctrl-C the cursor is visible again."""
+    pytest.importorskip("rich")
+    ours, theirs = pty.openpty()
+    try:
+        process = command.start("demo", "--seconds", "2", stdout=theirs, TERM="xterm-256color", COLUMNS="100")
+        os.close(theirs)
+        seen = b""
+        while b"parsing" not in seen:
+            seen += os.read(ours, 4096)
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            while chunk := os.read(ours, 4096):
+                seen += chunk
+        except OSError:  # Linux: the other end is closed
+            pass
+        assert process.wait(timeout=60) == 130
+        assert seen.rfind(b"\x1b[?25h") > seen.rfind(b"\x1b[?25l") > 0
+    finally:
+        os.close(ours)
+
+
+def test_work_is_real():
+    """The work is a parse of the interpreter's own library, several hundred files of it."""
+    root = library()
+    files = find_sources(root)
+    assert len(files) > 300
+    measured = measure(root, "json/decoder.py")
+    assert measured["file"] == "json/decoder.py"
+    assert measured["classes"] == 2
+    assert measured["longest"]["lines"] > 10
+    assert measured["depth"] > 2
+
+
+def test_tally():
+    """Reports add up, and misses are what is neither a hit nor wrong."""
+    tally = Tally(seconds=2.0)
+    tally.add(Report(0, waits=[0.1, 0.2], hits=1, wrong=1))
+    tally.add(Report(1, waits=[0.3, 0.4], hits=1, errors=["no"]))
+    assert (tally.answers, tally.hits, tally.misses, tally.wrong, tally.errors) == (4, 2, 1, 1, ["no"])
+    assert (tally.rate, tally.hit_share, tally.per_worker) == (2.0, 0.5, {0: 2, 1: 2})
+    assert (tally.wait_at(0.5), tally.wait_at(1)) == (0.3, 0.4)
+
+
+def test_empty_tally():
+    """Nothing seen is zeros, not an error."""
+    tally = Tally()
+    assert (tally.rate, tally.hit_share, tally.wait_at(0.99)) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("errors", "wrong", "code"),
+    [([], 0, 0), (["ShardTimeout: late"], 0, 1), ([], 1, 1)],
+    ids=["fine", "an-error", "a-wrong-value"],
+)
+def test_exit_code(errors, wrong, code, capsys):
+    """One error or wrong value that a visitor would have seen makes the demo fail, and is told."""
+    seen = SimpleNamespace(errors=errors, wrong=wrong, files=["a.py"], speedup=2.0, steady=Tally(), outage=None)
+    assert Demo(None, shards=2, seconds=2.0).conclude(seen) == code
+    out = capsys.readouterr().out
+    assert f"{len(errors)}, and {wrong} wrong values" in out
+    assert all(error in out for error in errors)
+
+
+class Broken:
+    """A cache that answers as told: an exception is raised."""
+
+    def __init__(self, answer):
+        self._answer = answer
+
+    def get(self, _):
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "counted"),
+    [
+        ({"file": "abc.py"}, (1, 0, [])),
+        ({"file": "other.py"}, (0, 1, [])),
+        (OSError("gone"), (0, 0, ["OSError: gone"])),
+    ],
+    ids=["right", "another-key's", "error"],
+)
+def test_worker_counts(answer, counted):
+    """A worker tells a hit from a value of another key and from an error."""
+    sent = []
+    site = Site("redis://127.0.0.1:1", "n", 1.0, library())
+    worker = demo_worker._Worker(0, site, SimpleNamespace(send=sent.append))
+    worker._cache = Broken(answer)
+    worker._carry_out(Order(["abc.py"]))
+    [report] = sent
+    assert (report.hits, report.wrong, report.errors, report.done) == (*counted, True)
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+def test_terminal_without_rich(monkeypatch, capsys):
+    """Where rich is missing, the demo is plain and says what brings the bars."""
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.delitem(sys.modules, "shardcache.cli.demo_rich", raising=False)
+    assert isinstance(choose_display(), PlainDisplay)
+    assert "pip install 'shardcache[cli]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("term", ["dumb", ""])
+def test_dumb_terminal(monkeypatch, term):
+    """A terminal that knows no control sequences gets none."""
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("TERM", term)
+    assert isinstance(choose_display(), PlainDisplay)
+
+
+def test_site_hides_its_address():
+    """The address, which may hold a password, stays out of the repr."""
+    assert "s3cret" not in repr(Site("redis://:s3cret@h", "n", 1.0, "/"))

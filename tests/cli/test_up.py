@@ -1,0 +1,64 @@
+"""`up`: local shards as a process, and that they end with it."""
+
+import re
+import shlex
+import signal
+
+import pytest
+
+from shardcache.client import ShardCache
+
+
+def read_until(process, end: str) -> str:
+    """Return what the process prints up to the line that starts with ``end``."""
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if line.startswith(end):
+            return seen
+    raise AssertionError(f"it ended before {end!r}: {seen} {process.stderr.read()}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up(command, number):
+    """It prints a URL that works, and at a signal ends with code 0 and leaves nothing behind."""
+    process = command.start("up", "--shards", "2")
+    seen = read_until(process, "Ctrl-C")
+    [line] = re.findall(r"^ *export (SHARDCACHE_URL=.*)$", seen, re.MULTILINE)
+    [setting] = shlex.split(line)
+    with ShardCache.from_url(setting.partition("=")[2], on_unavailable="raise") as cache:
+        assert cache.set("k", "v")
+        assert sorted(cache.ping()) == ["shard-1", "shard-2"]
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert (command.processes(), command.files()) == ([], [])
+
+
+def test_up_killed(command):
+    """Even if it is killed itself, its servers end and its directory goes."""
+    process = command.start("up", "--shards", "1")
+    read_until(process, "Ctrl-C")
+    process.kill()
+    process.wait(timeout=60)
+    assert (command.processes(), command.files()) == ([], [])
+
+
+def test_up_tells_of_a_server_that_ended(command):
+    """Shards that are gone are reported; when none is left, it ends with code 3."""
+    process = command.start("up", "--shards", "1")
+    url = re.findall(r"redis://\S+/0", read_until(process, "Ctrl-C"))[0]
+    import redis
+
+    with redis.Redis.from_url(url) as server, pytest.raises(redis.exceptions.ConnectionError):
+        server.execute_command("SHUTDOWN", "NOSAVE")
+        server.ping()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (3, "shardcache: shard-1 has ended; 0 left\n")
+
+
+def test_up_without_a_server_program(command):
+    """Where there is no server to run, one line says what to install."""
+    code, out, err = command.run("up", SHARDCACHE_SERVER="no-such-server")
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert "no-such-server" in err

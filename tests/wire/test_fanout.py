@@ -1,0 +1,147 @@
+"""An exchange with many links at once: each ends with its own replies or its own error."""
+
+import socket
+import threading
+import time
+from contextlib import ExitStack
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardcache.errors import OutOfStep
+from shardcache.wire import Link, Turn, transfer
+
+FAR = 20.0  # seconds that no test waits for
+
+
+@pytest.fixture
+def peers():
+    """Make links and their peers."""
+    with ExitStack() as stack:
+
+        def build(count: int):
+            made = []
+            for number in range(count):
+                ours, theirs = map(stack.enter_context, socket.socketpair())
+                made.append((Link(str(number), ours, time.monotonic), theirs))
+            return made
+
+        yield build
+
+
+def far() -> float:
+    return time.monotonic() + FAR
+
+
+def test_each_has_its_own_replies(peers) -> None:
+    """Replies go to the turn whose link they came by, in their order, whoever answers first."""
+    made = peers(5)
+    turns = [Turn(link, b"ask", number + 1) for number, (link, _) in enumerate(made)]
+    for number, (_, peer) in reversed(list(enumerate(made))):
+        peer.sendall(b"".join(b":%d\r\n" % (100 * number + at) for at in range(number + 1)))
+    transfer(turns, far(), time.monotonic)
+    assert [turn.replies for turn in turns] == [[100 * n + at for at in range(n + 1)] for n in range(5)]
+    assert ([turn.error for turn in turns], [peer.recv(10) for _, peer in made]) == ([None] * 5, [b"ask"] * 5)
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=8))
+def test_pieces_at_any_split(cuts) -> None:
+    """Two shards' replies cut anywhere, and dealt in turn, arrive whole."""
+    wires = [b"*2\r\n$1\r\na\r\n$-1\r\n:1\r\n$3\r\nx\r\n\r\n", b":2\r\n$12\r\nabcdefghijkl\r\n+OK\r\n"]
+    expected = [[[b"a", None], 1, b"x\r\n"], [2, b"abcdefghijkl", b"OK"]]
+    pairs = [socket.socketpair() for _ in wires]
+    edges = [0, *sorted(cuts), 60]
+
+    def deal() -> None:
+        for low, high in pairwise(edges):
+            for wire, (_, peer) in zip(wires, pairs, strict=True):
+                peer.sendall(wire[low:high])
+
+    try:
+        turns = [Turn(Link("", ours, time.monotonic), b"", 3) for ours, _ in pairs]
+        thread = threading.Thread(target=deal)
+        thread.start()
+        transfer(turns, far(), time.monotonic)
+        thread.join()
+    finally:
+        for pair in pairs:
+            for one in pair:
+                one.close()
+    assert [(turn.replies, turn.error) for turn in turns] == [(replies, None) for replies in expected]
+
+
+def test_one_trouble_each(peers) -> None:
+    """A silent, an ended, a babbling and an overfull peer spoil their own turn only."""
+    (good, good_peer), (silent, _), (ended, ended_peer), (babble, babble_peer), (over, over_peer) = peers(5)
+    turns = [Turn(link, b"ask", 1) for link in (good, silent, ended, babble, over)]
+    good_peer.sendall(b":1\r\n")
+    ended_peer.close()
+    babble_peer.sendall(b"what?\r\n")
+    over_peer.sendall(b":1\r\n:2\r\n")
+    ticks = iter([0.0, 0.0, 0.0, 0.0, 0.0])
+    transfer(turns, 1.0, lambda: next(ticks, 2.0))
+    kinds = [type(turn.error) for turn in turns]
+    assert kinds[0] is type(None)
+    assert (kinds[1], issubclass(kinds[2], ConnectionError), kinds[3:]) == (TimeoutError, True, [OutOfStep, OutOfStep])
+    assert turns[0].replies == [1]
+
+
+def test_big_payloads_both_ways(peers) -> None:
+    """Payloads beyond every buffer pass, though the peers answer while they are being sent to."""
+    made = peers(3)
+    size = 4_000_000
+
+    def echo(peer: socket.socket) -> None:
+        peer.sendall(b"$%d\r\n" % size)
+        left = size
+        while left:
+            data = peer.recv(65536)
+            left -= len(data)
+            peer.sendall(data)
+        peer.sendall(b"\r\n")
+
+    threads = [threading.Thread(target=echo, args=(peer,), daemon=True) for _, peer in made]
+    for thread in threads:
+        thread.start()
+    turns = [Turn(link, bytes([65 + number]) * size, 1) for number, (link, _) in enumerate(made)]
+    transfer(turns, far(), time.monotonic)
+    assert [turn.error for turn in turns] == [None] * 3
+    assert [turn.replies == [bytes([65 + number]) * size] for number, turn in enumerate(turns)] == [True] * 3
+    for thread in threads:
+        thread.join()
+
+
+def test_answer_before_the_payload_is_read(peers) -> None:
+    """A peer that has answered in full before it read all of the payload is done once it has read it."""
+    [(link, peer)] = peers(1)
+    link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10_000)
+    peer.sendall(b":1\r\n")
+
+    def swallow() -> None:
+        left = 1_000_000
+        while left:
+            left -= len(peer.recv(left))
+
+    thread = threading.Thread(target=swallow)
+    thread.start()
+    turn = Turn(link, b"x" * 1_000_000, 1)
+    transfer([turn], time.monotonic() + 3, time.monotonic)
+    thread.join()
+    assert (turn.replies, turn.error) == ([1], None)
+
+
+def test_nothing_to_do() -> None:
+    """No turns, no waiting."""
+    transfer([], 0.0, lambda: 0.0)
+
+
+def test_deadline_is_common(peers) -> None:
+    """Every turn that is open at the deadline ends there, and those that are done keep their replies."""
+    made = peers(3)
+    made[1][1].sendall(b":1\r\n")
+    ticks = iter([0.0])
+    turns = [Turn(link, b"ask", 1) for link, _ in made]
+    transfer(turns, 1.0, lambda: next(ticks, 1.0))
+    assert [type(turn.error) for turn in turns] == [TimeoutError, type(None), TimeoutError]
