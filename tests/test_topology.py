@@ -87,7 +87,9 @@ def test_tls_settings(tmp_path: Path) -> None:
     """redis-py's own names say in the URL how TLS is checked; nothing said leaves it to the options."""
     authority = tmp_path / "ca.pem"
     authority.touch()
-    plain, said = members(["rediss://h1", f"rediss://h2?ssl_ca_certs={authority}&ssl_cert_reqs=none&ssl_check_hostname=false"])
+    plain, said = members(
+        ["rediss://h1", f"rediss://h2?ssl_ca_certs={authority}&ssl_cert_reqs=none&ssl_check_hostname=false"]
+    )
     assert (plain.tls, plain.address.tls) == (None, True)
     assert said.tls == TLS(ca_file=str(authority), verify=False, check_hostname=False)
 

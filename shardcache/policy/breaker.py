@@ -39,6 +39,8 @@ FULL = 16  # calls at once in HALF_OPEN after which the shard counts as back
 
 
 class State(Enum):
+    """Where the machine stands."""
+
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half-open"

@@ -37,6 +37,11 @@ class Count:
         if got is not None and got != value_of(key):
             self.wrong.append((key, got))
 
+    def check_next(self, key: str, got: object) -> None:
+        """Check a call that follows one under a fault, and may inherit its connection; it does not count itself."""
+        self.check(key, got)
+        self.calls -= 1
+
     def check_many(self, keys: list[str], got: dict[str, object]) -> None:
         """Every hit of a batch must be right, and be one that was asked for."""
         self.calls += 1
@@ -57,7 +62,19 @@ def proxies(servers: LocalShards) -> Iterator[dict[str, FaultProxy]]:
         yield {name: stack.enter_context(FaultProxy(url)) for name, url in servers.urls.items()}
 
 
+TOTAL = Count()
+
+
 @pytest.fixture
-def count() -> Count:
-    """A fresh count; it ends the test in red if anything was wrong."""
-    return Count()
+def count() -> Iterator[Count]:
+    """A fresh count, added to the total of the run."""
+    mine = Count()
+    yield mine
+    TOTAL.calls += mine.calls
+    TOTAL.wrong += mine.wrong
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many calls met a fault, where this process made them itself."""
+    if TOTAL.calls:
+        terminalreporter.write_line(f"{TOTAL.calls} calls under faults, {len(TOTAL.wrong)} wrong answers")
