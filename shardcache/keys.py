@@ -72,9 +72,11 @@ class KeySpace:
             return [self.wire(key) for key in keys]
         prefix = self.prefix
         try:
-            raws = [prefix + key.encode() for key in keys]  # type: ignore[union-attr]  # all are str
+            raws = list(map(str.encode, keys))  # type: ignore[arg-type]  # all are str
         except UnicodeEncodeError:
             return [self.wire(key) for key in keys]
+        if prefix:
+            raws = list(map(prefix.__add__, raws))
         if raws and (min(map(len, raws)) == len(prefix) or max(map(len, raws)) > MAX_KEY):
             return [self.wire(key) for key in keys]
         return raws

@@ -1,5 +1,6 @@
 """Many keys at once: one exchange per shard, all shards together."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -17,12 +18,9 @@ CHUNK = 1000  # keys in one MGET or UNLINK: a server serves nobody else while it
 
 def _by_shard(owners: Sequence[int]) -> dict[int, list[int]]:
     """Return the positions of each shard's keys."""
-    groups: dict[int, list[int]] = {}
+    groups: defaultdict[int, list[int]] = defaultdict(list)
     for position, owner in enumerate(owners):
-        try:
-            groups[owner].append(position)
-        except KeyError:
-            groups[owner] = [position]
+        groups[owner].append(position)
     return groups
 
 

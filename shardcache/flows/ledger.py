@@ -10,10 +10,13 @@ from shardcache.events import Event, Hook, tell
 from shardcache.flows.requests import GET, Request
 from shardcache.keys import Key
 from shardcache.options import OnUnavailable
-from shardcache.results import Failed, Hit, Miss, Outcome, Results
+from shardcache.results import MISS, Failed, Hit, Miss, Outcome, Results
 from shardcache.stats import Tally
 
 __all__ = ("Ledger",)
+
+
+_ANSWERS: frozenset[type] = frozenset({bytes, type(None)})
 
 
 class Ledger:
@@ -70,13 +73,12 @@ class Ledger:
 
     def hits(self, keys: list[Key], wires: list[bytes], raws: list[Reply]) -> dict[Key, Any]:
         """Return the hits among ``raws``, which holds bytes, None, or a ShardError for each key."""
-        decode = self._codec.decode
-        try:
-            found = {
-                key: decode(raw, wire) for key, wire, raw in zip(keys, wires, raws, strict=True) if raw is not None
-            }
-        except (DamagedPayload, TypeError):  # TypeError: a ShardError stands in for a reply
+        if not set(map(type, raws)) <= _ANSWERS:
             return self.outcomes("get_many", keys, wires, raws).hits
+        values, damaged = self._codec.decode_many(raws, wires, MISS)
+        if damaged:
+            return self.outcomes("get_many", keys, wires, raws).hits
+        found = {key: value for key, value in zip(keys, values, strict=True) if value is not MISS}
         tally = self.tally
         tally.hits += len(found)
         tally.misses += len(keys) - len(found)

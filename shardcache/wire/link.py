@@ -62,6 +62,8 @@ class Link:
     __slots__ = (
         "__weakref__",
         "_gets",
+        "_has_data",
+        "_pending",
         "_poll",
         "_reader",
         "_recv",
@@ -83,6 +85,8 @@ class Link:
         self._size = READ
         self._reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=_NOT_YET)
         self._gets = self._reader.gets
+        self._has_data = self._reader.has_data
+        self._pending = sock.pending if isinstance(sock, ssl.SSLSocket) else None
         self._recv = sock.recv
         poll = select.poll()
         poll.register(sock, select.POLLIN)
@@ -118,16 +122,16 @@ class Link:
             sent = 0
         if sent != len(payload):
             self._send_rest(memoryview(payload)[sent:], deadline)
-        poll = self._poll
         # What was sent in one go cannot have been answered yet; else the answer may be here already.
         reply = _NOT_YET if sent == len(payload) else self.next()
         while reply is _NOT_YET:
             wait = (deadline - self.clock()) * 1000
-            if wait <= 0 or not poll(wait):
+            if wait <= 0 or not self._poll(wait):
                 raise TimeoutError("no reply before the deadline")
             self.feed()
             reply = self.next()
-        self.settled()
+        if self._has_data():
+            self.settled()
         return reply
 
     def send_some(self, rest: memoryview) -> memoryview:
@@ -146,7 +150,7 @@ class Link:
                     raise Closed("the server closed the connection")
                 self._reader.feed(data)
                 if len(data) < self._size:
-                    if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
+                    if self._pending is not None and self._pending():
                         continue  # decrypted already, so poll() would not tell of it
                     return
                 self._size = min(self._size * 2, READ_MOST)
@@ -175,7 +179,7 @@ class Link:
 
     def settled(self) -> None:
         """Raise `OutOfStep` if more came than was asked for: then nothing that came can be trusted."""
-        if self._reader.has_data():
+        if self._has_data():
             raise OutOfStep(self.shard, "more came back than was asked for")
 
     def _send_rest(self, rest: memoryview, deadline: float) -> None:
