@@ -1,11 +1,94 @@
 """Uses of the public names that must type-check under mypy --strict; nothing here is run."""
 
-from typing import assert_type
+from datetime import timedelta
+from typing import Any, assert_type
 
-from shardcache.placement.node import Node
+from shardcache import (
+    DEFAULT,
+    MISS,
+    TLS,
+    AsyncPipeline,
+    AsyncShardCache,
+    Event,
+    Explanation,
+    Failed,
+    HashRing,
+    Hit,
+    KetamaRing,
+    Miss,
+    Node,
+    Options,
+    Pipeline,
+    Results,
+    ShardCache,
+    Stats,
+    errors,
+)
 
 
 def a_node_is_a_name_and_a_weight() -> None:
     node = Node("a", weight=2.0, url="redis://127.0.0.1:6379/0")
     assert_type(node.name, str)
     assert_type(node.url, str | None)
+
+
+def rings_take_names_nodes_and_weights() -> None:
+    ring = HashRing(["a", Node("b", 2.0)])
+    assert_type(ring.owner("key"), str)
+    assert_type(ring.owners(b"key", 2), tuple[str, ...])
+    assert_type(ring.shares(), dict[str, float])
+    assert_type(ring.moved(ring.with_node("c", weight=0.5).without_node("a")).total, float)
+    KetamaRing({"a": 1.0, "b": 2.0}, key_hash="fnv1a_64")
+
+
+def heard(event: Event) -> None:
+    assert_type(event.shard, str)
+    assert_type(event.error, BaseException | None)
+
+
+def the_sync_client(cache: ShardCache) -> None:
+    assert_type(cache.get("key"), Any)
+    assert_type(cache.get_many(["a", b"b"]), dict[str | bytes, Any])
+    assert_type(cache.fetch_many(("a",)), Results[Any])
+    for outcome in cache.fetch_many({"a"}).values():
+        match outcome:
+            case Hit(value):
+                print(value)
+            case Miss():
+                print("not there")
+            case Failed(error):
+                assert_type(error, errors.ShardCacheError)
+    assert_type(cache.set("key", object(), ttl=timedelta(minutes=1)), bool)
+    assert_type(cache.set("key", 1, DEFAULT), bool)
+    assert_type(cache.set_many({"a": 1}), list[str | bytes])
+    assert_type(cache.incr("n", 2, initial=0, ttl=None), int | None)
+    assert_type(cache.ttl("key"), float | None)
+    assert_type("key" in cache, bool)
+    assert_type(cache.delete_many(["a"]), int)
+    assert_type(list(cache.scan("user:*")), list[str | bytes])
+    assert_type(cache.explain("key"), Explanation)
+    assert_type(cache.stats(), Stats)
+    assert_type(cache.ping(), dict[str, float | errors.ShardError])
+    with cache.pipeline() as pipe:
+        assert_type(pipe, Pipeline)
+        assert_type(pipe.get("key", MISS), int)
+    assert_type(pipe.results, list[Any])
+
+
+async def the_asyncio_client(cache: AsyncShardCache) -> None:
+    assert_type(await cache.get("key"), Any)
+    assert_type(await cache.get_many(["a", b"b"]), dict[str | bytes, Any])
+    assert_type(await cache.set("key", 1, ttl=None), bool)
+    assert_type(await cache.incr("n"), int | None)
+    assert_type([key async for key in cache.scan()], list[str | bytes])
+    async with cache.pipeline() as pipe:
+        assert_type(pipe, AsyncPipeline)
+    await cache.aclose()
+
+
+def clients_are_made_in_several_ways() -> None:
+    options = Options(on_event=heard, tls=TLS(verify=False), placement=KetamaRing)
+    assert_type(ShardCache(["redis://h1", "redis://h2"], options=options), ShardCache)
+    assert_type(ShardCache({"a": "redis://h1"}, on_unavailable="raise"), ShardCache)
+    assert_type(ShardCache.from_url("redis://h1,h2"), ShardCache)
+    assert_type(AsyncShardCache.embedded(shards=2), AsyncShardCache)
