@@ -96,6 +96,7 @@ class AsyncRunner:
         shards = self.shards()
         deadline = asyncio.get_running_loop().time() + self._timeout
         parts: list[asyncio.Future[Any] | ShardOut] = []
+        outcomes: list[Outcome] = []
         try:
             for batch in batches:
                 commands = batch.commands
@@ -108,14 +109,14 @@ class AsyncRunner:
                     parts.append(error)
                 else:
                     parts.append(part)
-            return [
-                await self._outcome(shards[batch.shard], batch, part, deadline)
-                for batch, part in zip(batches, parts, strict=True)
-            ]
+            for batch, each in zip(batches, parts, strict=True):
+                outcomes.append(await self._outcome(shards[batch.shard], batch, each, deadline))
+            return outcomes
         finally:
-            for waiting in parts:
-                if not isinstance(waiting, ShardOut) and not waiting.cancel() and not waiting.cancelled():
-                    waiting.exception()  # seen, so that nothing is logged about it
+            # Broken off: what nobody waits for any more is drained by its connection.
+            left = slice(len(outcomes), len(parts))
+            for batch, each in zip(batches[left], parts[left], strict=True):
+                _abandon(shards[batch.shard], each)
 
     async def _outcome(
         self, shard: AsyncShard, batch: Batch, part: "asyncio.Future[Any] | ShardOut", deadline: float
@@ -192,3 +193,14 @@ class AsyncRunner:
             for shard in known:
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(shard.close_soon)
+
+
+def _abandon(shard: AsyncShard, part: "asyncio.Future[Any] | ShardOut") -> None:
+    """Let go of a batch whose caller is gone, and give back its place where the shard is on trial."""
+    if isinstance(part, ShardOut):
+        return
+    if part.cancel() and isinstance(part, asyncio.Task):
+        return  # it gives its place back itself
+    if part.done() and not part.cancelled():
+        part.exception()  # seen, so that nothing is logged about it
+    shard.abandon()

@@ -82,10 +82,10 @@ class Lane:
         shard = self._shard
         try:
             link = await self._dial(shard.clock() + shard.timeout, shard.timeout, self._ended, self.let_in)
-        except (OSError, ShardError) as error:
+        except Exception as error:  # noqa: BLE001  whatever it was (a credential provider's, say) is the callers' to see
             self._connecting = None
             self.turnstile.turn_away(error)
-        except asyncio.CancelledError:
+        except BaseException:
             self._connecting = None
             raise
         else:
