@@ -359,6 +359,7 @@ def test_no_program(tmp_path, monkeypatch):
 OWNER = """
     import os, signal, sys, time
     from shardcache.embedded import LocalShards
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, or a CI, may have it ignored
     shards = LocalShards(3, tcp={tcp}).start()
     shards.servers[0].restart()
     shards.servers[1].pause()
