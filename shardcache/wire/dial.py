@@ -99,7 +99,7 @@ class Dialer:
                 ssl_certfile=tls.cert_file,
                 ssl_keyfile=tls.key_file,
             )
-        connection = kind(**where, redis_connect_func=lambda _: None, driver_info=None, protocol=2)
+        connection = kind(**where, redis_connect_func=lambda _: None, protocol=2)
         connection.clock = self.clock
         connection.deadline = deadline
         try:

@@ -80,7 +80,7 @@ def test_one_get_at_every_offset(cache: ShardCache, proxies: Proxies, count: Cou
     shard = cache.explain(key).shard
     length = reply_length(cache, proxies, lambda: cache.get(key), shard)
     slow = name == "drop the request"
-    for _ in range(SCALE if slow else 5 * SCALE):
+    for _ in range(SCALE if slow else 9 * SCALE):
         for at in range(0, length, 4 if slow else 1):
             proxies[shard].arm(FAULTS[name](at))
             count.check(key, cache.get(key))
