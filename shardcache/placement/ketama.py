@@ -56,7 +56,7 @@ class KetamaRing(Circle):
     _tag: tuple[bytes, bytes] | None
 
     def __init__(self, nodes: Nodes, *, key_hash: str = "fnv1a_64", hash_tag: str | None = None) -> None:
-        if key_hash not in KEY_HASHES:
+        if not isinstance(key_hash, str) or key_hash not in KEY_HASHES:
             raise InvalidOption(f"key_hash must be one of {', '.join(KEY_HASHES)}, got {key_hash!r:.80}")
         if hash_tag is not None and not (isinstance(hash_tag, str) and len(hash_tag) == 2 and hash_tag.isascii()):
             raise InvalidOption(f"hash_tag must be two ASCII characters such as '{{}}', or None, got {hash_tag!r:.80}")

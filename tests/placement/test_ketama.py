@@ -86,7 +86,7 @@ def test_name_must_fit_the_buffer():
             KetamaRing([name])
 
 
-@pytest.mark.parametrize("key_hash", ["hsieh", "MD5", "", None, 1])
+@pytest.mark.parametrize("key_hash", ["hsieh", "MD5", "", None, 1, ["md5"]], ids=repr)
 def test_unknown_hash_is_refused(key_hash):
     """The message lists what there is."""
     with pytest.raises(InvalidOption, match=r"key_hash must be one of .*fnv1a_64.*md5"):
