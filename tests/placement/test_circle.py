@@ -17,7 +17,7 @@ RINGS = {
 rings = pytest.mark.parametrize("make", RINGS.values(), ids=list(RINGS))
 KEYS = [f"user:{number}" for number in range(2000)]
 names = st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), min_size=1, max_size=6, unique=True)
-keys = st.text() | st.binary()
+keys = st.text(st.characters()) | st.binary()  # lone surrogates too
 
 
 @rings
@@ -117,6 +117,7 @@ def test_text_and_its_bytes_are_one_key(make):
     ring = make(["a", "b", "c"])
     assert [ring.owner(key) for key in KEYS] == [ring.owner(key.encode()) for key in KEYS]
     assert ring.owner("größe") == ring.owner("größe".encode())
+    assert [ring.owner(f"\ud800{key}") for key in KEYS] == [ring.owner(b"\xed\xa0\x80" + key.encode()) for key in KEYS]
 
 
 @rings

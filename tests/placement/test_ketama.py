@@ -33,6 +33,23 @@ def test_recorded_answers_cover_every_hash():
     assert {case["settings"].get("key_hash", "fnv1a_64") for case in CASES} == set(KEY_HASHES)
 
 
+@pytest.mark.parametrize(
+    ("key_hash", "key", "value"),
+    [
+        ("crc32a", b"123456789", 0xCBF43926),
+        ("crc32", b"123456789", 0x4BF4),
+        ("fnv1_32", b"foobar", 0x31F0B262),
+        ("fnv1_64", b"foobar", 0x340D8765A4DDA9C2 & 0xFFFFFFFF),
+        ("fnv1a_32", b"foobar", 0xBF9CF968),
+        ("md5", b"", 0xD98C1DD4),
+        ("one_at_a_time", b"a", 0xCA2E9442),
+    ],
+)
+def test_hashes_give_their_published_check_values(key_hash, key, value):
+    """Where a hash is the textbook's, or its lower half, the textbook's values come out."""
+    assert KEY_HASHES[key_hash](key) == value
+
+
 @given(name=st.text(st.characters(codec="utf-8"), min_size=1, max_size=15))
 def test_server_has_four_points_of_each_of_forty_digests(name):
     """A server alone on the ring has the 160 points of its name, and their order is the circle's."""

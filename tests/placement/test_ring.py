@@ -23,7 +23,7 @@ cases = pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES
 texts = st.text(st.characters(), min_size=1, max_size=10)
 weights = st.floats(0.001, 4)
 weighted = st.dictionaries(texts, weights, min_size=2, max_size=8)
-keys = st.lists(st.text() | st.binary(), min_size=1, max_size=30)
+keys = st.lists(texts | st.just("") | st.binary(), min_size=1, max_size=30)
 few = st.integers(1, 40)
 
 
