@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from awake import awake
 from race import Race, Racer
 
 from shardcache import ShardCache
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true", help="time this thread's own work instead of whole calls")
     said = parser.parse_args()
     race = Race(said.rounds, time.thread_time if said.cpu else time.perf_counter, lap=0.002)
-    with LocalShards(SHARDS, tcp=True) as servers, ShardCache(servers.urls) as cache:
+    with awake(), LocalShards(SHARDS, tcp=True) as servers, ShardCache(servers.urls) as cache:
         cache.set_many(dict.fromkeys(KEYS, VALUE))
         with borrowed(cache) as links:
             tell(race, one_get(cache, links))

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from itertools import count as counter
+from typing import Any
 
 import pytest
 
