@@ -1,0 +1,119 @@
+"""Both colours are one API: the same methods, parameters, defaults, annotations and docstrings."""
+
+import inspect
+import types
+import typing
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from shardcache import AsyncShardCache, ShardCache
+from shardcache.pipeline import AsyncPipeline, Pipeline
+
+# Names that only one of the two has, and why.
+ONLY_SYNC = {
+    "__contains__": "`in` cannot be awaited: contains() is the asyncio way",
+    "__enter__": "the asyncio client is used by `async with`",
+    "__exit__": "the asyncio client is used by `async with`",
+}
+ONLY_ASYNC = {
+    "__aenter__": "`async with`",
+    "__aexit__": "`async with`",
+    "__del__": "a socket closes itself, an asyncio transport that nobody closed has to be told",
+    "aclose": "what contextlib.aclosing and asyncio's own objects call it; the same function as close",
+}
+PLAIN = {"from_url", "embedded", "explain", "stats", "pipeline", "__init__", "__repr__"}  # nothing to wait for
+PAIRS = [(ShardCache, AsyncShardCache), (Pipeline, AsyncPipeline)]
+COUNTERPART = {AsyncShardCache: ShardCache, AsyncPipeline: Pipeline, AsyncIterator: Iterator}
+
+
+def public(kind: type) -> dict[str, Any]:
+    """Return what a user may call, special methods that the package itself defines among it."""
+    return {
+        name: inspect.unwrap(getattr(kind, name))
+        for name in dir(kind)
+        if (not name.startswith("_") or name.startswith("__"))
+        and inspect.isroutine(getattr(kind, name))
+        and (getattr(inspect.unwrap(getattr(kind, name)), "__module__", None) or "").startswith("shardcache")
+    }
+
+
+def shared() -> list[Any]:
+    """Return each method that both colours of a pair have, as a test parameter."""
+    return [
+        pytest.param(sync, other, name, id=f"{sync.__name__}.{name}")
+        for sync, other in PAIRS
+        for name in sorted(public(sync).keys() & public(other).keys())
+    ]
+
+
+def as_sync(hint: Any) -> Any:
+    """Return an annotation of the asyncio colour as the sync colour would write it."""
+    origin = typing.get_origin(hint)
+    if origin is None or origin is types.UnionType:
+        return COUNTERPART.get(hint, hint)
+    if origin in COUNTERPART:
+        return COUNTERPART[origin][typing.get_args(hint)]
+    return hint
+
+
+@pytest.mark.parametrize(("sync", "other"), PAIRS, ids=["client", "pipeline"])
+def test_same_names(sync: type, other: type) -> None:
+    """What one colour has the other has too, but for what is listed with its reason."""
+    only_sync, only_async = public(sync).keys() - public(other).keys(), public(other).keys() - public(sync).keys()
+    assert only_sync - ONLY_SYNC.keys() == set()
+    assert only_async - ONLY_ASYNC.keys() == set()
+
+
+def test_listed_differences_exist() -> None:
+    """The list of differences names nothing that is gone."""
+    assert {name for sync, other in PAIRS for name in public(sync).keys() - public(other).keys()} == set(ONLY_SYNC)
+    assert {name for sync, other in PAIRS for name in public(other).keys() - public(sync).keys()} == set(ONLY_ASYNC)
+
+
+@pytest.mark.parametrize(("sync", "other", "name"), shared())
+def test_same_parameters(sync: type, other: type, name: str) -> None:
+    """Names, order, kinds and defaults of the parameters."""
+    ours, theirs = (inspect.signature(public(kind)[name]) for kind in (sync, other))
+    if name == "__init__" and sync is Pipeline:
+        ours, theirs = (each.replace(parameters=list(each.parameters.values())[:-1]) for each in (ours, theirs))
+    strip = inspect.Parameter.empty
+    assert [p.replace(annotation=strip) for p in theirs.parameters.values()] == [
+        p.replace(annotation=strip) for p in ours.parameters.values()
+    ]
+
+
+@pytest.mark.parametrize(("sync", "other", "name"), shared())
+def test_same_annotations(sync: type, other: type, name: str) -> None:
+    """Types of parameters and results; what is awaited or iterated by `async for` gives what the other returns."""
+    ours, theirs = (typing.get_type_hints(public(kind)[name]) for kind in (sync, other))
+    if name == "__init__" and sync is Pipeline:
+        del ours["run"], theirs["run"]  # the driver: not called by users
+    assert {key: as_sync(hint) for key, hint in theirs.items()} == ours
+
+
+@pytest.mark.parametrize(("sync", "other", "name"), shared())
+def test_same_docstrings(sync: type, other: type, name: str) -> None:
+    """One text for both, so that neither promises more."""
+    assert public(other)[name].__doc__ == public(sync)[name].__doc__
+
+
+def test_same_class_docstrings() -> None:
+    """The constructor's parameters are described once, in the same words."""
+    assert AsyncShardCache.__doc__ == ShardCache.__doc__
+
+
+@pytest.mark.parametrize(("sync", "other", "name"), shared())
+def test_what_talks_to_a_server_is_awaited(sync: type, other: type, name: str) -> None:
+    """Nothing that needs no server has to be awaited, and nothing that needs one can be forgotten to be."""
+    del sync
+    method = public(other)[name]
+    waits = inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
+    queues = other is AsyncPipeline and name != "execute"
+    assert waits is (name not in PLAIN and not queues)
+
+
+def test_aclose_is_close() -> None:
+    """Two names, one function."""
+    assert AsyncShardCache.aclose is AsyncShardCache.close
