@@ -48,6 +48,9 @@ def cache(proxies: Proxies, servers: LocalShards, request: pytest.FixtureRequest
         yield client
 
 
+LOOPS = {"split": 30, "drop the request": 1}  # what costs neither a connection nor a deadline, more often
+
+
 def skip_what_tcp_excludes(name: str, cache: ShardCache) -> None:
     """A copy that arrives in the moment between two calls can be told by a marked connection only."""
     if name.startswith("duplicate") and not cache._core.options.echo_check:
@@ -81,7 +84,7 @@ def test_one_get_at_every_offset(cache: ShardCache, proxies: Proxies, count: Cou
     shard = cache.explain(key).shard
     length = reply_length(cache, proxies, lambda: cache.get(key), shard)
     slow = name == "drop the request"
-    for _ in range(SCALE if slow else 9 * SCALE):
+    for _ in range(LOOPS.get(name, 3) * SCALE):
         for at in range(0, length, 4 if slow else 1):
             proxies[shard].arm(FAULTS[name](at))
             count.check(key, cache.get(key))

@@ -1,7 +1,7 @@
 """Uses of the public names that must type-check under mypy --strict; nothing here is run."""
 
 from datetime import timedelta
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 from shardcache import (
     DEFAULT,
@@ -24,6 +24,7 @@ from shardcache import (
     Stats,
     errors,
 )
+from shardcache.results import Missing
 
 
 def a_node_is_a_name_and_a_weight() -> None:
@@ -61,7 +62,14 @@ def the_sync_client(cache: ShardCache) -> None:
     assert_type(cache.set("key", object(), ttl=timedelta(minutes=1)), bool)
     assert_type(cache.set("key", 1, DEFAULT), bool)
     assert_type(cache.set_many({"a": 1}), list[str | bytes])
+    assert_type(cache.add("key", 1, ttl=0.5), bool)
+    assert_type(cache.replace(b"key", None), bool)
     assert_type(cache.incr("n", 2, initial=0, ttl=None), int | None)
+    assert_type(cache.decr("n"), int | None)
+    assert_type(cache.delete("key"), bool)
+    assert_type(cache.touch("key", None), bool)
+    assert_type(cache.contains("key"), bool)
+    assert_type(cache.clear(flush=True), int)
     assert_type(cache.ttl("key"), float | None)
     assert_type("key" in cache, bool)
     assert_type(cache.delete_many(["a"]), int)
@@ -73,16 +81,55 @@ def the_sync_client(cache: ShardCache) -> None:
         assert_type(pipe, Pipeline)
         assert_type(pipe.get("key", MISS), int)
     assert_type(pipe.results, list[Any])
+    assert_type(pipe.execute(), list[Any])
+    with cache as same:
+        assert_type(same, ShardCache)
+    cache.close()
+
+
+def a_miss_narrows(cache: ShardCache) -> None:
+    value: int | Literal[Missing.MISS] = cache.get("key", MISS)
+    if value is not MISS:
+        assert_type(value, int)
+
+
+def results_are_a_mapping_with_views(results: Results[int]) -> None:
+    assert_type(results.hits, dict[str | bytes, int])
+    assert_type(results.misses, list[str | bytes])
+    assert_type(results.failures, dict[str | bytes, errors.ShardCacheError])
+
+
+def explanations_and_stats_are_plain_data(explanation: Explanation, stats: Stats) -> None:
+    assert_type((explanation.shard, explanation.successors), tuple[str, tuple[str, ...]])
+    assert_type((stats.hits, stats.shards["a"].state), tuple[int, str])
 
 
 async def the_asyncio_client(cache: AsyncShardCache) -> None:
     assert_type(await cache.get("key"), Any)
     assert_type(await cache.get_many(["a", b"b"]), dict[str | bytes, Any])
+    assert_type(await cache.fetch_many(["a"]), Results[Any])
     assert_type(await cache.set("key", 1, ttl=None), bool)
+    assert_type(await cache.add("key", 1), bool)
+    assert_type(await cache.replace("key", 1), bool)
+    assert_type(await cache.set_many({"a": 1}), list[str | bytes])
+    assert_type(await cache.delete("key"), bool)
+    assert_type(await cache.delete_many(["a"]), int)
     assert_type(await cache.incr("n"), int | None)
+    assert_type(await cache.decr("n", initial=3), int | None)
+    assert_type(await cache.touch("key", 60), bool)
+    assert_type(await cache.ttl("key"), float | None)
+    assert_type(await cache.contains("key"), bool)
+    assert_type(await cache.clear(), int)
+    assert_type(await cache.ping(), dict[str, float | errors.ShardError])
+    assert_type(cache.explain("key"), Explanation)
+    assert_type(cache.stats(), Stats)
     assert_type([key async for key in cache.scan()], list[str | bytes])
     async with cache.pipeline() as pipe:
         assert_type(pipe, AsyncPipeline)
+        assert_type(pipe.set("key", 1), int)
+    assert_type(await pipe.execute(), list[Any])
+    async with cache as same:
+        assert_type(same, AsyncShardCache)
     await cache.aclose()
 
 
