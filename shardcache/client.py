@@ -117,7 +117,7 @@ class ShardCache(CacheBase):
     def scan(self, match: str | bytes = "*") -> Iterator[Key]:
         """Iterate over the keys of this namespace that fit a glob, shard by shard.
 
-        Keys come as str (bytes that are no UTF-8 as surrogate escapes). As with SCAN, a key that is
+        Keys come as str, those that are no UTF-8 as bytes. As with SCAN, a key that is
         there all the while comes at least once, and may come twice while a server resizes its table.
         Keys that lie on a shard that does not own them are left out: `get` would not find them.
         Each step has the deadline of a call; a shard that is out is left out, or raises.

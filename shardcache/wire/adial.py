@@ -50,6 +50,7 @@ class AsyncDialer:
                     commands = steps.send([replies] if len(commands) == 1 else replies)
         except StopIteration:
             link.marked = self.options.echo_check
+            link.used = False
             return link
         except BaseException as error:
             link.end(error if isinstance(error, Exception) else ConnectionError("connecting was broken off"))

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,21 @@ def count() -> Iterator[Count]:
     TOTAL.wrong += mine.wrong
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In a worker of a parallel run: send the count home."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["faults"] = (TOTAL.calls, [key for key, _ in TOTAL.wrong])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add up what the workers sent."""
+    calls, wrong = getattr(node, "workeroutput", {}).get("faults", (0, []))
+    TOTAL.calls += calls
+    TOTAL.wrong += [(key, None) for key in wrong]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many calls met a fault, where this process made them itself."""
+    """Say how many calls met a fault, and how many of them told a lie."""
     if TOTAL.calls:
         terminalreporter.write_line(f"{TOTAL.calls} calls under faults, {len(TOTAL.wrong)} wrong answers")
