@@ -106,7 +106,7 @@ def _placement(choice: Any, nodes: list[Node]) -> Placement:
     if choice == "ring":
         return HashRing(nodes)
     if choice == "ketama":
-        return KetamaRing(nodes)
+        return KetamaRing(nodes, hash_tag="{}")  # the client promises tags, whatever the placement
     placement: Placement = choice(nodes)
     placed = [node.name for node in placement.nodes]
     if sorted(placed) != sorted(node.name for node in nodes):
