@@ -9,14 +9,13 @@ import random
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from shardcache import AsyncShardCache, Options, ShardCache
 from shardcache.embedded import LocalShards
-from shardcache.testing import Corrupt, Delay, Duplicate, FaultProxy, Replay, Split, Stall, random_fault
+from shardcache.testing import Corrupt, Delay, Drop, Duplicate, FaultProxy, Replay, Split, Stall, random_fault
 
 from .conftest import MARKED, NO_BREAKER, SCALE, Count, value_of
 
@@ -26,7 +25,7 @@ TIMEOUT = 0.05  # seconds: a stalled reply costs one
 PATIENCE = 60.0  # seconds: far more than any call may take
 KEYS = [f"key-{i}" for i in range(48)]
 Proxies = dict[str, FaultProxy]
-BROKEN = (Corrupt, Duplicate, Replay)  # bytes that TCP itself delivers once and whole
+BROKEN = (Corrupt, Drop, Duplicate, Replay)  # TCP delivers every byte, once, and as it was
 
 
 @pytest.fixture
@@ -122,7 +121,9 @@ def trouble(proxies: Proxies, seed: int, *, broken: bool) -> Iterator[None]:
         while not stop.wait(0.002):
             proxy = rng.choice(list(proxies.values()))
             fault = random_fault(rng, 400, seconds=0.002)
-            if broken or not isinstance(fault, BROKEN):
+            # A request that loses its middle is another request: no client can tell, and it could store anything.
+            lost = isinstance(fault, Drop) and fault.on == "request"
+            if not lost and (broken or not isinstance(fault, BROKEN)):
                 proxy.arm(fault)
             if rng.random() < 0.05:
                 proxy.kill(reset=rng.random() < 0.5)
@@ -140,7 +141,7 @@ def trouble(proxies: Proxies, seed: int, *, broken: bool) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("options", "broken"),
-    [(NO_BREAKER, False), (MARKED, True), (replace(NO_BREAKER, max_out=1.0, first_probe=0.01), False)],
+    [(NO_BREAKER, False), (MARKED, True), (Options(first_probe=0.01), False)],
     ids=["plain", "marked", "with breakers"],
 )
 def test_flood_under_faults(run, urls, proxies: Proxies, count: Count, options: Options, broken: bool) -> None:
@@ -164,7 +165,9 @@ def one_byte_off(got: object, right: str) -> bool:
     return isinstance(got, str) and len(got) == len(right) and sum(map(str.__ne__, got, right)) == 1
 
 
-@pytest.mark.parametrize("fault", [None, Delay(0.01), Split(tuple(range(1, 400, 7)), pause=0.0)], ids=repr)
+@pytest.mark.parametrize(
+    "fault", [None, Delay(0.01), Split(tuple(range(1, 400, 7)), pause=0.0)], ids=["plain", "delays", "splits"]
+)
 def test_cancellation_costs_no_connection(run, urls, proxies: Proxies, count: Count, fault: Any) -> None:
     """Where the replies still come, half of the tasks cancelled leave the one connection of each shard in use."""
 
@@ -183,7 +186,7 @@ def test_cancellation_costs_no_connection(run, urls, proxies: Proxies, count: Co
     assert count.wrong == []
 
 
-@pytest.mark.parametrize("options", [NO_BREAKER, replace(NO_BREAKER, max_out=1.0)], ids=["plain", "with breakers"])
+@pytest.mark.parametrize("options", [NO_BREAKER, Options()], ids=["plain", "with breakers"])
 def test_timeouts_cost_no_connection(run, urls, proxies: Proxies, count: Count, options: Options) -> None:
     """Replies that come after the deadline are nobody's, and the connection that they came over stays."""
     timeout = 0.5
