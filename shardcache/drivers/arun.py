@@ -172,7 +172,7 @@ class AsyncRunner:
     @property
     def open(self) -> bool:
         """Whether connections are left that nobody has closed."""
-        return any(shard.idle() for shards in self._shards.values() for shard in shards)
+        return any(shard.busy for shards in self._shards.values() for shard in shards)
 
     async def close(self) -> None:
         """Close everything on the running loop, and tell other loops to do the same."""

@@ -25,7 +25,17 @@ BULK = 64 * 1024  # bytes from which a request goes over the bulk connection
 class Lane:
     """One connection that is opened when first needed, and again when it was lost, with a bound on what is in flight."""
 
-    __slots__ = ("_connecting", "_dial", "_max_bytes", "_max_calls", "_shard", "link", "turnstile")
+    __slots__ = (
+        "_connecting",
+        "_dial",
+        "_granted",
+        "_granted_bytes",
+        "_max_bytes",
+        "_max_calls",
+        "_shard",
+        "link",
+        "turnstile",
+    )
 
     def __init__(self, shard: "AsyncShard", dial: AsyncDialer, max_calls: int, max_bytes: int) -> None:
         self._shard = shard
@@ -33,6 +43,8 @@ class Lane:
         self._max_calls = max_calls
         self._max_bytes = max_bytes
         self._connecting: asyncio.Task[None] | None = None
+        self._granted = 0  # callers whose turn has come, but who have not sent yet
+        self._granted_bytes = 0
         self.link: AsyncLink | None = None
         self.turnstile = Turnstile(shard.loop)
 
@@ -49,24 +61,53 @@ class Lane:
             return None
         return link
 
-    async def ready(self, deadline: float) -> AsyncLink:
-        """Wait for a link with room. Raises OSError (TimeoutError at ``deadline``) or `ShardError`."""
+    async def ready(self, deadline: float, size: int) -> AsyncLink:
+        """Wait for a link with room for ``size`` bytes. Raises OSError (TimeoutError at ``deadline``) or `ShardError`."""
         while True:
             link = self.open()
             if link is not None:
                 return link
             if (self.link is None or not self.link.alive) and self._connecting is None:
                 self._connecting = self._shard.loop.create_task(self._connect(), name=f"connect to {self._shard.name}")
-            await self.turnstile.wait(deadline)
+            turn = self.turnstile.wait(deadline, size)
+            try:
+                await turn
+            except BaseException:
+                if turn.done() and not turn.cancelled() and turn.exception() is None:
+                    self._ungrant(size)  # broken off in the very moment that its turn came
+                    self.let_in()
+                raise
+            self._ungrant(size)
             link = self.link
             if link is not None and link.alive:
                 return link  # this caller's turn: the room it was let in for is its own
 
+    def _ungrant(self, size: int) -> None:
+        self._granted -= 1
+        self._granted_bytes -= size
+
     def let_in(self) -> None:
         """Let waiting callers in as far as there is room."""
         link = self.link
-        if self.turnstile and link is not None and link.alive and link.bytes_owed < self._max_bytes:
-            self.turnstile.let_in(self._max_calls - len(link))
+        if self.turnstile and link is not None and link.alive:
+            calls, size = self.turnstile.let_in(
+                self._max_calls - len(link) - self._granted, self._max_bytes - link.bytes_owed - self._granted_bytes
+            )
+            self._granted += calls
+            self._granted_bytes += size
+
+    @property
+    def connecting(self) -> bool:
+        """Whether a connection is being opened."""
+        return self._connecting is not None
+
+    def end(self, error: BaseException) -> None:
+        """End the link, whoever waits for it, and the attempt to open it, without waiting for the last of it."""
+        self.turnstile.turn_away(error)
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self.link is not None:
+            self.link.end(error)
 
     async def close(self, error: BaseException) -> None:
         """End the link, whoever waits for it, and the attempt to open it."""
@@ -143,9 +184,12 @@ class AsyncShard(ShardState):
         if self._prober is not None:
             self._prober.cancel()
         for lane in (self._main, self._bulk):
-            lane.turnstile.turn_away(error)
-            if lane.link is not None:
-                lane.link.end(error)
+            lane.end(error)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a connection is open or being opened."""
+        return self._prober is not None or self.idle() > 0 or self._main.connecting or self._bulk.connecting
 
     async def close(self) -> None:
         """End every call in flight with `ClientClosed`; leave neither task nor socket."""
@@ -204,7 +248,7 @@ class AsyncShard(ShardState):
         if self.closed:
             raise ClientClosed("the client is closed")
         try:
-            link = await lane.ready(deadline)
+            link = await lane.ready(deadline, len(payload))
         except (OSError, ShardError) as error:
             raise self.lost(error, dialled=True) from error
         except BaseException:
@@ -234,7 +278,7 @@ class AsyncShard(ShardState):
         if twice and link.used and may_retry(error):
             self.tally.retries += 1
             try:
-                fresh = await lane.ready(deadline)
+                fresh = await lane.ready(deadline, len(payload))
                 return await fresh.send(payload, owed, deadline)
             except (OSError, ShardError) as second:
                 error = second
@@ -266,8 +310,13 @@ class AsyncShard(ShardState):
                 link = await self.probe(self._main)
             except Exception:  # noqa: BLE001  a credential provider may raise anything; without a prober the shard stays out
                 continue
-            self._main.adopt(link)
+            if self._main.link is not None and self._main.link.alive:
+                # It was late, not dead: what it still owes will come, and nobody loses a connection.
+                link.end(ConnectionError("only a probe"))
+            else:
+                self._main.adopt(link)
             self.heard()
+            self._prober = None
             return
 
     async def probe(self, lane: Lane | None = None) -> AsyncLink:

@@ -4,6 +4,7 @@ import ssl
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import copy
 from typing import NoReturn
 
 from shardcache.commands import ErrorReply, as_error
@@ -154,7 +155,7 @@ class ShardState(ABC):
         tally = self.tally
         tally.failures += 1
         tally.timeouts += isinstance(error, ShardTimeout)
-        self._last = error
+        self._last = copy(error)  # without the traceback, which would keep the callers' frames alive
         with self._lock:
             opened = self.breaker.failed(timeout=timeout)
             if opened:

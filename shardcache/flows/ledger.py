@@ -26,7 +26,7 @@ class Ledger:
     that does not decode is a miss. Under "raise" both raise. Any other error reply always raises.
     """
 
-    __slots__ = ("_codec", "_degrade", "_hook", "_names", "_owner", "tally")
+    __slots__ = ("_codec", "_decode", "_degrade", "_hook", "_names", "_owner", "tally")
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Ledger:
         hook: Hook | None,
     ) -> None:
         self._codec = codec
+        self._decode = codec.decode
         self._owner = owner
         self._names = names
         self._degrade = on_unavailable == "degrade"
@@ -47,14 +48,18 @@ class Ledger:
         """Return the result of a request that was answered."""
         if request.op is not GET:
             return request.op.read(reply)
-        if reply is None:
+        return self.value(reply, request.key, request.default, shard)
+
+    def value(self, raw: bytes | None, wire: bytes, default: Any, shard: int) -> Any:
+        """Return what a get found, or ``default``."""
+        if raw is None:
             self.tally.misses += 1
-            return request.default
+            return default
         try:
-            value = self._codec.decode(reply, request.key)
+            value = self._decode(raw, wire)
         except DamagedPayload as error:
             self._damaged(shard, "get", error)
-            return request.default
+            return default
         self.tally.hits += 1
         return value
 

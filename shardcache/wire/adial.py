@@ -54,6 +54,7 @@ class AsyncDialer:
             return link
         except BaseException as error:
             link.end(error if isinstance(error, Exception) else ConnectionError("connecting was broken off"))
+            await link.wait_closed()
             raise
 
 

@@ -54,6 +54,7 @@ class AsyncLink(asyncio.Protocol):
 
     __slots__ = (
         "_closed",
+        "_due",
         "_ended",
         "_flushing",
         "_gets",
@@ -94,6 +95,7 @@ class AsyncLink(asyncio.Protocol):
         self._out: list[bytes] = []
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._transport: asyncio.Transport | None = None
         self._ended: BaseException | None = None
         self._closed: asyncio.Future[None] = loop.create_future()
@@ -129,7 +131,10 @@ class AsyncLink(asyncio.Protocol):
             self._flushing = True
             self._loop.call_soon(self._flush)
         if self._timer is None:
-            self._timer = self._loop.call_at(deadline, self._tick)
+            self._wake_at(deadline)
+        elif deadline < self._due:  # it waited for its turn longer than those before it
+            self._timer.cancel()
+            self._wake_at(deadline)
         return future
 
     def end(self, error: BaseException) -> None:
@@ -162,6 +167,10 @@ class AsyncLink(asyncio.Protocol):
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
 
+    def _wake_at(self, due: float) -> None:
+        self._due = due
+        self._timer = self._loop.call_at(due, self._tick)
+
     def _tick(self) -> None:
         """Time out the slots whose deadline has passed, and look again when the next one may be due."""
         self._timer = None
@@ -173,15 +182,14 @@ class AsyncLink(asyncio.Protocol):
         due = None
         for slot in slots:
             if slot.deadline > now:
-                due = slot.deadline
-                break
-            if not slot.future.done():
+                due = slot.deadline if due is None else min(due, slot.deadline)
+            elif not slot.future.done():
                 slot.future.set_exception(TimeoutError("no reply before the deadline"))
         if slots:
             given_up = slots[0].deadline + self.timeout
             # A millisecond of grace, so that a stalled link with thousands waiting is looked at in batches.
             due = given_up if due is None else min(max(due, now + 0.001), given_up)
-            self._timer = self._loop.call_at(due, self._tick)
+            self._wake_at(due)
 
     # What the transport calls.
 
