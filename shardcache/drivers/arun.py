@@ -27,14 +27,15 @@ BULK_KEYS = 200  # items from which a batch goes over the bulk connection
 class AsyncRunner:
     """Carries out what the flows ask for. Each event loop has connections and breakers of its own."""
 
-    __slots__ = ("__weakref__", "_closed", "_core", "_current", "_luck", "_shards", "_timeout")
+    __slots__ = ("__weakref__", "_closed", "_core", "_current", "_luck", "_past", "_shards", "_timeout")
 
     def __init__(self, core: Core, luck: Callable[[], float] = random.random) -> None:
         self._core = core
         self._luck = luck
         self._timeout = core.timeout
         self._closed = False
-        self._shards: weakref.WeakKeyDictionary[Loop, tuple[AsyncShard, ...]] = weakref.WeakKeyDictionary()
+        self._shards: dict[Loop, tuple[AsyncShard, ...]] = {}
+        self._past: list[list[ShardStats]] = []  # what the shards of ended loops had counted
         # The last loop and its shards, read and replaced as one so that two threads cannot mix them up.
         self._current: tuple[weakref.ref[Loop] | None, tuple[AsyncShard, ...]] = (None, ())
 
@@ -48,9 +49,17 @@ class AsyncRunner:
         if found is None:
             if self._closed:
                 raise ClientClosed("the client is closed")
+            self._forget_closed()
             found = self._shards[loop] = self._make(loop)
         self._current = (weakref.ref(loop), found)
         return found
+
+    def _forget_closed(self) -> None:
+        """Let go of loops that have ended, but not of their counters."""
+        for loop in [loop for loop in self._shards if loop.is_closed()]:
+            row = [shard.stats() for shard in self._shards.pop(loop)]
+            last = self._past.pop() if self._past else row
+            self._past = [row if last is row else [ShardStats.total(pair) for pair in zip(last, row, strict=True)]]
 
     def _make(self, loop: Loop) -> tuple[AsyncShard, ...]:
         core, options = self._core, self._core.options
@@ -157,7 +166,7 @@ class AsyncRunner:
     def stats(self) -> dict[str, ShardStats]:
         """Return the shards' counters, added up over the event loops; the state is the running loop's."""
         names = [member.node.name for member in self._core.members]
-        rows = [[shard.stats() for shard in shards] for shards in self._shards.values()]
+        rows = [*self._past, *([shard.stats() for shard in shards] for shards in self._shards.values())]
         if not rows:
             return {name: ShardStats("closed", *[0] * 8) for name in names}
         return {name: ShardStats.total([row[at] for row in rows]) for at, name in enumerate(names)}

@@ -64,6 +64,8 @@ class Lane:
     async def ready(self, deadline: float, size: int) -> AsyncLink:
         """Wait for a link with room for ``size`` bytes. Raises OSError (TimeoutError at ``deadline``) or `ShardError`."""
         while True:
+            if self._shard.closed:  # while this caller waited: nothing new may be opened
+                raise ClientClosed("the client was closed")
             link = self.open()
             if link is not None:
                 return link
@@ -142,7 +144,7 @@ class Lane:
         self.let_in()
 
     def _ended(self, link: AsyncLink, _: BaseException) -> None:
-        if link is self.link and self.turnstile and self._connecting is None:
+        if link is self.link and self.turnstile and self._connecting is None and not self._shard.closed:
             # Those who waited for room on it wait for its successor.
             self._connecting = self._shard.loop.create_task(self._connect(), name=f"connect to {self._shard.name}")
 
@@ -306,12 +308,19 @@ class AsyncShard(ShardState):
         while True:
             await asyncio.sleep(self.next_knock())
             self.tally.probes += 1
+            link = self._main.link
             try:
+                if link is not None and link.alive and not len(link):
+                    # It was late, not dead, and owes nothing any more: no other connection is needed.
+                    await self._ping(link)
+                    self.heard()
+                    self._prober = None
+                    return
                 link = await self.probe(self._main)
             except Exception:  # noqa: BLE001  a credential provider may raise anything; without a prober the shard stays out
                 continue
             if self._main.link is not None and self._main.link.alive:
-                # It was late, not dead: what it still owes will come, and nobody loses a connection.
+                # What the old one still owes will come, and nobody loses a connection.
                 link.end(ConnectionError("only a probe"))
             else:
                 self._main.adopt(link)
@@ -325,11 +334,14 @@ class AsyncShard(ShardState):
         deadline = self.clock() + self.timeout
         link = await self._dial(deadline, self.timeout, target._ended, target.let_in)
         try:
-            reply = await link.send(_PING, 1, deadline)
+            await self._ping(link)
         except BaseException:
-            link.end(ConnectionError("the probe was broken off"))
+            link.end(ConnectionError("the probe failed"))
             raise
-        if isinstance(reply, ErrorReply):
-            link.end(ConnectionError("the probe was refused"))
-            raise as_error(self.name, reply)
         return link
+
+    async def _ping(self, link: AsyncLink) -> None:
+        """Return if the server answers a PING as one that serves."""
+        reply = await link.send(_PING, 1, self.clock() + self.timeout)
+        if isinstance(reply, ErrorReply):
+            raise as_error(self.name, reply)
