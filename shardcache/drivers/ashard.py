@@ -7,7 +7,7 @@ from typing import Any
 from shardcache.commands import ErrorReply, Op, Reply, as_error
 from shardcache.drivers.shard import may_retry
 from shardcache.drivers.state import ShardState
-from shardcache.errors import ClientClosed, OutOfStep, ShardError
+from shardcache.errors import ClientClosed, OutOfStep, ShardError, ShardOut
 from shardcache.events import Hook
 from shardcache.policy.breaker import Breaker, State
 from shardcache.wire import pack
@@ -206,7 +206,12 @@ class AsyncShard(ShardState):
     async def call(self, payload: bytes, deadline: float, op: Op) -> Reply:
         """Send one command and return its reply. Raises `ShardError` or `ClientClosed`, by the deadline."""
         if self.breaker.state is not _CLOSED:
-            self.admit()
+            try:
+                self.admit()
+            except ShardOut:
+                # A caller that asks in a loop would otherwise never let the prober run.
+                await asyncio.sleep(0)
+                raise
         lane = self._main if len(payload) < BULK else self._bulk
         link = lane.open()
         if link is None:
