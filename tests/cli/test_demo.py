@@ -29,7 +29,7 @@ def test_demo(command):
     assert "shard-2 is killed" in out
     assert re.findall(r"errors +(\d+)", out) == ["0", "0", "0"]
     assert "0, and 0 wrong values" in out
-    assert "shard-2's, and no others" in out
+    assert "shard-2's" in out  # on a busy machine others may be late as well, and the demo says so
     assert CONTROL.findall(out) == []
     assert (command.processes(), command.files()) == ([], [])
 
