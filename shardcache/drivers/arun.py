@@ -168,7 +168,7 @@ class AsyncRunner:
     def stats(self) -> dict[str, ShardStats]:
         """Return the shards' counters, added up over the event loops; the state is the running loop's."""
         names = [member.node.name for member in self._core.members]
-        rows = [*self._past, *([shard.stats() for shard in shards] for shards in self._shards.values())]
+        rows = [*self._past, *([shard.stats() for shard in shards] for shards in list(self._shards.values()))]
         if not rows:
             return {name: ShardStats("closed", *[0] * 8) for name in names}
         return {name: ShardStats.total([row[at] for row in rows]) for at, name in enumerate(names)}
@@ -183,7 +183,7 @@ class AsyncRunner:
     @property
     def open(self) -> bool:
         """Whether connections are left that nobody has closed."""
-        return any(shard.busy for shards in self._shards.values() for shard in shards)
+        return any(shard.busy for shards in list(self._shards.values()) for shard in shards)
 
     async def close(self) -> None:
         """Close everything on the running loop, and tell other loops to do the same."""

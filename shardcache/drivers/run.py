@@ -127,6 +127,7 @@ class Runner:
         turns: list[Turn] = []
         taken: list[tuple[int, Shard, bool]] = []
         again: list[int] = []
+        fatal: Exception | None = None
         try:
             left = len(places)
             for place in places:
@@ -175,7 +176,10 @@ class Runner:
             elif isinstance(broken, (OSError, ShardError)):
                 outcomes[place] = shard.lost(broken, dialled=False)
             else:
-                raise broken
+                shard.abandon()
+                fatal = broken  # a MemoryError, say: raised when the other links are seen to
+        if fatal is not None:
+            raise fatal
         return again
 
 
