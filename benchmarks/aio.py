@@ -24,7 +24,7 @@ RAW = VALUE.encode()
 KEYS = [f"user:{number}:profile" for number in range(1000)]
 CALLS = [KEYS[at : at + 100] for at in range(0, 1000, 100)]
 SHARDS = 4
-TASKS, ROUND = 64, 5  # tasks at once, calls of each in one run of the loop
+TASKS, ROUND = 64, 20  # tasks at once, calls of each in one run of the loop
 PATIENCE = 30  # seconds: the machine may be busy with something else
 BIG = 10_000_000  # bytes
 MANY = [f"many:{number}" for number in range(10_000)]
@@ -94,7 +94,7 @@ class Track:
                 [inputs[(at + task * ROUND + turn) % len(inputs)] for turn in range(ROUND)] for task in range(tasks)
             ]
 
-        return Racer(name, lambda each: self.run(crowd(each)), [shares(at) for at in range(0, 100, 10)])
+        return Racer(name, lambda each: self.run(crowd(each)), [shares(at) for at in range(0, 100, 25)])
 
     def close(self) -> None:
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
@@ -159,7 +159,7 @@ def on_loop(
                 track.racer("get_many(100)", fleet.get_many, CALLS, 16),
                 track.racer("RedisCluster.mget_nonatomic", lambda keys: cluster.mget_nonatomic(*keys), CALLS, 16),
             ],
-            share=0.1,
+            share=0.05,
         )
         goal = 1 / 8 if goals else None
         yield per_call(many, "get_many(100)", "RedisCluster.mget_nonatomic", goal, 16 * ROUND, f"{label}16 tasks: ")
@@ -241,23 +241,28 @@ async def slow_gets(get: Get, bulk: Get, *, times: int = 3) -> float:
 WAITING = """
 import asyncio, gc, tracemalloc
 from shardcache import AsyncShardCache, Options
+from shardcache.testing import FaultProxy, Stall
 
-async def main(url):
+async def main(proxy):
     tasks = 50_000
     # All are sent, so that each has its place on the connection, and none is answered before it is counted.
-    cache = AsyncShardCache({"one": url}, timeout=60, options=Options(max_in_flight=1_000_000))
+    cache = AsyncShardCache({"one": proxy.url}, timeout=60, options=Options(max_in_flight=1_000_000))
     await cache.get("key")
+    proxy.set(Stall())
     gc.collect()
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     calls = [asyncio.ensure_future(cache.get(f"key:{number}")) for number in range(tasks)]
-    await asyncio.sleep(0)
+    await asyncio.sleep(1)
     after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    proxy.clear()
     await asyncio.gather(*calls)
     await cache.aclose()
     print((after - before) / tasks / 1000)
 
-asyncio.run(main(sys.argv[1]))
+with FaultProxy(sys.argv[1]) as proxy:
+    asyncio.run(main(proxy))
 """
 
 

@@ -101,6 +101,31 @@ def test_dead_kept_connection_is_replaced(virtual, server, client, error) -> Non
     virtual(main())
 
 
+@pytest.mark.parametrize("came", [0, 1, 2])
+def test_half_answered_batch_is_asked_again_whole(virtual, server, client, came: int) -> None:
+    """Replies that came before the connection died count for nothing: none is taken for another command's."""
+    values = {b"k": b"$1\r\n1\r\n", b"l": b"$1\r\n2\r\n", b"m": b"$1\r\n3\r\n"}
+
+    async def main() -> None:
+        server.answer = lambda command: values[command[1]]
+        async with client(failures=10) as cache:
+            assert await cache.get("k") == 1
+            server.answer = lambda command: None
+            async with asyncio.TaskGroup() as group:
+                pipe = cache.pipeline()
+                for key in ("k", "l", "m"):
+                    pipe.get(key)
+                call = group.create_task(pipe.execute())
+                single = group.create_task(cache.get("l"))
+                await asyncio.sleep(0.1)
+                server.peers[0].link.data_received(b"".join(list(values.values())[:came]))
+                server.answer = lambda command: values[command[1]]
+                server.peers[0].drop()
+            assert (call.result(), single.result()) == ([1, 2, 3], 2)
+
+    virtual(main())
+
+
 def test_fresh_connection_that_breaks_is_a_failure(virtual, server, client) -> None:
     """A connection that never answered is not replaced and tried again: the server is not well."""
 
