@@ -9,6 +9,7 @@ from shardcache.embedded import LocalShards
 from shardcache.errors import InvalidURL
 from shardcache.explanation import Explanation
 from shardcache.flows.core import Core
+from shardcache.flows.lock.room import LockRoom
 from shardcache.keys import Key
 from shardcache.options import OnUnavailable, Options
 from shardcache.settings import read_url
@@ -50,6 +51,7 @@ class CacheBase(ABC):
             options=options,
         )
         self._core = core
+        self._locks = LockRoom(core)
         self._servers: LocalShards | None = None
         self._ledger = core.ledger
         self._requests = core.requests

@@ -8,12 +8,25 @@
     │   ├── InvalidTTL                  not seconds, not a timedelta, not finite
     │   ├── InvalidNode                 a name or weight that no ring can place
     │   ├── InvalidURL                  an address that cannot be understood
+    │   ├── InvalidToken                a fencing token that no lock gives out
     │   └── InvalidOption               an option outside what it allows
     ├── SerializationError (ValueError) a value that could not come back the same
     │   └── DamagedPayload              stored bytes that do not decode
     ├── KeyMissing (ValueError)         incr or decr of a key that is not there
     ├── ClientClosed                    a call on a client after close()
     ├── ServerNotStarted                a local server did not come up
+    ├── LoadFailed                      the loader brought no value
+    │   ├── LoadTimeout                 it took longer than the policy's hard timeout
+    │   ├── LoadWaitTimeout             somebody else's load took longer than the policy's wait
+    │   └── NegativeHit                 it refused lately, and that is remembered
+    ├── StaleToken                      a newer holder was here: ``.resource``, ``.token``, ``.seen``
+    ├── FenceBusy (TimeoutError)        another process kept a fenced file to itself
+    ├── LockError                       concerns a lock: ``.name``
+    │   ├── LockNotAcquired             ``.votes`` say why
+    │   │   ├── LockConflict            somebody holds it: ``.retry_after``
+    │   │   └── QuorumUnavailable       too many voters are out
+    │   ├── LockLost                    the lease ended before the holder was done
+    │   └── LockNotHeld                 release or extend of a lock that is not held
     └── ShardError                      concerns one shard: ``.shard`` names it
         ├── ShardUnavailable            refused, cut off, or not ready to serve
         │   ├── ShardTimeout            no answer before the deadline
@@ -29,20 +42,36 @@ No name shadows a builtin. An error that concerns a shard carries its name and,
 as ``__cause__``, what went wrong underneath. All of them can be pickled.
 """
 
+from collections.abc import Sequence
+
+from shardcache.votes import Vote
+
 __all__ = (
     "AuthenticationFailed",
     "ClientClosed",
     "CommandRefused",
     "DamagedPayload",
+    "FenceBusy",
     "InvalidArgument",
     "InvalidKey",
     "InvalidNode",
     "InvalidOption",
     "InvalidTTL",
+    "InvalidToken",
     "InvalidURL",
     "KeyMissing",
+    "LoadFailed",
+    "LoadTimeout",
+    "LoadWaitTimeout",
+    "LockConflict",
+    "LockError",
+    "LockLost",
+    "LockNotAcquired",
+    "LockNotHeld",
+    "NegativeHit",
     "OutOfMemory",
     "OutOfStep",
+    "QuorumUnavailable",
     "SerializationError",
     "ServerNotStarted",
     "ShardCacheError",
@@ -50,6 +79,7 @@ __all__ = (
     "ShardOut",
     "ShardTimeout",
     "ShardUnavailable",
+    "StaleToken",
     "WrongTopology",
     "WrongType",
 )
@@ -83,6 +113,10 @@ class InvalidOption(InvalidArgument):
     """An option has a value that it does not allow."""
 
 
+class InvalidToken(InvalidArgument):
+    """A fencing token is not a whole number from 1 to 2⁶³ - 1."""
+
+
 class SerializationError(ShardCacheError, ValueError):
     """A value would not come back equal and of the same type, so it was not written."""
 
@@ -101,6 +135,91 @@ class ClientClosed(ShardCacheError):
 
 class ServerNotStarted(ShardCacheError):
     """A local server binary is missing, or its process did not come up."""
+
+
+class StaleToken(ShardCacheError):
+    """A fencing token is older than one that ``resource`` has seen: somebody else has taken the lock since.
+
+    ``token`` is the one refused, ``seen`` the highest so far. Nothing was written.
+    """
+
+    def __init__(self, resource: str | bytes, token: int, seen: int) -> None:
+        super().__init__(resource, token, seen)
+        self.resource = resource
+        self.token = token
+        self.seen = seen
+
+    def __str__(self) -> str:
+        return f"{self.resource!r} has seen token {self.seen}, so {self.token} is refused: the lock has a newer holder"
+
+
+class FenceBusy(ShardCacheError, TimeoutError):
+    """Another process has been writing a fenced file for as long as this one was willing to wait."""
+
+
+class LockError(ShardCacheError):
+    """Something about a lock; ``name`` is the lock's."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"lock {self.name!r}: {self.reason}"
+
+
+class LockNotAcquired(LockError):
+    """The lock could not be had. ``votes`` are the voters' answers to the last attempt, `shardcache.votes.Vote` each."""
+
+    def __init__(self, name: str, reason: str, votes: Sequence[Vote] = (), retry_after: float | None = None) -> None:
+        super().__init__(name, reason)
+        self.args = (name, reason, votes, retry_after)
+        self.votes = tuple(votes)
+        self.retry_after = retry_after
+
+
+class LockConflict(LockNotAcquired):
+    """Somebody else holds the lock; if nobody renews it, it is free in ``retry_after`` seconds."""
+
+
+class QuorumUnavailable(LockNotAcquired):
+    """Fewer than a majority of the voters can vote; the message names those that cannot, and why."""
+
+
+class LockLost(LockError):
+    """The lease ended while its holder was still at work: somebody else may hold the lock by now."""
+
+
+class LockNotHeld(LockError):
+    """The lock is not held by who wants to release, extend or hand it over."""
+
+
+class LoadFailed(ShardCacheError):
+    """A value was to be loaded, and none came. What a loader itself raises comes out as it is, not as this."""
+
+
+class LoadTimeout(LoadFailed):
+    """The loader took longer than ``LoadPolicy.hard_timeout``."""
+
+
+class LoadWaitTimeout(LoadFailed):
+    """Somebody else was loading the value for longer than ``LoadPolicy.wait``, and the policy says "raise"."""
+
+
+class NegativeHit(LoadFailed):
+    """The loader refused lately, in this process or another, and by ``LoadPolicy.negative_ttl`` that is remembered.
+
+    ``error_type`` is the name of the error's type, with its module unless builtin; ``error_text`` what it said.
+    """
+
+    def __init__(self, error_type: str, error_text: str) -> None:
+        super().__init__(error_type, error_text)
+        self.error_type = error_type
+        self.error_text = error_text
+
+    def __str__(self) -> str:
+        return f"the loader refused lately: {self.error_type}: {self.error_text}"
 
 
 class ShardError(ShardCacheError):

@@ -7,7 +7,7 @@ from typing import Literal
 
 __all__ = ("Event", "Hook", "Kind", "tell")
 
-Kind = Literal["degraded_read", "dropped_write", "damaged", "shard_out", "shard_back"]
+Kind = Literal["degraded_read", "dropped_write", "damaged", "shard_out", "shard_back", "lock_lost", "lock_kept"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,8 @@ class Event:
 
     ``kind``: a read that was answered as a miss because its shard was out (`degraded_read`),
     a write that did not happen (`dropped_write`), a stored value that does not decode
-    (`damaged`), a shard whose breaker opened or closed (`shard_out`, `shard_back`).
+    (`damaged`), a shard whose breaker opened or closed (`shard_out`, `shard_back`), a lock whose lease ended under its
+    holder (`lock_lost`), or that could not be released for certain, so that it stays until its ttl ends it (`lock_kept`).
     ``operation`` is the method called, ``keys`` how many keys it concerns, ``error`` why.
     Keys and values themselves are left out: they may be secret, and there are too many of them.
     """

@@ -16,13 +16,13 @@ PACKAGE = Path(shardcache.__path__[0])
 
 # The first dotted part below the package decides.
 FLOORS = (
-    ("errors", "events", "explanation", "options", "results", "stats", "types"),
+    ("errors", "events", "explanation", "options", "results", "stats", "types", "votes"),
     ("codecs", "commands", "keys", "placement", "policy", "settings", "topology", "ttl", "urls"),
     ("flows",),
     ("wire",),
     ("drivers", "embedded"),  # both face the operating system; neither knows of the client
-    ("aio", "base", "client", "decorators", "lock", "pipeline"),
-    ("cli", "contrib", "observe", "testing"),
+    ("aio", "base", "client", "decorators", "locks", "pipeline"),
+    ("cli", "contrib", "fencing", "observe", "testing"),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # They only pass names on, or start the command line.

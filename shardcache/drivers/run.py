@@ -6,14 +6,16 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from shardcache.commands import Command, ErrorReply, Op, Reply, as_error
+from shardcache.drivers.canvass import canvass
+from shardcache.drivers.line import Line
+from shardcache.drivers.replies import answered
 from shardcache.drivers.shard import Shard, may_retry
-from shardcache.drivers.state import ShardState
 from shardcache.errors import OutOfStep, ShardError, ShardOut, ShardUnavailable
 from shardcache.flows.core import Core
-from shardcache.flows.steps import Batch, Exchange, Flow, Outcome
+from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Listen, Outcome, Sleep, Step
 from shardcache.policy.breaker import Breaker, BreakerPolicy, State
 from shardcache.stats import ShardStats
 from shardcache.wire import Dialer, Turn, pack, pack_all, transfer
@@ -26,12 +28,20 @@ T = TypeVar("T")
 class Runner:
     """Carries out what the flows ask for. Thread-safe; usable in a forked child."""
 
-    __slots__ = ("__weakref__", "_clock", "_finalizer", "_timeout", "shards")
+    __slots__ = ("__weakref__", "_clock", "_finalizer", "_sleep", "_timeout", "line", "shards")
 
-    def __init__(self, shards: Sequence[Shard], timeout: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        timeout: float,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.shards = tuple(shards)
         self._timeout = timeout
         self._clock = clock
+        self._sleep = sleep
+        self.line = Line()
         self._finalizer = weakref.finalize(self, _close_all, self.shards)
         self._finalizer.atexit = False
         _runners.add(self)
@@ -102,8 +112,16 @@ class Runner:
             result: T = end.value
             return result
 
-    def _do(self, step: Exchange) -> list[Outcome]:
-        return self.exchange(step.batches)
+    def _do(self, step: Step) -> Any:
+        match step:
+            case Exchange(batches):
+                return self.exchange(batches)
+            case Canvass():
+                return canvass(self.shards, step, self._clock)
+            case Listen(shard, command, patience):
+                return self.shards[shard].listen(pack(command), patience)
+            case Sleep(seconds):
+                return self._sleep(seconds)
 
     def exchange(self, batches: list[Batch]) -> list[Outcome]:
         """Send every batch to its shard, all at once, within one deadline; return an outcome for each."""
@@ -197,19 +215,6 @@ def breakers(core: Core) -> list[Breaker]:
     return made
 
 
-def answered(shard: ShardState, replies: list[Reply]) -> list[Reply]:
-    """Put a `ShardError` in the place of each error reply, and note how the shard is doing."""
-    if ErrorReply in set(map(type, replies)):
-        replies = [as_error(shard.name, reply) if reply.__class__ is ErrorReply else reply for reply in replies]
-        down = [reply for reply in replies if isinstance(reply, ShardUnavailable)]
-        if down:
-            shard.lost(down[0], dialled=False)
-            return replies
-    if shard.breaker.failures or shard.breaker.state is not State.CLOSED:
-        shard.answered()
-    return replies
-
-
 def _close_all(shards: Sequence[Shard]) -> None:
     for shard in shards:
         shard.close()
@@ -220,6 +225,7 @@ _runners: "weakref.WeakSet[Runner]" = weakref.WeakSet()
 
 def _after_fork() -> None:
     for runner in list(_runners):
+        runner.line = Line()  # those who stood in it are the parent's threads
         for shard in runner.shards:
             shard.after_fork()
 

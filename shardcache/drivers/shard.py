@@ -1,25 +1,35 @@
 """One shard of the sync client: a pool of connections, and a thread that knocks while the shard is out."""
 
 import threading
+from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from shardcache.commands import ErrorReply, Op, Reply, as_error
 from shardcache.drivers.state import ShardState
-from shardcache.errors import ClientClosed, OutOfStep, ShardError
+from shardcache.errors import ClientClosed, OutOfStep, ShardError, ShardTimeout
 from shardcache.events import Hook
 from shardcache.policy.breaker import Breaker, State
 from shardcache.wire import Dialer, Link, Pool, ask, pack
 
-__all__ = ("Shard", "may_retry")
+__all__ = ("Late", "Shard", "may_retry")
 
 _PING = pack((b"PING",))
 _CLOSED = State.CLOSED
 
 
+class Late(NamedTuple):
+    """A link that still owes replies which nobody waits for; after ``due`` they are overdue."""
+
+    link: Link
+    owed: int
+    due: float
+
+
 class Shard(ShardState):
     """Sends packed commands to one server within a deadline, and keeps away from it while it is out."""
 
-    __slots__ = ("_closing", "_marked", "pool")
+    __slots__ = ("_closing", "_marked", "late", "pool")
 
     def __init__(
         self,
@@ -36,12 +46,14 @@ class Shard(ShardState):
         self.pool = Pool(dial, max_idle, self.tally)
         self._marked = echo_check
         self._closing = threading.Event()
+        self.late: deque[Late] = deque()
 
     def after_fork(self) -> None:
         """Replace what another thread may have held, and forget the prober, which did not come along."""
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self.knocking = False
+        self.late = deque()
         self.breaker.trials = 0  # those were calls of the parent's threads
 
     def idle(self) -> int:
@@ -49,12 +61,18 @@ class Shard(ShardState):
 
     def drop_idle(self) -> None:
         self.pool.empty()
+        while self.late:
+            try:
+                self.late.popleft().link.close()
+            except IndexError:
+                return
 
     def close(self) -> None:
         """Close what lies idle, and the rest when it comes back; end the prober."""
         self.closed = True
         self._closing.set()
         self.pool.close()
+        self.drop_idle()
 
     def call(self, payload: bytes, deadline: float, op: Op) -> Reply:
         """Send one command and return its reply. Raises `ShardError` or `ClientClosed`, by the deadline."""
@@ -88,6 +106,60 @@ class Shard(ShardState):
             if self.breaker.failures or self.breaker.state is not _CLOSED:
                 self.answered()
             return reply
+
+    def recall(self) -> tuple[Link, int] | None:
+        """Return a link that nobody waited for, and how many replies it owes: what is sent on it comes behind them.
+
+        Raises `ShardError` if what it owes is overdue: the shard hangs.
+        """
+        while self.late:
+            try:
+                link, owed, due = self.late.popleft()
+            except IndexError:  # another thread was faster
+                return None
+            if link.generation != self.pool.generation:
+                link.close()
+                continue
+            replies: list[Reply] = []
+            try:
+                link.feed()
+                link.drain(replies, owed)
+            except (OSError, ShardError) as error:
+                link.close()
+                self.lost(error, dialled=False)
+                continue
+            if len(replies) < owed and self.clock() > due:
+                link.close()
+                raise self.lost(TimeoutError(), dialled=False)
+            return link, owed - len(replies)
+        return None
+
+    def late_error(self) -> ShardError:
+        """Return the error for a reply that has not come in time, without judging the shard for it yet."""
+        return ShardTimeout(self.name, "did not answer in time")
+
+    def listen(self, payload: bytes, patience: float) -> Reply | ShardError:
+        """Send a command that blocks on the server; return its reply, None if there is none, or what went wrong."""
+        try:
+            if self.breaker.state is not _CLOSED:
+                self.admit()
+        except ShardError as error:
+            return error
+        try:
+            link, _ = self.pool.take(self.clock() + self.timeout)
+        except (OSError, ShardError) as error:
+            return self.lost(error, dialled=True)
+        try:
+            reply = ask(link, payload, self.clock() + patience + self.timeout)
+        except (OSError, ShardError) as error:
+            link.close()
+            return self.lost(error, dialled=False)
+        except BaseException:
+            link.close()
+            self.abandon()
+            raise
+        self.pool.give(link)
+        return as_error(self.name, reply) if isinstance(reply, ErrorReply) else reply
 
     def knock(self) -> None:
         threading.Thread(target=self._knock, name=f"shardcache prober of {self.name}", daemon=True).start()

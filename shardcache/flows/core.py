@@ -1,7 +1,7 @@
 """The core of a client: everything that is neither colour nor connection."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from shardcache.codecs import Codec
 from shardcache.errors import InvalidArgument, InvalidOption, ShardError
@@ -58,6 +58,20 @@ class Core:
             self.placement.owner_index,
             check_on_unavailable(on_unavailable),
             self.options.on_event,
+        )
+
+    @classmethod
+    def of_lock(cls, members: Sequence[Member], options: Options | None) -> Self:
+        """Return the core of a lock that stands alone: it stores no values."""
+        return cls(
+            members,
+            namespace="",
+            default_ttl=None,
+            serializer="safe",
+            compression=None,
+            timeout=0.5,
+            on_unavailable="raise",
+            options=options,
         )
 
     def encoded(

@@ -1,24 +1,31 @@
 """The first words on a new connection, and whether the server may stand on a ring at all.
 
 Everything that the server must hear goes out in one write: HELLO (with AUTH and SETNAME) and
-SELECT. The answer to HELLO tells the server's mode and role. A server that does not know HELLO
-or RESP3 is asked again in RESP2, by AUTH, INFO and ROLE.
+SELECT; and INFO, for the run id that tells one life of a server from the next. The answer to HELLO tells
+the server's mode and role. A server that does not know HELLO or RESP3 is asked again in RESP2, by AUTH, INFO and ROLE.
 """
 
+import re
 from collections.abc import Generator
 
 from shardcache.commands import Command, ErrorReply, Reply, as_error
 from shardcache.errors import CommandRefused, OutOfStep, ShardError, WrongTopology
+from shardcache.flows.steps import Run
 from shardcache.options import Options
 from shardcache.urls import Address
 
 __all__ = ("handshake",)
 
-Handshake = Generator[list[Command], list[Reply], None]
+Handshake = Generator[list[Command], list[Reply], Run | None]
+_INFO: Command = (b"INFO", b"server")
+_RUN = re.compile(rb"^run_id:(\w+)\r?$.*^uptime_in_seconds:(\d+)\r?$", re.MULTILINE | re.DOTALL)
 
 
 def handshake(shard: str, address: Address, options: Options) -> Handshake:
-    """Yield commands to send at once, take their replies; end when logged in. Raises `ShardError` for a no."""
+    """Yield commands to send at once, take their replies; end when logged in. Raises `ShardError` for a no.
+
+    Returns which life of the server this is, or None where it does not say so.
+    """
     login = _login(address, options)
     select: list[Command] = [(b"SELECT", address.db)] if address.db else []
     if options.protocol == 3:
@@ -27,19 +34,19 @@ def handshake(shard: str, address: Address, options: Options) -> Handshake:
             hello += (b"AUTH", *(login if len(login) == 2 else ("default", *login)))
         if options.client_name:
             hello += (b"SETNAME", options.client_name)
-        replies = yield [hello, *select]
+        *replies, info = yield [hello, *select, _INFO]
         greeting = replies[0]
         if isinstance(greeting, dict):
             _place(shard, greeting.get(b"mode", b"standalone"), greeting.get(b"role", b"master"))
             _check(shard, address, replies[1:])
-            return
+            return _run(info)
         if not _too_old(greeting):
             _check(shard, address, replies)
             raise OutOfStep(shard, f"HELLO was answered with {type(greeting).__name__}")
     commands: list[Command] = [(b"AUTH", *login)] if login else []
     if options.client_name:
         commands.append((b"CLIENT", b"SETNAME", options.client_name))
-    replies = yield [*commands, *select, (b"INFO", b"server"), (b"ROLE",)]
+    replies = yield [*commands, *select, _INFO, (b"ROLE",)]
     info, role = replies[-2:]
     if isinstance(info, bytes) and isinstance(role, list) and role:  # else the ACL hides it, and it stays unknown
         mode = b"cluster" if b"_mode:cluster" in info else b"sentinel" if role[0] == b"sentinel" else b""
@@ -48,6 +55,12 @@ def handshake(shard: str, address: Address, options: Options) -> Handshake:
     for reply in (info, role):
         if isinstance(reply, ErrorReply) and not str(reply).startswith(("NOPERM", "ERR unknown command")):
             _check(shard, address, [reply])
+    return _run(info)
+
+
+def _run(info: Reply) -> Run | None:
+    found = _RUN.search(info) if isinstance(info, bytes) else None  # RESP3 has texts of its own kind; some proxies none
+    return Run(found[1], float(found[2])) if found else None
 
 
 def _login(address: Address, options: Options) -> tuple[str, ...]:

@@ -7,18 +7,25 @@ A flow is a generator that decides; a driver does. It yields a step, and is sent
     Exchange    sends each batch to its shard, all shards at       a list, one entry per batch: the
                 once, within one deadline                          list of its replies, or the
                                                                    ShardError that took their place
+    Canvass     sends each batch to its shard, all shards at       None, as soon as ``take`` has said
+                once; gives every outcome to ``take`` as it        that enough is known, all have
+                comes in                                           answered, or ``patience`` is over
+    Listen      waits for the reply to one blocking command,       the reply; None if there was none
+                on a connection of its own                         in time; or the ShardError
+    Sleep       waits                                              None
 
-A sync driver, an async driver and a simulator run the same flow.
+A sync driver, an async driver and a simulator run the same flow. What is thrown into a flow (a cancellation,
+say) may make it yield further steps, to tidy up: they are carried out as well.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from shardcache.commands import Command, Reply
 from shardcache.errors import ShardError
 
-__all__ = ("Batch", "Exchange", "Flow", "Outcome", "Step", "exchange")
+__all__ = ("Batch", "Canvass", "Exchange", "Flow", "Listen", "Outcome", "Run", "Sleep", "Step", "Take", "exchange")
 
 T = TypeVar("T")
 Outcome = list[Reply] | ShardError
@@ -37,6 +44,13 @@ class Batch(NamedTuple):
     fit: Callable[[list[Reply]], bool] | None = None
 
 
+class Run(NamedTuple):
+    """One life of a server process: its run id, and the seconds that it has been up at least."""
+
+    id: bytes
+    age: float
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """One exchange with several shards."""
@@ -44,7 +58,40 @@ class Exchange:
     batches: list[Batch]
 
 
-Step = Exchange
+Take = Callable[[int, Outcome, Run | None], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Canvass:
+    """Ask several shards, and wait for no more answers than are needed.
+
+    ``take`` is given the batch's place, its outcome, and who answered (None if unknown), and says whether
+    enough is known. What comes in later is dropped; but on every shard commands of later steps take effect behind
+    these. Batches that share one list of commands are packed once. ``take`` None: nobody waits for any answer.
+    """
+
+    batches: Sequence[Batch]
+    take: Take | None
+    patience: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Wait for one command that blocks on the server, such as BLPOP."""
+
+    shard: int
+    command: Command
+    patience: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait for a time."""
+
+    seconds: float
+
+
+Step = Exchange | Canvass | Listen | Sleep
 Flow = Generator[Step, Any, T]
 
 

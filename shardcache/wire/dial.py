@@ -74,7 +74,8 @@ class Dialer:
                 if turn.error is not None:
                     raise turn.error
                 commands = steps.send(turn.replies)
-        except StopIteration:
+        except StopIteration as end:
+            link.met(end.value)
             link.marked = self.options.echo_check
             return link
         except BaseException:

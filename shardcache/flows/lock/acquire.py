@@ -1,0 +1,171 @@
+"""Acquiring: ask all voters at once, count, make the fencing token majority-known, or give back and wait.
+
+Theory: why the tokens grow
+---------------------------
+A voter that grants also counts: its counter for this lock goes up by one. The token of an acquisition is the highest
+counter among the grants that it counts, and the lock is taken only when a majority has its counter at the token *while
+still holding our key*: those that lag are brought up by `CONFIRM`, which looks at the owner first. Take two
+acquisitions. Their majorities share a voter, and on that voter their keys cannot have been there at once. So the later
+one was granted there after the earlier one's confirmation, which had left the counter at the earlier token; its own grant counted on
+from there. No clock is in this argument, and keys may vanish at any time; counters must not (see `scripts` for where they restart).
+
+Validity: measured from before the first byte was sent, see `lease`. Whatever goes wrong from then on, a cancellation
+included, the flow tells all voters to release before it ends, those too that have not answered: on each
+connection the release comes behind the request.
+"""
+
+from collections.abc import Callable
+
+from shardcache.errors import LockConflict, LockNotAcquired, QuorumUnavailable, ShardError
+from shardcache.flows.lock.ballot import Ballot
+from shardcache.flows.lock.hold import give_back
+from shardcache.flows.lock.lease import Lease
+from shardcache.flows.lock.plan import FENCE_TTL, LockPlan
+from shardcache.flows.lock.register import Register
+from shardcache.flows.lock.scripts import CONFIRM
+from shardcache.flows.steps import Batch, Canvass, Flow, Listen, Outcome, Run, Sleep
+
+__all__ = ("LONGEST_WAIT", "acquire")
+
+LONGEST_WAIT = 1.0  # seconds after which a waiter looks for itself: whoever was woken may have died of it
+_SPLIT_WAIT = 0.002  # seconds, at most, between attempts of contenders that took voters from each other
+_OUTAGE_WAIT = 0.1  # seconds, at most, between attempts while voters are out
+
+
+def acquire(
+    plan: LockPlan,
+    register: Register,
+    *,
+    token: bytes,
+    wait: float | None,
+    clock: Callable[[], float],
+    luck: Callable[[], float],
+) -> Flow[Lease]:
+    """Return a lease, or raise `LockNotAcquired` (`LockConflict`, `QuorumUnavailable`) once ``wait`` seconds are over.
+
+    ``wait`` 0: one attempt; None: for ever. ``token`` must be new, and noted by the caller as its own before this begins.
+    """
+    deadline = None if wait is None else clock() + wait
+    polite = wait != 0
+    attempt = 0
+    while True:
+        attempt += 1
+        most = LONGEST_WAIT * (0.75 + 0.5 * luck())
+        left = most if deadline is None else min(deadline - clock(), most)
+        lease, ballot = yield from _attempt(
+            plan, register, token + b"|%d" % attempt, polite=polite, announce=max(left, 0.0), clock=clock
+        )
+        if lease is not None:
+            return lease
+        error = _reason(plan, ballot)
+        left = most if deadline is None else min(deadline - clock(), most)
+        if left <= 0:
+            raise error
+        polite = False
+        if isinstance(error, LockConflict):
+            free_in = error.retry_after or 0.0
+            if free_in > 0:
+                yield _woken(plan, ballot, min(left, free_in + 0.01 * luck()))
+                continue
+            if _split(ballot):
+                yield Sleep(min(left, _SPLIT_WAIT * luck() * min(attempt, 10)))
+            else:  # it is free, but others have waited for it before us
+                yield _woken(plan, ballot, min(left, 0.02 * (1 + luck())))
+        else:
+            yield Sleep(min(left, _OUTAGE_WAIT * (0.5 + luck() / 2)))
+
+
+def _attempt(
+    plan: LockPlan, register: Register, token: bytes, *, polite: bool, announce: float, clock: Callable[[], float]
+) -> Flow[tuple[Lease | None, Ballot]]:
+    voters = plan.voters
+    roll = register.roll(voters)
+    ballot = Ballot(voters, roll, hear_all=roll.longest < plan.ttl_ms)
+    lease = Lease(token, plan.quorum, [0.0] * len(voters.shards))
+    sent = clock()
+    commands = [plan.acquire(token, polite=polite, announce_ms=round(announce * 1000))]
+    won = False
+    try:
+        yield Canvass([Batch(shard, commands, True) for shard in voters.shards], ballot.take, plan.patience)
+        if ballot.runs or roll.longest < plan.ttl_ms:
+            yield from _vet(plan, register, ballot)
+        if ballot.granted:
+            lease.fence = fence = ballot.fence
+            places = [place for place, counter in ballot.fences.items() if counter == fence]
+            if len(places) < plan.quorum:
+                places = yield from _confirm(plan, lease, ballot, places)
+            if len(places) >= plan.quorum:
+                lease.held(list(ballot.fences), sent, plan.ttl)
+                won = lease.valid_until > clock()
+    except GeneratorExit:
+        raise  # nobody carries out steps any more
+    except BaseException:
+        yield from give_back(plan, token)
+        raise
+    if not won:
+        yield from give_back(plan, token)
+    return (lease if won else None), ballot
+
+
+def _vet(plan: LockPlan, register: Register, ballot: Ballot) -> Flow[None]:
+    """Have the voters that were never met in this life looked up; let the votes count of those that may vote."""
+    yield from register.vet(plan, ballot.runs)
+    roll = register.roll(plan.voters)
+    for place in [place for place, wait in ballot.guarded.items() if wait is None]:
+        wait = ballot.guarded[place] = roll.wait(place, ballot.runs.get(place))
+        if wait == 0.0:
+            del ballot.guarded[place]
+            ballot.count(place)
+
+
+def _confirm(plan: LockPlan, lease: Lease, ballot: Ballot, known: list[int]) -> Flow[list[int]]:
+    """Bring the counters that lag up to the token, where the key is still ours; return who has it now."""
+    behind = [place for place in ballot.fences if place not in known]
+    confirmed = list(known)
+    asked = 0
+
+    def take(at: int, outcome: Outcome, _: Run | None) -> bool:
+        nonlocal asked
+        asked += 1
+        if not isinstance(outcome, ShardError) and outcome[0] == 1:
+            confirmed.append(behind[at])
+        return len(confirmed) >= plan.quorum or asked == len(behind)
+
+    commands = [plan.script(CONFIRM, lease.token, lease.fence, FENCE_TTL)]
+    yield Canvass([Batch(plan.voters.shards[place], commands, True) for place in behind], take, plan.patience)
+    return confirmed
+
+
+def _reason(plan: LockPlan, ballot: Ballot) -> LockNotAcquired:
+    """Return the error that says why an attempt failed."""
+    votes = ballot.votes(plan.voters.names)
+    said = "; ".join(map(str, votes))
+    out = sum(vote.kind in ("timeout", "unreachable", "refused") for vote in votes)
+    guarded = sum(vote.kind == "guarded" for vote in votes)
+    if out + guarded > len(votes) - plan.quorum:
+        why = "cannot vote" if not guarded else "cannot vote or have restarted"
+        return QuorumUnavailable(plan.name, f"too many of the {len(votes)} voters {why}: {said}", votes)
+    if ballot.granted:
+        return QuorumUnavailable(
+            plan.name, f"a majority granted it, but too late for a ttl of {plan.ttl:g} s: {said}", votes
+        )
+    # It is free when enough of the holders' keys have gone for a majority: the quorum-th smallest of the times left.
+    lefts = sorted(ballot.lefts)
+    retry_after = lefts[min(plan.quorum, len(lefts)) - 1] if lefts else 0.0
+    return LockConflict(plan.name, f"held by somebody else: {said}", votes, retry_after)
+
+
+def _split(ballot: Ballot) -> bool:
+    """Whether some voters granted to us: contenders came at once, and took voters from each other."""
+    return bool(ballot.fences or ballot.guarded)
+
+
+def _woken(plan: LockPlan, ballot: Ballot, patience: float) -> Listen:
+    """Return the step that waits for a release: at the first voter that answered, so that all who wait stand in one line."""
+    heard = (
+        place
+        for place, answer in enumerate(ballot.answers)
+        if answer is not None and not isinstance(answer, ShardError)
+    )
+    shard = plan.voters.shards[next(heard, 0)]
+    return Listen(shard, (b"BLPOP", plan.keys.wake, b"%.3f" % max(patience, 0.001)), patience)

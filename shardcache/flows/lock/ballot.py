@@ -1,0 +1,121 @@
+"""Counting votes: what each voter said, and when the outcome of an attempt is certain."""
+
+from shardcache.errors import ShardError, ShardTimeout
+from shardcache.flows.lock.plan import Voters
+from shardcache.flows.lock.register import Roll
+from shardcache.flows.steps import Outcome, Run
+from shardcache.votes import Vote
+
+__all__ = ("Ballot",)
+
+
+class Ballot:
+    """The votes of one attempt; `take` is given them as they come in.
+
+    The outcome is certain when a majority has granted, or when so many have not that none can. Nobody waits
+    for the rest: but everybody is heard while there is somebody to vet, or while a voter that lost its counter
+    grants beside one that has not (its peers' memory is then what the fencing token must be above).
+    """
+
+    __slots__ = (
+        "_against",
+        "_hear_all",
+        "_quorum",
+        "_roll",
+        "answers",
+        "fences",
+        "guarded",
+        "heard",
+        "remembered",
+        "reseeded",
+        "runs",
+    )
+
+    def __init__(self, voters: Voters, roll: Roll, *, hear_all: bool) -> None:
+        self._roll = roll
+        self._quorum = voters.quorum
+        self._hear_all = hear_all
+        self._against = len(voters.shards) - voters.quorum  # so many may say no
+        self.answers: list[Outcome | None] = [None] * len(voters.shards)
+        self.heard = 0
+        self.fences: dict[int, int] = {}  # counters of those whose grant counts, by place
+        self.guarded: dict[int, float | None] = {}  # seconds until the grant of a voter counts; None: to be vetted
+        self.runs: dict[int, Run] = {}
+        self.remembered = 0  # the highest counter of a voter that refused
+        self.reseeded = 0  # grants by voters whose counter was lost or new
+
+    def take(self, place: int, outcome: Outcome, run: Run | None) -> bool:
+        """Count one voter's answer; return whether the outcome is certain."""
+        self.answers[place] = outcome
+        self.heard += 1
+        if run is not None and self._roll.runs[place] != run.id:
+            self.runs[place] = run
+        reply = None if isinstance(outcome, ShardError) else outcome[0]
+        if reply.__class__ is not list:
+            self._against -= 1
+        elif reply[0] == 1:
+            wait = self._roll.wait(place, run)
+            if wait == 0.0:
+                self.count(place)
+            else:
+                self.guarded[place] = wait
+                self._hear_all |= wait is None
+                self._against -= wait is not None
+        else:
+            self._against -= 1
+            self.remembered = max(self.remembered, reply[2])
+        if self.heard == len(self.answers):
+            return True
+        return not self._hear_all and (
+            (len(self.fences) >= self._quorum and self.reseeded in (0, len(self.fences))) or self._against < 0
+        )
+
+    def count(self, place: int) -> None:
+        """Let the grant of a voter count."""
+        _, fence, reseeded = self.answers[place][0]  # type: ignore[index]
+        self.fences[place] = fence
+        self.reseeded += reseeded
+
+    @property
+    def granted(self) -> bool:
+        return len(self.fences) >= self._quorum
+
+    @property
+    def fence(self) -> int:
+        """The fencing token that these votes give."""
+        highest = max(self.fences.values())
+        # Where a counter was lost, those that refused may remember more than those that granted.
+        return max(highest, self.remembered + 1) if self.reseeded else highest
+
+    @property
+    def lefts(self) -> list[float]:
+        """Seconds until each voter that answered could grant to somebody else, in the order of the voters."""
+        found = []
+        for place, answer in enumerate(self.answers):
+            reply = None if answer is None or isinstance(answer, ShardError) else answer[0]
+            if reply.__class__ is list:
+                found.append(0.0 if reply[0] == 1 else max(reply[1], 0) / 1000)
+        return found
+
+    def votes(self, names: tuple[str, ...]) -> list[Vote]:
+        """Return what each voter said, in words."""
+        return [self._vote(place, name) for place, name in enumerate(names)]
+
+    def _vote(self, place: int, name: str) -> Vote:
+        answer = self.answers[place]
+        if answer is None:
+            return Vote(name, "late", reason="it had not answered when the outcome was certain")
+        if isinstance(answer, ShardTimeout):
+            return Vote(name, "timeout", reason=answer.reason)
+        if isinstance(answer, ShardError):
+            return Vote(name, "unreachable", reason=answer.reason)
+        reply = answer[0]
+        if isinstance(reply, ShardError):
+            return Vote(name, "refused", reason=reply.reason)
+        if reply.__class__ is not list:
+            return Vote(name, "refused", reason=f"it answered {reply!r:.80}")
+        if reply[0] != 1:
+            return Vote(name, "held", left=None if reply[1] < 0 else reply[1] / 1000)
+        if place in self.guarded:
+            return Vote(name, "guarded", self.guarded[place], "it has restarted and may have forgotten a holder")
+        return Vote(name, "granted")

@@ -1,0 +1,88 @@
+"""Holding on and letting go: extend, repair, release."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from shardcache.errors import ShardError
+from shardcache.flows.lock.lease import Lease
+from shardcache.flows.lock.plan import FENCE_TTL, LockPlan
+from shardcache.flows.lock.scripts import EXTEND, RELEASE, REPAIR
+from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
+
+__all__ = ("Extension", "Freed", "extend", "give_back", "release")
+
+Extension = Literal["extended", "lost", "unknown"]
+Freed = Literal["freed", "lost", "unknown"]
+
+
+def extend(plan: LockPlan, lease: Lease, *, clock: Callable[[], float]) -> Flow[Extension]:
+    """Start the ttl anew on every voter that has held our key without a break; then put it back where it was lost.
+
+    "lost": so many voters do not have our key that no majority can. "unknown": too few answered; the lease is what it was.
+    Only a voter that answers "it was there all the time" counts. Where the key is gone it is set again after the extension has
+    succeeded, while the lock is ours, and counts from the next time on: so a lock that has lost voters gets them back
+    (redsync #186), and none is ever taken silently a second time (RedLock.net #48).
+    """
+    sent = clock()
+    if lease.valid_until <= sent:
+        return "lost"
+    shards = plan.voters.shards
+    kept: list[int] = []
+    gone: list[int] = []
+    heard = denied = 0
+
+    def take(place: int, outcome: Outcome, _: Run | None) -> bool:
+        nonlocal heard, denied
+        heard += 1
+        reply = None if isinstance(outcome, ShardError) else outcome[0]
+        if reply == 1:
+            kept.append(place)
+        elif reply.__class__ is int:
+            denied += 1
+            if reply == 0:
+                gone.append(place)
+        return heard == len(shards) or len(kept) >= plan.quorum or denied > len(shards) - plan.quorum
+
+    commands = [plan.script(EXTEND, lease.token, plan.ttl_ms)]
+    yield Canvass([Batch(shard, commands, True) for shard in shards], take, plan.patience)
+    if len(kept) < plan.quorum:
+        return "lost" if denied > len(shards) - plan.quorum else "unknown"
+    if lease.ended or lease.valid_until <= sent:
+        return "lost"
+    lease.held(kept, sent, plan.ttl)
+    if lease.valid_until <= clock():
+        return "lost"
+    if gone:
+        repair = [plan.script(REPAIR, lease.token, plan.ttl_ms, lease.fence, FENCE_TTL)]
+        yield Canvass([Batch(shards[place], repair, False) for place in gone], None, plan.patience)
+    return "extended"
+
+
+def release(plan: LockPlan, lease: Lease) -> Flow[Freed]:
+    """Take our key from every voter. Returns when a majority has answered.
+
+    "lost": on so many voters it was gone already that no majority had it. "unknown": too few answered; it may be tried again.
+    """
+    lease.ended = True
+    shards = plan.voters.shards
+    heard = freed = gone = 0
+
+    def take(_: int, outcome: Outcome, __: Run | None) -> bool:
+        nonlocal heard, freed, gone
+        heard += 1
+        reply = None if isinstance(outcome, ShardError) else outcome[0]
+        freed += reply == 1
+        gone += reply in (0, -1)
+        return freed >= plan.quorum or heard == len(shards) or gone > len(shards) - plan.quorum
+
+    commands = [plan.script(RELEASE, lease.token)]
+    yield Canvass([Batch(shard, commands, True) for shard in shards], take, plan.patience)
+    if freed >= plan.quorum:
+        return "freed"
+    return "lost" if gone > len(shards) - plan.quorum else "unknown"
+
+
+def give_back(plan: LockPlan, token: bytes) -> Flow[None]:
+    """Tell every voter to release, whether it answered or not, and wait for none of them."""
+    commands = [plan.script(RELEASE, token)]
+    yield Canvass([Batch(shard, commands, True) for shard in plan.voters.shards], None, plan.patience)

@@ -1,0 +1,111 @@
+"""For the operator and for hand-over: who holds a lock, where, and for how long; and taking it from them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from shardcache.errors import LockLost, QuorumUnavailable, ShardError
+from shardcache.flows.lock.lease import Lease, quorum_th
+from shardcache.flows.lock.plan import LockPlan, drift
+from shardcache.flows.lock.scripts import BREAK, LOOK
+from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
+
+__all__ = ("LockState", "Seen", "adopt", "force_release", "look")
+
+
+class Seen(NamedTuple):
+    """What one voter has: whose token, seconds left, its counter."""
+
+    token: bytes | None
+    left: float
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockState:
+    """What the voters have at one moment. ``seen`` is by place, an error where a voter did not answer."""
+
+    seen: tuple[Seen | ShardError, ...]
+    quorum: int
+
+    def lefts(self, token: bytes) -> list[float]:
+        """Seconds that each voter will still hold ``token``: 0.0 where it does not."""
+        return [0.0 if isinstance(one, ShardError) or one.token != token else one.left for one in self.seen]
+
+    @property
+    def holder(self) -> bytes | None:
+        """The token that a majority holds, if there is one."""
+        tokens = [one.token for one in self.seen if not isinstance(one, ShardError) and one.token is not None]
+        return next((token for token in dict.fromkeys(tokens) if tokens.count(token) >= self.quorum), None)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds that a majority will still hold the holder's token."""
+        token = self.holder
+        return 0.0 if token is None else quorum_th(self.lefts(token), self.quorum)
+
+    @property
+    def answered(self) -> int:
+        return sum(not isinstance(one, ShardError) for one in self.seen)
+
+
+def look(plan: LockPlan) -> Flow[LockState]:
+    """Ask every voter. Raises `QuorumUnavailable` if fewer than a majority answer."""
+    shards = plan.voters.shards
+    seen: list[Seen | ShardError | None] = [None] * len(shards)
+
+    def take(place: int, outcome: Outcome, _: Run | None) -> bool:
+        reply = outcome if isinstance(outcome, ShardError) else outcome[0]
+        if isinstance(reply, ShardError):
+            seen[place] = reply
+        else:
+            token, left, fence = reply
+            seen[place] = Seen(token, max(left, 0) / 1000 if left != -1 else float("inf"), fence)
+        return None not in seen
+
+    commands = [plan.script(LOOK)]
+    yield Canvass([Batch(shard, commands, True) for shard in shards], take, plan.patience)
+    late = [one or ShardError(name, "did not answer") for one, name in zip(seen, plan.voters.names, strict=True)]
+    state = LockState(tuple(late), plan.quorum)
+    if state.answered < plan.quorum:
+        out = "; ".join(str(one) for one in late if isinstance(one, ShardError))
+        raise QuorumUnavailable(plan.name, f"too few of the {len(shards)} voters answer: {out}")
+    return state
+
+
+def adopt(plan: LockPlan, token: bytes, fence: int, *, clock: Callable[[], float]) -> Flow[Lease]:
+    """Return a lease on what ``token`` holds now, as another process handed it over. Raises `LockLost` if that is no majority."""
+    asked = clock()
+    state = yield from look(plan)
+    lease = Lease(token, plan.quorum, [0.0] * len(plan.voters.shards), fence)
+    for place, left in enumerate(state.lefts(token)):
+        if left > 0:
+            # The time left was read after ``asked``; what the two clocks may differ by is taken off, as for a new lease.
+            lease.until[place] = asked + left - drift(left)
+    if lease.valid_until <= clock():
+        raise LockLost(plan.name, "the lease that was handed over has ended")
+    return lease
+
+
+def force_release(plan: LockPlan) -> Flow[int]:
+    """Take the lock from whoever holds it; return on how many voters it was held."""
+    shards = plan.voters.shards
+    heard = freed = 0
+    errors: list[ShardError] = []
+
+    def take(_: int, outcome: Outcome, __: Run | None) -> bool:
+        nonlocal heard, freed
+        heard += 1
+        reply = outcome if isinstance(outcome, ShardError) else outcome[0]
+        if isinstance(reply, ShardError):
+            errors.append(reply)
+        else:
+            freed += reply
+        return heard == len(shards)
+
+    commands = [plan.script(BREAK)]
+    yield Canvass([Batch(shard, commands, True) for shard in shards], take, plan.patience)
+    if heard - len(errors) < plan.quorum:
+        out = "; ".join(map(str, errors)) or "none answered"
+        raise QuorumUnavailable(plan.name, f"too few of the {len(shards)} voters answer: {out}")
+    return freed

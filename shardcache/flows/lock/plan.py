@@ -1,0 +1,93 @@
+"""What is fixed about one lock before anything is sent: its keys, its voters, its times."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+
+from shardcache.commands import Command
+from shardcache.flows.lock.scripts import ACQUIRE, RELEASE
+from shardcache.keys import hash_tag
+
+__all__ = (
+    "FENCE_TTL",
+    "INTERNAL",
+    "MOST_VOTERS",
+    "REGISTER_KEY",
+    "LockKeys",
+    "LockPlan",
+    "Voters",
+    "drift",
+    "internal",
+)
+
+INTERNAL = b"shardcache:"  # what every key of the library's own begins with
+REGISTER_KEY = INTERNAL + b"voters"
+MOST_VOTERS = 5
+FENCE_TTL = (
+    30 * 24 * 3600 * 1000
+)  # ms: a counter starts again from the server's clock, far above, so it need not stay for ever
+
+
+def internal(family: bytes, wire: bytes) -> bytes:
+    """Return a key of the library's own that lies in the same slot of a Redis Cluster as ``wire``."""
+    tagged = hash_tag(wire) is not wire
+    return b"%b%b::%b" % (INTERNAL, family, wire) if tagged else b"%b%b:{%b}" % (INTERNAL, family, wire)
+
+
+def drift(ttl: float) -> float:
+    """Return what two clocks may differ by over ``ttl`` seconds, rounding to milliseconds included (Redlock's own figure)."""
+    return ttl * 0.01 + 0.002
+
+
+class LockKeys(NamedTuple):
+    """The keys of one lock, the same on every voter."""
+
+    lock: bytes
+    fence: bytes
+    waiting: bytes
+    wake: bytes
+
+    @classmethod
+    def of(cls, wire: bytes) -> Self:
+        return cls(*(internal(family, wire) for family in (b"lock", b"fence", b"wait", b"wake")))
+
+
+class Voters(NamedTuple):
+    """Who votes: places in the topology, and names, in the order of the ring."""
+
+    shards: tuple[int, ...]
+    names: tuple[str, ...]
+
+    @property
+    def quorum(self) -> int:
+        return len(self.shards) // 2 + 1
+
+
+@dataclass(frozen=True, slots=True)
+class LockPlan:
+    """One lock: ``name`` for messages, ``ttl`` and ``patience`` (the longest wait for a voter) in seconds."""
+
+    name: str
+    keys: LockKeys
+    voters: Voters
+    ttl: float
+    patience: float
+    quorum: int = field(init=False)
+    ttl_ms: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "quorum", self.voters.quorum)
+        object.__setattr__(self, "ttl_ms", max(round(self.ttl * 1000), 1))
+
+    def acquire(self, token: bytes, *, polite: bool, announce_ms: int) -> Command:
+        keys = self.keys
+        return (
+            *(b"EVAL", ACQUIRE, 3, keys.lock, keys.fence, keys.waiting),
+            *(token, self.ttl_ms, FENCE_TTL, int(polite), announce_ms),
+        )
+
+    def release(self, token: bytes) -> Command:
+        return (b"EVAL", RELEASE, 4, *self.keys, token)
+
+    def script(self, script: bytes, *arguments: bytes | int) -> Command:
+        """Return the command that runs one of the shorter scripts."""
+        return (b"EVAL", script, 4, *self.keys, *arguments)

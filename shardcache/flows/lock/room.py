@@ -1,0 +1,59 @@
+"""What all locks of one client share: who may vote, and what is known of the voters' lives."""
+
+from collections.abc import Sequence
+
+from shardcache.errors import InvalidOption
+from shardcache.flows.core import Core
+from shardcache.flows.lock.plan import MOST_VOTERS, LockKeys, LockPlan, Voters
+from shardcache.flows.lock.register import Register
+from shardcache.keys import Key
+
+__all__ = ("LONGEST_TTL", "SHORTEST_TTL", "LockRoom", "check_ttl")
+
+SHORTEST_TTL, LONGEST_TTL = 0.02, 7 * 24 * 3600.0  # seconds
+_SHARE = 10  # a voter that takes longer than a tenth of the ttl eats too much of it
+
+
+class LockRoom:
+    """Makes plans of locks for the client with this core."""
+
+    __slots__ = ("_core", "_places", "register")
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._places = {member.node.name: place for place, member in enumerate(core.members)}
+        self.register = Register()
+
+    def plan(
+        self, name: Key, ttl: float, voters: Sequence[str] | None = None, voter_timeout: float | None = None
+    ) -> LockPlan:
+        """Return the plan of a lock; raise `InvalidArgument` for what cannot be."""
+        core = self._core
+        wire = core.keys.wire(name)
+        check_ttl(ttl)
+        if voter_timeout is None:
+            voter_timeout = min(core.timeout, max(ttl / _SHARE, 0.01))
+        elif isinstance(voter_timeout, bool) or not isinstance(voter_timeout, (int, float)) or not 0 < voter_timeout < ttl:
+            raise InvalidOption(f"voter_timeout must be a number of seconds below the ttl, got {voter_timeout!r:.80}")
+        names = self._voters(wire, voters)
+        chosen = Voters(tuple(self._places[one] for one in names), names)
+        shown = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
+        return LockPlan(shown, LockKeys.of(wire), chosen, float(ttl), float(voter_timeout))
+
+    def _voters(self, wire: bytes, chosen: Sequence[str] | None) -> tuple[str, ...]:
+        if chosen is None:
+            return self._core.placement.owners(wire, MOST_VOTERS)
+        if isinstance(chosen, str) or not chosen or not all(isinstance(one, str) for one in chosen):
+            raise InvalidOption(f"voters must be names of nodes, got {chosen!r:.200}")
+        unknown = [one for one in chosen if one not in self._places]
+        if unknown or len(set(chosen)) < len(chosen):
+            raise InvalidOption(
+                f"voters must be distinct names among {', '.join(map(repr, self._places))}, got {list(chosen)!r:.200}"
+            )
+        return tuple(chosen)
+
+
+def check_ttl(ttl: object) -> None:
+    """Raise `InvalidOption` unless ``ttl`` is a length of time that a lock can have."""
+    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not SHORTEST_TTL <= ttl <= LONGEST_TTL:
+        raise InvalidOption(f"a lock's ttl must be from {SHORTEST_TTL:g} to {LONGEST_TTL:g} seconds, got {ttl!r:.80}")

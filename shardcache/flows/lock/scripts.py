@@ -1,0 +1,110 @@
+"""What the voters run: one script for each word of the protocol.
+
+KEYS are those of `LockKeys`, in its order, as far as a script needs them: the lock, its fence counter, the sign
+that somebody waits, the list that wakes one of them. Times are milliseconds.
+
+The counter starts from the server's TIME in microseconds, and after that grows by one per grant. So where it was lost (evicted, expired,
+wiped), it starts again above all that it ever said, as long as that server's clock was not set back: a lock is not
+granted a million times a second. Below 2**53 a Lua number is exact; that many microseconds are the year 2255.
+"""
+
+__all__ = (
+    "ACQUIRE",
+    "BREAK",
+    "CONFIRM",
+    "EXTEND",
+    "LOOK",
+    "REGISTER",
+    "RELEASE",
+    "REPAIR",
+)
+
+# ARGV: token, ttl, ttl of the counter, "1" to let those go first who wait, ttl of the sign to set if refused ("0": none).
+# Answers {1, counter, whether it was lost or new} or {0, ttl of the holder, counter}. Sent twice it grants once.
+ACQUIRE = b"""\
+local held=redis.call('GET',KEYS[1])
+if not held and not (ARGV[4]=='1' and redis.call('EXISTS',KEYS[3])==1) then
+redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2])
+local n=redis.call('INCR',KEYS[2])
+if n>1 then return {1,n,0} end
+local t=redis.call('TIME')
+n=t[1]*1000000+t[2]
+redis.call('SET',KEYS[2],string.format('%.0f',n),'PX',ARGV[3])
+return {1,n,1}
+end
+local n=tonumber(redis.call('GET',KEYS[2]) or '0')
+if held==ARGV[1] then return {1,n,0} end
+if ARGV[5]~='0' then redis.call('SET',KEYS[3],'','PX',ARGV[5]) end
+local left=0
+if held then left=redis.call('PTTL',KEYS[1]) end
+return {0,left,n}"""
+
+# ARGV: token, fence, ttl of the counter. Answers 1 if the counter is at the fence while the key is ours.
+CONFIRM = b"""\
+if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end
+if tonumber(redis.call('GET',KEYS[2]) or '0')<tonumber(ARGV[2]) then redis.call('SET',KEYS[2],ARGV[2],'PX',ARGV[3]) end
+return 1"""
+
+# ARGV: token, ttl. Answers 1 if the key is ours and was all the time, 0 if it is gone, -1 if it is another's.
+EXTEND = b"""\
+local held=redis.call('GET',KEYS[1])
+if held==ARGV[1] then redis.call('PEXPIRE',KEYS[1],ARGV[2]) return 1 end
+if held then return -1 end
+return 0"""
+
+# ARGV: token, ttl, fence, ttl of the counter. Puts our key where none is, and the counter to the fence.
+REPAIR = b"""\
+if redis.call('EXISTS',KEYS[1])==1 then return 0 end
+redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2])
+if tonumber(redis.call('GET',KEYS[2]) or '0')<tonumber(ARGV[3]) then redis.call('SET',KEYS[2],ARGV[3],'PX',ARGV[4]) end
+return 1"""
+
+# Wakes the one that has waited longest, if there is any: BLPOP serves them in the order of their coming.
+_WAKE = b"""\
+if redis.call('EXISTS',KEYS[3])==1 and redis.call('EXISTS',KEYS[4])==0 then
+redis.call('RPUSH',KEYS[4],'1')
+redis.call('PEXPIRE',KEYS[4],1000)
+end
+"""
+
+# ARGV: token. Answers 1 if our key was there and is gone now, 0 if none was there, -1 if it is another's.
+RELEASE = (
+    b"""\
+local held=redis.call('GET',KEYS[1])
+if held~=ARGV[1] then return held and -1 or 0 end
+redis.call('DEL',KEYS[1])
+"""
+    + _WAKE
+    + b"return 1"
+)
+
+# Takes the lock from whoever holds it. Answers whether there was one. The counter stays, so the old holder is fenced off.
+BREAK = (
+    b"""\
+local found=redis.call('DEL',KEYS[1])
+"""
+    + _WAKE
+    + b"return found"
+)
+
+# Answers {token or nil, time left, counter}.
+LOOK = b"""\
+return {redis.call('GET',KEYS[1]),redis.call('PTTL',KEYS[1]),tonumber(redis.call('GET',KEYS[2]) or '0')}"""
+
+# KEYS: the register. ARGV: longest ttl in use, then for each voter its name, its run id, and "1" if it is known to have forgotten.
+# Answers {longest ttl ever registered, then 0 or 1 for each voter}: 1 says that it had voted before this run.
+REGISTER = b"""\
+local longest=tonumber(redis.call('HGET',KEYS[1],'') or '0')
+if longest<tonumber(ARGV[1]) then
+longest=tonumber(ARGV[1])
+redis.call('HSET',KEYS[1],'',ARGV[1])
+end
+local out={longest}
+for i=2,#ARGV,3 do
+local was,forgot=redis.call('HGET',KEYS[1],ARGV[i]),ARGV[i+2]
+if was and (string.sub(was,1,-3)~=ARGV[i+1] or string.sub(was,-1)=='1') then forgot='1' end
+local now=ARGV[i+1]..':'..forgot
+if was~=now then redis.call('HSET',KEYS[1],ARGV[i],now) end
+out[#out+1]=tonumber(forgot)
+end
+return out"""

@@ -1,0 +1,48 @@
+"""What a holder writes into the key: a name nobody else has, and what an operator wants to read there.
+
+``random|since|label|attempt``: 24 hex digits, the holder's wall clock in seconds (to be read by people: nothing is
+decided by it), who it says it is, and the number of the attempt.
+"""
+
+import os
+import secrets
+import socket
+import threading
+import time
+
+from shardcache.errors import InvalidOption
+
+__all__ = ("default_label", "mint", "read")
+
+LONGEST_LABEL = 200
+
+
+def mint(label: str) -> bytes:
+    """Return a new token, up to the attempt."""
+    return f"{secrets.token_hex(12)}|{time.time():.3f}|{label}".encode()
+
+
+def default_label() -> str:
+    """Return host, process and thread."""
+    return f"{socket.gethostname()}:{os.getpid()}:{threading.current_thread().name}".replace("|", "/")[:LONGEST_LABEL]
+
+
+def check_label(label: str | None) -> str | None:
+    """Return ``label`` or raise `InvalidOption`."""
+    if label is not None and not (
+        isinstance(label, str) and label.isprintable() and "|" not in label and 0 < len(label.encode()) <= LONGEST_LABEL
+    ):
+        raise InvalidOption(f"label must be printable text of up to {LONGEST_LABEL} bytes without '|', got {label!r:.80}")
+    return label
+
+
+def read(token: bytes) -> tuple[str, float | None]:
+    """Return label and wall-clock time of a token; what somebody else wrote comes as it is, without a time."""
+    text = token.decode("utf-8", "backslashreplace")
+    match text.split("|"):
+        case [_, since, label, _]:
+            try:
+                return label, float(since)
+            except ValueError:
+                pass
+    return text, None
