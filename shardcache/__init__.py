@@ -5,32 +5,42 @@ from shardcache.aio import AsyncShardCache
 from shardcache.client import ShardCache
 from shardcache.events import Event
 from shardcache.explanation import Explanation
+from shardcache.locks import AsyncLockSet, AsyncQuorumLock, Holder, LockSet, QuorumLock
 from shardcache.options import TLS, Options
 from shardcache.pipeline import AsyncPipeline, Pipeline
 from shardcache.placement import HashRing, KetamaRing, Node
+from shardcache.policy import LoadPolicy
 from shardcache.results import MISS, Failed, Hit, Miss, Results
 from shardcache.stats import Stats
 from shardcache.ttl import DEFAULT
+from shardcache.votes import Vote
 
 __all__ = (
     "DEFAULT",
     "MISS",
     "TLS",
+    "AsyncLockSet",
     "AsyncPipeline",
+    "AsyncQuorumLock",
     "AsyncShardCache",
     "Event",
     "Explanation",
     "Failed",
     "HashRing",
     "Hit",
+    "Holder",
     "KetamaRing",
+    "LoadPolicy",
+    "LockSet",
     "Miss",
     "Node",
     "Options",
     "Pipeline",
+    "QuorumLock",
     "Results",
     "ShardCache",
     "Stats",
+    "Vote",
     "errors",
 )
 

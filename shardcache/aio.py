@@ -12,9 +12,12 @@ from shardcache.flows import Request, batch, sweep
 from shardcache.flows.core import Core
 from shardcache.flows.requests import GET
 from shardcache.keys import Key, distinct
+from shardcache.locks.aio import AsyncQuorumLock
+from shardcache.locks.several import AsyncLockSet
 from shardcache.pipeline import AsyncPipeline
 from shardcache.results import Results
 from shardcache.ttl import DEFAULT, TTL, Default
+from shardcache.wire import PACKED_GET, pack
 
 __all__ = ("AsyncShardCache",)
 
@@ -36,7 +39,7 @@ class AsyncShardCache(CacheBase):
 
     def _open(self, core: Core) -> AsyncRunner:
         self._runner = AsyncRunner(core)
-        self._one = self._runner.one
+        self._ask = self._runner.ask
         self._run = self._runner.run
         self._wire = core.keys.wire
         return self._runner
@@ -47,7 +50,7 @@ class AsyncShardCache(CacheBase):
         wire = self._wire(key)
         shard = self._owner(wire)
         try:
-            raw = await self._one(shard, (b"GET", wire), GET)
+            raw = await self._ask(shard, PACKED_GET % (len(wire), wire), GET)
         except ShardError as error:
             return self._ledger.fail(self._requests.get(key, default), error)
         return self._ledger.value(raw, wire, default, shard)
@@ -126,6 +129,14 @@ class AsyncShardCache(CacheBase):
         """Return a context manager on which calls queue; at its end each shard gets its share in one exchange."""
         return AsyncPipeline(self._core, self._run)
 
+    def lock(self, name: Key, ttl: float = 10.0, **settings: Any) -> AsyncQuorumLock:
+        """Return a lock of this name within the namespace, over this client's connections; see `QuorumLock` for ``settings``."""
+        return AsyncQuorumLock(name, ttl, nodes=self, **settings)
+
+    def lock_many(self, names: Iterable[Key], ttl: float = 10.0, **settings: Any) -> AsyncLockSet:
+        """Return several locks to be taken together, all or none; see `QuorumLock` for ``settings``."""
+        return AsyncLockSet(names, ttl, nodes=self, **settings)
+
     async def scan(self, match: str | bytes = "*") -> AsyncIterator[Key]:
         """Iterate over the keys of this namespace that fit a glob, shard by shard.
 
@@ -184,7 +195,7 @@ class AsyncShardCache(CacheBase):
         """Send a request to its shard and settle it: the path of every single-key method."""
         shard = self._owner(request.key)
         try:
-            reply = await self._one(shard, request.command, request.op)
+            reply = await self._ask(shard, pack(request.command), request.op)
         except ShardError as error:
             return self._ledger.fail(request, error)
         return self._ledger.settle(request, reply, shard)

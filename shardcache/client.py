@@ -11,6 +11,8 @@ from shardcache.flows import Request, batch, sweep
 from shardcache.flows.core import Core
 from shardcache.flows.requests import GET
 from shardcache.keys import Key, distinct
+from shardcache.locks.lock import QuorumLock
+from shardcache.locks.several import LockSet
 from shardcache.pipeline import Pipeline
 from shardcache.results import Results
 from shardcache.ttl import DEFAULT, TTL, Default
@@ -122,6 +124,14 @@ class ShardCache(CacheBase):
     def pipeline(self) -> Pipeline:
         """Return a context manager on which calls queue; at its end each shard gets its share in one exchange."""
         return Pipeline(self._core, self._run)
+
+    def lock(self, name: Key, ttl: float = 10.0, **settings: Any) -> QuorumLock:
+        """Return a lock of this name within the namespace, over this client's connections; see `QuorumLock` for ``settings``."""
+        return QuorumLock(name, ttl, nodes=self, **settings)
+
+    def lock_many(self, names: Iterable[Key], ttl: float = 10.0, **settings: Any) -> LockSet:
+        """Return several locks to be taken together, all or none; see `QuorumLock` for ``settings``."""
+        return LockSet(names, ttl, nodes=self, **settings)
 
     def scan(self, match: str | bytes = "*") -> Iterator[Key]:
         """Iterate over the keys of this namespace that fit a glob, shard by shard.

@@ -14,7 +14,11 @@ each = pytest.mark.parametrize("kind", ALL, ids=errors.__all__)
 
 
 def example(kind: type[Exception]) -> Exception:
-    return kind("shard-1", "NOPERM no") if issubclass(kind, errors.ShardError) else kind("no")
+    if issubclass(kind, errors.NegativeHit):
+        return kind("LookupError", "no such user")
+    if kind is errors.StaleToken:
+        return kind("report", 5, 6)
+    return kind("shard-1", "NOPERM no") if issubclass(kind, (errors.ShardError, errors.LockError)) else kind("no")
 
 
 def test_all_is_complete() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
@@ -56,6 +57,56 @@ def test_starlette_app(example: ModuleType) -> None:
     assert health[1] == f'{{{shards},"hits":1,"misses":2}}'
 
 
+@pytest.mark.parametrize("example", ["sqlite_shards"], indirect=True)
+def test_sqlite_shards(example: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file is added and one taken away, and what moves is what the ring foretold."""
+    example.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.endswith("all others stayed")] == [
+        "  771 of 3000 rows moved (25.18% foretold), all others stayed",
+        "  760 of 3000 rows moved (24.69% foretold), all others stayed",
+    ]
+    assert lines[-1] == "customer:42 is 'Customer No. 42', in db-c"
+
+
+@pytest.mark.parametrize("example", ["sqlite_shards"], indirect=True)
+@pytest.mark.parametrize("steps", range(6))
+def test_sqlite_shards_stopped_halfway(example: ModuleType, steps: int, tmp_path: Path) -> None:
+    """Wherever a resize is stopped, every customer is found, and another resize leaves each in one file only."""
+    names = {f"customer:{number}": f"No. {number}" for number in range(300)}
+    with closing(example.ShardedCustomers(tmp_path, ["db-a", "db-b"])) as customers:
+        customers.put(names)
+        resize = customers.resize(customers.ring.with_node("db-c").without_node("db-a"))
+        for _ in range(steps):
+            next(resize, None)
+        resize.close()
+    with closing(example.ShardedCustomers(tmp_path)) as customers:
+        assert {customer: customers.get(customer) for customer in names} == names
+        assert customers.ring.names == (("db-b", "db-c") if steps >= 4 else ("db-a", "db-b"))
+        customers.put({"customer:7": "renamed"})
+        example.resize(customers, customers.ring.with_node("db-d"))
+        found = [row for file in customers.ring.names for row in customers.rows(file)]
+        assert sorted(found) == sorted({**names, "customer:7": "renamed"}.items())
+        assert {path.stem for path in tmp_path.glob("*.sqlite")} == set(customers.ring.names)
+
+
+@pytest.mark.parametrize("example", ["sqlite_shards"], indirect=True)
+def test_sqlite_shards_seen_by_another(example: ModuleType, tmp_path: Path) -> None:
+    """Who has the database open while somebody else resizes it reads and writes in the new places."""
+    with (
+        closing(example.ShardedCustomers(tmp_path, ["db-a", "db-b"])) as customers,
+        closing(example.ShardedCustomers(tmp_path)) as other,
+    ):
+        names = {f"customer:{number}": f"No. {number}" for number in range(100)}
+        other.put(names)
+        for ring in (customers.ring.with_node("db-c"), customers.ring.without_node("db-a"), customers.ring):
+            example.resize(customers, ring)
+            names["customer:8"] = f"on {len(ring)}, {ring.names[0]}"
+            other.put({"customer:8": names["customer:8"]})
+            for one in (other, customers):
+                assert {customer: one.get(customer) for customer in names} == names
+
+
 def test_every_example_is_tested() -> None:
     """An example that nothing runs would rot."""
-    assert [path.stem for path in sorted(EXAMPLES.glob("*.py"))] == ["starlette_app"]
+    assert [path.stem for path in sorted(EXAMPLES.glob("*.py"))] == ["sqlite_shards", "starlette_app"]

@@ -1,6 +1,7 @@
 """Values as bytes and back: equal and of the same type, or refused at the write."""
 
 from shardcache.codecs.envelope import Codec
+from shardcache.codecs.loaded import Loaded
 from shardcache.codecs.serializers import Serializer
 
-__all__ = ("Codec", "Serializer")
+__all__ = ("Codec", "Loaded", "Serializer")

@@ -1,23 +1,25 @@
 """The envelope: one header byte that says how a value is stored, and who may read it.
 
 Byte by byte in ``docs/wire-format.md``. An int of 64 bits is bare ASCII digits; everything else begins with
-0xF5 to 0xFE, which neither UTF-8 text, nor a digit, nor what other caches write begins with.
+0xF5 to 0xFF, which neither UTF-8 text, nor a digit, nor what other caches write begins with.
 Bytes without a header are somebody else's and come back as they are.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from typing import NoReturn
 
 from shardcache.codecs.compress import Compressor, Zlib, compressor, zstd_or_damaged
+from shardcache.codecs.loaded import LOADED, Loaded, Tag, pack, unpack
 from shardcache.codecs.safe import SafeSerializer
 from shardcache.codecs.serializers import JsonSerializer, PickleSerializer, Serializer
 from shardcache.codecs.sign import SIGNATURE_SIZE, Signer
-from shardcache.errors import DamagedPayload, InvalidOption, SerializationError
+from shardcache.errors import DamagedPayload, InvalidArgument, InvalidOption, SerializationError
 
 __all__ = ("MAX_VALUE", "Codec")
 
-RAW, TEXT, SAFE, JSON, PICKLE, CUSTOM, ZLIB, ZSTD, SIGNED, NEXT_VERSION, UNUSED = range(0xF5, 0x100)
-_RAW, _TEXT = bytes([RAW]), bytes([TEXT])
+RAW, TEXT, SAFE, JSON, PICKLE, CUSTOM, ZLIB, ZSTD, SIGNED, NEXT_VERSION = range(0xF5, LOADED)
+_RAW, _TEXT, _LOADED = bytes([RAW]), bytes([TEXT]), bytes([LOADED])
 _SIGNED_ENVELOPE = 1 + SIGNATURE_SIZE
 
 MAX_VALUE = 64 * 1024 * 1024  # bytes, the default
@@ -42,7 +44,18 @@ class Codec:
     Immutable, and safe to share between threads. Raises `InvalidOption` for options that cannot be.
     """
 
-    __slots__ = ("_compressor", "_direct", "_dumps", "_header", "_max_value", "_min", "_readers", "_signer", "_wrapper")
+    __slots__ = (
+        "_compressor",
+        "_direct",
+        "_dumps",
+        "_header",
+        "_max_value",
+        "_min",
+        "_readers",
+        "_signer",
+        "_unsigned",
+        "_wrapper",
+    )
 
     def __init__(
         self,
@@ -71,9 +84,12 @@ class Codec:
         self._wrapper = bytes([ZSTD if compression == "zstd" else ZLIB])
         self._signer = None if signing_key is None else Signer(signing_key)
         # Up to this many bytes an envelope is stored as it is: the one comparison that most values need.
-        self._direct = -1 if self._signer else self._max_value
-        if self._compressor:
-            self._direct = min(self._direct, self._min)
+        self._direct = min(self._max_value, self._min) if self._compressor else self._max_value
+        self._unsigned = self  # what encodes the value inside of a loaded one
+        if self._signer:
+            self._unsigned = copy(self)
+            self._unsigned._signer = None
+            self._direct = -1
 
     def __repr__(self) -> str:
         """Show that values are signed, never with what (G7)."""
@@ -103,6 +119,25 @@ class Codec:
         except Exception as error:
             raise SerializationError(f"a {kind.__qualname__} cannot be stored: {_named(error)}") from error
 
+    def encode_loaded(
+        self,
+        value: object,
+        wire_key: bytes,
+        *,
+        grace_ms: int = 0,
+        delta_ms: int = 0,
+        tags: Sequence[Tag] = (),
+        negative: bool = False,
+    ) -> bytes:
+        """Return what is stored for a ``value`` that was loaded; see `Loaded` for the other arguments.
+
+        Raises `SerializationError` as `encode` does, and `InvalidArgument` for what the format has no room for.
+        """
+        if negative and type(value) is not str:
+            raise InvalidArgument(f"a refusal is stored as its text, got a {type(value).__qualname__}")
+        raw = pack(grace_ms, delta_ms, tags, negative=negative) + self._unsigned.encode(value, wire_key)
+        return self._signed(self._signer, raw, wire_key) if self._signer else raw
+
     def encode_many(self, values: Sequence[object], wire_keys: Sequence[bytes]) -> list[bytes]:
         """Return `encode` of each value, in order, at half the cost per text; the error names the key."""
         encode = self.encode
@@ -124,7 +159,10 @@ class Codec:
         return raws
 
     def decode(self, raw: bytes, wire_key: bytes) -> object:
-        """Return the value stored as ``raw``; raise `DamagedPayload`, and nothing else, if it cannot be had."""
+        """Return the value stored as ``raw``; raise `DamagedPayload`, and nothing else, if it cannot be had.
+
+        A loaded value that has tags, or is a refusal, is no value yet: it comes as `Loaded`, and only it does.
+        """
         try:
             if self._signer is None:
                 head = raw[:1]
@@ -134,12 +172,26 @@ class Codec:
                     return raw[1:]
                 if head < _RAW:
                     return _foreign(raw)
-                return self._open(raw)
-            return self._verified(self._signer, raw, wire_key)
+                if head != _LOADED:
+                    return self._open(raw)
+            record = self._record(raw, wire_key)
+            return record if record.tags or record.negative else record.value
         except DamagedPayload:
             raise
         except Exception as error:
-            raise DamagedPayload(f"a payload of {len(raw)} bytes does not decode: {_named(error)}") from error
+            raise _undecodable(raw, error) from error
+
+    def decode_loaded(self, raw: bytes, wire_key: bytes) -> Loaded:
+        """Return the value stored as ``raw`` with how it was loaded; a value stored by `encode` has grace and delta 0.
+
+        Raises `DamagedPayload`, and nothing else.
+        """
+        try:
+            return self._record(raw, wire_key)
+        except DamagedPayload:
+            raise
+        except Exception as error:
+            raise _undecodable(raw, error) from error
 
     def decode_many(
         self, raws: Sequence[bytes | None], wire_keys: Iterable[bytes], absent: object = None
@@ -177,20 +229,35 @@ class Codec:
             packed = self._wrapper + self._compressor.compress(raw)
             if len(packed) < len(raw):
                 raw = packed
-        if self._signer:
-            raw = bytes([SIGNED]) + self._signer.sign(wire_key, raw) + raw
-        return raw
+        return self._signed(self._signer, raw, wire_key) if self._signer else raw
 
-    def _verified(self, signer: Signer, raw: bytes, wire_key: bytes) -> object:
-        if raw[:1] == bytes([SIGNED]):
-            envelope = raw[_SIGNED_ENVELOPE:]
-            if signer.verify(wire_key, envelope, raw[1:_SIGNED_ENVELOPE]):
-                return self._open(envelope)
-            raise DamagedPayload("the signature does not match the key and the value")
-        number = _foreign(raw)
-        if type(number) is int:  # INCR writes it: a server cannot sign
-            return number
-        raise DamagedPayload("the value is not signed, and signing_key is set")
+    @staticmethod
+    def _signed(signer: Signer, raw: bytes, wire_key: bytes) -> bytes:
+        return bytes([SIGNED]) + signer.sign(wire_key, raw) + raw
+
+    def _record(self, raw: bytes, wire_key: bytes) -> Loaded:
+        """Decode anything, the signature checked first."""
+        if self._signer is not None:
+            if raw[:1] != bytes([SIGNED]):
+                number = _foreign(raw)
+                if type(number) is int:  # INCR writes it: a server cannot sign
+                    return Loaded(number)
+                raise DamagedPayload("the value is not signed, and signing_key is set")
+            signature, raw = raw[1:_SIGNED_ENVELOPE], raw[_SIGNED_ENVELOPE:]
+            if not self._signer.verify(wire_key, raw, signature):
+                raise DamagedPayload("the signature does not match the key and the value")
+            if raw[:1] != _LOADED:
+                return Loaded(self._open(raw))
+        elif raw[:1] != _LOADED:
+            return Loaded(self.decode(raw, wire_key))
+        at, grace, delta, tags, negative = unpack(raw)
+        inner = raw[at:]
+        value = self._open(inner) if inner[:1] >= _RAW else _foreign(inner)
+        if type(value) is bytes and inner[:1] < _RAW:
+            raise DamagedPayload("a loaded value holds neither a number nor an envelope")
+        if negative and type(value) is not str:
+            raise DamagedPayload("a remembered refusal is not text")
+        return Loaded(value, grace, delta, tags, negative)
 
     def _open(self, raw: bytes) -> object:
         """Decode an envelope: a format, or one compressed; never a wrapper in a wrapper."""
@@ -254,6 +321,10 @@ def _foreign(raw: bytes) -> object:
     return raw
 
 
+def _undecodable(raw: bytes, error: Exception) -> DamagedPayload:
+    return DamagedPayload(f"a payload of {len(raw)} bytes does not decode: {_named(error)}")
+
+
 def _refusal(reason: str) -> Callable[[bytes], NoReturn]:
     def read(_: bytes) -> NoReturn:
         raise DamagedPayload(reason)
@@ -265,6 +336,8 @@ def _refuse_header(raw: bytes) -> NoReturn:
     head = raw[0] if raw else None
     if head == SIGNED:
         raise DamagedPayload("the value is signed; without signing_key it cannot be checked")
+    if head == LOADED:
+        raise DamagedPayload("a loaded value stands inside of another wrapper than a signature")
     if head == NEXT_VERSION:
         raise DamagedPayload("the value is in a later version of the format")
     raise DamagedPayload(f"no format has the header {head:#04x}" if head is not None else "the envelope is empty")

@@ -1,18 +1,23 @@
 """The asyncio driver: runs flows and single requests over the shards of the running event loop."""
 
 import asyncio
+import os
 import random
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from threading import get_ident
 from typing import Any, TypeVar
 
 from shardcache.commands import Command, Op, Reply
-from shardcache.drivers.ashard import AsyncShard
+from shardcache.drivers.acanvass import canvass
+from shardcache.drivers.ashard import BULK, AsyncShard
+from shardcache.drivers.line import AsyncLine
 from shardcache.drivers.run import answered, breakers
 from shardcache.errors import ClientClosed, ShardError, ShardOut, ShardUnavailable
 from shardcache.flows.core import Core
-from shardcache.flows.steps import Batch, Exchange, Flow, Outcome
+from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Listen, Outcome, Sleep, Step
+from shardcache.policy.breaker import State
 from shardcache.stats import ShardStats
 from shardcache.wire import pack, pack_all
 from shardcache.wire.adial import AsyncDialer
@@ -21,13 +26,14 @@ __all__ = ("AsyncRunner",)
 
 T = TypeVar("T")
 Loop = asyncio.AbstractEventLoop
+_CLOSED = State.CLOSED
 BULK_KEYS = 200  # items from which a batch goes over the bulk connection
 
 
 class AsyncRunner:
     """Carries out what the flows ask for. Each event loop has connections and breakers of its own."""
 
-    __slots__ = ("__weakref__", "_closed", "_core", "_current", "_luck", "_past", "_shards", "_timeout")
+    __slots__ = ("__weakref__", "_closed", "_core", "_current", "_luck", "_past", "_shards", "_timeout", "line")
 
     def __init__(self, core: Core, luck: Callable[[], float] = random.random) -> None:
         self._core = core
@@ -35,24 +41,34 @@ class AsyncRunner:
         self._timeout = core.timeout
         self._closed = False
         self._shards: dict[Loop, tuple[AsyncShard, ...]] = {}
+        self.line = AsyncLine()
         self._past: list[list[ShardStats]] = []  # what the shards of ended loops had counted
         # The last loop and its shards, read and replaced as one so that two threads cannot mix them up.
-        self._current: tuple[weakref.ref[Loop] | None, tuple[AsyncShard, ...]] = (None, ())
+        self._current: tuple[Any, tuple[AsyncShard, ...]] = (None, ())
+        _runners.add(self)
 
     def shards(self) -> tuple[AsyncShard, ...]:
         """Return the shards of the running loop."""
-        loop = asyncio.get_running_loop()
-        known, shards = self._current
-        if known is not None and known() is loop:
+        loop, shards = self._current
+        # get_running_loop() would do, but in CPython 3.11 it asks the kernel whether the process has forked.
+        if loop is not None and loop._thread_id == get_ident():
             return shards
+        return self._find(asyncio.get_running_loop())
+
+    def _find(self, loop: Loop) -> tuple[AsyncShard, ...]:
         found = self._shards.get(loop)
         if found is None:
             if self._closed:
                 raise ClientClosed("the client is closed")
             self._forget_closed()
             found = self._shards[loop] = self._make(loop)
-        self._current = (weakref.ref(loop), found)
+        if isinstance(loop, asyncio.BaseEventLoop):  # others do not tell the thread that they run in
+            self._current = (loop, found)
         return found
+
+    def after_fork(self) -> None:
+        """Forget which loop runs: this process has another one."""
+        self._current = (None, ())
 
     def _forget_closed(self) -> None:
         """Let go of loops that have ended, but not of their counters."""
@@ -79,8 +95,18 @@ class AsyncRunner:
 
     async def one(self, shard: int, command: Command, op: Op) -> Reply:
         """Send one command to one shard; return its reply or raise `ShardError`."""
-        known = self.shards()[shard]
-        return await known.call(pack(command), known.clock() + self._timeout, op)
+        return await self.ask(shard, pack(command), op)
+
+    def ask(self, shard: int, payload: bytes, op: Op) -> Awaitable[Reply]:
+        """Send one packed command; return what to await for its reply: `one` with no coroutine of its own."""
+        loop, shards = self._current
+        if loop is None or loop._thread_id != get_ident():  # as in `shards`
+            shards = self.shards()
+        known = shards[shard]
+        deadline = known.clock() + self._timeout
+        if known.breaker.state is _CLOSED and len(payload) < BULK:
+            return known.main.send(payload, deadline, op, op.twice)  # `known.ask`, in short
+        return known.ask(payload, deadline, op)
 
     async def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end and return its result; an error in a step is thrown into the flow."""
@@ -97,14 +123,22 @@ class AsyncRunner:
             result: T = end.value
             return result
 
-    async def _do(self, step: Exchange) -> list[Outcome]:
-        return await self.exchange(step.batches)
+    async def _do(self, step: Step) -> Any:
+        match step:
+            case Exchange(batches):
+                return await self.exchange(batches)
+            case Canvass():
+                return await canvass(self.shards(), step)
+            case Listen(shard, command, patience):
+                return await self.shards()[shard].ears.listen(command, patience)
+            case Sleep(seconds):
+                await asyncio.sleep(seconds)
 
     async def exchange(self, batches: list[Batch]) -> list[Outcome]:
         """Send every batch to its shard, all at once, within one deadline; return an outcome for each."""
         shards = self.shards()
-        deadline = asyncio.get_running_loop().time() + self._timeout
-        parts: list[asyncio.Future[Any] | ShardOut] = []
+        deadline = shards[0].clock() + self._timeout
+        parts: list[Part] = []
         outcomes: list[Outcome] = []
         try:
             for batch in batches:
@@ -112,7 +146,7 @@ class AsyncRunner:
                 bulk = len(commands) > BULK_KEYS or (len(commands) == 1 and len(commands[0]) > BULK_KEYS)
                 try:
                     part = shards[batch.shard].start(
-                        pack_all(commands), len(commands), deadline, batch.twice, bulk=bulk
+                        pack_all(commands), len(commands), deadline, batch.twice, bulk=bulk, fit=batch.fit
                     )
                 except ShardOut as error:
                     parts.append(error)
@@ -121,32 +155,13 @@ class AsyncRunner:
             if all(isinstance(part, ShardOut) for part in parts):
                 await asyncio.sleep(0)  # or a caller that asks in a loop would never let the probers run
             for batch, each in zip(batches, parts, strict=True):
-                outcomes.append(await self._outcome(shards[batch.shard], batch, each, deadline))
+                outcomes.append(await _outcome(shards[batch.shard], each, len(batch.commands)))
             return outcomes
         finally:
             # Broken off: what nobody waits for any more is drained by its connection.
             left = slice(len(outcomes), len(parts))
             for batch, each in zip(batches[left], parts[left], strict=True):
-                _abandon(shards[batch.shard], each)
-
-    async def _outcome(
-        self, shard: AsyncShard, batch: Batch, part: "asyncio.Future[Any] | ShardOut", deadline: float
-    ) -> Outcome:
-        if isinstance(part, ShardOut):
-            return part
-        try:
-            reply = await part
-        except OSError as error:  # straight from the link: a task has named its error already
-            try:
-                reply = await shard.retry(error, pack_all(batch.commands), len(batch.commands), deadline, batch.twice)
-            except ShardError as second:
-                return second
-        except ShardError as error:
-            return error if isinstance(part, asyncio.Task) else shard.lost(error, dialled=False)
-        replies = [reply] if len(batch.commands) == 1 else reply
-        if batch.fit is not None and not batch.fit(replies):
-            return shard.misfit("the replies do not fit the commands")
-        return answered(shard, replies)
+                _abandon(shards[batch.shard], each, len(batch.commands))
 
     async def ping_all(self) -> dict[str, float | ShardError]:
         """Knock at every shard, all at once; see `ping`."""
@@ -206,12 +221,35 @@ class AsyncRunner:
                     loop.call_soon_threadsafe(shard.close_soon)
 
 
-def _abandon(shard: AsyncShard, part: "asyncio.Future[Any] | ShardOut") -> None:
-    """Let go of a batch whose caller is gone, and give back its place where the shard is on trial."""
+Part = asyncio.Future[Any] | ShardOut
+
+
+async def _outcome(shard: AsyncShard, part: Part, count: int) -> Outcome:
+    """Wait for one shard's part of an exchange."""
     if isinstance(part, ShardOut):
+        return part
+    try:
+        reply = await part
+    except ShardError as error:
+        return error
+    return answered(shard, [reply] if count == 1 else reply)
+
+
+def _abandon(shard: AsyncShard, part: Part, count: int) -> None:
+    """Let go of a part whose caller is gone; if it has been answered, that counts all the same."""
+    if isinstance(part, ShardOut) or part.cancel() or part.cancelled() or part.exception() is not None:
         return
-    if part.cancel() and isinstance(part, asyncio.Task):
-        return  # it gives its place back itself
-    if part.done() and not part.cancelled():
-        part.exception()  # seen, so that nothing is logged about it
-    shard.abandon()
+    reply = part.result()
+    answered(shard, [reply] if count == 1 else reply)
+
+
+_runners: "weakref.WeakSet[AsyncRunner]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for runner in list(_runners):
+        runner.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

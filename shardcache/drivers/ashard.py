@@ -1,18 +1,20 @@
 """One shard of the asyncio client: a connection for all tasks, another for bulk, and a task that knocks while it is out."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from shardcache.commands import ErrorReply, Op, Reply, as_error
+from shardcache.drivers.ears import Ears
 from shardcache.drivers.shard import may_retry
 from shardcache.drivers.state import ShardState
-from shardcache.errors import ClientClosed, OutOfStep, ShardError, ShardOut
+from shardcache.errors import ClientClosed, ShardError, ShardOut
 from shardcache.events import Hook
+from shardcache.flows.steps import Run
 from shardcache.policy.breaker import Breaker, State
 from shardcache.wire import pack
 from shardcache.wire.adial import AsyncDialer
-from shardcache.wire.aio import AsyncLink
+from shardcache.wire.aio import AsyncLink, Several, Slot
 from shardcache.wire.turnstile import Turnstile
 
 __all__ = ("BULK", "AsyncShard", "Lane")
@@ -23,13 +25,19 @@ BULK = 64 * 1024  # bytes from which a request goes over the bulk connection
 
 
 class Lane:
-    """One connection that is opened when first needed, and again when it was lost, with a bound on what is in flight."""
+    """One connection that is opened when first needed, and again when it was lost, with a bound on what is in flight.
+
+    A caller awaits one future, whatever happens behind it: its slot waits for a connection or for
+    room, is sent, is sent again over a fresh connection if the one in use had simply died and the commands
+    allow it, and ends with replies or with the named error.
+    """
 
     __slots__ = (
+        "_again",
         "_connecting",
         "_dial",
-        "_granted",
-        "_granted_bytes",
+        "_future",
+        "_lost",
         "_max_bytes",
         "_max_calls",
         "_shard",
@@ -43,67 +51,86 @@ class Lane:
         self._max_calls = max_calls
         self._max_bytes = max_bytes
         self._connecting: asyncio.Task[None] | None = None
-        self._granted = 0  # callers whose turn has come, but who have not sent yet
-        self._granted_bytes = 0
+        self._again: list[Slot] = []  # what the link that is just ending leaves to its successor
+        self._future = shard.loop.create_future
+        self._lost = (self.fail, self.retry)
         self.link: AsyncLink | None = None
-        self.turnstile = Turnstile(shard.loop)
+        self.turnstile = Turnstile(shard.loop, self._unsent)
 
-    def open(self) -> AsyncLink | None:
-        """Return the link if a request may go out on it this moment."""
+    def send(self, payload: bytes, deadline: float, op: Op | Several, twice: bool) -> "asyncio.Future[Any]":
+        """Send commands as soon as there is a link with room; return a future of the reply, or of those to `Several`.
+
+        It ends with `ShardError` or `ClientClosed` by the deadline, of which only the first kind is counted.
+        """
+        future: asyncio.Future[Any] = self._future()
+        slot = (future, deadline, payload, op, self._lost[twice])
         link = self.link
         if (
-            link is None
-            or not link.alive
-            or self.turnstile
-            or link.bytes_owed >= self._max_bytes
-            or len(link) >= self._max_calls
+            link is not None
+            and link.ended is None
+            and not self.turnstile.waiting
+            and link.bytes_owed < self._max_bytes
+            and len(link.slots) < self._max_calls
         ):
-            return None
-        return link
+            link.put(slot)
+        elif self._shard.closed:
+            future.set_exception(ClientClosed("the client is closed"))
+        else:
+            self.turnstile.wait(slot)
+            self._connect_if_lost()
+        return future
 
-    async def ready(self, deadline: float, size: int) -> AsyncLink:
-        """Wait for a link with room for ``size`` bytes. Raises OSError (TimeoutError at ``deadline``) or `ShardError`."""
-        while True:
-            if self._shard.closed:  # while this caller waited: nothing new may be opened
-                raise ClientClosed("the client was closed")
-            link = self.open()
-            if link is not None:
-                return link
-            if (self.link is None or not self.link.alive) and self._connecting is None:
-                self._connecting = self._shard.loop.create_task(self._connect(), name=f"connect to {self._shard.name}")
-            turn = self.turnstile.wait(deadline, size)
-            try:
-                await turn
-            except BaseException:
-                if turn.done() and not turn.cancelled() and turn.exception() is None:
-                    self._ungrant(size)  # broken off in the very moment that its turn came
-                    self.let_in()
-                raise
-            self._ungrant(size)
-            link = self.link
-            if link is not None and link.alive:
-                return link  # this caller's turn: the room it was let in for is its own
+    def fail(self, slot: Slot, error: Exception, *, dialled: bool = False) -> None:
+        """End a slot that will get no reply, or that got an error reply."""
+        shard = self._shard
+        if isinstance(error, ErrorReply):
+            error = shard.refusal(error)
+        elif shard.closed and not isinstance(error, ClientClosed):
+            closed = ClientClosed("the client was closed")
+            closed.__cause__ = error
+            error = closed
+        elif isinstance(error, (OSError, ShardError)):
+            error = shard.lost(error, dialled=dialled)
+        slot[0].set_exception(error)
 
-    def _ungrant(self, size: int) -> None:
-        self._granted -= 1
-        self._granted_bytes -= size
+    def retry(self, slot: Slot, error: Exception) -> None:
+        """As `fail`, but keep for the next connection what may be sent twice, if this one had simply died."""
+        link = self.link
+        if self._shard.closed or link is None or not link.used or not may_retry(error):
+            self.fail(slot, error)
+            return
+        self._shard.tally.retries += 1
+        future, deadline, payload, op, _ = slot
+        self._again.append((future, deadline, payload, op, self.fail))
+
+    def _unsent(self, slot: Slot, error: Exception) -> None:
+        self.fail(slot, error, dialled=True)
+
+    def drained(self, answers: int) -> None:
+        """Note that single commands were answered; let in as many who wait as there is room for."""
+        if answers:
+            self._shard.served(answers)
+        if self.turnstile.waiting:
+            self.let_in()
 
     def let_in(self) -> None:
-        """Let waiting callers in as far as there is room."""
+        """Send what waits, as far as there is room."""
         link = self.link
-        if self.turnstile and link is not None and link.alive:
-            calls, size = self.turnstile.let_in(
-                self._max_calls - len(link) - self._granted, self._max_bytes - link.bytes_owed - self._granted_bytes
-            )
-            self._granted += calls
-            self._granted_bytes += size
+        while (
+            link is not None
+            and link.ended is None
+            and link.bytes_owed < self._max_bytes
+            and len(link.slots) < self._max_calls
+            and (slot := self.turnstile.next()) is not None
+        ):
+            link.put(slot)
 
     @property
     def connecting(self) -> bool:
         """Whether a connection is being opened."""
         return self._connecting is not None
 
-    def end(self, error: BaseException) -> None:
+    def end(self, error: Exception) -> None:
         """End the link, whoever waits for it, and the attempt to open it, without waiting for the last of it."""
         self.turnstile.turn_away(error)
         if self._connecting is not None:
@@ -111,20 +138,23 @@ class Lane:
         if self.link is not None:
             self.link.end(error)
 
-    async def close(self, error: BaseException) -> None:
+    async def close(self, error: Exception) -> None:
         """End the link, whoever waits for it, and the attempt to open it."""
-        self.turnstile.turn_away(error)
-        if self._connecting is not None:
-            self._connecting.cancel()
-            await asyncio.wait([self._connecting])
-        if self.link is not None:
-            self.link.end(error)
-            await self.link.wait_closed()
+        connecting, link = self._connecting, self.link
+        self.end(error)
+        if connecting is not None:
+            await asyncio.wait([connecting])
+        if link is not None:
+            await link.wait_closed()
+
+    def _connect_if_lost(self) -> None:
+        if (self.link is None or self.link.ended is not None) and self._connecting is None:
+            self._connecting = self._shard.loop.create_task(self._connect(), name=f"connect to {self._shard.name}")
 
     async def _connect(self) -> None:
         shard = self._shard
         try:
-            link = await self._dial(shard.clock() + shard.timeout, shard.timeout, self._ended, self.let_in)
+            link = await self._dial(shard.clock() + shard.timeout, shard.timeout, self.lost, self.drained)
         except Exception as error:  # noqa: BLE001  whatever it was (a credential provider's, say) is the callers' to see
             self._connecting = None
             self.turnstile.turn_away(error)
@@ -136,23 +166,27 @@ class Lane:
             self.adopt(link)
 
     def adopt(self, link: AsyncLink) -> None:
-        """Take a link into use."""
-        if self.link is not None:
-            self.link.end(ConnectionError("replaced by a new connection"))
+        """Take a new link into use, unless there is one by now: what that still owes will come, and nobody loses it."""
+        if self.link is not None and self.link.ended is None:
+            link.end(ConnectionError("there is a connection already"))
+            return
         self._shard.tally.connects += 1
         self.link = link
         self.let_in()
 
-    def _ended(self, link: AsyncLink, _: BaseException) -> None:
-        if link is self.link and self.turnstile and self._connecting is None and not self._shard.closed:
-            # Those who waited for room on it wait for its successor.
-            self._connecting = self._shard.loop.create_task(self._connect(), name=f"connect to {self._shard.name}")
+    def lost(self, link: AsyncLink, _: Exception) -> None:
+        """Open a successor to a link that ended, if there are slots for it."""
+        if link is self.link:
+            again, self._again = self._again, []
+            self.turnstile.put_back(again)
+            if self.turnstile.waiting and not self._shard.closed:
+                self._connect_if_lost()
 
 
 class AsyncShard(ShardState):
     """Sends packed commands to one server over shared connections, on one event loop."""
 
-    __slots__ = ("_bulk", "_dial", "_main", "_prober", "loop")
+    __slots__ = ("_bulk", "_dial", "_prober", "ears", "loop", "main")
 
     def __init__(
         self,
@@ -169,12 +203,19 @@ class AsyncShard(ShardState):
         super().__init__(dial.shard, breaker, clock=loop.time, timeout=timeout, hook=hook, luck=luck)
         self.loop = loop
         self._dial = dial
-        self._main = Lane(self, dial, max_calls, max_bytes)
+        self.main = Lane(self, dial, max_calls, max_bytes)
         self._bulk = Lane(self, dial, max_calls, max_bytes)
         self._prober: asyncio.Task[None] | None = None
+        self.ears = Ears(self, dial)
+
+    @property
+    def run(self) -> Run | None:
+        """Which life of the server answers the small requests."""
+        link = self.main.link
+        return None if link is None else link.run
 
     def idle(self) -> int:
-        return sum(lane.link is not None and lane.link.alive for lane in (self._main, self._bulk))
+        return sum(lane.link is not None and lane.link.alive for lane in (self.main, self._bulk))
 
     def drop_idle(self) -> None:
         """Nothing to drop: a link of this colour is never idle in a pool, and ends by itself."""
@@ -185,13 +226,20 @@ class AsyncShard(ShardState):
         error = ClientClosed("the client was closed")
         if self._prober is not None:
             self._prober.cancel()
-        for lane in (self._main, self._bulk):
+        for lane in (self.main, self._bulk):
             lane.end(error)
+        self.ears.end(error)
 
     @property
     def busy(self) -> bool:
         """Whether a connection is open or being opened."""
-        return self._prober is not None or self.idle() > 0 or self._main.connecting or self._bulk.connecting
+        return (
+            self.ears.busy
+            or self._prober is not None
+            or self.idle() > 0
+            or self.main.connecting
+            or self._bulk.connecting
+        )
 
     async def close(self) -> None:
         """End every call in flight with `ClientClosed`; leave neither task nor socket."""
@@ -200,110 +248,74 @@ class AsyncShard(ShardState):
         if self._prober is not None:
             self._prober.cancel()
             await asyncio.wait([self._prober])
-        await self._main.close(error)
+        await self.main.close(error)
         await self._bulk.close(error)
+        for link in self.ears.end(error):
+            await link.wait_closed()
 
     async def call(self, payload: bytes, deadline: float, op: Op) -> Reply:
         """Send one command and return its reply. Raises `ShardError` or `ClientClosed`, by the deadline."""
-        if self.breaker.state is not _CLOSED:
-            try:
-                self.admit()
-            except ShardOut:
-                # A caller that asks in a loop would otherwise never let the prober run.
-                await asyncio.sleep(0)
-                raise
-        lane = self._main if len(payload) < BULK else self._bulk
-        link = lane.open()
-        if link is None:
-            reply = await self.insist(lane, payload, 1, deadline, op.twice)
-        else:
-            try:
-                reply = await link.send(payload, 1, deadline)
-            except (OSError, ShardError) as error:
-                reply = await self.rescue(error, link, lane, payload, 1, deadline, op.twice)
-            except BaseException:
-                self.abandon()
-                raise
-        if reply.__class__ not in op.kinds:
-            raise self.misfit(f"{op.name} was answered with {type(reply).__name__}")
-        if reply.__class__ is ErrorReply:
-            self.refused(reply)
-        if self.breaker.failures or self.breaker.state is not _CLOSED:
-            self.answered()
-        return reply
+        return await self.ask(payload, deadline, op)
 
-    def misfit(self, reason: str) -> ShardError:
-        """Return the error for a reply that cannot be one, having ended the connections it may have come over."""
-        error = OutOfStep(self.name, reason)
-        for lane in (self._main, self._bulk):
-            if lane.link is not None:
-                lane.link.end(error)
-        return self.lost(error, dialled=False)
-
-    def start(self, payload: bytes, owed: int, deadline: float, twice: bool, *, bulk: bool) -> "asyncio.Future[Any]":
-        """Send commands at once if possible, else in a task; return a future of the list of replies (one: bare)."""
-        if self.breaker.state is not _CLOSED:
+    def ask(self, payload: bytes, deadline: float, op: Op) -> Awaitable[Reply]:
+        """Send one command; return what to await for its reply: `call` without a coroutine while all is well."""
+        lane = self.main if len(payload) < BULK else self._bulk
+        if self.breaker.state is _CLOSED:
+            return lane.send(payload, deadline, op, op.twice)
+        try:
             self.admit()
-        lane = self._bulk if bulk or len(payload) >= BULK else self._main
-        link = lane.open()
-        if link is None:
-            return self.loop.create_task(self.insist(lane, payload, owed, deadline, twice))
-        return link.send(payload, owed, deadline)
+        except ShardOut as error:
+            return self._out(error)
+        return self._on_trial(lane.send(payload, deadline, op, op.twice))
 
-    async def insist(self, lane: Lane, payload: bytes, owed: int, deadline: float, twice: bool) -> Any:
-        """Wait for a link, then send and return what comes back."""
-        if self.closed:
-            raise ClientClosed("the client is closed")
-        try:
-            link = await lane.ready(deadline, len(payload))
-        except (OSError, ShardError) as error:
-            raise self.lost(error, dialled=True) from error
-        except BaseException:
-            self.abandon()
-            raise
-        try:
-            return await link.send(payload, owed, deadline)
-        except (OSError, ShardError) as error:
-            return await self.rescue(error, link, lane, payload, owed, deadline, twice)
-        except BaseException:
-            self.abandon()
-            raise
+    async def _out(self, error: ShardOut) -> Reply:
+        # A caller that asks in a loop would otherwise never let the prober run.
+        await asyncio.sleep(0)
+        raise error
 
-    async def rescue(
+    def start(
         self,
-        error: OSError | ShardError,
-        link: AsyncLink,
-        lane: Lane,
         payload: bytes,
         owed: int,
         deadline: float,
         twice: bool,
-    ) -> Any:
-        """Send again over a fresh link if the one in use had simply died; else raise what happened."""
-        if self.closed:
-            raise ClientClosed("the client was closed") from error
-        if twice and link.used and may_retry(error):
-            self.tally.retries += 1
-            try:
-                fresh = await lane.ready(deadline, len(payload))
-                return await fresh.send(payload, owed, deadline)
-            except (OSError, ShardError) as second:
-                error = second
-            except BaseException:
-                self.abandon()
-                raise
-        raise self.lost(error, dialled=False) from error
+        *,
+        bulk: bool,
+        fit: Callable[[list[Reply]], bool] | None = None,
+    ) -> "asyncio.Future[Any]":
+        """Send commands; return a future of the list of replies (one: bare), error replies among them.
 
-    async def retry(self, error: OSError, payload: bytes, owed: int, deadline: float, twice: bool) -> Any:
-        """Follow up a future of `start` that ended with ``error``: send again if that may help, else name it."""
-        lane = self._main
-        link = lane.link
-        if link is None or link.alive:  # its successor is there already
-            if not (twice and may_retry(error)):
-                raise self.lost(error, dialled=False) from error
-            self.tally.retries += 1
-            return await self.insist(lane, payload, owed, deadline, twice=False)
-        return await self.rescue(error, link, lane, payload, owed, deadline, twice)
+        It ends with `ShardError` or `ClientClosed` by the deadline. Raises `ShardOut` at once.
+        """
+        lane = self._bulk if bulk or len(payload) >= BULK else self.main
+        if self.breaker.state is _CLOSED:
+            return lane.send(payload, deadline, Several(owed, fit), twice)
+        self.admit()
+        return self._on_trial(lane.send(payload, deadline, Several(owed, fit), twice))
+
+    def _on_trial(self, future: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
+        future.add_done_callback(self._tried)
+        return future
+
+    def _tried(self, future: "asyncio.Future[Any]") -> None:
+        """Give back the place of a call that ended without telling anything about the shard."""
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled() or (error is not None and not isinstance(error, ShardError)):
+            self.abandon()
+
+    def served(self, answers: int) -> None:
+        """Note replies to single commands."""
+        for _ in range(answers):
+            if not self.breaker.failures and self.breaker.state is _CLOSED:
+                return
+            self.answered()
+
+    def refusal(self, reply: ErrorReply) -> ShardError:
+        """Return what an error reply stands for; "not serving now" counts as a failure of the shard."""
+        try:
+            self.refused(reply)
+        except ShardError as error:
+            return error
 
     def knock(self) -> None:
         self._prober = self.loop.create_task(self._knock(), name=f"shardcache prober of {self.name}")
@@ -313,7 +325,7 @@ class AsyncShard(ShardState):
         while True:
             await asyncio.sleep(self.next_knock())
             self.tally.probes += 1
-            link = self._main.link
+            link = self.main.link
             try:
                 if link is not None and link.alive and not len(link):
                     # It was late, not dead, and owes nothing any more: no other connection is needed.
@@ -321,23 +333,19 @@ class AsyncShard(ShardState):
                     self.heard()
                     self._prober = None
                     return
-                link = await self.probe(self._main)
+                link = await self.probe(self.main)
             except Exception:  # noqa: BLE001  a credential provider may raise anything; without a prober the shard stays out
                 continue
-            if self._main.link is not None and self._main.link.alive:
-                # What the old one still owes will come, and nobody loses a connection.
-                link.end(ConnectionError("only a probe"))
-            else:
-                self._main.adopt(link)
+            self.main.adopt(link)
             self.heard()
             self._prober = None
             return
 
     async def probe(self, lane: Lane | None = None) -> AsyncLink:
         """Return a new link over which a PING was answered, or raise."""
-        target = lane or self._main
+        target = lane or self.main
         deadline = self.clock() + self.timeout
-        link = await self._dial(deadline, self.timeout, target._ended, target.let_in)
+        link = await self._dial(deadline, self.timeout, target.lost, target.drained)
         try:
             await self._ping(link)
         except BaseException:

@@ -3,8 +3,8 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 __all__ = ("AsyncLine", "Line")
 
@@ -39,34 +39,32 @@ class Line:
 
 
 class AsyncLine:
-    """First come, first served, for the tasks of one event loop."""
+    """First come, first served, for tasks; each event loop has lines of its own."""
 
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: dict[bytes, deque[asyncio.Event]] = {}
+        self._waiting: dict[tuple[int, bytes], deque[asyncio.Event]] = {}
 
-    async def enter(self, key: bytes, timeout: float | None) -> asyncio.Event | None:
-        """Wait for this task's turn; return what to `leave` with, or None if it did not come within ``timeout`` seconds."""
+    @asynccontextmanager
+    async def turn(self, key: bytes, timeout: float | None) -> AsyncIterator[bool]:
+        """Wait for this task's turn; yield whether it came within ``timeout`` seconds."""
         turn = asyncio.Event()
-        line = self._waiting.setdefault(key, deque())
+        here = (id(asyncio.get_running_loop()), key)
+        line = self._waiting.setdefault(here, deque())
         line.append(turn)
-        if len(line) > 1:
-            try:
-                async with asyncio.timeout(timeout):
-                    await turn.wait()
-            except BaseException as error:
-                self.leave(key, turn)
-                if isinstance(error, TimeoutError):
-                    return None
-                raise
-        return turn
-
-    def leave(self, key: bytes, turn: asyncio.Event) -> None:
-        """Let the next one have its turn."""
-        line = self._waiting[key]
-        line.remove(turn)
-        if line:
-            line[0].set()
-        else:
-            del self._waiting[key]
+        try:
+            if line[0] is not turn:
+                try:
+                    async with asyncio.timeout(timeout):
+                        await turn.wait()
+                except TimeoutError:
+                    yield False
+                    return
+            yield True
+        finally:
+            line.remove(turn)
+            if line:
+                line[0].set()
+            else:
+                del self._waiting[here]

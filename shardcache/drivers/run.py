@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
-from shardcache.commands import Command, ErrorReply, Op, Reply, as_error
+from shardcache.commands import Command, Op, Reply
 from shardcache.drivers.canvass import canvass
 from shardcache.drivers.line import Line
 from shardcache.drivers.replies import answered

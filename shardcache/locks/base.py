@@ -20,13 +20,12 @@ from shardcache.errors import (
     QuorumUnavailable,
 )
 from shardcache.events import Event, Hook, tell
-from shardcache.flows.lock import Lease, LockPlan, acquire, extend, force_release, look, release
+from shardcache.flows.lock import Lease, acquire, extend, force_release, look, release
 from shardcache.flows.lock.look import adopt
 from shardcache.flows.lock.room import LockRoom, check_ttl
 from shardcache.flows.steps import Flow
 from shardcache.keys import Key
 from shardcache.locks.holder import Holder
-
 from shardcache.locks.token import check_label, default_label, mint
 
 __all__ = ("LockBase",)
@@ -176,7 +175,9 @@ class LockBase:
         if self._lease is lease:
             self._forget()
         if outcome == "lost":
-            raise LockLost(self.name, "it had ended before it was released, and somebody else may have held it meanwhile")
+            raise LockLost(
+                self.name, "it had ended before it was released, and somebody else may have held it meanwhile"
+            )
 
     def _look(self) -> Flow[Holder | None]:
         state = yield from look(self._plan)
@@ -259,6 +260,11 @@ class LockBase:
         """Note a renewal that failed."""
         warnings.warn(f"the renewal of lock {self.name!r} failed: {error!r}", RuntimeWarning, stacklevel=2)
 
+    def _note_entered(self) -> None:
+        """Note what a `with` got."""
+        if self._lease is not None:
+            self._entered.setdefault(self._identity(), []).append(self._lease)
+
     def _entered_lease(self) -> Lease | None:
         """Return what the caller's innermost `with` got, if this process got it."""
         leases = self._entered.get(self._identity())
@@ -299,5 +305,3 @@ class LockBase:
 def _check_timeout(timeout: Any) -> None:
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < float("inf"):
         raise InvalidArgument(f"timeout must be a number of seconds from 0, or None for no end, got {timeout!r:.80}")
-
-

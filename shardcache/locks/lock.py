@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from shardcache.base import CacheBase
 from shardcache.drivers.run import Runner
-from shardcache.errors import LockConflict, LockError, LockNotAcquired, QuorumUnavailable
+from shardcache.errors import InvalidArgument, LockConflict, LockError, LockNotAcquired, QuorumUnavailable
 from shardcache.flows.core import Core
 from shardcache.flows.lock import Lease
 from shardcache.flows.lock.room import LockRoom
@@ -23,8 +23,8 @@ __all__ = ("QuorumLock",)
 class QuorumLock(LockBase):
     """A lock that one holder in the fleet has at a time, granted by a majority of independent servers.
 
-    ``nodes``: URLs, a mapping of names to URLs, Nodes, or a `ShardCache`, whose connections and namespace it then shares
-    (`ShardCache.lock` is short for that). ``ttl``: seconds that a lease lasts; ``auto_renew`` extends it in the background,
+    ``nodes``: URLs, a mapping of names to URLs, Nodes, a `ShardCache` (`ShardCache.lock` is short for that) or another
+    `QuorumLock`, whose connections and namespace it then shares. ``ttl``: seconds that a lease lasts; ``auto_renew`` extends it in the background,
     three times per ttl. ``timeout``: seconds that ``with`` waits for the lock (None: for ever). ``voters``: names of the nodes that
     vote, all with the same ones; left out, the first five clockwise from the name on the ring. ``voter_timeout``: the longest wait for
     one voter, seconds (a tenth of the ttl, and not above the client's timeout). ``on_lost`` is called once, with this lock, when
@@ -38,12 +38,15 @@ class QuorumLock(LockBase):
     Source: https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/
     """
 
+    _runner: Runner
+    _own: bool
+
     def __init__(
         self,
         name: Key,
         ttl: float = 10.0,
         *,
-        nodes: Nodes | CacheBase,
+        nodes: "Nodes | CacheBase | QuorumLock",
         timeout: float | None = None,
         auto_renew: bool = False,
         on_lost: Callable[[Self], object] | None = None,
@@ -72,11 +75,14 @@ class QuorumLock(LockBase):
         self.lost = threading.Event()
         self._renewing: threading.Event | None = None
 
-    def _connect(self, nodes: Nodes | CacheBase, options: Options | None) -> tuple[LockRoom, Any]:
+    def _connect(self, nodes: "Nodes | CacheBase | QuorumLock", options: Options | None) -> tuple[LockRoom, Any]:
+        if isinstance(nodes, QuorumLock):
+            self._runner, self._own = nodes._runner, False
+            return nodes._room, nodes._hook
         if isinstance(nodes, CacheBase):
             runner = nodes._driver
             if not isinstance(runner, Runner):
-                raise TypeError(f"a QuorumLock takes a ShardCache, got {type(nodes).__name__}")
+                raise InvalidArgument(f"nodes of a QuorumLock may be a ShardCache, got {type(nodes).__name__}")
             self._runner, self._own = runner, False
             return nodes._locks, nodes._core.options.on_event
         core = Core.of_lock(members(nodes), options)
@@ -118,8 +124,8 @@ class QuorumLock(LockBase):
             self._let_go(self._known("is not held, so it cannot be released"))
 
     def _let_go(self, lease: Lease) -> None:
-        if lease is self._lease and self._renewing is not None:
-            self._renewing.set()
+        if lease is self._lease:
+            self._stop()
         self._runner.run(self._release(lease))
 
     def extend(self, ttl: float | None = None) -> bool:
@@ -153,16 +159,13 @@ class QuorumLock(LockBase):
 
     def close(self) -> None:
         """Close the connections of a lock that was made from URLs, ending any renewal. Does not release."""
-        if self._renewing is not None:
-            self._renewing.set()
+        self._stop()
         if self._own:
             self._runner.close()
 
     def __enter__(self) -> Self:
         self._enter(self._timeout)
-        lease = self._lease
-        assert lease is not None  # it was taken a moment ago
-        self._entered.setdefault(self._identity(), []).append(lease)
+        self._note_entered()
         return self
 
     def __exit__(
@@ -204,6 +207,10 @@ class QuorumLock(LockBase):
             if self.remaining() <= 0:
                 self._lose()
                 return
+
+    def _stop(self) -> None:
+        if self._renewing is not None:
+            self._renewing.set()
 
     def _caller(self) -> Hashable:
         return threading.get_ident()

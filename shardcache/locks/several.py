@@ -1,4 +1,201 @@
-"""stub"""
+"""Several locks at once: all or none, always in the same order, so that no two holders can wait for each other."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from shardcache.base import CacheBase
+from shardcache.errors import InvalidArgument, LockConflict, LockError, LockNotAcquired, QuorumUnavailable
+from shardcache.flows.steps import Flow
+from shardcache.keys import Key, distinct
+from shardcache.locks.aio import AsyncQuorumLock
+from shardcache.locks.lock import QuorumLock
+from shardcache.topology import Nodes
+
 __all__ = ("AsyncLockSet", "LockSet")
-class LockSet: ...
-class AsyncLockSet: ...
+
+L = TypeVar("L", QuorumLock, AsyncQuorumLock)
+
+
+class _LockSetBase(ABC, Generic[L]):
+    def __init__(self, names: Iterable[Key], ttl: float, nodes: Any, timeout: float | None, settings: Any) -> None:
+        asked = distinct(names)
+        if not asked:
+            raise InvalidArgument("at least one name is needed, got none")
+        # One fixed order for the whole fleet: that of the bytes of the names.
+        ordered = sorted(asked, key=lambda name: name.encode() if isinstance(name, str) else name)
+        first: L = self._make(ordered[0], ttl, nodes, settings)
+        found = {ordered[0]: first}
+        for name in ordered[1:]:
+            found[name] = self._make(name, ttl, first, settings)
+        self.locks: Mapping[Key, L] = found
+        self._first: L = first
+        self._timeout = first._wait(True, timeout)
+        self._clock = first._clock
+
+    @abstractmethod
+    def _make(self, name: Key, ttl: float, nodes: Any, settings: Any) -> L:
+        """Return one lock of this colour."""
+
+    def remaining(self) -> float:
+        """Return the seconds for which all locks are held: 0.0 if one is not."""
+        return min(lock.remaining() for lock in self.locks.values())
+
+    def ensure_held(self) -> None:
+        """Raise `LockLost` or `LockNotHeld` if one of the locks is not held any more."""
+        for lock in self.locks.values():
+            lock.ensure_held()
+
+    def fencing_tokens(self) -> dict[Key, int]:
+        """Return each lock's fencing token."""
+        return {name: lock.fencing_token for name, lock in self.locks.items()}
+
+    def _acquire(self, wait: float | None) -> Flow[bool]:
+        """Take one after the other; on any failure give back what was taken."""
+        end = None if wait is None else self._clock() + wait
+        while True:
+            taken: list[L] = []
+            try:
+                for lock in self.locks.values():
+                    yield from lock._acquire(None if end is None else max(end - self._clock(), 0.0))
+                    taken.append(lock)
+            except GeneratorExit:
+                raise
+            except BaseException:
+                yield from self._give_back(taken)
+                raise
+            if self.remaining() > 0:
+                return True
+            # Waiting for the last ones took longer than the first ones last.
+            yield from self._give_back(taken)
+            if end is not None and self._clock() >= end:
+                raise LockConflict(
+                    ", ".join(lock.name for lock in taken), "the first lease ended before the last was had"
+                )
+
+    def _give_back(self, locks: list[L]) -> Flow[None]:
+        for lock in reversed(locks):
+            lease = lock._lease
+            if lease is not None:
+                lock._stop()
+                try:
+                    yield from lock._release(lease)
+                except LockError:
+                    lock._forget()  # its ttl ends it
+
+    def _release(self) -> Flow[None]:
+        """Let go of all, then raise the first error."""
+        first: LockError | None = None
+        for lock in reversed(self.locks.values()):  # type: ignore[call-overload]  # it is a dict
+            lease = lock._known("is not held, so it cannot be released")
+            lock._stop()
+            try:
+                yield from lock._release(lease)
+            except LockError as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+    def _ends(self, error: BaseException | None, failed: LockError) -> None:
+        """Raise what went wrong at the end of a ``with``, unless the body's own error matters more."""
+        if isinstance(failed, QuorumUnavailable):
+            self._first._kept(failed)
+        elif error is None:
+            raise failed
+
+
+class LockSet(_LockSetBase[QuorumLock]):
+    """Several `QuorumLock` s taken together, in a fixed order: all or none.
+
+    ``names``: any number of names; ``settings`` are those of `QuorumLock`. ``locks`` has each lock by its name.
+    ``timeout``: seconds that ``with`` waits for all of them (None: for ever).
+    """
+
+    def __init__(
+        self,
+        names: Iterable[Key],
+        ttl: float = 10.0,
+        *,
+        nodes: Nodes | CacheBase,
+        timeout: float | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(names, ttl, nodes, timeout, settings)
+
+    def _make(self, name: Key, ttl: float, nodes: Any, settings: Any) -> QuorumLock:
+        return QuorumLock(name, ttl, nodes=nodes, **settings)
+
+    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
+        """Take all locks; return whether they were taken. As `QuorumLock.acquire`."""
+        try:
+            return self._first._runner.run(self._acquire(self._first._wait(blocking, timeout)))
+        except LockNotAcquired as error:
+            return self._first._refused(error)
+
+    def release(self) -> None:
+        """Let go of all locks. As `QuorumLock.release`; raises the first error when all have been tried."""
+        self._first._runner.run(self._release())
+
+    def close(self) -> None:
+        """Close the connections of locks that were made from URLs. Does not release."""
+        for lock in self.locks.values():
+            lock.close()
+
+    def __enter__(self) -> Self:
+        self._first._runner.run(self._acquire(self._timeout))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.release()
+        except LockError as failed:
+            self._ends(error, failed)
+
+
+class AsyncLockSet(_LockSetBase[AsyncQuorumLock]):
+    """Several `AsyncQuorumLock` s taken together, in a fixed order: all or none. As `LockSet`, with ``await``."""
+
+    def __init__(
+        self,
+        names: Iterable[Key],
+        ttl: float = 10.0,
+        *,
+        nodes: Nodes | CacheBase,
+        timeout: float | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(names, ttl, nodes, timeout, settings)
+
+    def _make(self, name: Key, ttl: float, nodes: Any, settings: Any) -> AsyncQuorumLock:
+        return AsyncQuorumLock(name, ttl, nodes=nodes, **settings)
+
+    async def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
+        """Take all locks; return whether they were taken. As `QuorumLock.acquire`."""
+        try:
+            return await self._first._runner.run(self._acquire(self._first._wait(blocking, timeout)))
+        except LockNotAcquired as error:
+            return self._first._refused(error)
+
+    async def release(self) -> None:
+        """Let go of all locks. As `QuorumLock.release`; raises the first error when all have been tried."""
+        await self._first._runner.run(self._release())
+
+    async def close(self) -> None:
+        """Close the connections of locks that were made from URLs. Does not release."""
+        for lock in self.locks.values():
+            await lock.close()
+
+    async def __aenter__(self) -> Self:
+        await self._first._runner.run(self._acquire(self._timeout))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.release()
+        except LockError as failed:
+            self._ends(error, failed)

@@ -32,17 +32,18 @@ def check_label(label: str | None) -> str | None:
     if label is not None and not (
         isinstance(label, str) and label.isprintable() and "|" not in label and 0 < len(label.encode()) <= LONGEST_LABEL
     ):
-        raise InvalidOption(f"label must be printable text of up to {LONGEST_LABEL} bytes without '|', got {label!r:.80}")
+        raise InvalidOption(
+            f"label must be printable text of up to {LONGEST_LABEL} bytes without '|', got {label!r:.80}"
+        )
     return label
 
 
 def read(token: bytes) -> tuple[str, float | None]:
     """Return label and wall-clock time of a token; what somebody else wrote comes as it is, without a time."""
     text = token.decode("utf-8", "backslashreplace")
-    match text.split("|"):
-        case [_, since, label, _]:
-            try:
-                return label, float(since)
-            except ValueError:
-                pass
-    return text, None
+    parts = text.split("|")
+    try:
+        _, since, label, _ = parts
+        return label, float(since)
+    except ValueError:
+        return text, None

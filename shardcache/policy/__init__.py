@@ -1,5 +1,7 @@
-"""Decisions about failure, as state machines without clocks or threads of their own."""
+"""Decisions about failure, age and loading, as pure functions and machines without clocks or threads of their own."""
 
 from shardcache.policy.breaker import Breaker, State
+from shardcache.policy.freshness import Freshness
+from shardcache.policy.load_policy import LoadPolicy
 
-__all__ = ("Breaker", "State")
+__all__ = ("Breaker", "Freshness", "LoadPolicy", "State")

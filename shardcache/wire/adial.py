@@ -26,8 +26,8 @@ class AsyncDialer:
         self,
         deadline: float,
         timeout: float,
-        on_end: Callable[[AsyncLink, BaseException], None],
-        on_room: Callable[[], None],
+        on_end: Callable[[AsyncLink, Exception], None],
+        on_room: Callable[[int], None],
     ) -> AsyncLink:
         """Return a link that is logged in and checked, by ``deadline`` of the loop's clock.
 
@@ -48,7 +48,8 @@ class AsyncDialer:
                 while True:
                     replies = await link.send(pack_all(commands), len(commands), deadline)
                     commands = steps.send([replies] if len(commands) == 1 else replies)
-        except StopIteration:
+        except StopIteration as end:
+            link.met(end.value)
             link.marked = self.options.echo_check
             link.used = False
             return link

@@ -8,67 +8,96 @@ in the queue until as many replies have come as it is owed, whether anybody stil
 or not: a cancelled or timed-out caller leaves its slot behind to be drained, so that nobody
 else's reply shifts (G1; redis-py #2624 is the failure to learn from).
 
+A reply is checked here, before anybody sees it or the one behind it: of a kind that its command can
+have, or, for several commands, of a shape that fits them.
+
 All calls on a link have the same time to live, so the oldest slot is the first to be overdue, and
 one timer for the head of the queue serves them all: no timer per call. A link whose head is
 overdue for a whole further deadline is given up: its server hangs, and the prober will
 open another when it is back.
 
-Anything odd in the stream (a protocol error, a reply that nobody is owed, the end of the
-connection) ends the link and every slot on it.
+Anything odd in the stream (a protocol error, a reply that nobody is owed, one that does not fit, the
+end of the connection) ends the link and every slot on it.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from copy import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import hiredis
 
-from shardcache.commands import ErrorReply, Reply
+from shardcache.commands import ErrorReply, Op, Reply
 from shardcache.errors import OutOfStep
+from shardcache.flows.steps import Run
 from shardcache.wire.link import mark, unmark
 
-__all__ = ("AsyncLink", "Slot")
+__all__ = ("AsyncLink", "Several", "Slot")
 
 _NOT_YET: Any = object()
 _Push: Any = hiredis.PushNotification
 
 
-class Slot:
-    """A caller's place in the queue of replies: ``future`` gets the list of them, or one alone."""
+class Several:
+    """What is owed for ``number`` commands that go together: a list of replies (one: bare), which ``fit``."""
 
-    __slots__ = ("answer", "deadline", "future", "owed", "replies", "size")
+    __slots__ = ("fit", "number")
 
-    def __init__(self, future: "asyncio.Future[Any]", owed: int, deadline: float, size: int, answer: bytes) -> None:
-        self.future = future
-        self.owed = owed  # replies still to come
-        self.deadline = deadline
-        self.size = size  # bytes sent for it
-        self.answer = answer  # to the mark behind its commands, on a marked link
-        self.replies: list[Reply] | None = None if owed == 1 else []
+    kinds: ClassVar[frozenset[type]] = frozenset()  # none of them answers alone, unlike the reply to an `Op`
+
+    def __init__(self, number: int, fit: Callable[[list[Reply]], bool] | None = None) -> None:
+        self.number = number
+        self.fit = fit
+
+
+class Marked:
+    """What is owed on a marked link: the replies of ``slot``, and ``answer`` behind them."""
+
+    __slots__ = ("answer", "number", "slot")
+
+    kinds: ClassVar[frozenset[type]] = frozenset()
+
+    def __init__(self, number: int, slot: "Slot", answer: bytes) -> None:
+        self.number = number
+        self.slot = slot
+        self.answer = answer
+
+
+# A caller's place in the queue of replies: the future that it awaits, its deadline, the bytes that are sent
+# for it, what is owed for them, and who is told instead of the future when there is no reply, or an error
+# reply to one command. A plain tuple, because one is made for every call.
+Lost = Callable[["Slot", Exception], None]
+Slot = tuple["asyncio.Future[Any]", float, bytes, Op | Several | Marked, Lost]
 
 
 class AsyncLink(asyncio.Protocol):
-    """One connection to ``shard``. ``on_end`` hears why it ended, ``on_room`` when it has drained enough."""
+    """One connection to ``shard``. ``on_end`` hears why it ended.
+
+    ``on_room`` hears how many single commands have just been answered, and that there may be room for more.
+    """
 
     __slots__ = (
         "_closed",
         "_due",
-        "_ended",
         "_flushing",
         "_gets",
+        "_got",
         "_loop",
         "_on_end",
         "_on_room",
         "_out",
         "_reader",
-        "_slots",
         "_timer",
         "_transport",
+        "born",
         "bytes_owed",
+        "ended",
         "marked",
+        "run_id",
         "shard",
+        "slots",
         "timeout",
         "used",
     )
@@ -78,35 +107,48 @@ class AsyncLink(asyncio.Protocol):
         shard: str,
         loop: asyncio.AbstractEventLoop,
         timeout: float,
-        on_end: Callable[["AsyncLink", BaseException], None],
-        on_room: Callable[[], None],
+        on_end: Callable[["AsyncLink", Exception], None],
+        on_room: Callable[[int], None],
     ) -> None:
         self.shard = shard
         self.timeout = timeout
+        self.slots: deque[Slot] = deque()  # callers who are owed replies
         self.bytes_owed = 0
+        self.ended: Exception | None = None
         self.marked = False
+        self.run_id: bytes | None = None  # which life of the server this is; it began not later than ``born``
+        self.born = 0.0
         self.used = False  # whether it has ever answered: a used link may have died of old age
         self._loop = loop
         self._on_end = on_end
         self._on_room = on_room
         self._reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=_NOT_YET)
         self._gets = self._reader.gets
-        self._slots: deque[Slot] = deque()
+        self._got: list[Reply] = []  # of the slot at the head, if it is owed several
         self._out: list[bytes] = []
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
+        self._due = math.inf
         self._transport: asyncio.Transport | None = None
-        self._ended: BaseException | None = None
         self._closed: asyncio.Future[None] = loop.create_future()
 
     def __len__(self) -> int:
         """How many callers are owed replies."""
-        return len(self._slots)
+        return len(self.slots)
+
+    def met(self, run: Run | None) -> None:
+        """Note who is at the other end."""
+        if run is not None:
+            self.run_id, self.born = run.id, self._loop.time() - run.age
+
+    @property
+    def run(self) -> Run | None:
+        """Who is at the other end, and for how long by now."""
+        return None if self.run_id is None else Run(self.run_id, self._loop.time() - self.born)
 
     @property
     def alive(self) -> bool:
-        return self._ended is None
+        return self.ended is None
 
     def send(self, payload: bytes, owed: int, deadline: float) -> "asyncio.Future[Any]":
         """Queue packed commands; return a future of their reply, or of the list of them if ``owed`` is not 1.
@@ -115,44 +157,40 @@ class AsyncLink(asyncio.Protocol):
         Cancelling it is safe at any time.
         """
         future: asyncio.Future[Any] = self._loop.create_future()
-        if self._ended is not None:
-            future.set_exception(copy(self._ended))
-            return future
-        answer = b""
+        if self.ended is None:
+            self.put((future, deadline, payload, Several(owed), _tell))
+        else:
+            future.set_exception(copy(self.ended))
+        return future
+
+    def put(self, slot: Slot) -> None:
+        """Queue the commands of ``slot``, as `send` does. The link must be alive."""
         if self.marked:
-            echo, answer = mark()
-            payload += echo
-            owed += 1
-        size = len(payload)
-        self.bytes_owed += size
-        self._slots.append(Slot(future, owed, deadline, size, answer))
+            slot = _marked(slot)
+        _, deadline, payload, _, _ = slot
+        self.bytes_owed += len(payload)
+        self.slots.append(slot)
         self._out.append(payload)
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
-        if self._timer is None:
+        if deadline < self._due:
             self._wake_at(deadline)
-        elif deadline < self._due:  # it waited for its turn longer than those before it
-            self._timer.cancel()
-            self._wake_at(deadline)
-        return future
 
-    def end(self, error: BaseException) -> None:
+    def end(self, error: Exception) -> None:
         """Close the connection and end every slot with ``error``."""
-        if self._ended is not None:
+        if self.ended is not None:
             return
-        self._ended = error
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.ended = error
+        self._rest()
         if self._transport is not None:
             self._transport.abort()
         self._out.clear()
+        self._got.clear()
         self.bytes_owed = 0
-        slots, self._slots = self._slots, deque()
+        slots, self.slots = self.slots, deque()
         for slot in slots:
-            if not slot.future.done():
-                slot.future.set_exception(copy(error))  # each gets its own, for a raise adds to the traceback
+            _lose(slot, copy(error))  # each gets its own, for a raise adds to the traceback
         self._on_end(self, error)
 
     async def wait_closed(self) -> None:
@@ -162,40 +200,48 @@ class AsyncLink(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flushing = False
-        if self._ended is None and self._transport is not None:
-            out = self._out
+        out = self._out
+        if out and self._transport is not None:
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
 
     def _wake_at(self, due: float) -> None:
+        self._rest()
         self._due = due
         self._timer = self._loop.call_at(due, self._tick)
 
+    def _rest(self) -> None:
+        self._due = math.inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _tick(self) -> None:
         """Time out the slots whose deadline has passed, and look again when the next one may be due."""
-        self._timer = None
+        self._rest()
         now = self._loop.time()
-        slots = self._slots
-        if slots and slots[0].deadline + self.timeout <= now:
+        slots = self.slots
+        if slots and slots[0][1] + self.timeout <= now:
             self.end(TimeoutError("no reply before the deadline"))
             return
-        due = None
+        due = math.inf
+        late = []
         for slot in slots:
-            if slot.deadline > now:
-                due = slot.deadline if due is None else min(due, slot.deadline)
-            elif not slot.future.done():
-                slot.future.set_exception(TimeoutError("no reply before the deadline"))
+            if slot[1] > now:
+                due = min(due, slot[1])
+            else:
+                late.append(slot)
         if slots:
-            given_up = slots[0].deadline + self.timeout
             # A millisecond of grace, so that a stalled link with thousands waiting is looked at in batches.
-            due = given_up if due is None else min(max(due, now + 0.001), given_up)
-            self._wake_at(due)
+            self._wake_at(min(max(due, now + 0.001), slots[0][1] + self.timeout))
+        for slot in late:
+            _lose(slot, TimeoutError("no reply before the deadline"))
 
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
-        if self._ended is not None:
+        if self.ended is not None:
             self._transport.abort()  # type: ignore[union-attr]
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -204,33 +250,33 @@ class AsyncLink(asyncio.Protocol):
         self.end(exc or ConnectionError("the server closed the connection"))
 
     def data_received(self, data: bytes) -> None:
-        if self._ended is not None:
+        if self.ended is not None:
             return
-        slots = self._slots
+        slots = self.slots
+        gets = self._gets
+        size = answers = 0
         try:
             self._reader.feed(data)
-            while True:
-                reply = self._gets()
-                if reply is _NOT_YET:
-                    break
-                if reply.__class__ is _Push:
+            while (reply := gets()) is not _NOT_YET:
+                kind = reply.__class__
+                if kind is _Push:
                     continue
                 if not slots:
                     raise OutOfStep(self.shard, "more came back than was asked for")
                 slot = slots[0]
-                slot.owed -= 1
-                if slot.replies is not None:
-                    slot.replies.append(reply)
-                    if slot.owed:
-                        continue
-                    reply = slot.replies
-                    if slot.answer:
-                        unmark(self.shard, reply, slot.answer)
-                        reply = reply if len(reply) > 1 else reply[0]
+                future, _, payload, op, lost = slot
+                if kind not in op.kinds:
+                    answers += self._collect(slot, reply)
+                    continue
                 slots.popleft()
-                self.bytes_owed -= slot.size
-                if not slot.future.done():
-                    slot.future.set_result(reply)
+                size += len(payload)
+                if future.done():
+                    continue
+                if kind is ErrorReply:
+                    lost(slot, reply)
+                else:
+                    future.set_result(reply)
+                    answers += 1
             if not slots and self._reader.has_data():
                 raise OutOfStep(self.shard, "more came back than was asked for")
         except OutOfStep as error:
@@ -241,4 +287,66 @@ class AsyncLink(asyncio.Protocol):
             self.end(broken)
         else:
             self.used = True
-            self._on_room()
+            self.bytes_owed -= size
+            if answers and not self._flushing:
+                # Behind the callers who wake up now: what they ask next goes out in this turn, not in the next.
+                self._flushing = True
+                self._loop.call_soon(self._flush)
+            self._on_room(answers)
+
+    def _collect(self, slot: Slot, reply: Reply) -> int:
+        """Take one of several replies to the slot at the head; return how many single commands that answered."""
+        owed = slot[3]
+        if isinstance(owed, Op):
+            raise self._misfit(owed, reply)
+        got = self._got
+        got.append(reply)
+        if len(got) < owed.number:
+            return 0
+        self._got = []
+        if isinstance(owed, Marked):
+            unmark(self.shard, got, owed.answer)
+        plain = _plain(slot)
+        future, _, _, op, lost = plain
+        if isinstance(op, Several) and op.fit is not None and not op.fit(got):
+            raise OutOfStep(self.shard, "the replies do not fit the commands")
+        found = got[0] if len(got) == 1 else got
+        single = isinstance(op, Op)
+        if isinstance(op, Op) and found.__class__ not in op.kinds:
+            raise self._misfit(op, found)
+        self.slots.popleft()
+        self.bytes_owed -= len(slot[2])
+        if future.done():
+            return 0
+        if single and found.__class__ is ErrorReply:
+            lost(plain, found)
+            return 0
+        future.set_result(found)
+        return int(single)
+
+    def _misfit(self, op: Op, reply: Reply) -> OutOfStep:
+        return OutOfStep(self.shard, f"{op.name} was answered with {type(reply).__name__}")
+
+
+def _marked(slot: Slot) -> Slot:
+    """Return ``slot`` with an ECHO of a fresh number behind its commands."""
+    future, deadline, payload, op, lost = slot
+    echo, answer = mark()
+    number = op.number if isinstance(op, Several) else 1
+    return future, deadline, payload + echo, Marked(number + 1, slot, answer), lost
+
+
+def _plain(slot: Slot) -> Slot:
+    """Return the slot as its caller made it."""
+    op = slot[3]
+    return op.slot if isinstance(op, Marked) else slot
+
+
+def _lose(slot: Slot, error: Exception) -> None:
+    """Tell whoever cares for ``slot``, if anybody waits for it, that no reply will come."""
+    if not slot[0].done():
+        slot[4](_plain(slot), error)
+
+
+def _tell(slot: Slot, error: Exception) -> None:
+    slot[0].set_exception(error)

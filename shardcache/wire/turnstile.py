@@ -3,70 +3,84 @@
 import asyncio
 import math
 from collections import deque
+from collections.abc import Callable, Iterable
 from copy import copy
+
+from shardcache.wire.aio import Slot
 
 __all__ = ("Turnstile",)
 
 
 class Turnstile:
-    """A queue of waiting callers, each with a deadline. Deadlines grow from head to tail."""
+    """A queue of slots that are yet to be sent. Deadlines grow from head to tail.
 
-    __slots__ = ("_loop", "_timer", "_waiting")
+    ``on_gone`` is told of each that leaves it for another reason than its turn: its deadline (TimeoutError), or
+    the error that `turn_away` was given.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_due", "_loop", "_on_gone", "_timer", "waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_gone: Callable[[Slot, Exception], None]) -> None:
         self._loop = loop
-        self._waiting: deque[tuple[asyncio.Future[None], float, int]] = deque()
+        self._on_gone = on_gone
         self._timer: asyncio.TimerHandle | None = None
+        self._due = math.inf
+        self.waiting: deque[Slot] = deque()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
-    def wait(self, deadline: float, size: int = 0) -> "asyncio.Future[None]":
-        """Queue a caller with ``size`` bytes to send; return a future that ends with this caller's turn, or with TimeoutError at ``deadline``."""
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append((future, deadline, size))
-        if self._timer is None:
-            self._timer = self._loop.call_at(deadline, self._tick)
-        return future
+    def wait(self, slot: Slot) -> None:
+        """Put a slot behind those that wait."""
+        self.waiting.append(slot)
+        self._watch(slot[1])
 
-    def let_in(self, calls: int, room: float = math.inf) -> tuple[int, int]:
-        """Give callers their turn while there are calls and bytes of room; return how many of each it took.
+    def put_back(self, slots: Iterable[Slot]) -> None:
+        """Put slots that have had their turn before those that wait, in their order."""
+        for slot in reversed(list(slots)):
+            self.waiting.appendleft(slot)
+            self._watch(slot[1])
 
-        Those that gave up do not count. The last one may be larger than what is left, or nobody with
-        more than the whole room would ever have a turn.
-        """
-        waiting = self._waiting
-        took = size = 0
-        while took < calls and size < room and waiting:
-            future, _, wanted = waiting.popleft()
-            if not future.done():
-                future.set_result(None)
-                took += 1
-                size += wanted
-        if not waiting:
+    def next(self) -> Slot | None:
+        """Return the first slot that somebody still waits for, or None. Its turn has come."""
+        found = None
+        while self.waiting and found is None:
+            slot = self.waiting.popleft()
+            if not slot[0].done():
+                found = slot
+        if not self.waiting:
             self._rest()
-        return took, size
+        return found
 
-    def turn_away(self, error: BaseException) -> None:
+    def turn_away(self, error: Exception) -> None:
         """End everybody's waiting with ``error``."""
-        waiting, self._waiting = self._waiting, deque()
+        waiting, self.waiting = self.waiting, deque()
         self._rest()
-        for future, *_ in waiting:
-            if not future.done():
-                future.set_exception(copy(error))
+        for slot in waiting:
+            if not slot[0].done():
+                self._on_gone(slot, copy(error))
+
+    def _watch(self, deadline: float) -> None:
+        if deadline < self._due:
+            self._rest()
+            self._due = deadline
+            self._timer = self._loop.call_at(deadline, self._tick)
 
     def _rest(self) -> None:
+        self._due = math.inf
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _tick(self) -> None:
-        self._timer = None
+        self._rest()
         now = self._loop.time()
-        waiting = self._waiting
+        waiting = self.waiting
+        late = []
         while waiting and (waiting[0][1] <= now or waiting[0][0].done()):
-            future, *_ = waiting.popleft()
-            if not future.done():
-                future.set_exception(TimeoutError("no room on the connection before the deadline"))
+            late.append(waiting.popleft())
         if waiting:
-            self._timer = self._loop.call_at(max(waiting[0][1], now + 0.001), self._tick)
+            self._watch(max(waiting[0][1], now + 0.001))
+        for slot in late:
+            if not slot[0].done():
+                self._on_gone(slot, TimeoutError("no room on the connection before the deadline"))

@@ -41,7 +41,7 @@ class Bench:
         self.link = AsyncLink("a", self.loop, TIMEOUT, lambda _, error: self.ended.append(error), self._room)
         self.link.connection_made(self.wire)
 
-    def _room(self) -> None:
+    def _room(self, _: int) -> None:
         self.rooms += 1
 
     def send(self, owed: int = 1, seconds: float = TIMEOUT) -> "asyncio.Future[Any]":

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 
-from shardcache.codecs import Codec, envelope, scalars
+from shardcache.codecs import Codec, Loaded, envelope, scalars
 from shardcache.codecs.compress import find_zstd
 from shardcache.codecs.safe import _MARKED
 from shardcache.errors import DamagedPayload
@@ -49,6 +49,18 @@ def test_vector_decodes_and_encodes(vector):
     assert (type(back), repr(back)) == (type(value), repr(value))
     if vector.get("canonical", True):
         assert codec.encode(value, KEY).hex() == vector["hex"]
+
+
+@pytest.mark.parametrize("vector", [pytest.param(vector, id=f"{n}") for n, vector in enumerate(VECTORS["loaded"])])
+def test_loaded_vector_decodes_and_encodes(vector):
+    """The same for what `get_or_set` stores: the value, and all that stands before it."""
+    value, raw, codec = evaluated(vector["python"]), bytes.fromhex(vector["hex"]), Codec(**vector.get("options", {}))
+    grace, delta, negative = vector.get("grace", 0), vector.get("delta", 0), vector.get("negative", False)
+    tags = tuple((bytes.fromhex(name), bytes.fromhex(version)) for name, version in vector.get("tags", []))
+    assert repr(codec.decode_loaded(raw, KEY)) == repr(Loaded(value, grace, delta, tags, negative))
+    if vector.get("canonical", True):
+        again = codec.encode_loaded(value, KEY, grace_ms=grace, delta_ms=delta, tags=tags, negative=negative)
+        assert again.hex() == vector["hex"]
 
 
 @pytest.mark.parametrize("vector", VECTORS["damaged"], ids=lambda vector: vector["why"])

@@ -33,7 +33,11 @@ class LockRoom:
         check_ttl(ttl)
         if voter_timeout is None:
             voter_timeout = min(core.timeout, max(ttl / _SHARE, 0.01))
-        elif isinstance(voter_timeout, bool) or not isinstance(voter_timeout, (int, float)) or not 0 < voter_timeout < ttl:
+        elif (
+            isinstance(voter_timeout, bool)
+            or not isinstance(voter_timeout, (int, float))
+            or not 0 < voter_timeout < ttl
+        ):
             raise InvalidOption(f"voter_timeout must be a number of seconds below the ttl, got {voter_timeout!r:.80}")
         names = self._voters(wire, voters)
         chosen = Voters(tuple(self._places[one] for one in names), names)

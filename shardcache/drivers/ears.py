@@ -1,0 +1,70 @@
+"""Connections for commands that block on the server: on a shared one, everybody else would wait behind them."""
+
+from shardcache.commands import ErrorReply, Reply, as_error
+from shardcache.drivers.state import ShardState
+from shardcache.errors import ShardError
+from shardcache.wire import pack
+from shardcache.wire.adial import AsyncDialer
+from shardcache.wire.aio import AsyncLink
+
+__all__ = ("Ears",)
+
+_MOST_IDLE = 4
+
+
+class Ears:
+    """Listens on one shard, on connections that are kept for the next listener."""
+
+    __slots__ = ("_dial", "_idle", "_links", "_shard")
+
+    def __init__(self, shard: ShardState, dial: AsyncDialer) -> None:
+        self._shard = shard
+        self._dial = dial
+        self._idle: list[AsyncLink] = []
+        self._links: set[AsyncLink] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a connection is open."""
+        return bool(self._links)
+
+    async def listen(self, command: tuple[bytes | int | str, ...], patience: float) -> Reply | ShardError:
+        """Send a command that blocks for up to ``patience`` seconds; return its reply, None if there is none, or what went wrong."""
+        shard = self._shard
+        link = self._idle.pop() if self._idle else None
+        dialled = link is None
+        try:
+            if link is None:
+                link = await self._dial(shard.clock() + shard.timeout, shard.timeout, self._ended, _no_matter)
+                self._links.add(link)
+            reply = await link.send(pack(command), 1, shard.clock() + patience + shard.timeout)
+        except (OSError, ShardError) as error:
+            if link is not None:
+                link.end(ConnectionError("it did not answer"))
+            return shard.lost(error, dialled=dialled)
+        except BaseException:
+            # The server takes a closed connection out of its line; an open one would take a wake-up that nobody hears.
+            if link is not None:
+                link.end(ConnectionError("nobody listens any more"))
+            raise
+        if len(self._idle) < _MOST_IDLE and link.alive:
+            self._idle.append(link)
+        else:
+            link.end(ConnectionError("there are enough connections"))
+        return as_error(shard.name, reply) if isinstance(reply, ErrorReply) else reply
+
+    def end(self, error: Exception) -> list[AsyncLink]:
+        """Close all connections; return them, to be waited for."""
+        links = list(self._links)
+        for link in links:
+            link.end(error)
+        return links
+
+    def _ended(self, link: AsyncLink, _: Exception) -> None:
+        self._links.discard(link)
+        if link in self._idle:
+            self._idle.remove(link)
+
+
+def _no_matter(_: int) -> None:
+    """Room on a connection of one's own is no news."""

@@ -1,0 +1,83 @@
+"""How fresh a value is, by its shard's own clock, and when to refresh it before it expires.
+
+Theory of operation
+-------------------
+A loaded value is stored with PX = ttl + grace. Its shard says how many milliseconds it has to live (PTTL, p), and
+r = p - grace of them are fresh. Only differences of one clock are looked at.
+
+    r > 0               FRESH   or EARLY, see below
+    r ≤ 0, grace > 0    STALE   while it is no longer stale than this caller's ``stale_ttl``; else GONE
+    no expiry           FRESH   (PTTL -1)
+    not there           GONE    (PTTL -2)
+
+If everybody waited for r = 0, everybody would miss at once. So each reader draws u, random in (0, 1], and
+refreshes early if
+
+    -delta · beta · ln(u) ≥ r
+
+where delta is how long loading took last time. This is XFetch: A. Vattani, F. Chierichetti, K. Lowenstein, "Optimal
+Probabilistic Cache Stampede Prevention", PVLDB 8(8), 2015; they show the exponential distribution to be the best. Since u ≤ x with
+probability x,
+
+    P(early | r left) = exp(-r / (beta · delta))
+
+so with beta = 1 and delta = 0.4 s one read in 148 is early at r = 2 s, and more than one in three at r = 0.4 s. With R
+reads a second the refresh begins about beta · delta · ln(R · beta · delta) before the end: the busier the key, the earlier, which is the
+point. XFetch alone does not promise one refresh (several readers may draw low), nor help with a value
+that is not there at all: both are up to the load lock.
+"""
+
+from enum import Enum
+from math import log
+
+from shardcache.policy.load_policy import LoadPolicy
+
+__all__ = ("Freshness", "jittered", "judge", "lock_ttl_ms")
+
+_NO_EXPIRY = -1  # PTTL's answers, https://redis.io/docs/latest/commands/pttl/
+_LOADS_PER_LOCK = 3  # how much longer than last time a load may take before its lock must be renewed
+_LONGEST_LOCK_MS = 60_000  # nobody should wait longer for a loader that died
+
+
+class Freshness(Enum):
+    """What to do about a value that was read."""
+
+    FRESH = "fresh"  # return it
+    EARLY = "early"  # return it, and refresh it: its time is nearly over
+    STALE = "stale"  # return it, and refresh it: its time is over
+    GONE = "gone"  # it is not there, or staler than the policy allows
+
+
+def judge(pttl_ms: int, grace_ms: int, delta_ms: int, policy: LoadPolicy, luck: float) -> Freshness:
+    """Say how fresh a value is that PTTL said ``pttl_ms`` of, stored with ``grace_ms`` after loading for ``delta_ms``.
+
+    ``luck`` is random in (0, 1], such as ``1 - random()``. A value whose delta is unknown (0) is never early.
+    A value read with ``pttl_ms`` 0 is still there, in its last millisecond.
+    """
+    if pttl_ms < 0:
+        return Freshness.FRESH if pttl_ms == _NO_EXPIRY else Freshness.GONE
+    left = pttl_ms - grace_ms
+    if left <= 0 < grace_ms:
+        return Freshness.STALE if -left < policy.stale_ttl * 1000 else Freshness.GONE
+    scale = delta_ms * policy.beta
+    return Freshness.EARLY if scale > 0 and -scale * log(luck) >= left else Freshness.FRESH
+
+
+def jittered(ttl_ms: int | None, jitter: float, luck: float) -> int | None:
+    """Return ``ttl_ms`` shortened by up to its share ``jitter``, the more the greater ``luck`` in (0, 1]; at least 1.
+
+    No expiry (None) stays none, and 0 ("do not keep it") stays 0.
+    """
+    if not ttl_ms:
+        return ttl_ms
+    return max(1, ttl_ms - int(ttl_ms * jitter * luck))
+
+
+def lock_ttl_ms(delta_ms: int, policy: LoadPolicy) -> int:
+    """Return the ttl of the load lock: three times what loading took last time (0: unknown), within bounds.
+
+    At least the policy's ``lock_ttl``; at most that, or a minute if that is more: the ttl is how long the fleet waits
+    for a loader that died, and one that lives renews its lock.
+    """
+    lowest = round(policy.lock_ttl * 1000)
+    return min(max(lowest, _LOADS_PER_LOCK * delta_ms), max(lowest, _LONGEST_LOCK_MS))

@@ -1,0 +1,172 @@
+"""How a missing or ageing value is loaded: one frozen object, and presets for what most people want."""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from shardcache.errors import InvalidOption
+
+__all__ = ("LoadPolicy", "OnWaitOver", "Preset", "Protect")
+
+OnWaitOver = Literal["load", "raise"]
+Protect = Literal["fleet", "process", "none"]
+Preset = Literal["simple", "swr", "strict"]
+
+_LONGEST = 100 * 365.25 * 24 * 3600.0  # seconds, as for a ttl
+_SWR_GRACE = 60.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPolicy:
+    """What `get_or_set` does about a value that is not there, or will not be for long. Times in seconds.
+
+    What may be served:
+
+    ``stale_ttl``: how long a value may still be served after its ttl, while somebody loads the next one (grace).
+    ``stale_if_error``: whether it is served too when the loader fails.
+    ``beta``: how eagerly a value is refreshed before its ttl is over (XFetch; see the module `freshness`); 0 turns that off.
+    ``jitter``: the share of the ttl, 0 to 1, by which it is shortened at random, so that values stored together do not
+    expire together.
+    ``negative_on``, ``negative_ttl``: the loader raising one of these types is remembered for so long, and callers get
+    `errors.NegativeHit` meanwhile.
+
+    Who loads, and who waits:
+
+    ``protect``: "fleet": one loader for a key in all processes, by the quorum lock; "process": one in each process,
+    without a lock; "none": every caller loads.
+    ``background``: whether a refresh before or after the ttl goes on behind the caller's back; if not, the one caller
+    who got the lock loads before it returns.
+    ``lock_ttl``: the ttl of the load lock: at first, and at least; it grows with the measured time of loading.
+    ``wait``: how long those who do not load wait for the value. ``on_wait_over``: what they do then: "load" it
+    themselves, or "raise" `errors.LoadWaitTimeout`.
+    ``poll``: the first and the longest delay between two looks at the value while waiting.
+    ``soft_timeout``: a caller who loads is given the stale value after so long, while the loader goes on.
+    ``hard_timeout``: after so long the load is given up with `errors.LoadTimeout`.
+
+    Raises `InvalidOption` for values outside their range and for those that contradict each other. To change a
+    preset: ``dataclasses.replace(LoadPolicy.strict(), wait=1)``.
+    """
+
+    stale_ttl: float = 0
+    stale_if_error: bool = True
+    beta: float = 1.0
+    jitter: float = 0.0
+    negative_on: tuple[type[Exception], ...] = ()
+    negative_ttl: float | None = None
+    protect: Protect = "fleet"
+    background: bool = True
+    lock_ttl: float = 10
+    wait: float = 5
+    on_wait_over: OnWaitOver = "load"
+    poll: tuple[float, float] = (0.005, 0.1)
+    soft_timeout: float | None = None
+    hard_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        _number("stale_ttl", self.stale_ttl, 0, _LONGEST)
+        _flag("stale_if_error", self.stale_if_error)
+        _number("beta", self.beta, 0, 1000)
+        _number("jitter", self.jitter, 0, 1)
+        _choice("protect", self.protect, ("fleet", "process", "none"))
+        _flag("background", self.background)
+        _number("lock_ttl", self.lock_ttl, 0.1, 3600)
+        _number("wait", self.wait, 0, 3600)
+        _choice("on_wait_over", self.on_wait_over, ("load", "raise"))
+        self._check_poll()
+        self._check_negative()
+        self._check_timeouts()
+
+    @property
+    def early(self) -> bool:
+        """Whether values are refreshed before their ttl is over."""
+        return self.beta > 0
+
+    @property
+    def grace_ms(self) -> int:
+        """``stale_ttl`` in whole milliseconds, as it is stored with a value."""
+        return round(self.stale_ttl * 1000)
+
+    @classmethod
+    def simple(cls) -> Self:
+        """Return the default: one loader in the fleet, the others wait, nothing stale is served."""
+        return cls()
+
+    @classmethod
+    def swr(cls, stale_ttl: float = _SWR_GRACE) -> Self:
+        """Return "stale while revalidate": for ``stale_ttl`` seconds after its ttl a value is served while it is refreshed."""
+        if stale_ttl == 0:
+            raise InvalidOption("stale_ttl must be more than 0 for swr: with 0 nothing stale is ever served")
+        return cls(stale_ttl=stale_ttl)
+
+    @classmethod
+    def strict(cls) -> Self:
+        """Return "no load but the one": nothing early or stale, and who has waited in vain raises instead of loading."""
+        return cls(stale_if_error=False, beta=0, on_wait_over="raise")
+
+    @classmethod
+    def of(cls, policy: "LoadPolicy | Preset | None") -> "LoadPolicy":
+        """Return the policy itself, the preset of that name, or for None the default."""
+        if isinstance(policy, LoadPolicy):
+            return policy
+        try:
+            return _PRESETS[policy]
+        except (KeyError, TypeError):
+            names = "', '".join(name for name in _PRESETS if isinstance(name, str))
+            raise InvalidOption(f"policy must be a LoadPolicy or one of '{names}', got {policy!r:.80}") from None
+
+    def _check_poll(self) -> None:
+        if not isinstance(self.poll, tuple) or len(self.poll) != 2:
+            raise InvalidOption(f"poll must be a pair of first and longest delay, got {self.poll!r:.80}")
+        first, longest = self.poll
+        _number("the first delay of poll", first, 0.001, 60)
+        _number("the longest delay of poll", longest, first, 60)
+
+    def _check_negative(self) -> None:
+        kinds = self.negative_on
+        if not isinstance(kinds, tuple) or not all(
+            isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds
+        ):
+            # What is no Exception (KeyboardInterrupt, a cancellation) is about the caller, not about the value.
+            raise InvalidOption(f"negative_on must be a tuple of Exception types, got {kinds!r:.80}")
+        if self.negative_ttl is not None:
+            _number("negative_ttl", self.negative_ttl, 0.001, _LONGEST)
+        if (self.negative_ttl is None) != (not kinds):
+            raise InvalidOption(
+                "negative_ttl and negative_on go together: which errors are remembered, and for how long; "
+                f"got negative_ttl={self.negative_ttl!r} and negative_on={kinds!r:.80}"
+            )
+
+    def _check_timeouts(self) -> None:
+        for name in ("soft_timeout", "hard_timeout"):
+            if (timeout := getattr(self, name)) is not None:
+                _number(name, timeout, 0.001, 24 * 3600)
+        if self.soft_timeout is None:
+            return
+        if self.stale_ttl == 0:
+            raise InvalidOption("soft_timeout serves a stale value, so stale_ttl must be more than 0")
+        if self.hard_timeout is not None and self.soft_timeout >= self.hard_timeout:
+            raise InvalidOption(
+                f"soft_timeout must be less than hard_timeout, got {self.soft_timeout!r} and {self.hard_timeout!r}"
+            )
+
+
+def _number(name: str, value: object, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise InvalidOption(f"{name} must be a number from {low:g} to {high:g}, got {value!r:.80}")
+
+
+def _flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InvalidOption(f"{name} must be True or False, got {value!r:.80}")
+
+
+def _choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidOption(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r:.80}")
+
+
+_PRESETS: dict[object, LoadPolicy] = {
+    None: LoadPolicy.simple(),
+    "simple": LoadPolicy.simple(),
+    "swr": LoadPolicy.swr(),
+    "strict": LoadPolicy.strict(),
+}

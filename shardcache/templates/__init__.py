@@ -1,0 +1,6 @@
+"""Keys and tags made from a function's arguments: checked once, at decoration, and never the same for two calls."""
+
+from shardcache.templates.default_key import DefaultKey
+from shardcache.templates.key_template import KeyTemplate
+
+__all__ = ("DefaultKey", "KeyTemplate")
