@@ -131,7 +131,9 @@ def test_annotation_that_cannot_be_evaluated_is_no_obstacle():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("user:{idd}", "names 'idd', but of user(id, lang='de') the names in it are id, lang", id="unknown"),
+        pytest.param(
+            "user:{idd}", "names 'idd', but of user(id, lang='de') the names in it are id, lang", id="unknown"
+        ),
         pytest.param("user:{idd.name}", "names 'idd'", id="unknown object"),
         pytest.param("user:{}", "names ''", id="no name"),
         pytest.param("user:{0}", "names '0'", id="number"),
@@ -194,9 +196,7 @@ RENDERED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("text", "value", "key"), [pytest.param(*case, id=f"{n}") for n, case in enumerate(RENDERED)]
-)
+@pytest.mark.parametrize(("text", "value", "key"), [pytest.param(*case, id=f"{n}") for n, case in enumerate(RENDERED)])
 def test_rendering(text, value, key):
     """Values look in a key as people expect, apart from the characters that keep them apart."""
     assert KeyTemplate(text, user)(value) == key
