@@ -12,9 +12,12 @@ from shardcache.flows import Request, batch, sweep
 from shardcache.flows.core import Core
 from shardcache.flows.requests import GET
 from shardcache.keys import Key, distinct
+from shardcache.loading.aio import AsyncLoader
 from shardcache.locks.aio import AsyncQuorumLock
 from shardcache.locks.several import AsyncLockSet
 from shardcache.pipeline import AsyncPipeline
+from shardcache.policy import LoadPolicy
+from shardcache.policy.load_policy import Preset
 from shardcache.results import Results
 from shardcache.ttl import DEFAULT, TTL, Default
 from shardcache.wire import PACKED_GET, pack
@@ -42,6 +45,7 @@ class AsyncShardCache(CacheBase):
         self._ask = self._runner.ask
         self._run = self._runner.run
         self._wire = core.keys.wire
+        self._loader = AsyncLoader(core, self._desk, self._runner)
         return self._runner
 
     async def get(self, key: Key, default: Any = None) -> Any:
@@ -124,6 +128,24 @@ class AsyncShardCache(CacheBase):
     async def contains(self, key: Key) -> bool:
         """Return whether ``key`` is there."""
         return bool(await self._call(self._requests.contains(key)))
+
+    async def get_or_set(
+        self,
+        key: Key,
+        loader: Any,
+        ttl: TTL | Default = DEFAULT,
+        *,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> Any:
+        """Return the value of ``key``; if it is not there, load it, once in the whole fleet, and store it for ``ttl``.
+
+        ``loader`` is called without arguments (or is the value itself); it may return a `LoadResult` to set a ttl of its own. What it raises
+        is raised to every caller of that load in this process. ``policy``: a `LoadPolicy`, "simple" (the default), "swr" or "strict".
+        Guarantee (G3): while a majority of the voters of the load lock answers, one loader runs in the fleet; without it, or
+        with the key's shard out, one in each process. A load that was overtaken by `set` or `delete` is not stored.
+        """
+        return await self._loader.get_or_set(key, loader, ttl, LoadPolicy.of(policy), tags)
 
     def pipeline(self) -> AsyncPipeline:
         """Return a context manager on which calls queue; at its end each shard gets its share in one exchange."""

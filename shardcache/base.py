@@ -11,6 +11,7 @@ from shardcache.explanation import Explanation
 from shardcache.flows.core import Core
 from shardcache.flows.lock.room import LockRoom
 from shardcache.keys import Key
+from shardcache.loading.base import new_desk
 from shardcache.options import OnUnavailable, Options
 from shardcache.settings import read_url
 from shardcache.stats import ShardStats, Stats
@@ -52,6 +53,7 @@ class CacheBase(ABC):
         )
         self._core = core
         self._locks = LockRoom(core)
+        self._desk = new_desk(core, self._locks)
         self._servers: LocalShards | None = None
         self._ledger = core.ledger
         self._requests = core.requests
@@ -97,7 +99,7 @@ class CacheBase(ABC):
 
     def stats(self) -> Stats:
         """Return a frozen snapshot of this client's counters."""
-        return self._ledger.tally.freeze(self._driver.stats())
+        return self._ledger.tally.freeze(self._driver.stats(), self._desk.tally.freeze())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(member.node.name for member in self._core.members)})"

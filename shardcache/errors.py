@@ -16,6 +16,7 @@
     ├── ClientClosed                    a call on a client after close()
     ├── ServerNotStarted                a local server did not come up
     ├── LoadFailed                      the loader brought no value
+    │   ├── LoadCycle                   a loader asked for the key that it loads
     │   ├── LoadTimeout                 it took longer than the policy's hard timeout
     │   ├── LoadWaitTimeout             somebody else's load took longer than the policy's wait
     │   └── NegativeHit                 it refused lately, and that is remembered
@@ -60,6 +61,7 @@ __all__ = (
     "InvalidToken",
     "InvalidURL",
     "KeyMissing",
+    "LoadCycle",
     "LoadFailed",
     "LoadTimeout",
     "LoadWaitTimeout",
@@ -205,6 +207,10 @@ class LoadTimeout(LoadFailed):
 
 class LoadWaitTimeout(LoadFailed):
     """Somebody else was loading the value for longer than ``LoadPolicy.wait``, and the policy says "raise"."""
+
+
+class LoadCycle(LoadFailed):
+    """The loader of a key asked for that key: it would wait for itself."""
 
 
 class NegativeHit(LoadFailed):

@@ -7,7 +7,9 @@ from typing import Literal
 
 __all__ = ("Event", "Hook", "Kind", "tell")
 
-Kind = Literal["degraded_read", "dropped_write", "damaged", "shard_out", "shard_back", "lock_lost", "lock_kept"]
+Kind = Literal[
+    "degraded_read", "dropped_write", "damaged", "shard_out", "shard_back", "lock_lost", "lock_kept", "load_failed"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,8 @@ class Event:
     ``kind``: a read that was answered as a miss because its shard was out (`degraded_read`),
     a write that did not happen (`dropped_write`), a stored value that does not decode
     (`damaged`), a shard whose breaker opened or closed (`shard_out`, `shard_back`), a lock whose lease ended under its
-    holder (`lock_lost`), or that could not be released for certain, so that it stays until its ttl ends it (`lock_kept`).
+    holder (`lock_lost`), or that could not be released for certain, so that it stays until its ttl ends it (`lock_kept`),
+    a loader that failed in the background or behind a stale value (`load_failed`).
     ``operation`` is the method called, ``keys`` how many keys it concerns, ``error`` why.
     Keys and values themselves are left out: they may be secret, and there are too many of them.
     """

@@ -65,6 +65,7 @@ class Options:
     ``failures``, ``first_probe``, ``max_probe``: the breaker (failures in a row that open it;
     seconds to the first probe; longest seconds between probes). ``max_out``: the share of the
     shards that may be out at once, at least one; 0 turns the breakers off. ``on_event``: called with an `Event`.
+    ``max_loads``: loaders that run at once in this process (on one event loop); others wait for their turn.
     ``echo_check``: end every exchange with an ECHO of a fresh number, so that even a broken proxy that
     repeats bytes cannot pass one request's reply off as another's; costs a command per exchange.
     ``protocol``: RESP version to ask for; 3 falls back to 2 by itself.
@@ -84,6 +85,7 @@ class Options:
     max_out: float = 1.0
     on_event: Hook | None = None
     protocol: int = 3
+    max_loads: int = 64
     echo_check: bool = False
     client_name: str | None = None
     tls: TLS = field(default_factory=TLS)
@@ -94,6 +96,7 @@ class Options:
         _number("max_value", self.max_value, 1, 512 * 1024 * 1024, whole=True)
         _number("max_idle", self.max_idle, 0, 100_000, whole=True)
         _number("max_in_flight", self.max_in_flight, 1, 1_000_000, whole=True)
+        _number("max_loads", self.max_loads, 1, 1_000_000, whole=True)
         _number("max_bytes_in_flight", self.max_bytes_in_flight, 1, 2**40, whole=True)
         _number("failures", self.failures, 1, 1000, whole=True)
         _number("first_probe", self.first_probe, 0.001, 3600)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-__all__ = ("ShardStats", "ShardTally", "Stats", "Tally")
+__all__ = ("LoadStats", "LoadTally", "ShardStats", "ShardTally", "Stats", "Tally")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,21 @@ class ShardStats:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadStats:
+    """What `get_or_set` has done since the client was made. All only grow."""
+
+    loads: int  # loaders run to load a value that was missing, or to refresh one
+    failures: int  # of those, the ones that raised or were given up
+    alone: int  # of those, the ones run without a quorum, so that other processes may have loaded too
+    joined: int  # calls that waited for a load of this process
+    waits: int  # loads that waited for another process
+    stale: int  # stale values served
+    refreshes: int  # loads in the background, before or after the ttl
+    not_stored: int  # loaded values that were not stored: the key was set or deleted meanwhile, or the lock was lost
+    negative: int  # calls answered by a remembered refusal
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """One client since it was made: keys for the first six counters, shards by name."""
 
@@ -40,6 +55,7 @@ class Stats:
     damaged: int  # keys whose stored bytes did not decode
     errors: int  # errors raised to the caller
     shards: Mapping[str, ShardStats]
+    loading: LoadStats = LoadStats(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -57,8 +73,26 @@ class Tally:
     damaged: int = 0
     errors: int = 0
 
-    def freeze(self, shards: Mapping[str, ShardStats]) -> Stats:
-        return Stats(**{one.name: getattr(self, one.name) for one in fields(self)}, shards=shards)
+    def freeze(self, shards: Mapping[str, ShardStats], loading: LoadStats) -> Stats:
+        return Stats(**{one.name: getattr(self, one.name) for one in fields(self)}, shards=shards, loading=loading)
+
+
+@dataclass(slots=True)
+class LoadTally:
+    """The mutable side of `LoadStats`."""
+
+    loads: int = 0
+    failures: int = 0
+    alone: int = 0
+    joined: int = 0
+    waits: int = 0
+    stale: int = 0
+    refreshes: int = 0
+    not_stored: int = 0
+    negative: int = 0
+
+    def freeze(self) -> LoadStats:
+        return LoadStats(**{one.name: getattr(self, one.name) for one in fields(self)})
 
 
 @dataclass(slots=True)

@@ -17,11 +17,11 @@ PACKAGE = Path(shardcache.__path__[0])
 # The first dotted part below the package decides.
 FLOORS = (
     ("errors", "events", "explanation", "options", "results", "stats", "types", "votes"),
-    ("codecs", "commands", "keys", "placement", "policy", "settings", "templates", "topology", "ttl", "urls"),
+    ("codecs", "commands", "keys", "load_result", "placement", "policy", "settings", "templates", "topology", "ttl", "urls"),
     ("flows",),
     ("wire",),
     ("drivers", "embedded"),  # both face the operating system; neither knows of the client
-    ("aio", "base", "client", "decorators", "locks", "pipeline"),
+    ("aio", "base", "client", "decorators", "loading", "locks", "pipeline"),
     ("cli", "contrib", "fencing", "observe", "testing"),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

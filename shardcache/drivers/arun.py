@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 from shardcache.commands import Command, Op, Reply
 from shardcache.drivers.acanvass import canvass
+from shardcache.drivers.aflights import AsyncFlights, AsyncLoads
 from shardcache.drivers.ashard import BULK, AsyncShard
 from shardcache.drivers.line import AsyncLine
 from shardcache.drivers.run import answered, breakers
 from shardcache.errors import ClientClosed, ShardError, ShardOut, ShardUnavailable
 from shardcache.flows.core import Core
-from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Listen, Outcome, Sleep, Step
+from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Listen, Load, Outcome, Sleep, Step
 from shardcache.policy.breaker import State
 from shardcache.stats import ShardStats
 from shardcache.wire import pack, pack_all
@@ -33,7 +34,18 @@ BULK_KEYS = 200  # items from which a batch goes over the bulk connection
 class AsyncRunner:
     """Carries out what the flows ask for. Each event loop has connections and breakers of its own."""
 
-    __slots__ = ("__weakref__", "_closed", "_core", "_current", "_luck", "_past", "_shards", "_timeout", "line")
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_core",
+        "_current",
+        "_loading",
+        "_luck",
+        "_past",
+        "_shards",
+        "_timeout",
+        "line",
+    )
 
     def __init__(self, core: Core, luck: Callable[[], float] = random.random) -> None:
         self._core = core
@@ -41,6 +53,7 @@ class AsyncRunner:
         self._timeout = core.timeout
         self._closed = False
         self._shards: dict[Loop, tuple[AsyncShard, ...]] = {}
+        self._loading: dict[Loop, tuple[AsyncFlights, AsyncLoads]] = {}
         self.line = AsyncLine()
         self._past: list[list[ShardStats]] = []  # what the shards of ended loops had counted
         # The last loop and its shards, read and replaced as one so that two threads cannot mix them up.
@@ -70,9 +83,19 @@ class AsyncRunner:
         """Forget which loop runs: this process has another one."""
         self._current = (None, ())
 
+    def loading(self) -> tuple[AsyncFlights, AsyncLoads]:
+        """Return what loads on the running loop."""
+        loop = asyncio.get_running_loop()
+        found = self._loading.get(loop)
+        if found is None:
+            self.shards()  # or the client is closed
+            found = self._loading[loop] = (AsyncFlights(), AsyncLoads(self._core.options.max_loads, self.run))
+        return found
+
     def _forget_closed(self) -> None:
         """Let go of loops that have ended, but not of their counters."""
         for loop in [loop for loop in self._shards if loop.is_closed()]:
+            self._loading.pop(loop, None)
             row = [shard.stats() for shard in self._shards.pop(loop)]
             last = self._past.pop() if self._past else row
             self._past = [row if last is row else [ShardStats.total(pair) for pair in zip(last, row, strict=True)]]
@@ -132,7 +155,9 @@ class AsyncRunner:
             case Listen(shard, command, patience):
                 return await self.shards()[shard].ears.listen(command, patience)
             case Sleep(seconds):
-                await asyncio.sleep(seconds)
+                return await asyncio.sleep(seconds)
+            case Load():
+                return await self.loading()[1](step)
 
     async def exchange(self, batches: list[Batch]) -> list[Outcome]:
         """Send every batch to its shard, all at once, within one deadline; return an outcome for each."""
@@ -204,6 +229,8 @@ class AsyncRunner:
         """Close everything on the running loop, and tell other loops to do the same."""
         self._closed = True
         here = asyncio.get_running_loop()
+        if here in self._loading:
+            await self._loading.pop(here)[0].close()
         self._current = (None, ())
         for loop, shards in list(self._shards.items()):
             if loop is here:

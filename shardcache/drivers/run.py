@@ -10,12 +10,13 @@ from typing import Any, Self, TypeVar
 
 from shardcache.commands import Command, Op, Reply
 from shardcache.drivers.canvass import canvass
+from shardcache.drivers.flights import Flights, Loads
 from shardcache.drivers.line import Line
 from shardcache.drivers.replies import answered
 from shardcache.drivers.shard import Shard, may_retry
 from shardcache.errors import OutOfStep, ShardError, ShardOut, ShardUnavailable
 from shardcache.flows.core import Core
-from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Listen, Outcome, Sleep, Step
+from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Listen, Load, Outcome, Sleep, Step
 from shardcache.policy.breaker import Breaker, BreakerPolicy, State
 from shardcache.stats import ShardStats
 from shardcache.wire import Dialer, Turn, pack, pack_all, transfer
@@ -28,7 +29,18 @@ T = TypeVar("T")
 class Runner:
     """Carries out what the flows ask for. Thread-safe; usable in a forked child."""
 
-    __slots__ = ("__weakref__", "_clock", "_finalizer", "_sleep", "_timeout", "line", "shards")
+    __slots__ = (
+        "__weakref__",
+        "_clock",
+        "_finalizer",
+        "_loads",
+        "_max_loads",
+        "_sleep",
+        "_timeout",
+        "flights",
+        "line",
+        "shards",
+    )
 
     def __init__(
         self,
@@ -36,12 +48,16 @@ class Runner:
         timeout: float,
         clock: Callable[[], float],
         sleep: Callable[[float], None] = time.sleep,
+        max_loads: int = 64,
     ) -> None:
         self.shards = tuple(shards)
         self._timeout = timeout
         self._clock = clock
         self._sleep = sleep
         self.line = Line()
+        self.flights = Flights()
+        self._loads = Loads(max_loads, self.run, clock)
+        self._max_loads = max_loads
         self._finalizer = weakref.finalize(self, _close_all, self.shards)
         self._finalizer.atexit = False
         _runners.add(self)
@@ -64,10 +80,16 @@ class Runner:
             )
             for (node, address, tls), breaker in zip(core.members, breakers(core), strict=True)
         ]
-        return cls(shards, core.timeout, clock)
+        return cls(shards, core.timeout, clock, max_loads=options.max_loads)
 
     def close(self) -> None:
         self._finalizer()
+
+    def forget(self) -> None:
+        """In a forked child: the threads that wait or load are the parent's."""
+        self.line = Line()
+        self.flights = Flights()
+        self._loads = Loads(self._max_loads, self.run, self._clock)
 
     def states(self) -> list[str]:
         """Return the breakers' states, in the order of the members."""
@@ -122,6 +144,8 @@ class Runner:
                 return self.shards[shard].listen(pack(command), patience)
             case Sleep(seconds):
                 return self._sleep(seconds)
+            case Load():
+                return self._loads(step)
 
     def exchange(self, batches: list[Batch]) -> list[Outcome]:
         """Send every batch to its shard, all at once, within one deadline; return an outcome for each."""
@@ -225,7 +249,7 @@ _runners: "weakref.WeakSet[Runner]" = weakref.WeakSet()
 
 def _after_fork() -> None:
     for runner in list(_runners):
-        runner.line = Line()  # those who stood in it are the parent's threads
+        runner.forget()
         for shard in runner.shards:
             shard.after_fork()
 

@@ -58,7 +58,7 @@ class Ledger:
         try:
             value = self._decode(raw, wire)
         except DamagedPayload as error:
-            self._damaged(shard, "get", error)
+            self.damaged(shard, "get", error)
             return default
         self.tally.hits += 1
         return value
@@ -68,7 +68,7 @@ class Ledger:
         op = request.op
         if op is GET and isinstance(error, WrongType):
             # Somebody else's list or hash under our key: as unreadable as a damaged value.
-            self._damaged(self._names.index(error.shard), "get", error)
+            self.damaged(self._names.index(error.shard), "get", error)
             return request.default
         if op.writes:
             self.dropped(error.shard, op.name, 1, error)
@@ -159,7 +159,8 @@ class Ledger:
             self.tally.errors += 1
             raise error
 
-    def _damaged(self, shard: int, name: str, error: ShardCacheError) -> None:
+    def damaged(self, shard: int, name: str, error: ShardCacheError) -> None:
+        """Note a stored value that does not decode; raise instead where the policy says so."""
         self._note_damaged(self._names[shard], name, error)
         if not self._degrade:
             self.tally.errors += 1
@@ -168,6 +169,10 @@ class Ledger:
     def _note_damaged(self, shard: str, name: str, error: ShardCacheError) -> None:
         self.tally.damaged += 1
         tell(self._hook, Event("damaged", shard, name, 1, error))
+
+    def load_failed(self, name: str, error: BaseException) -> None:
+        """Note a load whose error nobody is shown: behind the caller's back, or hidden by a stale value."""
+        tell(self._hook, Event("load_failed", "", name, 1, error))
 
     def note(self, kind: Any, shard: str, name: str, keys: int, error: ShardError) -> None:
         if kind == "dropped_write":

@@ -13,6 +13,8 @@ A flow is a generator that decides; a driver does. It yields a step, and is sent
     Listen      waits for the reply to one blocking command,       the reply; None if there was none
                 on a connection of its own                         in time; or the ShardError
     Sleep       waits                                              None
+    Load        runs the caller's loader, and ``renew`` in         what the loader returned; what it
+                the background while it runs                       raises is thrown into the flow
 
 A sync driver, an async driver and a simulator run the same flow. What is thrown into a flow (a cancellation,
 say) may make it yield further steps, to tidy up: they are carried out as well.
@@ -25,7 +27,20 @@ from typing import Any, NamedTuple, TypeVar
 from shardcache.commands import Command, Reply
 from shardcache.errors import ShardError
 
-__all__ = ("Batch", "Canvass", "Exchange", "Flow", "Listen", "Outcome", "Run", "Sleep", "Step", "Take", "exchange")
+__all__ = (
+    "Batch",
+    "Canvass",
+    "Exchange",
+    "Flow",
+    "Listen",
+    "Load",
+    "Outcome",
+    "Run",
+    "Sleep",
+    "Step",
+    "Take",
+    "exchange",
+)
 
 T = TypeVar("T")
 Outcome = list[Reply] | ShardError
@@ -91,7 +106,21 @@ class Sleep:
     seconds: float
 
 
-Step = Exchange | Canvass | Listen | Sleep
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Run the caller's loader for the key ``wire``, within ``patience`` seconds (None: however long it takes).
+
+    While it runs, ``renew()`` is a flow to be run every ``gap`` seconds, until it returns False.
+    """
+
+    wire: bytes
+    loader: Callable[[], Any]
+    patience: float | None
+    gap: float
+    renew: "Callable[[], Flow[bool]]"
+
+
+Step = Exchange | Canvass | Listen | Sleep | Load
 Flow = Generator[Step, Any, T]
 
 

@@ -54,7 +54,7 @@ class LoadPolicy:
     negative_ttl: float | None = None
     protect: Protect = "fleet"
     background: bool = True
-    lock_ttl: float = 10
+    lock_ttl: float = 3
     wait: float = 5
     on_wait_over: OnWaitOver = "load"
     poll: tuple[float, float] = (0.005, 0.1)

@@ -257,16 +257,13 @@ class AsyncLink(asyncio.Protocol):
         size = answers = 0
         try:
             self._reader.feed(data)
-            while (reply := gets()) is not _NOT_YET:
+            while slots and (reply := gets()) is not _NOT_YET:
                 kind = reply.__class__
-                if kind is _Push:
-                    continue
-                if not slots:
-                    raise OutOfStep(self.shard, "more came back than was asked for")
                 slot = slots[0]
                 future, _, payload, op, lost = slot
                 if kind not in op.kinds:
-                    answers += self._collect(slot, reply)
+                    if kind is not _Push:
+                        answers += self._collect(slot, reply)
                     continue
                 slots.popleft()
                 size += len(payload)
@@ -277,8 +274,11 @@ class AsyncLink(asyncio.Protocol):
                 else:
                     future.set_result(reply)
                     answers += 1
-            if not slots and self._reader.has_data():
-                raise OutOfStep(self.shard, "more came back than was asked for")
+            while (
+                not slots and self._reader.has_data()
+            ):  # asked first: it does not tell of a piece that gets() began on
+                if gets().__class__ is not _Push:
+                    raise OutOfStep(self.shard, "more came back than was asked for")
         except OutOfStep as error:
             self.end(error)
         except Exception as error:  # noqa: BLE001 - hiredis lets TypeError and others through for some broken input

@@ -195,9 +195,16 @@ class Link:
         return True
 
     def settled(self) -> None:
-        """Raise `OutOfStep` if more came than was asked for: then nothing that came can be trusted."""
-        if self._has_data():
-            raise OutOfStep(self.shard, "more came back than was asked for")
+        """Raise `OutOfStep` if more came than was asked for, push messages aside: then nothing that came can be trusted."""
+        while self._has_data():  # asked first: a parser that has begun on a piece no longer tells of it
+            try:
+                more = self._gets()
+            except Exception as error:  # as in `next`
+                raise OutOfStep(
+                    self.shard, f"more came back than was asked for, and breaks the protocol: {error}"
+                ) from error
+            if more.__class__ is not _Push:
+                raise OutOfStep(self.shard, "more came back than was asked for")
 
     def _send_rest(self, rest: memoryview, deadline: float) -> None:
         poll = select.poll()

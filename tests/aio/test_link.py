@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from shardcache.commands import ErrorReply
+from shardcache.commands import ErrorReply, Op
 from shardcache.errors import OutOfStep
 from shardcache.wire import pack
-from shardcache.wire.aio import AsyncLink
+from shardcache.wire.aio import AsyncLink, Several
 
 GET = pack((b"GET", b"k"))
 TIMEOUT = 1.0
@@ -36,13 +36,14 @@ class Bench:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.ended: list[BaseException] = []
-        self.rooms = 0
+        self.rooms: list[int] = []
+        self.lost: list[Exception] = []
         self.wire = Wire()
         self.link = AsyncLink("a", self.loop, TIMEOUT, lambda _, error: self.ended.append(error), self._room)
         self.link.connection_made(self.wire)
 
-    def _room(self, _: int) -> None:
-        self.rooms += 1
+    def _room(self, answers: int) -> None:
+        self.rooms.append(answers)
 
     def send(self, owed: int = 1, seconds: float = TIMEOUT) -> "asyncio.Future[Any]":
         return self.link.send(GET * owed, owed, self.loop.time() + seconds)
@@ -50,6 +51,13 @@ class Bench:
     def feed(self, *pieces: bytes) -> None:
         for piece in pieces:
             self.link.data_received(piece)
+
+    def ask(self, kinds: set[type] = {bytes, ErrorReply}) -> "asyncio.Future[Any]":  # noqa: B006  never changed
+        """Send one command as a client's call does: what is lost, or an error reply, goes to ``lost``."""
+        future = self.loop.create_future()
+        op = Op("get", twice=True, writes=False, degraded=None, read=lambda reply: reply, kinds=frozenset(kinds))
+        self.link.put((future, self.loop.time() + TIMEOUT, GET, op, lambda slot, error: self.lost.append(error)))
+        return future
 
     def finish(self) -> None:
         """End the link, so that no timer is left."""
@@ -141,7 +149,7 @@ def test_push_frames_are_nobodys(on_bench) -> None:
     on_bench(scene)
 
 
-@pytest.mark.parametrize("extra", [b"+more\r\n", b"+mo", b"$5\r\nab"], ids=repr)
+@pytest.mark.parametrize("extra", [b"+more\r\n", b"+mo", b"$5\r\nab", b"+", b"$", b"*1\r\n"], ids=repr)
 def test_leftovers_end_the_link(on_bench, extra: bytes) -> None:
     """More bytes than were asked for, whole replies or not: nobody shall inherit them."""
 
@@ -154,11 +162,12 @@ def test_leftovers_end_the_link(on_bench, extra: bytes) -> None:
     on_bench(scene)
 
 
-def test_bytes_that_nobody_asked_for(on_bench) -> None:
+@pytest.mark.parametrize("said", [b"+surprise\r\n", b"+", b">1\r\n+p\r\n$"], ids=repr)
+def test_bytes_that_nobody_asked_for(on_bench, said: bytes) -> None:
     """An idle link that hears anything but a push is ended."""
 
     async def scene(bench: Bench) -> None:
-        bench.feed(b"+surprise\r\n")
+        bench.feed(said)
         assert [type(error) for error in bench.ended] == [OutOfStep]
 
     on_bench(scene)
@@ -186,7 +195,7 @@ def test_cancelled_slots_are_drained(on_bench) -> None:
             future.cancel()
         bench.feed(b"".join(b"+%d\r\n" % number for number in range(20)))
         assert [outcome(future) for future in futures[1::2]] == [b"%d" % number for number in range(1, 20, 2)]
-        assert (bench.ended, len(bench.link), bench.link.bytes_owed, bench.rooms) == ([], 0, 0, 1)
+        assert (bench.ended, len(bench.link), bench.link.bytes_owed, bench.rooms) == ([], 0, 0, [0])
 
     on_bench(scene)
 
@@ -329,5 +338,72 @@ def test_marked_link_takes_its_own_replies_only(on_bench) -> None:
         bench.feed(b"+1\r\n+" + marks[0] + b"\r\n")
         bench.feed(b"+1\r\n+" + marks[0] + b"\r\n")
         assert (outcome(right), outcome(wrong), bench.link.alive) == (b"1", OutOfStep, False)
+
+    on_bench(scene)
+
+
+@pytest.mark.parametrize("marked", [False, True], ids=["plain", "marked"])
+def test_reply_of_another_kind_ends_the_link(on_bench, marked: bool) -> None:
+    """A reply that its command cannot have reaches nobody, and neither does any behind it."""
+
+    async def scene(bench: Bench) -> None:
+        bench.link.marked = marked
+        futures = [bench.ask() for _ in range(4)]
+        await asyncio.sleep(0)
+        marks = [part for part in bench.wire.written[0].split(b"\r\n") if len(part) == 16] if marked else [b""] * 4
+        said = [b"+%s\r\n" % mark if mark else b"" for mark in marks]
+        bench.feed(b"+mine\r\n" + said[0] + b":1\r\n" + said[1] + b"+yours\r\n" + said[2])
+        assert [outcome(future) for future in futures] == [b"mine", None, None, None]
+        assert ([type(error) for error in bench.lost], bench.link.alive) == ([OutOfStep] * 3, False)
+
+    on_bench(scene)
+
+
+def test_error_reply_goes_to_who_can_name_it(on_bench) -> None:
+    """An error reply is no answer; those who were answered are counted once per piece of the stream."""
+
+    async def scene(bench: Bench) -> None:
+        futures = [bench.ask() for _ in range(4)]
+        futures[2].cancel()
+        bench.feed(b"+1\r\n-LOADING wait\r\n+3\r\n", b"+4\r\n")
+        assert [outcome(future) for future in futures] == [b"1", None, None, b"4"]
+        assert ([str(error) for error in bench.lost], bench.rooms) == (["LOADING wait"], [1, 1])
+
+    on_bench(scene)
+
+
+def test_misfit_of_several_ends_the_link(on_bench) -> None:
+    """Replies that do not fit their commands reach nobody, though there are as many as were asked for."""
+
+    async def scene(bench: Bench) -> None:
+        futures = [bench.loop.create_future() for _ in range(2)]
+        for future in futures:
+            owed = Several(2, lambda replies: replies == [b"1", b"2"])
+            slot = (future, bench.loop.time() + TIMEOUT, GET * 2, owed, lambda slot, error: bench.lost.append(error))
+            bench.link.put(slot)
+        bench.feed(b"+1\r\n+2\r\n+2\r\n+1\r\n")
+        assert [outcome(future) for future in futures] == [[b"1", b"2"], None]
+        assert ([type(error) for error in bench.lost], bench.link.alive) == ([OutOfStep], False)
+
+    on_bench(scene)
+
+
+def test_who_asks_again_at_once_is_written_in_the_same_turn(on_bench) -> None:
+    """Callers that wake up by one piece of the stream and ask again share the next write, a turn sooner."""
+
+    async def scene(bench: Bench) -> None:
+        async def twice() -> None:
+            await bench.ask()
+            await bench.ask()
+
+        tasks = [asyncio.create_task(twice()) for _ in range(3)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert bench.wire.written == [GET * 3]
+        bench.feed(b"+1\r\n" * 3)
+        await asyncio.sleep(0)
+        assert bench.wire.written == [GET * 3] * 2
+        bench.feed(b"+2\r\n" * 3)
+        await asyncio.gather(*tasks)
 
     on_bench(scene)

@@ -172,7 +172,6 @@ with FaultProxy(sys.argv[1]) as proxy:
 """.replace("PATIENCE", "6")
 
 
-@pytest.mark.xfail(strict=True, reason="known: a waiting call takes 2.4 KB, of which the goal allows 1.3")
 def test_memory_of_50_000_waiting_tasks(shards) -> None:
     """On a stalled shard, with the default options, 50,000 waiting tasks hold less than 64 MB, tasks included."""
     command = [sys.executable, "-c", STALLED, shards.servers[0].url]

@@ -1,4 +1,4 @@
-"""The queue of waiting callers: first come, first served, each gone at its deadline."""
+"""The queue of slots that wait to be sent: first come, first served, each gone at its deadline."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,65 +6,87 @@ from typing import Any
 
 import pytest
 
+from shardcache.wire.aio import Several, Slot
 from shardcache.wire.turnstile import Turnstile
 
 
+class Gate:
+    """A turnstile, and those who left it otherwise than by their turn: when, and why."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.gone: list[tuple[Slot, float, Exception]] = []
+        self.turnstile = Turnstile(self.loop, lambda slot, why: self.gone.append((slot, self.loop.time(), why)))
+
+    def slot(self, seconds: float = 1.0) -> Slot:
+        return self.loop.create_future(), self.loop.time() + seconds, b"", Several(1), lambda slot, why: None
+
+    def wait(self, seconds: float = 1.0) -> Slot:
+        slot = self.slot(seconds)
+        self.turnstile.wait(slot)
+        return slot
+
+
 @pytest.fixture
-def scene(virtual) -> Callable[[Callable[[Turnstile], Any]], None]:
+def scene(virtual) -> Callable[[Callable[[Gate], Any]], None]:
     """Run a coroutine function with a turnstile in virtual time."""
 
-    def go(act: Callable[[Turnstile], Any]) -> None:
+    def go(act: Callable[[Gate], Any]) -> None:
         async def main() -> None:
-            await act(Turnstile(asyncio.get_running_loop()))
+            await act(Gate())
 
         virtual(main())
 
     return go
 
 
-def soon(seconds: float) -> float:
-    return asyncio.get_running_loop().time() + seconds
-
-
 def test_first_come_first_served(scene) -> None:
-    """Callers are let in in the order of their coming, as many as there is room for."""
+    """Slots have their turn in the order of their coming, and then nobody is left."""
 
-    async def act(turnstile: Turnstile) -> None:
-        waiting = [turnstile.wait(soon(1)) for _ in range(5)]
-        turnstile.let_in(2)
-        assert [future.done() for future in waiting] == [True, True, False, False, False]
-        turnstile.let_in(9)
-        assert ([future.done() for future in waiting], len(turnstile)) == ([True] * 5, 0)
+    async def act(gate: Gate) -> None:
+        waiting = [gate.wait() for _ in range(5)]
+        assert [gate.turnstile.next() for _ in range(6)] == [*waiting, None]
+        assert len(gate.turnstile) == 0
 
     scene(act)
 
 
-def test_who_gave_up_takes_no_place(scene) -> None:
-    """A cancelled caller is passed over, and the next one gets the place."""
+def test_who_gave_up_takes_no_turn(scene) -> None:
+    """A slot that nobody waits for any more is passed over."""
 
-    async def act(turnstile: Turnstile) -> None:
-        waiting = [turnstile.wait(soon(1)) for _ in range(4)]
-        waiting[0].cancel()
-        waiting[2].cancel()
-        turnstile.let_in(2)
-        assert [future.cancelled() for future in waiting] == [True, False, True, False]
-        assert [future.result() for future in (waiting[1], waiting[3])] == [None, None]
+    async def act(gate: Gate) -> None:
+        waiting = [gate.wait() for _ in range(4)]
+        waiting[0][0].cancel()
+        waiting[2][0].cancel()
+        waiting[3][0].cancel()
+        assert (gate.turnstile.next(), gate.turnstile.next(), gate.gone) == (waiting[1], None, [])
 
     scene(act)
 
 
 def test_gone_at_the_deadline(scene) -> None:
-    """Each caller waits until its own deadline, within two milliseconds, and not a moment less."""
+    """Each slot waits until its own deadline, within two milliseconds, and not a moment less."""
 
-    async def act(turnstile: Turnstile) -> None:
-        loop = asyncio.get_running_loop()
-        begun, ended = loop.time(), []
-        for number in range(50):
-            future = turnstile.wait(begun + 1 + number * 0.01)
-            future.add_done_callback(lambda f: ended.append(loop.time()) if f.exception() else None)
+    async def act(gate: Gate) -> None:
+        waiting = [gate.wait(1 + number * 0.01) for number in range(50)]
         await asyncio.sleep(2)
-        late = [when - begun - 1 - number * 0.01 for number, when in enumerate(ended)]
-        assert (len(late), min(late) > -1e-6, max(late) < 0.002, len(turnstile)) == (50, True, True, 0)
+        assert [slot for slot, _, _ in gate.gone] == waiting
+        late = [when - slot[1] for slot, when, _ in gate.gone]
+        assert (min(late) > -1e-6, max(late) < 0.002, len(gate.turnstile)) == (True, True, 0)
+        assert {type(why) for _, _, why in gate.gone} == {TimeoutError}
+
+    scene(act)
+
+
+def test_put_back_before_all_others(scene) -> None:
+    """Slots that have had their turn come first again, in their order, and keep their deadlines."""
+
+    async def act(gate: Gate) -> None:
+        first, second, third = gate.slot(0.1), gate.slot(0.2), gate.wait(1)
+        gate.turnstile.put_back([first, second])
+        await asyncio.sleep(0.15)
+        assert [slot for slot, _, _ in gate.gone] == [first]
+        assert [gate.turnstile.next() for _ in range(3)] == [second, third, None]
 
     scene(act)
 
@@ -72,25 +94,26 @@ def test_gone_at_the_deadline(scene) -> None:
 def test_turned_away(scene) -> None:
     """An error ends everybody's waiting, each with an exception of its own."""
 
-    async def act(turnstile: Turnstile) -> None:
-        waiting = [turnstile.wait(soon(1)) for _ in range(3)]
-        waiting[1].cancel()
-        turnstile.turn_away(ConnectionError("gone"))
-        errors = [waiting[at].exception() for at in (0, 2)]
-        assert ([str(error) for error in errors], errors[0] is errors[1], len(turnstile)) == (["gone"] * 2, False, 0)
+    async def act(gate: Gate) -> None:
+        waiting = [gate.wait() for _ in range(3)]
+        waiting[1][0].cancel()
+        gate.turnstile.turn_away(ConnectionError("gone"))
+        assert [slot for slot, _, _ in gate.gone] == [waiting[0], waiting[2]]
+        one, other = (why for _, _, why in gate.gone)
+        assert (str(one), str(other), one is other, len(gate.turnstile)) == ("gone", "gone", False, 0)
 
     scene(act)
 
 
 def test_used_again(scene) -> None:
-    """After everybody has gone the next caller waits for its own deadline."""
+    """After everybody has gone the next slot waits for its own deadline."""
 
-    async def act(turnstile: Turnstile) -> None:
-        first = turnstile.wait(soon(1))
-        turnstile.let_in(1)
-        await first
+    async def act(gate: Gate) -> None:
+        gate.wait()
+        gate.turnstile.next()
         await asyncio.sleep(5)
-        with pytest.raises(TimeoutError):
-            await turnstile.wait(soon(1))
+        slot, begun = gate.wait(), gate.loop.time()
+        await asyncio.sleep(2)
+        assert [(gone, when - begun) for gone, when, _ in gate.gone] == [(slot, pytest.approx(1, abs=0.002))]
 
     scene(act)

@@ -96,7 +96,6 @@ def test_nonsense(pair, nonsense) -> None:
         link.call(GET, far())
 
 
-@pytest.mark.xfail(strict=True, reason="known: nothing asks a server for push frames yet")
 def test_push_behind_a_reply(pair) -> None:
     """A push frame may come right behind a reply too: it answers nothing, and breaks nothing."""
     link, peer = pair

@@ -110,12 +110,7 @@ def _attempt(
 def _vet(plan: LockPlan, register: Register, ballot: Ballot) -> Flow[None]:
     """Have the voters that were never met in this life looked up; let the votes count of those that may vote."""
     yield from register.vet(plan, ballot.runs)
-    roll = register.roll(plan.voters)
-    for place in [place for place, wait in ballot.guarded.items() if wait is None]:
-        wait = ballot.guarded[place] = roll.wait(place, ballot.runs.get(place))
-        if wait == 0.0:
-            del ballot.guarded[place]
-            ballot.count(place)
+    ballot.recount(register.roll(plan.voters))
 
 
 def _confirm(plan: LockPlan, lease: Lease, ballot: Ballot, known: list[int]) -> Flow[list[int]]:

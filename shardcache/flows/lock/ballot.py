@@ -76,6 +76,14 @@ class Ballot:
         self.fences[place] = fence
         self.reseeded += reseeded
 
+    def recount(self, roll: Roll) -> None:
+        """Let the votes count of those voters that have been vetted meanwhile and may vote."""
+        for place in [place for place, wait in self.guarded.items() if wait is None]:
+            wait = self.guarded[place] = roll.wait(place, self.runs.get(place))
+            if wait == 0.0:
+                del self.guarded[place]
+                self.count(place)
+
     @property
     def granted(self) -> bool:
         return len(self.fences) >= self._quorum
@@ -91,7 +99,7 @@ class Ballot:
     def lefts(self) -> list[float]:
         """Seconds until each voter that answered could grant to somebody else, in the order of the voters."""
         found = []
-        for place, answer in enumerate(self.answers):
+        for answer in self.answers:
             reply = None if answer is None or isinstance(answer, ShardError) else answer[0]
             if reply.__class__ is list:
                 found.append(0.0 if reply[0] == 1 else max(reply[1], 0) / 1000)

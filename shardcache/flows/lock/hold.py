@@ -26,6 +26,8 @@ def extend(plan: LockPlan, lease: Lease, *, clock: Callable[[], float]) -> Flow[
     sent = clock()
     if lease.valid_until <= sent:
         return "lost"
+    # A shorter ttl counts from here on, for it may take effect without anybody telling us.
+    lease.within(sent, plan.ttl)
     shards = plan.voters.shards
     kept: list[int] = []
     gone: list[int] = []
@@ -52,7 +54,7 @@ def extend(plan: LockPlan, lease: Lease, *, clock: Callable[[], float]) -> Flow[
     lease.held(kept, sent, plan.ttl)
     if lease.valid_until <= clock():
         return "lost"
-    if gone:
+    if gone and lease.fence:  # a load lock has no counter to put back, and does not last
         repair = [plan.script(REPAIR, lease.token, plan.ttl_ms, lease.fence, FENCE_TTL)]
         yield Canvass([Batch(shards[place], repair, False) for place in gone], None, plan.patience)
     return "extended"

@@ -45,3 +45,8 @@ class Lease:
         until = self.until
         for place in places:
             until[place] = max(until[place], end)
+
+    def within(self, sent: float, ttl: float) -> None:
+        """Note that a request for ``ttl``, perhaps a shorter one, leaves at ``sent``: no voter is ours for longer now."""
+        end = sent + ttl - drift(ttl)
+        self.until[:] = [min(until, end) for until in self.until]

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from shardcache.commands import Reply
 from shardcache.errors import LockLost, QuorumUnavailable, ShardError
 from shardcache.flows.lock.lease import Lease, quorum_th
 from shardcache.flows.lock.plan import LockPlan, drift
 from shardcache.flows.lock.scripts import BREAK, LOOK
 from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
 
-__all__ = ("LockState", "Seen", "adopt", "force_release", "look")
+__all__ = ("LockState", "Seen", "adopt", "force_release", "look", "seen_in")
 
 
 class Seen(NamedTuple):
@@ -19,6 +20,12 @@ class Seen(NamedTuple):
     token: bytes | None
     left: float
     fence: int
+
+
+def seen_in(reply: Reply) -> Seen:
+    """Return what the script `LOOK` answered."""
+    token, left, fence = reply
+    return Seen(token, max(left, 0) / 1000 if left != -1 else float("inf"), fence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +66,7 @@ def look(plan: LockPlan) -> Flow[LockState]:
         if isinstance(reply, ShardError):
             seen[place] = reply
         else:
-            token, left, fence = reply
-            seen[place] = Seen(token, max(left, 0) / 1000 if left != -1 else float("inf"), fence)
+            seen[place] = seen_in(reply)
         return None not in seen
 
     commands = [plan.script(LOOK)]

@@ -17,6 +17,7 @@ __all__ = (
     "Voters",
     "drift",
     "internal",
+    "wire_of",
 )
 
 INTERNAL = b"shardcache:"  # what every key of the library's own begins with
@@ -38,6 +39,14 @@ def drift(ttl: float) -> float:
     return ttl * 0.01 + 0.002
 
 
+def wire_of(family: bytes, key: bytes) -> bytes | None:
+    """Return the wire key that `internal` made ``key`` of; None if it made it of none."""
+    begin = b"%b%b:" % (INTERNAL, family)
+    rest = key.removeprefix(begin)
+    wire = rest[1:] if rest.startswith(b":") else rest[1:-1]
+    return wire if wire and internal(family, wire) == key else None
+
+
 class LockKeys(NamedTuple):
     """The keys of one lock, the same on every voter."""
 
@@ -48,7 +57,13 @@ class LockKeys(NamedTuple):
 
     @classmethod
     def of(cls, wire: bytes) -> Self:
+        """Return the keys of the lock of this name."""
         return cls(*(internal(family, wire) for family in (b"lock", b"fence", b"wait", b"wake")))
+
+    @classmethod
+    def of_load(cls, wire: bytes) -> Self:
+        """Return the keys of the lock under which a value is loaded: no user's lock is called so."""
+        return cls(*(internal(family, wire) for family in (b"load", b"none", b"load-wait", b"load-wake")))
 
 
 class Voters(NamedTuple):

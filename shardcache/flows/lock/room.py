@@ -7,6 +7,7 @@ from shardcache.flows.core import Core
 from shardcache.flows.lock.plan import MOST_VOTERS, LockKeys, LockPlan, Voters
 from shardcache.flows.lock.register import Register
 from shardcache.keys import Key
+from shardcache.placement import Placement
 
 __all__ = ("LONGEST_TTL", "SHORTEST_TTL", "LockRoom", "check_ttl")
 
@@ -43,6 +44,24 @@ class LockRoom:
         chosen = Voters(tuple(self._places[one] for one in names), names)
         shown = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
         return LockPlan(shown, LockKeys.of(wire), chosen, float(ttl), float(voter_timeout))
+
+    @property
+    def placement(self) -> Placement:
+        """Where keys lie."""
+        return self._core.placement
+
+    def wire(self, key: Key) -> bytes:
+        """Return the bytes under which ``key`` is stored."""
+        return self._core.keys.wire(key)
+
+    def load_plan(self, key: Key, ttl: float) -> LockPlan:
+        """Return the plan of the lock under which ``key`` is loaded; the key's own shard is the first voter."""
+        core = self._core
+        wire = core.keys.wire(key)
+        names = core.placement.owners(wire, MOST_VOTERS)
+        chosen = Voters(tuple(self._places[one] for one in names), names)
+        shown = key if isinstance(key, str) else key.decode("utf-8", "backslashreplace")
+        return LockPlan(shown, LockKeys.of_load(wire), chosen, ttl, min(core.timeout, ttl / 2))
 
     def _voters(self, wire: bytes, chosen: Sequence[str] | None) -> tuple[str, ...]:
         if chosen is None:

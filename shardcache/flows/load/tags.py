@@ -1,0 +1,104 @@
+"""Tags: a value remembers the version that each of its tags had when it was made; a tag invalidated has another, or none.
+
+A tag is a key of the library's own on the shard that the ring gives it, with 16 random bytes as its version. To invalidate is to delete
+it: whatever remembers the old version is a miss from then on, on whichever shard it lies, and nothing has to be found. The
+next value that is tagged makes a new version. A tag lives as long as the longest value that has it; should a server lose it
+(evicted, restarted), its values are misses: never the other way round.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from shardcache.codecs import Loaded
+from shardcache.errors import InvalidArgument, ShardError
+from shardcache.flows import batch
+from shardcache.flows.load.desk import LoadDesk
+from shardcache.flows.lock.plan import internal
+from shardcache.flows.steps import Batch, Flow, exchange
+
+__all__ = ("LONGEST_TAG", "check", "ensure", "invalidate", "valid", "wires_of")
+
+LONGEST_TAG = 1024  # bytes
+MOST_TAGS = 255
+VERSION = 16  # bytes
+
+# KEYS: the tag. ARGV: a version to start from, ms that a value tagged now will live ("": for ever). Answers the version.
+ENSURE = b"""\
+local found=redis.call('GET',KEYS[1])
+if not found then
+found=ARGV[1]
+if ARGV[2]=='' then redis.call('SET',KEYS[1],found) else redis.call('SET',KEYS[1],found,'PX',ARGV[2]) end
+return found
+end
+local left=redis.call('PTTL',KEYS[1])
+if ARGV[2]=='' then
+if left>=0 then redis.call('PERSIST',KEYS[1]) end
+elseif left>=0 and left<tonumber(ARGV[2]) then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end
+return found"""
+
+
+def check(tags: Iterable[str] | None) -> tuple[bytes, ...]:
+    """Return the tags as bytes, each once; raise `InvalidArgument` for what is none."""
+    if not tags:
+        return ()
+    tags = tags if isinstance(tags, (str, bytes)) else list(tags)
+    if isinstance(tags, (str, bytes)) or not all(isinstance(tag, str) and tag for tag in tags):
+        raise InvalidArgument(f"tags must be an iterable of non-empty str, got {tags!r:.200}")
+    try:
+        found = tuple(dict.fromkeys(tag.encode() for tag in tags))
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"a tag must be encodable as UTF-8, got {tags!r:.200}") from None
+    if len(found) > MOST_TAGS or max(map(len, found)) > LONGEST_TAG:
+        raise InvalidArgument(f"at most {MOST_TAGS} tags of {LONGEST_TAG} bytes each, got {len(found)}")
+    return found
+
+
+def wires_of(tags: Sequence[bytes], desk: LoadDesk) -> list[bytes]:
+    """Return the keys of tags."""
+    return [internal(b"tag", desk.room.wire(tag)) for tag in tags]
+
+
+def ensure(
+    tags: tuple[bytes, ...], desk: LoadDesk, ttl_ms: int | None, grace_ms: int
+) -> Flow[tuple[tuple[bytes, bytes], ...] | None]:
+    """Return the tags with their versions, made where there were none; None if a shard that keeps one is out."""
+    wires = wires_of(tags, desk)
+    life: bytes | int = b"" if ttl_ms is None else max(ttl_ms + grace_ms, 1)
+    owners = desk.room.placement.owner_indexes(wires)
+    batches = [
+        Batch(shard, [(b"EVAL", ENSURE, 1, wire, desk.version(), life)], True)
+        for shard, wire in zip(owners, wires, strict=True)
+    ]
+    # One batch per shard: an exchange has one connection for each.
+    joined: dict[int, Batch] = {}
+    for one in batches:
+        kept = joined.setdefault(one.shard, Batch(one.shard, [], True))
+        kept.commands.extend(one.commands)
+    outcomes = yield from exchange(list(joined.values()))
+    by_shard = {
+        shard: iter([outcome] * len(tags) if isinstance(outcome, ShardError) else outcome)
+        for shard, outcome in zip(joined, outcomes, strict=True)
+    }
+    versions = [next(by_shard[shard]) for shard in owners]
+    for version in versions:
+        if isinstance(version, ShardError):
+            desk.ledger.dropped(version.shard, "tags", 1, version)
+            return None
+    return tuple(zip(tags, versions, strict=True))
+
+
+def valid(records: Sequence[Loaded], desk: LoadDesk) -> Flow[list[bool]]:
+    """Return for each record whether all its tags have the versions that it remembers. A tag that cannot be asked for counts as another."""
+    names = list(dict.fromkeys(tag for record in records for tag, _ in record.tags))
+    wires = wires_of(names, desk)
+    found = yield from batch.fetch(desk.room.placement, wires)
+    versions = dict(zip(names, found, strict=True))
+    out = [version for version in found if isinstance(version, ShardError)]
+    if out:
+        desk.ledger.degraded(out[0].shard, "tags", len(out), out[0])
+    return [all(versions[tag] == version for tag, version in record.tags) for record in records]
+
+
+def invalidate(tags: tuple[bytes, ...], desk: LoadDesk) -> Flow[int]:
+    """Make every value with one of these tags a miss; return how many of the tags were in use."""
+    count, failed = yield from batch.delete(desk.room.placement, wires_of(tags, desk))
+    return desk.ledger.counted("invalidate_tags", count, failed)

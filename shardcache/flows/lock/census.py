@@ -1,0 +1,50 @@
+"""Which locks there are: a walk over the lock keys of every shard, for the operator."""
+
+from shardcache.commands import Command
+from shardcache.errors import ShardError
+from shardcache.flows.lock.look import Seen, seen_in
+from shardcache.flows.lock.plan import INTERNAL, LockKeys, wire_of
+from shardcache.flows.lock.scripts import LOOK
+from shardcache.flows.steps import Batch, Flow, exchange
+from shardcache.flows.sweep import page, pattern
+
+__all__ = ("Census", "census")
+
+Census = dict[bytes, dict[int, Seen | ShardError]]
+"""For each lock, by its wire key, what the shards have that have its key."""
+
+FAMILY = b"lock"
+
+
+def census(shards: int, prefix: bytes) -> Flow[tuple[Census, dict[int, ShardError]]]:
+    """Return the locks whose wire keys begin with ``prefix``, and the shards that could not be asked (to the end).
+
+    No moment in time: a lock that was taken or released during the walk may be in it or not. The servers look at
+    all their keys, 500 per step; each step has the deadline of a call.
+    """
+    found: Census = {}
+    out: dict[int, ShardError] = {}
+    for shard in range(shards):
+        cursor = None
+        while cursor != 0:
+            cursor, keys, error = yield from page(shard, cursor or 0, pattern(INTERNAL + FAMILY + b":", b"*"))
+            wires = [wire for wire in (wire_of(FAMILY, key) for key in keys) if wire and wire.startswith(prefix)]
+            if wires and error is None:
+                error = yield from _look(shard, wires, found)
+            if error is not None:
+                out[shard] = error
+                break
+    return found, out
+
+
+def _look(shard: int, wires: list[bytes], found: Census) -> Flow[ShardError | None]:
+    """Note what one shard has under these names."""
+    commands: list[Command] = [(b"EVAL", LOOK, 4, *LockKeys.of(wire)) for wire in wires]
+    [outcome] = yield from exchange([Batch(shard, commands, True)])
+    if isinstance(outcome, ShardError):
+        return outcome
+    for wire, reply in zip(wires, outcome, strict=True):
+        seen = reply if isinstance(reply, ShardError) else seen_in(reply)
+        if isinstance(seen, ShardError) or seen.token is not None:  # else it was released a moment ago
+            found.setdefault(wire, {})[shard] = seen
+    return None

@@ -1,0 +1,6 @@
+"""Loading once, as users see it: what both colours of the client do for `get_or_set` and `cached`."""
+
+from shardcache.loading.aio import AsyncLoader
+from shardcache.loading.sync import Loader
+
+__all__ = ("AsyncLoader", "Loader")
