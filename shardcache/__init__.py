@@ -5,6 +5,7 @@ from shardcache.aio import AsyncShardCache
 from shardcache.client import ShardCache
 from shardcache.events import Event
 from shardcache.explanation import Explanation
+from shardcache.load_result import LoadResult
 from shardcache.locks import AsyncLockSet, AsyncQuorumLock, Holder, LockSet, QuorumLock
 from shardcache.options import TLS, Options
 from shardcache.pipeline import AsyncPipeline, Pipeline
@@ -31,6 +32,7 @@ __all__ = (
     "Holder",
     "KetamaRing",
     "LoadPolicy",
+    "LoadResult",
     "LockSet",
     "Miss",
     "Node",

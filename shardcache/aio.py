@@ -1,28 +1,34 @@
 """`AsyncShardCache`: the asyncio client, a thin shell over flows and the asyncio driver."""
 
 import warnings
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 from shardcache.base import CacheBase
+from shardcache.codecs import Loaded
 from shardcache.drivers.arun import AsyncRunner
 from shardcache.errors import ShardError
 from shardcache.flows import Request, batch, sweep
 from shardcache.flows.core import Core
+from shardcache.flows.load import tags as tagging
 from shardcache.flows.requests import GET
 from shardcache.keys import Key, distinct
 from shardcache.loading.aio import AsyncLoader
+from shardcache.loading.cached import AsyncCached, Recipe, unwrapped
 from shardcache.locks.aio import AsyncQuorumLock
 from shardcache.locks.several import AsyncLockSet
 from shardcache.pipeline import AsyncPipeline
 from shardcache.policy import LoadPolicy
 from shardcache.policy.load_policy import Preset
-from shardcache.results import Results
+from shardcache.results import MISS, Results
 from shardcache.ttl import DEFAULT, TTL, Default
 from shardcache.wire import PACKED_GET, pack
 
 __all__ = ("AsyncShardCache",)
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class AsyncShardCache(CacheBase):
@@ -57,23 +63,43 @@ class AsyncShardCache(CacheBase):
             raw = await self._ask(shard, PACKED_GET % (len(wire), wire), GET)
         except ShardError as error:
             return self._ledger.fail(self._requests.get(key, default), error)
-        return self._ledger.value(raw, wire, default, shard)
+        value = self._ledger.value(raw, wire, default, shard)
+        if value.__class__ is Loaded:
+            return await self._run(tagging.plain(value, default, self._desk))
+        return value
 
     async def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
         """Return the keys that are there with their values; one exchange per shard, all shards at once."""
         asked = distinct(keys)
         wires = self._core.keys.wire_many(asked)
-        return self._ledger.hits(asked, wires, await self._run(batch.fetch(self._core.placement, wires)))
+        found = self._ledger.hits(asked, wires, await self._run(batch.fetch(self._core.placement, wires)))
+        if Loaded in set(map(type, found.values())):
+            values = await self._run(tagging.plain_many(list(found.values()), MISS, self._desk))
+            return {key: value for key, value in zip(found, values, strict=True) if value is not MISS}
+        return found
 
     async def fetch_many(self, keys: Iterable[Key]) -> Results[Any]:
         """Return for each key whether it was there, was not, or could not be asked for and why."""
         asked = distinct(keys)
         wires = self._core.keys.wire_many(asked)
         raws = await self._run(batch.fetch(self._core.placement, wires))
-        return self._ledger.outcomes("fetch_many", asked, wires, raws)
+        found = self._ledger.outcomes("fetch_many", asked, wires, raws)
+        hits = found.hits
+        if Loaded in set(map(type, hits.values())):
+            values = await self._run(tagging.plain_many(list(hits.values()), MISS, self._desk))
+            return found.with_hits(zip(hits, values, strict=True))
+        return found
 
-    async def set(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> bool:
-        """Store ``value``; return whether it was. ``ttl`` in seconds, None for no expiry, zero or less deletes."""
+    async def set(
+        self, key: Key, value: Any, ttl: TTL | Default = DEFAULT, *, tags: Iterable[str] | None = None
+    ) -> bool:
+        """Store ``value``; return whether it was. ``ttl`` in seconds, None for no expiry, zero or less deletes.
+
+        With ``tags`` the value is a miss once one of them is invalidated (`invalidate_tags`); reading it costs one more exchange.
+        """
+        if tags is not None:
+            versions = await self._run(self._loader.tagged(key, value, ttl, tags))
+            return versions is not None and bool(await self._call(versions))
         return bool(await self._call(self._requests.set(key, value, ttl)))
 
     async def add(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> bool:
@@ -87,16 +113,31 @@ class AsyncShardCache(CacheBase):
     async def set_many(self, mapping: Mapping[Key, Any], ttl: TTL | Default = DEFAULT) -> list[Key]:
         """Store all values; return the keys that were not stored, so an empty list says that all were."""
         asked, wires, raws, ms = self._core.encoded(mapping, ttl)
-        return self._ledger.stored(asked, await self._run(batch.store(self._core.placement, wires, raws, ms)))
+        self._runner.overtaken(*wires)
+        return self._ledger.stored(
+            asked,
+            await self._run(batch.store(self._core.placement, wires, raws, ms, void=self._core.options.void_loads)),
+        )
 
     async def delete(self, key: Key) -> bool:
         """Delete ``key``; return whether it was there."""
         return bool(await self._call(self._requests.delete(key)))
 
+    async def invalidate_tags(self, tags: Iterable[str]) -> int:
+        """Make every value that has one of these tags a miss, on whichever shard it lies; return how many of the tags were in use.
+
+        Costs one exchange with the tags' own shards, whatever the number of values: nothing is scanned or deleted.
+        """
+        return await self._run(self._loader.invalidation(tags))
+
     async def delete_many(self, keys: Iterable[Key]) -> int:
         """Delete the keys; return how many were there."""
         wires = self._core.keys.wire_many(distinct(keys))
-        return self._ledger.counted("delete_many", *await self._run(batch.delete(self._core.placement, wires)))
+        self._runner.overtaken(*wires)
+        return self._ledger.counted(
+            "delete_many",
+            *await self._run(batch.delete(self._core.placement, wires, void=self._core.options.void_loads)),
+        )
 
     async def incr(
         self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
@@ -147,6 +188,45 @@ class AsyncShardCache(CacheBase):
         """
         return await self._loader.get_or_set(key, loader, ttl, LoadPolicy.of(policy), tags)
 
+    async def get_or_set_many(
+        self,
+        keys: Iterable[Key],
+        loader: Any,
+        ttl: TTL | Default = DEFAULT,
+        *,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> dict[Key, Any]:
+        """Return the keys with their values; load those that are not there in one call, each once in the whole fleet.
+
+        ``loader`` is called with a list of keys and returns a mapping of keys to values (or `LoadResult` s); a key that it leaves
+        out is left out here. Keys that somebody else is loading are waited for. All else as `get_or_set`; what is stale or
+        nearly so is refreshed in the background as there.
+        """
+        return await self._loader.get_or_set_many(distinct(keys), loader, ttl, LoadPolicy.of(policy), tags)
+
+    def cached(
+        self,
+        ttl: TTL | Default = DEFAULT,
+        *,
+        key: str | None = None,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] = (),
+    ) -> Callable[[Callable[P, Awaitable[R]]], AsyncCached[P, R]]:
+        """Return a decorator: results are kept for ``ttl`` under ``key``, a template such as ``"user:{id}:{lang}"``, each loaded once in the fleet.
+
+        The template's names are the function's parameters; unknown ones are an error when decorating. Left out, the key is made of the function's
+        name and all arguments. ``tags`` are templates too. The function gets ``key``, ``invalidate`` and ``refresh``, called with the
+        arguments of the call they are about. On a classmethod or staticmethod this decorator stands outermost.
+        """
+        chosen = LoadPolicy.of(policy)
+
+        def decorate(function: Callable[P, Awaitable[R]]) -> AsyncCached[P, R]:
+            plain, kind = unwrapped(function)
+            return AsyncCached(self, Recipe(plain, key, ttl, chosen, tags), kind)
+
+        return decorate
+
     def pipeline(self) -> AsyncPipeline:
         """Return a context manager on which calls queue; at its end each shard gets its share in one exchange."""
         return AsyncPipeline(self._core, self._run)
@@ -185,7 +265,9 @@ class AsyncShardCache(CacheBase):
         shards = len(self._core.members)
         if flush:
             return self._ledger.swept(0, await self._run(sweep.flush(shards)))
-        return self._ledger.swept(*await self._run(sweep.wipe(shards, self._core.glob("*"))))
+        return self._ledger.swept(
+            *await self._run(sweep.wipe(shards, self._core.glob("*"), void=self._core.options.void_loads))
+        )
 
     async def ping(self) -> dict[str, float | ShardError]:
         """Knock at every shard over a new connection; return seconds, or what went wrong, by name."""
@@ -216,6 +298,8 @@ class AsyncShardCache(CacheBase):
     async def _call(self, request: Request) -> Any:
         """Send a request to its shard and settle it: the path of every single-key method."""
         shard = self._owner(request.key)
+        if request.void is not None:
+            self._runner.overtaken(request.key)
         try:
             reply = await self._ask(shard, pack(request.command), request.op)
         except ShardError as error:

@@ -9,10 +9,11 @@ from collections.abc import Iterable
 
 from shardcache.errors import InvalidKey, InvalidOption
 
-__all__ = ("MAX_KEY", "Key", "KeySpace", "distinct", "hash_tag")
+__all__ = ("INTERNAL", "MAX_KEY", "Key", "KeySpace", "distinct", "hash_tag", "internal", "load_lock")
 
 Key = str | bytes
 _STR: frozenset[type] = frozenset({str})
+INTERNAL = b"shardcache:"  # what every key of the library's own begins with; no namespace may
 MAX_KEY = 64 * 1024  # bytes, namespace included
 
 
@@ -24,6 +25,18 @@ def hash_tag(wire_key: bytes) -> bytes:
         if end > start + 1:
             return wire_key[start + 1 : end]
     return wire_key
+
+
+def internal(family: bytes, wire_key: bytes) -> bytes:
+    """Return a key of the library's own that lies in the same slot of a Redis Cluster as ``wire_key``."""
+    if hash_tag(wire_key) is not wire_key:
+        return b"%b%b::%b" % (INTERNAL, family, wire_key)
+    return b"%b%b:{%b}" % (INTERNAL, family, wire_key)
+
+
+def load_lock(wire_key: bytes) -> bytes:
+    """Return the key of the lock under which the value of ``wire_key`` is loaded."""
+    return internal(b"load", wire_key)
 
 
 class KeySpace:
@@ -38,6 +51,10 @@ class KeySpace:
         if not isinstance(namespace, str) or "{" in namespace or "}" in namespace:
             # A brace would make one tag of every key, and one shard of the whole cache.
             raise InvalidOption(f"namespace must be a str without '{{' and '}}', got {namespace!r}")
+        if f"{namespace}:".startswith(INTERNAL.decode()):
+            raise InvalidOption(
+                f"namespace must not begin with 'shardcache', where the library keeps its own, got {namespace!r}"
+            )
         try:
             self.prefix = f"{namespace}:".encode() if namespace else b""
         except UnicodeEncodeError:

@@ -1,6 +1,6 @@
 """What a look-up says about one key, when "not there" has to be told from "could not ask"."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Generic, TypeVar
@@ -74,6 +74,11 @@ class Results(Mapping[str | bytes, "Outcome[T]"], Generic[T]):
     def hits(self) -> dict[str | bytes, T]:
         """The keys that were found, with their values."""
         return {key: outcome.value for key, outcome in self.items() if isinstance(outcome, Hit)}
+
+    def with_hits(self, values: Iterable[tuple[str | bytes, T]]) -> "Results[T]":
+        """Return these results with other values for some keys; `MISS` as value makes a miss of a hit."""
+        changed: dict[str | bytes, Outcome[T]] = {key: Miss() if value is MISS else Hit(value) for key, value in values}
+        return Results({**self._outcomes, **changed})
 
     @property
     def misses(self) -> list[str | bytes]:

@@ -13,7 +13,7 @@ from shardcache.commands import Command
 from shardcache.drivers.ashard import AsyncShard
 from shardcache.drivers.replies import answered
 from shardcache.errors import ShardError, ShardOut
-from shardcache.flows.steps import Canvass
+from shardcache.flows.steps import Canvass, Outcome
 from shardcache.wire import pack_all
 
 __all__ = ("canvass",)
@@ -36,17 +36,24 @@ async def canvass(shards: Sequence[AsyncShard], step: Canvass) -> None:
         nonlocal left
         left -= 1
         error = None if part.cancelled() else part.exception()  # looked at in any case, or asyncio complains
+        outcome: Outcome
+        if error is None:
+            # In any case too: a shard that was on trial has proved something.
+            outcome = answered(shard, [part.result()] if single else part.result())
+        elif isinstance(error, ShardError):
+            outcome = error
+        else:
+            if not over.done():
+                over.set_exception(error)
+            return
         if take is None or over.done():
             return
-        if error is not None and not isinstance(error, ShardError):
-            over.set_exception(error)
+        try:
+            enough = take(place, outcome, None if error is not None else shard.run)
+        except Exception as fault:  # noqa: BLE001  raised where it is waited for, or nobody would ever wake up
+            over.set_exception(fault)
             return
-        if error is not None:
-            enough = take(place, error, None)
-        else:
-            replies = [part.result()] if single else part.result()
-            enough = take(place, answered(shard, replies), shard.run)
-        if (enough or not left) and not over.done():
+        if enough or not left:
             over.set_result(None)
 
     for place, batch in enumerate(step.batches):
@@ -58,6 +65,8 @@ async def canvass(shards: Sequence[AsyncShard], step: Canvass) -> None:
             part = shard.start(payload, len(commands), deadline, batch.twice, bulk=False)
         except ShardOut as error:
             left -= 1
+            if step.undo:
+                shard.push(payload, len(commands), deadline)
             if take is not None and not over.done() and take(place, error, None):
                 over.set_result(None)
         else:

@@ -21,24 +21,24 @@ Run = Callable[[Flow[Any]], Coroutine[Any, Any, Any]]
 class AsyncFlight:
     """One load under way."""
 
-    __slots__ = ("_task", "waiters")
+    __slots__ = ("task", "waiters")
 
     def __init__(self, task: "asyncio.Task[Any]") -> None:
-        self._task = task
+        self.task = task
         self.waiters = 0
 
     async def join(self, timeout: float | None) -> Any:
         """Return the result, or raise what the flight raised; TimeoutError after ``timeout`` seconds."""
         self.waiters += 1
         try:
-            done, _ = await asyncio.wait([self._task], timeout=timeout)
+            done, _ = await asyncio.wait([self.task], timeout=timeout)
         finally:
             self.waiters -= 1
-            if not self.waiters and not self._task.done():
-                self._task.cancel()
+            if not self.waiters and not self.task.done():
+                self.task.cancel()
         if not done:
             raise TimeoutError
-        return self._task.result()
+        return self.task.result()
 
 
 class AsyncFlights:
@@ -59,19 +59,29 @@ class AsyncFlights:
 
     def take_off(self, wire: bytes, work: Coroutine[Any, Any, Any]) -> AsyncFlight:
         """Begin a flight; without anybody who joins, it goes on by itself."""
-        task = asyncio.get_running_loop().create_task(work, name="shardcache load")
-        flight = self._flights[wire] = AsyncFlight(task)
-        self._tasks.add(task)
+        flight = self._flights[wire] = AsyncFlight(self._start(work))
 
-        def landed(task: "asyncio.Task[Any]") -> None:
-            self._tasks.discard(task)
+        def landed(_: "asyncio.Task[Any]") -> None:
             if self._flights.get(wire) is flight:
                 del self._flights[wire]
-            if not task.cancelled():
-                task.exception()  # looked at, for those who waited may all have gone
 
-        task.add_done_callback(landed)
+        flight.task.add_done_callback(landed)
         return flight
+
+    def set_off(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run something in the background until it is done or the client is closed."""
+        _ = self._start(work)  # the set of tasks keeps it
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        task = asyncio.get_running_loop().create_task(work, name="shardcache load")
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, for those who waited may all have gone
 
     def void(self, wire: bytes) -> None:
         """Let nobody join any more: what is being loaded was overtaken by a set or delete."""
@@ -115,8 +125,9 @@ class AsyncLoads:
         try:
             if step.patience is None:
                 return await _called(step.loader)
+            limit = asyncio.timeout(step.patience)
             try:
-                async with asyncio.timeout(step.patience) as limit:
+                async with limit:
                     return await _called(step.loader)
             except TimeoutError as error:
                 if limit.expired():

@@ -83,6 +83,13 @@ class AsyncRunner:
         """Forget which loop runs: this process has another one."""
         self._current = (None, ())
 
+    def overtaken(self, *wires: bytes) -> None:
+        """Let nobody join loads of these keys that are under way: something newer is being written."""
+        for flights, _ in self._loading.values():
+            if flights:
+                for wire in wires:
+                    flights.void(wire)
+
     def loading(self) -> tuple[AsyncFlights, AsyncLoads]:
         """Return what loads on the running loop."""
         loop = asyncio.get_running_loop()
@@ -116,9 +123,17 @@ class AsyncRunner:
             for (node, address, tls), breaker in zip(core.members, breakers(core), strict=True)
         )
 
-    async def one(self, shard: int, command: Command, op: Op) -> Reply:
-        """Send one command to one shard; return its reply or raise `ShardError`."""
-        return await self.ask(shard, pack(command), op)
+    async def one(self, shard: int, command: Command, op: Op, void: Command | None = None) -> Reply:
+        """Send one command to one shard, and ``void`` before it; return its reply or raise `ShardError`."""
+        if void is None:
+            return await self.ask(shard, pack(command), op)
+        [outcome] = await self.exchange(
+            [Batch(shard, [void, command], op.twice, lambda found: found[1].__class__ in op.kinds)]
+        )
+        reply = outcome if isinstance(outcome, ShardError) else outcome[1]
+        if isinstance(reply, ShardError):
+            raise reply
+        return reply
 
     def ask(self, shard: int, payload: bytes, op: Op) -> Awaitable[Reply]:
         """Send one packed command; return what to await for its reply: `one` with no coroutine of its own."""

@@ -293,6 +293,12 @@ class AsyncShard(ShardState):
         self.admit()
         return self._on_trial(lane.send(payload, deadline, Several(owed, fit), twice))
 
+    def push(self, payload: bytes, owed: int, deadline: float) -> None:
+        """Send to a shard that is out, behind what it has not answered yet; nobody waits for what comes of it."""
+        link = self.main.link
+        if link is not None and link.alive and len(link):
+            link.send(payload, owed, deadline).add_done_callback(_no_matter)
+
     def _on_trial(self, future: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
         future.add_done_callback(self._tried)
         return future
@@ -358,3 +364,9 @@ class AsyncShard(ShardState):
         reply = await link.send(_PING, 1, self.clock() + self.timeout)
         if isinstance(reply, ErrorReply):
             raise as_error(self.name, reply)
+
+
+def _no_matter(future: "asyncio.Future[Any]") -> None:
+    """Look at an error, or asyncio complains that nobody has."""
+    if not future.cancelled():
+        future.exception()

@@ -1,20 +1,21 @@
 """The sync side of `Canvass`: ask many shards, and wait for no more of them than are needed.
 
 A link whose reply nobody waited for is not closed, nor does it go back to its pool: it is kept beside it (`Late`), and
-the next canvass of that shard goes out on it, behind what it still owes. So commands take effect in the order in which they
-were sent, a hung voter holds up nobody, and a healthy one costs no new connection. A reply that is overdue when somebody looks
-counts as a timeout of its shard: the breaker opens, and from then on nothing is sent there.
+the next canvass of that shard by the same thread goes out on it, behind what it still owes. So commands take effect in the order in
+which they were sent, a hung voter holds up nobody, and a healthy one costs no new connection. A reply that is overdue when somebody
+looks counts as a timeout of its shard: the breaker opens, and from then on nothing is sent there. Only what undoes something
+goes out all the same, behind what it is to undo, before the connection is given up.
 """
 
 import select
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from shardcache.commands import Command, Reply
 from shardcache.drivers.replies import answered
-from shardcache.drivers.shard import Late, Shard
+from shardcache.drivers.shard import Late, Shard, may_retry
 from shardcache.errors import ShardError
-from shardcache.flows.steps import Canvass
+from shardcache.flows.steps import Batch, Canvass
 from shardcache.policy.breaker import State
 from shardcache.wire import Link, Turn, pack_all
 
@@ -24,130 +25,196 @@ _IN = select.POLLIN
 _BOTH = select.POLLIN | select.POLLOUT
 
 
-class _Asked(NamedTuple):
-    """A batch that is out: ``owed`` replies to what was sent before come first."""
+@dataclass(slots=True)
+class _Asked:
+    """A batch that is out on a link: ``owed`` replies to what was sent before come first, overdue from ``due`` on."""
 
     place: int
     shard: Shard
+    batch: Batch
     turn: Turn
     owed: int
+    due: float
+    kept: bool  # the link had been opened before, so it may simply have died
 
 
-def canvass(shards: Sequence[Shard], step: Canvass, clock: Callable[[], float]) -> None:
-    """Carry out one `Canvass`; return when ``take`` has said that enough is known, or patience is over."""
-    deadline = clock() + step.patience
-    take = step.take
-    enough = take is None
-    out: dict[int, _Asked] = {}
-    poll = select.poll()
-    commands: list[Command] | None = None
-    payload = b""
-    left = len(step.batches)
-    try:
-        for place, batch in enumerate(step.batches):
-            shard = shards[batch.shard]
-            if batch.commands is not commands:
-                commands = batch.commands
-                payload = pack_all(commands)
-            try:
-                link, owed = _link(shard, deadline, left, clock)
-            except ShardError as error:
-                enough = (take is not None and take(place, error, None)) or enough
-                continue
-            finally:
-                left -= 1
-            turn = Turn(link, payload, len(commands) + owed)
-            try:
-                rest = link.send_some(memoryview(turn.payload))
-            except OSError as error:
-                link.close()
-                enough = (take is not None and take(place, shard.lost(error, dialled=False), None)) or enough
-                continue
-            turn.rest = rest or None
-            out[link.fileno()] = _Asked(place, shard, turn, owed)
-            poll.register(link.fileno(), _BOTH if rest else _IN)
-        while out and not enough:
-            wait = (deadline - clock()) * 1000
-            ready = poll.poll(wait) if wait > 0 else ()
+class _Round:
+    """One canvass under way."""
+
+    __slots__ = ("clock", "deadline", "enough", "out", "payload", "poll", "step")
+
+    def __init__(self, step: Canvass, clock: Callable[[], float]) -> None:
+        self.step = step
+        self.clock = clock
+        self.deadline = clock() + step.patience
+        self.enough = step.take is None
+        self.out: dict[int, _Asked] = {}
+        self.poll = select.poll()
+        self.payload = b""
+
+    def ask(self, place: int, batch: Batch, shard: Shard, left: int) -> None:
+        """Send a batch, or note why it cannot be sent. ``left`` shards are still to be asked, this one among them."""
+        try:
+            link, owed, due, kept = self._link(shard, left)
+        except ShardError as error:
+            self._note(place, error)
+            return
+        self._send(_Asked(place, shard, batch, Turn(link, self.payload, len(batch.commands) + owed), owed, due, kept))
+
+    def _link(self, shard: Shard, left: int) -> tuple[Link, int, float, bool]:
+        """Return a link, what it owes until when, and whether it is an old one; raise what stands in the way as `ShardError`."""
+        if shard.breaker.state is not State.CLOSED:
+            shard.admit()
+        late = shard.recall()
+        if late is not None:
+            if not late.owed or self.clock() <= late.due:
+                return late.link, late.owed, late.due, True
+            if self.step.undo:
+                self._push(late.link)
+            late.link.close()
+            raise shard.lost(TimeoutError(), dialled=False)
+        try:
+            link, fresh = shard.pool.take(self._share(left))
+        except (OSError, ShardError) as error:
+            raise shard.lost(error, dialled=True) from error
+        except BaseException:
+            shard.abandon()
+            raise
+        return link, 0, self.deadline, not fresh
+
+    def _share(self, left: int) -> float:
+        """Return the deadline for opening a connection: they are opened one after the other, each within its share of what is left."""
+        now = self.clock()
+        return now + (self.deadline - now) / left
+
+    def _push(self, link: Link) -> None:
+        """Send to a shard that hangs, as far as its buffers take it: it will read that when it wakes up."""
+        try:
+            link.send_some(memoryview(self.payload))
+        except OSError:
+            return
+
+    def _send(self, asked: _Asked) -> None:
+        link = asked.turn.link
+        try:
+            rest = link.send_some(memoryview(asked.turn.payload))
+        except OSError as error:
+            asked.turn.error = error
+            self._over(asked)
+            return
+        asked.turn.rest = rest or None
+        self.out[link.fileno()] = asked
+        self.poll.register(link.fileno(), _BOTH if rest else _IN)
+
+    def wait(self) -> None:
+        """Take answers until enough is known, or patience is over."""
+        out = self.out
+        while out and not self.enough:
+            wait = (self.deadline - self.clock()) * 1000
+            ready = self.poll.poll(wait) if wait > 0 else ()
             if not ready:
                 break
             for fd, mask in ready:
                 asked = out[fd]
-                if _advance(asked.turn, mask, poll):
+                if self._advance(asked.turn, mask):
                     del out[fd]
-                    poll.unregister(fd)
-                    enough = _count(asked, step) or enough
-        if take is not None and not enough:
+                    self.poll.unregister(fd)
+                    self._over(asked)
+        take = self.step.take
+        if take is not None and not self.enough:
             for asked in out.values():
                 take(asked.place, asked.shard.late_error(), None)
-    except BaseException:
-        for asked in out.values():
+
+    def _advance(self, turn: Turn, mask: int) -> bool:
+        """Read and write what there is; return whether this turn is over, with replies or an error."""
+        try:
+            if mask & ~select.POLLOUT:
+                turn.link.feed()
+            if turn.rest is not None:
+                turn.rest = turn.link.send_some(turn.rest) or None
+                if turn.rest is None:
+                    self.poll.modify(turn.link.fileno(), _IN)
+            if turn.link.drain(turn.replies, turn.expected):
+                turn.settle()
+                return True
+        except Exception as error:  # noqa: BLE001 - one link's trouble must not reach the others
+            turn.error = error
+            return True
+        return False
+
+    def _over(self, asked: _Asked) -> None:
+        """Give the outcome to ``take``; a batch whose kept link had died goes out once more if it may."""
+        shard, turn, owed = asked.shard, asked.turn, asked.owed
+        error = turn.error
+        if error is None:
+            run = turn.link.run
+            shard.pool.give(turn.link)
+            replies: list[Reply] = turn.replies[owed:] if owed else turn.replies
+            outcome = answered(shard, replies)
+            take = self.step.take
+            self.enough = (take is not None and take(asked.place, outcome, run)) or self.enough
+            return
+        turn.link.close()
+        if not isinstance(error, (OSError, ShardError)):
+            shard.abandon()
+            raise error
+        if asked.kept and asked.batch.twice and may_retry(error):
+            shard.again()
+            self._again(asked)
+        else:
+            self._note(asked.place, shard.lost(error, dialled=False))
+
+    def _again(self, asked: _Asked) -> None:
+        shard, batch = asked.shard, asked.batch
+        try:
+            link = shard.pool.open(self._share(len(self.out) + 1))
+        except (OSError, ShardError) as error:
+            self._note(asked.place, shard.lost(error, dialled=True))
+            return
+        except BaseException:
+            shard.abandon()
+            raise
+        payload = pack_all(batch.commands)
+        turn = Turn(link, payload, len(batch.commands))
+        self._send(_Asked(asked.place, shard, batch, turn, 0, self.deadline, kept=False))
+
+    def _note(self, place: int, error: ShardError) -> None:
+        take = self.step.take
+        self.enough = (take is not None and take(place, error, None)) or self.enough
+
+    def keep(self) -> None:
+        """Keep the links whose replies nobody waits for any more. What was sent by halves cannot be gone on with."""
+        for asked in self.out.values():
+            shard, turn = asked.shard, asked.turn
+            if turn.rest is not None:
+                turn.link.close()
+                shard.lost(TimeoutError(), dialled=False)
+            else:
+                shard.abandon()  # should it be on trial, it has proved nothing yet
+                due = asked.due if len(turn.replies) < asked.owed else self.deadline
+                shard.keep(Late(turn.link, turn.expected - len(turn.replies), due))
+
+    def drop(self) -> None:
+        """Close all that is out."""
+        for asked in self.out.values():
             asked.turn.link.close()
             asked.shard.abandon()
-        raise
-    for asked in out.values():
-        _keep(asked, deadline)
 
 
-def _link(shard: Shard, deadline: float, left: int, clock: Callable[[], float]) -> tuple[Link, int]:
-    """Return a link and how many replies it owes; raise what stands in the way as `ShardError`."""
-    late = shard.recall()
-    if late is not None:
-        return late
-    if shard.breaker.state is not State.CLOSED:
-        shard.admit()
-    now = clock()
+def canvass(shards: Sequence[Shard], step: Canvass, clock: Callable[[], float]) -> None:
+    """Carry out one `Canvass`; return when ``take`` has said that enough is known, or patience is over."""
+    around = _Round(step, clock)
+    commands: list[Command] | None = None
+    left = len(step.batches)
     try:
-        # Connections are made one after the other: each may use its share of what is left.
-        link, _ = shard.pool.take(deadline if left == 1 else now + (deadline - now) / left)
-    except (OSError, ShardError) as error:
-        raise shard.lost(error, dialled=True) from error
+        for place, batch in enumerate(step.batches):
+            if batch.commands is not commands:
+                commands = batch.commands
+                around.payload = pack_all(commands)
+            around.ask(place, batch, shards[batch.shard], left)
+            left -= 1
+        around.wait()
     except BaseException:
-        shard.abandon()
+        around.drop()
         raise
-    return link, 0
-
-
-def _advance(turn: Turn, mask: int, poll: "select.poll") -> bool:
-    """Read and write what there is; return whether this turn is over, with replies or an error."""
-    try:
-        if mask & ~select.POLLOUT:
-            turn.link.feed()
-        if turn.rest is not None:
-            turn.rest = turn.link.send_some(turn.rest) or None
-            if turn.rest is None:
-                poll.modify(turn.link.fileno(), _IN)
-        if turn.link.drain(turn.replies, turn.expected):
-            turn.settle()
-            return True
-    except Exception as error:  # noqa: BLE001 - one link's trouble must not reach the others
-        turn.error = error
-        return True
-    return False
-
-
-def _count(asked: _Asked, step: Canvass) -> bool:
-    """Give the outcome to ``take``; return whether enough is known."""
-    _, shard, turn, owed = asked
-    error = turn.error
-    if error is None:
-        run = turn.link.run
-        shard.pool.give(turn.link)
-        replies: list[Reply] = turn.replies[owed:] if owed else turn.replies
-        return bool(step.take and step.take(asked.place, answered(shard, replies), run))
-    turn.link.close()
-    if not isinstance(error, (OSError, ShardError)):
-        shard.abandon()
-        raise error
-    return bool(step.take and step.take(asked.place, shard.lost(error, dialled=False), None))
-
-
-def _keep(asked: _Asked, deadline: float) -> None:
-    """Keep a link whose reply nobody waits for any more. What was sent by halves cannot be gone on with."""
-    _, shard, turn, _ = asked
-    if turn.rest is not None:
-        turn.link.close()
-        shard.lost(TimeoutError(), dialled=False)
-    else:
-        shard.abandon()  # should it be on trial, it has proved nothing
-        shard.late.append(Late(turn.link, turn.expected - len(turn.replies), deadline))
+    around.keep()

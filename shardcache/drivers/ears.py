@@ -36,7 +36,10 @@ class Ears:
         try:
             if link is None:
                 link = await self._dial(shard.clock() + shard.timeout, shard.timeout, self._ended, _no_matter)
-                self._links.add(link)
+                if shard.closed:
+                    link.end(ConnectionError("the client was closed meanwhile"))
+                if link.alive:  # else nobody would ever take it out again
+                    self._links.add(link)
             reply = await link.send(pack(command), 1, shard.clock() + patience + shard.timeout)
         except (OSError, ShardError) as error:
             if link is not None:

@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from weakref import WeakKeyDictionary
 
 __all__ = ("AsyncLine", "Line")
 
@@ -44,14 +45,15 @@ class AsyncLine:
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[int, bytes], deque[asyncio.Event]] = {}
+        self._waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[bytes, deque[asyncio.Event]]]
+        self._waiting = WeakKeyDictionary()
 
     @asynccontextmanager
     async def turn(self, key: bytes, timeout: float | None) -> AsyncIterator[bool]:
         """Wait for this task's turn; yield whether it came within ``timeout`` seconds."""
         turn = asyncio.Event()
-        here = (id(asyncio.get_running_loop()), key)
-        line = self._waiting.setdefault(here, deque())
+        lines = self._waiting.setdefault(asyncio.get_running_loop(), {})
+        line = lines.setdefault(key, deque())
         line.append(turn)
         try:
             if line[0] is not turn:
@@ -67,4 +69,4 @@ class AsyncLine:
             if line:
                 line[0].set()
             else:
-                del self._waiting[here]
+                del lines[key]

@@ -85,6 +85,12 @@ class Runner:
     def close(self) -> None:
         self._finalizer()
 
+    def overtaken(self, *wires: bytes) -> None:
+        """Let nobody join loads of these keys that are under way: something newer is being written."""
+        if self.flights:
+            for wire in wires:
+                self.flights.void(wire)
+
     def forget(self) -> None:
         """In a forked child: the threads that wait or load are the parent's."""
         self.line = Line()
@@ -115,9 +121,11 @@ class Runner:
                 found[shard.name] = self._clock() - start
         return found
 
-    def one(self, shard: int, command: Command, op: Op) -> Reply:
-        """Send one command to one shard; return its reply or raise `ShardError`."""
-        return self.shards[shard].call(pack(command), self._clock() + self._timeout, op)
+    def one(self, shard: int, command: Command, op: Op, void: Command | None = None) -> Reply:
+        """Send one command to one shard, and ``void`` before it; return its reply or raise `ShardError`."""
+        if void is None:
+            return self.shards[shard].call(pack(command), self._clock() + self._timeout, op)
+        return self.shards[shard].call(pack(void) + pack(command), self._clock() + self._timeout, op, 1)
 
     def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end and return its result; an error in a step is thrown into the flow."""

@@ -1,8 +1,8 @@
 """One shard of the sync client: a pool of connections, and a thread that knocks while the shard is out."""
 
 import threading
-from collections import deque
 from collections.abc import Callable
+from threading import get_ident
 from typing import NamedTuple
 
 from shardcache.commands import ErrorReply, Op, Reply, as_error
@@ -46,14 +46,14 @@ class Shard(ShardState):
         self.pool = Pool(dial, max_idle, self.tally)
         self._marked = echo_check
         self._closing = threading.Event()
-        self.late: deque[Late] = deque()
+        self.late: dict[int, Late] = {}  # by thread
 
     def after_fork(self) -> None:
         """Replace what another thread may have held, and forget the prober, which did not come along."""
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self.knocking = False
-        self.late = deque()
+        self.late = {}
         self.breaker.trials = 0  # those were calls of the parent's threads
 
     def idle(self) -> int:
@@ -63,8 +63,8 @@ class Shard(ShardState):
         self.pool.empty()
         while self.late:
             try:
-                self.late.popleft().link.close()
-            except IndexError:
+                self.late.popitem()[1].link.close()
+            except KeyError:
                 return
 
     def close(self) -> None:
@@ -74,8 +74,11 @@ class Shard(ShardState):
         self.pool.close()
         self.drop_idle()
 
-    def call(self, payload: bytes, deadline: float, op: Op) -> Reply:
-        """Send one command and return its reply. Raises `ShardError` or `ClientClosed`, by the deadline."""
+    def call(self, payload: bytes, deadline: float, op: Op, before: int = 0) -> Reply:
+        """Send one command, and ``before`` it others whose replies do not matter; return its reply.
+
+        Raises `ShardError` or `ClientClosed`, by the deadline.
+        """
         if self.breaker.state is not _CLOSED:
             self.admit()
         pool = self.pool
@@ -84,7 +87,7 @@ class Shard(ShardState):
             link, fresh = None, True
             try:
                 link, fresh = pool.take(deadline)
-                reply = ask(link, payload, deadline) if self._marked else link.call(payload, deadline)
+                reply = ask(link, payload, deadline, before) if self._marked else link.call(payload, deadline, before)
                 if reply.__class__ not in op.kinds:
                     raise OutOfStep(self.name, f"{op.name} was answered with {type(reply).__name__}")
             except (OSError, ShardError) as error:
@@ -107,16 +110,20 @@ class Shard(ShardState):
                 self.answered()
             return reply
 
-    def recall(self) -> tuple[Link, int] | None:
-        """Return a link that nobody waited for, and how many replies it owes: what is sent on it comes behind them.
+    def recall(self) -> Late | None:
+        """Return a link that nobody waited for: what is sent on it comes behind what it owes.
 
-        Raises `ShardError` if what it owes is overdue: the shard hangs.
+        This thread's own, so that its commands keep their order; or another's, if that owes nothing or is overdue.
         """
+        me = get_ident()
         while self.late:
-            try:
-                link, owed, due = self.late.popleft()
-            except IndexError:  # another thread was faster
-                return None
+            whose, late = me, self.late.pop(me, None)
+            if late is None:
+                whose = next(iter(list(self.late)), me)
+                late = self.late.pop(whose, None)
+                if late is None:  # another thread was faster
+                    continue
+            link, owed, due = late
             if link.generation != self.pool.generation:
                 link.close()
                 continue
@@ -126,13 +133,30 @@ class Shard(ShardState):
                 link.drain(replies, owed)
             except (OSError, ShardError) as error:
                 link.close()
-                self.lost(error, dialled=False)
+                if may_retry(error):
+                    self.again()
+                else:
+                    self.lost(error, dialled=False)
                 continue
-            if len(replies) < owed and self.clock() > due:
-                link.close()
-                raise self.lost(TimeoutError(), dialled=False)
-            return link, owed - len(replies)
+            if replies and (self.breaker.failures or self.breaker.state is not _CLOSED):
+                self.answered()  # nobody waited for it, but it is an answer
+            late = Late(link, owed - len(replies), due)
+            if whose == me or not late.owed or self.clock() > due:
+                return late
+            self.keep(late, whose)
+            return None
         return None
+
+    def keep(self, late: Late, whose: int | None = None) -> None:
+        """Keep a link whose replies nobody waits for beside the pool, for the thread that used it."""
+        if self.breaker.state is State.OPEN:
+            late.link.close()
+            return
+        kept = self.late.setdefault(get_ident() if whose is None else whose, late)
+        if kept is not late:
+            late.link.close()
+        if self.closed:  # in this very moment
+            self.drop_idle()
 
     def late_error(self) -> ShardError:
         """Return the error for a reply that has not come in time, without judging the shard for it yet."""
@@ -159,6 +183,8 @@ class Shard(ShardState):
             self.abandon()
             raise
         self.pool.give(link)
+        if self.breaker.failures or self.breaker.state is not _CLOSED:
+            self.answered()
         return as_error(self.name, reply) if isinstance(reply, ErrorReply) else reply
 
     def knock(self) -> None:

@@ -1,7 +1,7 @@
 """Many keys at once: one exchange per shard, all shards together."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,6 +9,7 @@ from shardcache.commands import Command, ErrorReply, Reply
 from shardcache.errors import ShardError
 from shardcache.flows.requests import NUMBER, Request
 from shardcache.flows.steps import Batch, Flow, exchange
+from shardcache.keys import load_lock
 from shardcache.placement import Placement
 
 __all__ = ("CHUNK", "delete", "fetch", "queue", "store")
@@ -28,6 +29,15 @@ def _chunks(verb: bytes, keys: list[bytes]) -> list[Command]:
     if len(keys) <= CHUNK:
         return [(verb, *keys)]
     return [(verb, *keys[at : at + CHUNK]) for at in range(0, len(keys), CHUNK)]
+
+
+def _voids(wires: list[bytes]) -> list[Command]:
+    """Return what voids loads of these keys."""
+    return _chunks(b"UNLINK", list(map(load_lock, wires)))
+
+
+def _unlinks(wires: list[bytes], *, void: bool = False) -> list[Command]:
+    return [*(_voids(wires) if void else ()), *_chunks(b"UNLINK", wires)]
 
 
 def fetch(placement: Placement, wires: list[bytes]) -> Flow[list[Reply]]:
@@ -58,8 +68,10 @@ def fetch(placement: Placement, wires: list[bytes]) -> Flow[list[Reply]]:
     return raws
 
 
-def store(placement: Placement, wires: list[bytes], raws: list[bytes], ms: int | None) -> Flow[dict[int, ShardError]]:
-    """Store each value under its key; return the errors, by position. ``ms`` 0 deletes instead."""
+def store(
+    placement: Placement, wires: list[bytes], raws: list[bytes], ms: int | None, *, void: bool = False
+) -> Flow[dict[int, ShardError]]:
+    """Store each value under its key; return the errors, by position. ``ms`` 0 deletes instead; ``void`` voids loads of them."""
     groups = _by_shard(placement.owner_indexes(wires))
     batches = []
     for shard, positions in groups.items():
@@ -71,25 +83,29 @@ def store(placement: Placement, wires: list[bytes], raws: list[bytes], ms: int |
             commands = [(b"SET", wires[at], raws[at], b"PX", life) for at in positions]
         else:
             commands = [(b"UNLINK", wires[at]) for at in positions]
-        batches.append(Batch(shard, commands, True))
+        voids = _voids([wires[at] for at in positions]) if void else []
+        batches.append(Batch(shard, [*voids, *commands], True))
     outcomes = yield from exchange(batches)
     failed: dict[int, ShardError] = {}
     for positions, outcome in zip(groups.values(), outcomes, strict=True):
         if isinstance(outcome, ShardError):
             failed.update(dict.fromkeys(positions, outcome))
         else:
+            stored = outcome[-len(positions) :]  # behind the answers to what voids
             failed.update(
-                (at, reply) for at, reply in zip(positions, outcome, strict=True) if isinstance(reply, ShardError)
+                (at, reply) for at, reply in zip(positions, stored, strict=True) if isinstance(reply, ShardError)
             )
     return failed
 
 
-def delete(placement: Placement, wires: list[bytes]) -> Flow[tuple[int, list[tuple[int, ShardError]]]]:
+def delete(
+    placement: Placement, wires: list[bytes], *, void: bool = False
+) -> Flow[tuple[int, list[tuple[int, ShardError]]]]:
     """Delete the keys; return how many were there, and for each shard that failed its number of keys and why."""
     groups = _by_shard(placement.owner_indexes(wires))
     outcomes = yield from exchange(
         [
-            Batch(shard, _chunks(b"UNLINK", [wires[at] for at in positions]), True, _numbers)
+            Batch(shard, _unlinks([wires[at] for at in positions], void=void), True, _numbers)
             for shard, positions in groups.items()
         ]
     )
@@ -99,7 +115,7 @@ def delete(placement: Placement, wires: list[bytes]) -> Flow[tuple[int, list[tup
         if isinstance(outcome, ShardError):
             failed.append((len(positions), outcome))
             continue
-        for at, reply in enumerate(outcome):
+        for at, reply in enumerate(outcome[len(outcome) // 2 :] if void else outcome):
             if isinstance(reply, ShardError):
                 failed.append((min(CHUNK, len(positions) - at * CHUNK), reply))
             else:
@@ -116,19 +132,38 @@ def queue(placement: Placement, requests: list[Request]) -> Flow[list[tuple[int,
     )
     answers: list[Any] = [None] * len(requests)
     for positions, outcome in zip(groups.values(), outcomes, strict=True):
-        replies = [outcome] * len(positions) if isinstance(outcome, ShardError) else outcome
+        replies: list[Any]
+        if isinstance(outcome, ShardError):
+            replies = [outcome] * len(positions)
+        else:
+            left = iter(outcome)
+            replies = [_own(left, requests[at]) for at in positions]
         for at, reply in zip(positions, replies, strict=True):
             answers[at] = reply
     return list(zip(owners, answers, strict=True))
 
 
+def _own(replies: Iterator[Reply], request: Request) -> Reply:
+    """Return the reply to the request's own command."""
+    if request.void is not None:
+        next(replies)
+    return next(replies)
+
+
 def _batch(shard: int, requests: list[Request]) -> Batch:
-    ops = [request.op for request in requests]
+    kinds: list[frozenset[type]] = []
+    commands: list[Command] = []
+    for request in requests:
+        if request.void is not None:
+            kinds.append(NUMBER)
+            commands.append(request.void)
+        kinds.append(request.op.kinds)
+        commands.append(request.command)
 
     def fit(replies: list[Reply]) -> bool:
-        return all(reply.__class__ in op.kinds for op, reply in zip(ops, replies, strict=True))
+        return all(reply.__class__ in kind for kind, reply in zip(kinds, replies, strict=True))
 
-    return Batch(shard, [request.command for request in requests], all(op.twice for op in ops), fit)
+    return Batch(shard, commands, all(request.op.twice for request in requests), fit)
 
 
 def _lists(keys: int, replies: list[Reply]) -> bool:

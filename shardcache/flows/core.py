@@ -9,7 +9,7 @@ from shardcache.explanation import Explanation
 from shardcache.flows import sweep
 from shardcache.flows.ledger import Ledger
 from shardcache.flows.requests import Requests
-from shardcache.keys import Key, KeySpace, hash_tag
+from shardcache.keys import INTERNAL, Key, KeySpace, hash_tag
 from shardcache.options import OnUnavailable, Options, check_on_unavailable, check_timeout
 from shardcache.placement import HashRing, KetamaRing, Placement
 from shardcache.placement.node import Node
@@ -48,7 +48,7 @@ class Core:
             signing_key=self.options.signing_key,
             max_value=self.options.max_value,
         )
-        self.requests = Requests(self.keys, self.codec, default_ttl)
+        self.requests = Requests(self.keys, self.codec, default_ttl, void_loads=self.options.void_loads)
         self.placement = _placement(self.options.placement, [member.node for member in members])
         by_name = {member.node.name: member for member in members}
         self.members = tuple(by_name[node.name] for node in self.placement.nodes)
@@ -97,6 +97,8 @@ class Core:
         """Return the callers' forms of the keys that ``shard`` holds by right; note or raise ``error``."""
         if error is not None:
             self.ledger.degraded(error.shard, "scan", 0, error)
+        if not self.keys.prefix:
+            wires = [wire for wire in wires if not wire.startswith(INTERNAL)]
         owners = self.placement.owner_indexes(wires)
         return [self.keys.user(wire) for wire, owner in zip(wires, owners, strict=True) if owner == shard]
 

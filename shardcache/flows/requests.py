@@ -10,7 +10,7 @@ from shardcache.codecs import Codec
 from shardcache.commands import Command, ErrorReply, Op, Reply
 from shardcache.errors import InvalidArgument, KeyMissing
 from shardcache.flows.scripts import ADD_TO, PERSIST
-from shardcache.keys import Key, KeySpace
+from shardcache.keys import Key, KeySpace, load_lock
 from shardcache.results import MISS
 from shardcache.ttl import DEFAULT, TTL, Default, milliseconds
 
@@ -70,27 +70,36 @@ _INT64 = 2**63
 
 
 class Request(NamedTuple):
-    """One command for one key. ``default`` is what a `GET` answers for a miss."""
+    """One command for one key. ``default`` is what a `GET` answers for a miss.
+
+    ``void`` goes out before it and takes the load lock away: a load begun before this write must not overwrite it.
+    """
 
     op: Op
     key: bytes
     command: Command
     default: Any = None
+    void: Command | None = None
 
 
 class Requests:
     """Builds requests for one namespace, codec and default ttl."""
 
-    __slots__ = ("_default_ttl", "_encode", "_wire")
+    __slots__ = ("_default_ttl", "_encode", "_voids", "_wire")
 
-    def __init__(self, keys: KeySpace, codec: Codec, default_ttl: TTL) -> None:
+    def __init__(self, keys: KeySpace, codec: Codec, default_ttl: TTL, *, void_loads: bool = True) -> None:
         self._wire = keys.wire
         self._encode = codec.encode
         self._default_ttl = milliseconds(default_ttl)
+        self._voids = void_loads
 
     def ttl_ms(self, ttl: TTL | Default) -> int | None:
         """Return milliseconds, 0 for "gone at once", None for no expiry."""
         return self._default_ttl if ttl is DEFAULT else milliseconds(ttl)
+
+    def void(self, wire: bytes) -> Command | None:
+        """Return the command that voids a load of this key under way, if writes do that."""
+        return (b"UNLINK", load_lock(wire)) if self._voids else None
 
     def get(self, key: Key, default: Any = None) -> Request:
         wire = self._wire(key)
@@ -101,10 +110,10 @@ class Requests:
         raw = self._encode(value, wire)
         ms = self._default_ttl if ttl is DEFAULT else milliseconds(ttl)
         if ms is None:
-            return Request(SET, wire, (b"SET", wire, raw))
+            return Request(SET, wire, (b"SET", wire, raw), void=self.void(wire))
         if ms:
-            return Request(SET, wire, (b"SET", wire, raw, b"PX", ms))
-        return Request(SET_DEAD, wire, (b"UNLINK", wire))
+            return Request(SET, wire, (b"SET", wire, raw, b"PX", ms), void=self.void(wire))
+        return Request(SET_DEAD, wire, (b"UNLINK", wire), void=self.void(wire))
 
     def add(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> Request:
         return self._conditional(ADD, b"NX", Request(ADD_DEAD, b"", (b"EXISTS",)), key, value, ttl)
@@ -117,14 +126,14 @@ class Requests:
         raw = self._encode(value, wire)
         ms = self.ttl_ms(ttl)
         if ms is None:
-            return Request(op, wire, (b"SET", wire, raw, flag))
+            return Request(op, wire, (b"SET", wire, raw, flag), void=self.void(wire))
         if ms:
-            return Request(op, wire, (b"SET", wire, raw, flag, b"PX", ms))
-        return Request(dead.op, wire, (*dead.command, wire))
+            return Request(op, wire, (b"SET", wire, raw, flag, b"PX", ms), void=self.void(wire))
+        return Request(dead.op, wire, (*dead.command, wire), void=self.void(wire))
 
     def delete(self, key: Key) -> Request:
         wire = self._wire(key)
-        return Request(DELETE, wire, (b"UNLINK", wire))
+        return Request(DELETE, wire, (b"UNLINK", wire), void=self.void(wire))
 
     def incr(self, key: Key, delta: int, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> Request:
         return self._count(INCR, key, _whole("delta", delta), initial, ttl)
@@ -133,13 +142,14 @@ class Requests:
         wire = self._wire(key)
         ms = self.ttl_ms(ttl)
         if initial is None:
-            return Request(op, wire, (b"EVAL", ADD_TO, 1, wire, step))
+            return Request(op, wire, (b"EVAL", ADD_TO, 1, wire, step), void=self.void(wire))
         first = _whole("initial", initial) + step
         if not -_INT64 <= first < _INT64:
             raise InvalidArgument(f"{op.name}: the first sum must fit in 64 bits, got {first}")
         if ms == 0:
             raise InvalidArgument(f"{op.name}: a ttl of zero or less would drop the counter at once; use delete")
-        return Request(op, wire, (b"EVAL", ADD_TO, 1, wire, step, first, b"" if ms is None else ms))
+        command: Command = (b"EVAL", ADD_TO, 1, wire, step, first, b"" if ms is None else ms)
+        return Request(op, wire, command, void=self.void(wire))
 
     def decr(self, key: Key, delta: int, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> Request:
         if _whole("delta", delta) == -_INT64:
@@ -153,7 +163,7 @@ class Requests:
             return Request(TOUCH, wire, (b"EVAL", PERSIST, 1, wire))
         if ms:
             return Request(TOUCH, wire, (b"PEXPIRE", wire, ms))
-        return Request(TOUCH_DEAD, wire, (b"UNLINK", wire))
+        return Request(TOUCH_DEAD, wire, (b"UNLINK", wire), void=self.void(wire))
 
     def ttl(self, key: Key) -> Request:
         wire = self._wire(key)

@@ -83,11 +83,13 @@ class Canvass:
     ``take`` is given the batch's place, its outcome, and who answered (None if unknown), and says whether
     enough is known. What comes in later is dropped; but on every shard commands of later steps take effect behind
     these. Batches that share one list of commands are packed once. ``take`` None: nobody waits for any answer.
+    ``undo``: the commands undo earlier ones, so they go out behind them even to a shard that is found to hang.
     """
 
     batches: Sequence[Batch]
     take: Take | None
     patience: float  # seconds
+    undo: bool = False
 
 
 @dataclass(frozen=True, slots=True)

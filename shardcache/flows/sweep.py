@@ -6,6 +6,7 @@ from shardcache.commands import Command, Reply
 from shardcache.errors import ShardError
 from shardcache.flows.requests import NUMBER
 from shardcache.flows.steps import Batch, Flow, exchange
+from shardcache.keys import INTERNAL, load_lock
 
 __all__ = ("Page", "flush", "page", "pattern", "wipe")
 
@@ -51,8 +52,16 @@ def page(shard: int, cursor: int, glob: bytes) -> Flow[Page]:
     return Page(int(reply[0]), list(reply[1]), None)
 
 
-def wipe(shards: int, glob: bytes) -> Flow[tuple[int, list[ShardError]]]:
-    """Delete every key that matches, on all shards at once; return how many, and which shards failed."""
+def _unlinks(keys: list[bytes], *, void: bool = False) -> list[Command]:
+    voids: list[Command] = [(b"UNLINK", *map(load_lock, keys))] if void else []
+    return [(b"UNLINK", *keys), *voids]
+
+
+def wipe(shards: int, glob: bytes, *, void: bool = False) -> Flow[tuple[int, list[ShardError]]]:
+    """Delete every key that matches, on all shards at once; return how many, and which shards failed.
+
+    The library's own keys stay: locks are not values. ``void`` voids loads of what is deleted.
+    """
     cursors = dict.fromkeys(range(shards), 0)
     found: dict[int, list[bytes]] = {}
     count = 0
@@ -61,7 +70,7 @@ def wipe(shards: int, glob: bytes) -> Flow[tuple[int, list[ShardError]]]:
         batches = [
             Batch(
                 shard,
-                ([(b"UNLINK", *found[shard])] if found.get(shard) else [])
+                (_unlinks(found[shard], void=void) if found.get(shard) else [])
                 + ([_scan(cursors[shard], glob)] if shard in cursors else []),
                 True,
                 _pages,
@@ -74,7 +83,7 @@ def wipe(shards: int, glob: bytes) -> Flow[tuple[int, list[ShardError]]]:
             shard = batch.shard
             replies: list[Reply] = [outcome] if isinstance(outcome, ShardError) else outcome
             if shard in deleting and not isinstance(replies[0], ShardError):
-                count += replies[0]
+                count += replies[0]  # what voids comes behind it
             error = next((reply for reply in replies if isinstance(reply, ShardError)), None)
             if error is not None:
                 failed.append(error)
@@ -85,8 +94,9 @@ def wipe(shards: int, glob: bytes) -> Flow[tuple[int, list[ShardError]]]:
                 cursors[shard] = int(cursor)
                 if not cursors[shard]:
                     del cursors[shard]
+                keys = [key for key in keys if not key.startswith(INTERNAL)]
                 if keys:
-                    found[shard] = list(keys)
+                    found[shard] = keys
     return count, failed
 
 

@@ -10,6 +10,8 @@ from shardcache.drivers.flights import inside
 from shardcache.errors import LoadWaitTimeout, ShardError
 from shardcache.flows.core import Core
 from shardcache.flows.load import Job, LoadDesk, load
+from shardcache.flows.load.load import reload
+from shardcache.flows.load.many import load_many, look_many
 from shardcache.flows.steps import Batch, Load
 from shardcache.keys import Key
 from shardcache.loading.base import LoaderBase, Look
@@ -95,6 +97,10 @@ class AsyncLoader(LoaderBase):
         # A refresh that found somebody else at it has nothing to give.
         return await self._fly(job) if value is MISS else value
 
+    async def reload(self, job: Job) -> Any:
+        """Load and store whether or not there is a value."""
+        return self.value_of(await self._runner.run(reload(job, self.desk)))
+
     def refresh_behind(self, job: Job) -> None:
         """Refresh in a task of its own, unless somebody does."""
         flights, _ = self._runner.loading()
@@ -127,6 +133,34 @@ class AsyncLoader(LoaderBase):
             if not policy.stale_if_error:
                 raise
             return MISS
+
+    async def get_or_set_many(
+        self, keys: list[Key], loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None
+    ) -> dict[Key, Any]:
+        """Return what is there, and what is not there when it is loaded."""
+        wires = self._core.keys.wire_many(keys)
+        jobs = {job.key: job for job in self.jobs(keys, loader, ttl, policy, tags)}
+        found = await self._runner.run(look_many(keys, wires, self.desk, policy))
+        if found.refresh:
+            late = [jobs[key] for key in found.refresh]
+            if policy.background:
+                self.desk.tally.refreshes += 1
+                self._runner.loading()[0].set_off(self._refresh_many(late, loader))
+            else:
+                found.values |= await self._refresh_many(late, loader)
+        if found.missing:
+            missing = [jobs[key] for key in found.missing]
+            found.values |= await self._runner.run(load_many(missing, loader, self.desk, patient=True))
+        return {key: found.values[key] for key in keys if key in found.values}
+
+    async def _refresh_many(self, jobs: list[Job], loader: Any) -> dict[Key, Any]:
+        try:
+            return await self._runner.run(load_many(jobs, loader, self.desk, patient=False))
+        except Exception as error:
+            if not jobs[0].policy.background and not jobs[0].policy.stale_if_error:
+                raise
+            self._ledger.load_failed("get_or_set_many", error)
+            return {}
 
 
 def _nothing() -> Any:

@@ -10,12 +10,12 @@ from shardcache.codecs.envelope import SIGNED
 from shardcache.commands import Command
 from shardcache.drivers.clock import boottime
 from shardcache.drivers.token import mint
-from shardcache.errors import DamagedPayload, LoadCycle, ShardError
+from shardcache.errors import DamagedPayload, InvalidArgument, LoadCycle, ShardError
 from shardcache.flows.core import Core
 from shardcache.flows.load import Entry, Job, LoadDesk
-from shardcache.flows.load.tags import check, valid
+from shardcache.flows.load.tags import check, ensure, invalidate, valid
 from shardcache.flows.lock.room import LockRoom
-from shardcache.flows.requests import Requests
+from shardcache.flows.requests import Request, Requests
 from shardcache.flows.steps import Flow
 from shardcache.keys import Key
 from shardcache.policy import Freshness, LoadPolicy
@@ -137,3 +137,37 @@ class LoaderBase:
         """Raise if this call comes from the loader of the same key."""
         if wire in inside:
             raise LoadCycle(f"the loader of {key!r} asked for {key!r}")
+
+    def tagged(self, key: Key, value: Any, ttl: TTL | Default, tags: Iterable[str]) -> Flow[Request | None]:
+        """Return the request that stores a tagged value; None if the version of a tag cannot be had, so that nothing is stored."""
+        names = check(tags)
+        bare = self._requests.set(key, value, ttl)
+        ttl_ms = self._requests.ttl_ms(ttl)
+        if not names or ttl_ms == 0:
+            return bare
+        versions = yield from ensure(names, self.desk, ttl_ms, 0)
+        if versions is None:
+            return None
+        raw = self._core.codec.encode_loaded(value, bare.key, tags=versions)
+        return bare._replace(command=(b"SET", bare.key, raw, *bare.command[3:]))
+
+    def invalidation(self, tags: Iterable[str]) -> Flow[int]:
+        """Return the flow that invalidates tags; they are checked first."""
+        return invalidate(check(tags), self.desk)
+
+    def jobs(
+        self,
+        keys: Iterable[Key],
+        loader: Any,
+        ttl: TTL | Default,
+        policy: LoadPolicy,
+        tags: Iterable[str] | None,
+    ) -> list[Job]:
+        """Return the jobs of several keys that are loaded in one call."""
+        if not callable(loader):
+            raise InvalidArgument(
+                f"the loader of many keys must be callable with a list of keys, got {type(loader).__name__}"
+            )
+        names = check(tags)
+        ttl_ms = self._requests.ttl_ms(ttl)
+        return [self.desk.job(key, loader, ttl_ms, policy, names) for key in keys]

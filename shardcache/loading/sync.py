@@ -10,6 +10,8 @@ from shardcache.drivers.run import Runner
 from shardcache.errors import LoadWaitTimeout, ShardError
 from shardcache.flows.core import Core
 from shardcache.flows.load import Job, LoadDesk, load
+from shardcache.flows.load.load import reload
+from shardcache.flows.load.many import load_many, look_many
 from shardcache.flows.steps import Batch
 from shardcache.keys import Key
 from shardcache.loading.base import LoaderBase, Look
@@ -97,6 +99,10 @@ class Loader(LoaderBase):
             self._runner.flights.end(job.wire, flight)
             flight.land(result, error)
 
+    def reload(self, job: Job) -> Any:
+        """Load and store whether or not there is a value."""
+        return self.value_of(self._runner.run(reload(job, self.desk)))
+
     def refresh_behind(self, job: Job) -> None:
         """Refresh in a thread of its own, unless somebody does."""
         flight, mine = self._runner.flights.board(job.wire)
@@ -146,3 +152,33 @@ class Loader(LoaderBase):
             self.desk.tally.stale += 1
             return stale
         return value
+
+    def get_or_set_many(
+        self, keys: list[Key], loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None
+    ) -> dict[Key, Any]:
+        """Return what is there, and what is not there when it is loaded."""
+        wires = self._core.keys.wire_many(keys)
+        jobs = {job.key: job for job in self.jobs(keys, loader, ttl, policy, tags)}
+        found = self._runner.run(look_many(keys, wires, self.desk, policy))
+        if found.refresh:
+            late = [jobs[key] for key in found.refresh]
+            if policy.background:
+                self.desk.tally.refreshes += 1
+                threading.Thread(
+                    target=self._refresh_many, args=(late, loader), name="shardcache refresh", daemon=True
+                ).start()
+            else:
+                found.values |= self._refresh_many(late, loader)
+        if found.missing:
+            missing = [jobs[key] for key in found.missing]
+            found.values |= self._runner.run(load_many(missing, loader, self.desk, patient=True))
+        return {key: found.values[key] for key in keys if key in found.values}
+
+    def _refresh_many(self, jobs: list[Job], loader: Any) -> dict[Key, Any]:
+        try:
+            return self._runner.run(load_many(jobs, loader, self.desk, patient=False))
+        except Exception as error:
+            if not jobs[0].policy.background and not jobs[0].policy.stale_if_error:
+                raise
+            self._ledger.load_failed("get_or_set_many", error)
+            return {}

@@ -84,10 +84,10 @@ def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> 
                 poll.unregister(fd)
 
 
-def ask(link: Link, payload: bytes, deadline: float) -> Reply:
+def ask(link: Link, payload: bytes, deadline: float, before: int = 0) -> Reply:
     """Send one command and return its reply, as `Link.call` does, also over a marked link."""
-    turn = Turn(link, payload, 1)
+    turn = Turn(link, payload, before + 1)
     transfer([turn], deadline, link.clock)
     if turn.error is not None:
         raise turn.error
-    return turn.replies[0]
+    return turn.replies[before]

@@ -127,8 +127,8 @@ class Link:
             return True
         return True
 
-    def call(self, payload: bytes, deadline: float) -> Reply:
-        """Send one command and return its reply.
+    def call(self, payload: bytes, deadline: float, before: int = 0) -> Reply:
+        """Send one command and return its reply. ``before``: how many commands stand before it whose replies do not matter.
 
         Raises OSError (`Closed`, TimeoutError among them) or `OutOfStep`; the link is then useless.
         The short way for one command: all else, and a link that is ``marked``, goes by `transfer`.
@@ -141,7 +141,11 @@ class Link:
             self._send_rest(memoryview(payload)[sent:], deadline)
         # What was sent in one go cannot have been answered yet; else the answer may be here already.
         reply = _NOT_YET if sent == len(payload) else self.next()
-        while reply is _NOT_YET:
+        while reply is _NOT_YET or before:
+            if reply is not _NOT_YET:
+                before -= 1
+                reply = self.next()
+                continue
             wait = (deadline - self.clock()) * 1000
             if wait <= 0 or not self._poll(wait):
                 raise TimeoutError("no reply before the deadline")

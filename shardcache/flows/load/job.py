@@ -1,12 +1,12 @@
 """One key that may have to be loaded: where it lies, who votes on its load, and how its value is to be kept."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from shardcache.commands import Command
 from shardcache.flows.load.scripts import CLAIM, FILL, GIVE_UP
-from shardcache.flows.lock.plan import LockPlan
+from shardcache.flows.lock.plan import LockPlan, Voters
 from shardcache.keys import Key
 from shardcache.policy import LoadPolicy
 
@@ -40,6 +40,12 @@ class Job:
     @property
     def home(self) -> int:
         return self.plan.voters.shards[0]
+
+    @property
+    def solo(self) -> "Job":
+        """This job with no voter but its home: nobody is kept from loading, but what is stored is still checked."""
+        voters = self.plan.voters
+        return replace(self, plan=replace(self.plan, voters=Voters(voters.shards[:1], voters.names[:1])))
 
     def claim(self, token: bytes, ttl_ms: int, announce_ms: int) -> Command:
         return (b"EVAL", CLAIM, 4, *self.plan.keys, token, ttl_ms, announce_ms)

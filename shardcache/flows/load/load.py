@@ -24,9 +24,9 @@ from shardcache.flows.load.job import Entry, Job
 from shardcache.flows.load.tags import ensure
 from shardcache.flows.lock.hold import extend
 from shardcache.flows.lock.lease import Lease
-from shardcache.flows.steps import Batch, Canvass, Flow, Listen, Load, Outcome, Run, Sleep
+from shardcache.flows.steps import Batch, Canvass, Flow, Listen, Load, Outcome, Run, Sleep, exchange
 
-__all__ = ("load", "run_loader")
+__all__ = ("load", "reload", "run_loader")
 
 _RENEWALS = 3  # in one ttl of the load lock
 _LONGEST_WAIT = 0.25  # seconds after which a waiter looks for itself: nobody wakes it when the load was voided
@@ -81,16 +81,28 @@ def _wait(job: Job, desk: LoadDesk, found: Claim, left: float) -> Flow[None]:
 
 
 def _unprotected(job: Job, desk: LoadDesk) -> Flow[Entry]:
-    """Load without a claim; store it if that is how the policy wants it, and nothing has come meanwhile."""
-    if job.policy.protect == "fleet":
+    """Load whatever others do; store it if the policy never asked for more, and nothing newer has come meanwhile."""
+    if job.policy.protect == "fleet":  # the wait for another loader is over: what that one brings will be stored
         desk.tally.alone += 1
-    voided = Claim(b"", None, False, False, 0.0, None, -2, None)
-    if job.policy.protect != "fleet":
-        # The claim on the key's own shard alone: it protects nobody from loading, but the fill from overwriting what is newer.
-        token = desk.mint("load")
-        yield Canvass([Batch(job.home, [job.claim(token, job.plan.ttl_ms, 0)], True)], None, job.plan.patience)
-        voided = Claim(token, None, True, False, 0.0, None, -2, None)
-    return (yield from run_loader(job, desk, voided))
+        return (yield from run_loader(job, desk, Claim(b"", None, False, False, 0.0, None, -2, None)))
+    return (yield from _alone(job.solo, desk))
+
+
+def _alone(job: Job, desk: LoadDesk) -> Flow[Entry]:
+    found = yield from claim(job, desk, desk.mint("load"), 0.0)
+    entry = desk.entry(job, found.raw, found.pttl)
+    if entry is not None:
+        yield from let_go(job, found.token)
+        return entry
+    return (yield from run_loader(job, desk, found))
+
+
+def reload(job: Job, desk: LoadDesk) -> Flow[Entry]:
+    """Load and store whether or not there is a value, and void any other load of this key under way."""
+    solo = job.solo
+    yield from exchange([Batch(job.home, [(b"UNLINK", job.plan.keys.lock)], True)])
+    found = yield from claim(solo, desk, desk.mint("load"), 0.0)
+    return (yield from run_loader(solo, desk, found))
 
 
 def _load(job: Job, desk: LoadDesk, found: Claim) -> Flow[Entry]:

@@ -7,15 +7,16 @@ next value that is tagged makes a new version. A tag lives as long as the longes
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from shardcache.codecs import Loaded
 from shardcache.errors import InvalidArgument, ShardError
 from shardcache.flows import batch
 from shardcache.flows.load.desk import LoadDesk
-from shardcache.flows.lock.plan import internal
 from shardcache.flows.steps import Batch, Flow, exchange
+from shardcache.keys import internal
 
-__all__ = ("LONGEST_TAG", "check", "ensure", "invalidate", "valid", "wires_of")
+__all__ = ("LONGEST_TAG", "check", "ensure", "invalidate", "plain", "plain_many", "valid", "wires_of")
 
 LONGEST_TAG = 1024  # bytes
 MOST_TAGS = 255
@@ -88,6 +89,8 @@ def ensure(
 
 def valid(records: Sequence[Loaded], desk: LoadDesk) -> Flow[list[bool]]:
     """Return for each record whether all its tags have the versions that it remembers. A tag that cannot be asked for counts as another."""
+    if not any(record.tags for record in records):
+        return [True] * len(records)
     names = list(dict.fromkeys(tag for record in records for tag, _ in record.tags))
     wires = wires_of(names, desk)
     found = yield from batch.fetch(desk.room.placement, wires)
@@ -98,7 +101,30 @@ def valid(records: Sequence[Loaded], desk: LoadDesk) -> Flow[list[bool]]:
     return [all(versions[tag] == version for tag, version in record.tags) for record in records]
 
 
+def plain(value: Any, default: Any, desk: LoadDesk) -> Flow[Any]:
+    """Return the value of a record that a plain read found, or ``default`` if its tags are not what they were, or it is a refusal."""
+    [found] = yield from plain_many([value], default, desk)
+    return found
+
+
+def plain_many(values: Sequence[Any], default: Any, desk: LoadDesk) -> Flow[list[Any]]:
+    """Return ``values`` with `plain` in the place of each record."""
+    records = [value for value in values if value.__class__ is Loaded]
+    kept = iter((yield from valid(records, desk)))
+    found = []
+    for value in values:
+        if value.__class__ is Loaded:
+            if next(kept) and not value.negative:
+                value = value.value  # noqa: PLW2901
+            else:
+                value = default  # noqa: PLW2901
+                desk.ledger.tally.hits -= 1
+                desk.ledger.tally.misses += 1
+        found.append(value)
+    return found
+
+
 def invalidate(tags: tuple[bytes, ...], desk: LoadDesk) -> Flow[int]:
     """Make every value with one of these tags a miss; return how many of the tags were in use."""
-    count, failed = yield from batch.delete(desk.room.placement, wires_of(tags, desk))
+    count, failed = yield from batch.delete(desk.room.placement, wires_of(tags, desk), void=False)
     return desk.ledger.counted("invalidate_tags", count, failed)

@@ -65,7 +65,9 @@ def acquire(
         if isinstance(error, LockConflict):
             free_in = error.retry_after or 0.0
             if free_in > 0:
-                yield _woken(plan, ballot, min(left, free_in + 0.01 * luck()))
+                heard = yield _woken(plan, ballot, min(left, free_in + 0.01 * luck()))
+                if isinstance(heard, ShardError):  # nobody listens there: look again, but not at once
+                    yield Sleep(min(left, free_in, _OUTAGE_WAIT * (0.5 + luck() / 2)))
                 continue
             if _split(ballot):
                 yield Sleep(min(left, _SPLIT_WAIT * luck() * min(attempt, 10)))
@@ -87,15 +89,18 @@ def _attempt(
     won = False
     try:
         yield Canvass([Batch(shard, commands, True) for shard in voters.shards], ballot.take, plan.patience)
-        if ballot.runs or roll.longest < plan.ttl_ms:
+        new = bool(ballot.runs) or roll.longest < plan.ttl_ms
+        if new:
             yield from _vet(plan, register, ballot)
-        if ballot.granted:
+        if ballot.granted and roll.longest >= plan.ttl_ms:
             lease.fence = fence = ballot.fence
-            places = [place for place, counter in ballot.fences.items() if counter == fence]
+            # A voter that restarted after its grant and before the register knew it has forgotten us, and nobody can tell. So
+            # what was granted before that counts only where our key is still there after it.
+            places = [] if new else [place for place, counter in ballot.fences.items() if counter == fence]
             if len(places) < plan.quorum:
                 places = yield from _confirm(plan, lease, ballot, places)
             if len(places) >= plan.quorum:
-                lease.held(list(ballot.fences), sent, plan.ttl)
+                lease.held(places, sent, plan.ttl)
                 won = lease.valid_until > clock()
     except GeneratorExit:
         raise  # nobody carries out steps any more
@@ -142,7 +147,9 @@ def _reason(plan: LockPlan, ballot: Ballot) -> LockNotAcquired:
         return QuorumUnavailable(plan.name, f"too many of the {len(votes)} voters {why}: {said}", votes)
     if ballot.granted:
         return QuorumUnavailable(
-            plan.name, f"a majority granted it, but too late for a ttl of {plan.ttl:g} s: {said}", votes
+            plan.name,
+            f"a majority granted it, but did not confirm it in time for a ttl of {plan.ttl:g} s: {said}",
+            votes,
         )
     # It is free when enough of the holders' keys have gone for a majority: the quorum-th smallest of the times left.
     lefts = sorted(ballot.lefts)

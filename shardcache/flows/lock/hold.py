@@ -6,6 +6,7 @@ from typing import Literal
 from shardcache.errors import ShardError
 from shardcache.flows.lock.lease import Lease
 from shardcache.flows.lock.plan import FENCE_TTL, LockPlan
+from shardcache.flows.lock.register import Register
 from shardcache.flows.lock.scripts import EXTEND, RELEASE, REPAIR
 from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
 
@@ -15,14 +16,21 @@ Extension = Literal["extended", "lost", "unknown"]
 Freed = Literal["freed", "lost", "unknown"]
 
 
-def extend(plan: LockPlan, lease: Lease, *, clock: Callable[[], float]) -> Flow[Extension]:
+def extend(
+    plan: LockPlan, lease: Lease, *, clock: Callable[[], float], register: Register | None = None
+) -> Flow[Extension]:
     """Start the ttl anew on every voter that has held our key without a break; then put it back where it was lost.
 
     "lost": so many voters do not have our key that no majority can. "unknown": too few answered; the lease is what it was.
     Only a voter that answers "it was there all the time" counts. Where the key is gone it is set again after the extension has
     succeeded, while the lock is ours, and counts from the next time on: so a lock that has lost voters gets them back
-    (redsync #186), and none is ever taken silently a second time (RedLock.net #48).
+    (redsync #186), and none is ever taken silently a second time (RedLock.net #48). ``register`` is told of a longer ttl first:
+    without a majority that knows of it, a voter that restarts would count again too early, so nothing is extended.
     """
+    if register is not None and register.roll(plan.voters).longest < plan.ttl_ms:
+        yield from register.vet(plan, {})
+        if register.roll(plan.voters).longest < plan.ttl_ms:
+            return "unknown"
     sent = clock()
     if lease.valid_until <= sent:
         return "lost"
@@ -57,6 +65,8 @@ def extend(plan: LockPlan, lease: Lease, *, clock: Callable[[], float]) -> Flow[
     if gone and lease.fence:  # a load lock has no counter to put back, and does not last
         repair = [plan.script(REPAIR, lease.token, plan.ttl_ms, lease.fence, FENCE_TTL)]
         yield Canvass([Batch(shards[place], repair, False) for place in gone], None, plan.patience)
+        if lease.ended:  # released meanwhile, on another connection perhaps
+            yield from give_back(plan, lease.token)
     return "extended"
 
 
@@ -78,7 +88,7 @@ def release(plan: LockPlan, lease: Lease) -> Flow[Freed]:
         return freed >= plan.quorum or heard == len(shards) or gone > len(shards) - plan.quorum
 
     commands = [plan.script(RELEASE, lease.token)]
-    yield Canvass([Batch(shard, commands, True) for shard in shards], take, plan.patience)
+    yield Canvass([Batch(shard, commands, True) for shard in shards], take, plan.patience, undo=True)
     if freed >= plan.quorum:
         return "freed"
     return "lost" if gone > len(shards) - plan.quorum else "unknown"
@@ -87,4 +97,4 @@ def release(plan: LockPlan, lease: Lease) -> Flow[Freed]:
 def give_back(plan: LockPlan, token: bytes) -> Flow[None]:
     """Tell every voter to release, whether it answered or not, and wait for none of them."""
     commands = [plan.script(RELEASE, token)]
-    yield Canvass([Batch(shard, commands, True) for shard in plan.voters.shards], None, plan.patience)
+    yield Canvass([Batch(shard, commands, True) for shard in plan.voters.shards], None, plan.patience, undo=True)

@@ -5,7 +5,7 @@ from typing import NamedTuple, Self
 
 from shardcache.commands import Command
 from shardcache.flows.lock.scripts import ACQUIRE, RELEASE
-from shardcache.keys import hash_tag
+from shardcache.keys import INTERNAL, internal
 
 __all__ = (
     "FENCE_TTL",
@@ -20,18 +20,11 @@ __all__ = (
     "wire_of",
 )
 
-INTERNAL = b"shardcache:"  # what every key of the library's own begins with
 REGISTER_KEY = INTERNAL + b"voters"
 MOST_VOTERS = 5
 FENCE_TTL = (
     30 * 24 * 3600 * 1000
 )  # ms: a counter starts again from the server's clock, far above, so it need not stay for ever
-
-
-def internal(family: bytes, wire: bytes) -> bytes:
-    """Return a key of the library's own that lies in the same slot of a Redis Cluster as ``wire``."""
-    tagged = hash_tag(wire) is not wire
-    return b"%b%b::%b" % (INTERNAL, family, wire) if tagged else b"%b%b:{%b}" % (INTERNAL, family, wire)
 
 
 def drift(ttl: float) -> float:

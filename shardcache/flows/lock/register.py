@@ -12,7 +12,8 @@ id, it writes name and run id of each voter into a register that every voter kee
     another run, or this one, come     a forgetful     when this run is older than the longest ttl in
     back                               one             use: by then what it forgot has expired
 
-One peer that remembers is enough. A majority has to answer, and to be told: two majorities share a voter, so a fleet that has just been
+One peer that remembers is enough. A majority has to answer, and to be told, and all are heard that answer in time: the one voter that two
+majorities share may be the very one that has forgotten. A voter's grant counts only if our key is there after the register was told. So a fleet that has just been
 started locks at once, and a single server that restarts is known by the others. What a process has seen itself counts
 as a memory too. The longest ttl is kept in the same register. Redis' own advice, "keep a crashed node out for the longest ttl"
 (distributed-locks.md), is thus done by the clients. Where it fails: servers that lose their memory at once, down to where no majority
@@ -87,7 +88,7 @@ class Register:
             asked += 1
             if not isinstance(outcome, ShardError) and isinstance(outcome[0], list):
                 answers.append(outcome[0])
-            return len(answers) >= plan.quorum or asked == len(voters.shards)
+            return asked == len(voters.shards)
 
         commands = [command]
         yield Canvass([Batch(shard, commands, True) for shard in voters.shards], take, plan.patience)
@@ -95,8 +96,9 @@ class Register:
             return
         roll.longest = max(roll.longest, *(answer[0] for answer in answers))
         for at, place in enumerate(places, 1):
-            roll.runs[place] = runs[place].id
+            # In this order: another thread that finds the run vetted must not find the old judgement beside it.
             roll.forgetful[place] = any(answer[at] for answer in answers)
+            roll.runs[place] = runs[place].id
 
     def _forgot(self, name: str, run: Run) -> bool:
         """Whether this process has seen the voter in another life; note this one."""

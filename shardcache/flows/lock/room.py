@@ -1,6 +1,7 @@
 """What all locks of one client share: who may vote, and what is known of the voters' lives."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from shardcache.errors import InvalidOption
 from shardcache.flows.core import Core
@@ -32,18 +33,30 @@ class LockRoom:
         core = self._core
         wire = core.keys.wire(name)
         check_ttl(ttl)
+        patience = self._patience(ttl, voter_timeout)
+        names = self._voters(wire, voters)
+        chosen = Voters(tuple(self._places[one] for one in names), names)
+        shown = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
+        return LockPlan(shown, LockKeys.of(wire), chosen, float(ttl), patience)
+
+    def lasting(self, plan: LockPlan, ttl: float, voter_timeout: float | None) -> LockPlan:
+        """Return ``plan`` with another ttl; raise `InvalidOption` for what cannot be."""
+        check_ttl(ttl)
+        return replace(plan, ttl=float(ttl), patience=self._patience(ttl, voter_timeout))
+
+    def _patience(self, ttl: float, voter_timeout: float | None) -> float:
+        """Return the longest wait for one voter, seconds."""
         if voter_timeout is None:
-            voter_timeout = min(core.timeout, max(ttl / _SHARE, 0.01))
-        elif (
+            return min(self._core.timeout, max(ttl / _SHARE, 0.01))
+        if (
             isinstance(voter_timeout, bool)
             or not isinstance(voter_timeout, (int, float))
             or not 0 < voter_timeout < ttl
         ):
-            raise InvalidOption(f"voter_timeout must be a number of seconds below the ttl, got {voter_timeout!r:.80}")
-        names = self._voters(wire, voters)
-        chosen = Voters(tuple(self._places[one] for one in names), names)
-        shown = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
-        return LockPlan(shown, LockKeys.of(wire), chosen, float(ttl), float(voter_timeout))
+            raise InvalidOption(
+                f"voter_timeout must be a number of seconds below the ttl of {ttl:g} s, got {voter_timeout!r:.80}"
+            )
+        return float(voter_timeout)
 
     @property
     def placement(self) -> Placement:
