@@ -8,16 +8,30 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from shardcache.cli.demo_worker import Order, Report, Site, serve
+from shardcache.cli.demo_aworker import AsyncWorker
+from shardcache.cli.demo_worker import Order, Report, Site, Worker
 from shardcache.errors import ServerNotStarted
 
-__all__ = ("Crew",)
+__all__ = ("Crew", "serve")
 
 START_LIMIT = 30.0  # seconds until every worker has said that it is ready
 
 
+def serve(number: int, site: Site, pipe: "Connection[Any, Any]") -> None:
+    """Carry out orders until the parent is gone: a worker's whole life. Ctrl-C is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    kind = AsyncWorker if number % 2 else Worker
+    try:
+        kind(number, site, pipe).run()
+    except (EOFError, OSError):
+        return
+
+
 class Crew:
-    """``size`` processes with a cache client each. They end with `close`, or when this process does."""
+    """``size`` processes with a cache client each, every other one an asyncio client.
+
+    They end with `close`, or when this process does.
+    """
 
     def __init__(self, size: int, site: Site) -> None:
         self._pipes: list[Connection[Any, Any]] = []

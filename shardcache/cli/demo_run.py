@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack
 
 from shardcache.cli.codes import Exit
+from shardcache.cli.demo_aworker import VISITORS
 from shardcache.cli.demo_crew import Crew
 from shardcache.cli.demo_display import choose_display
 from shardcache.cli.demo_stages import Show, seconds
@@ -47,7 +48,7 @@ class Demo:
                 self._servers.start()
         nodes = self._servers.urls if self._servers is not None else self._url or ""
         site = Site(nodes, f"shardcache-demo-{secrets.token_hex(4)}", TTL, root)
-        cache = open_cache(site)
+        cache = open_cache(ShardCache, site)
         self._ends.callback(cache.close)
         if self._servers is None:
             _check(cache)
@@ -119,6 +120,10 @@ class Demo:
     def _tell(self, shards: int, files: int) -> None:
         where = "local Valkey servers, started for this" if self._servers is not None else "servers of the given URL"
         self._display.title(f"shardcache demo: {shards} shards ({where}), {self._size} processes")
+        several = self._size // 2
+        self._display.say(
+            f"{self._size - several} of them with ShardCache, {several} with AsyncShardCache and {VISITORS} tasks each."
+        )
         self._display.say(f"The work: parse and measure the {files} files of this Python's standard library.")
         if self._servers is None:
             self._display.say(

@@ -60,6 +60,18 @@ class FencedFile:
             raise DamagedPayload(f"{self._fence} should hold a fencing token, got {text!r:.80}")
         return int(text)
 
+    def read(self, token: int) -> bytes | None:
+        """Return what the file holds, None if it is not there, and let nobody with an older token write from here on.
+
+        So it is the first act of a holder who will write what depends on what it has read. Raises as `write`.
+        """
+        with self._admitted(token):
+            try:
+                with open(self.path, "rb") as file:
+                    return file.read()
+            except FileNotFoundError:
+                return None
+
     def write(self, data: bytes, token: int) -> None:
         """Replace the file by ``data``; on the disk when this returns. An existing file keeps its mode.
 

@@ -2,9 +2,8 @@
 
 Theory of operation
 -------------------
-Whatever is sent in one turn of the event loop is written in one go at the end of that turn; where many
-tasks send, a first write goes out after `EARLY` commands, so that the server works on them while the
-other tasks still ask. Replies resolve slots in the order of sending. A `Slot` stands for one caller's commands and stays
+Whatever is sent in one turn of the event loop is written in one go at the end of that turn, and
+replies resolve slots in the order of sending. A `Slot` stands for one caller's commands and stays
 in the queue until as many replies have come as it is owed, whether anybody still waits for them
 or not: a cancelled or timed-out caller leaves its slot behind to be drained, so that nobody
 else's reply shifts (G1; redis-py #2624 is the failure to learn from).
@@ -37,7 +36,6 @@ from shardcache.wire.link import mark, unmark
 
 __all__ = ("AsyncLink", "Several", "Slot")
 
-EARLY = 32  # commands
 _NOT_YET: Any = object()
 _Push: Any = hiredis.PushNotification
 
@@ -83,7 +81,6 @@ class AsyncLink(asyncio.Protocol):
     __slots__ = (
         "_closed",
         "_due",
-        "_early",
         "_flushing",
         "_gets",
         "_got",
@@ -130,7 +127,6 @@ class AsyncLink(asyncio.Protocol):
         self._got: list[Reply] = []  # of the slot at the head, if it is owed several
         self._out: list[bytes] = []
         self._flushing = False
-        self._early = EARLY
         self._timer: asyncio.TimerHandle | None = None
         self._due = math.inf
         self._transport: asyncio.Transport | None = None
@@ -174,11 +170,7 @@ class AsyncLink(asyncio.Protocol):
         _, deadline, payload, _, _ = slot
         self.bytes_owed += len(payload)
         self.slots.append(slot)
-        out = self._out
-        out.append(payload)
-        if len(out) == self._early:
-            self._early = 0
-            self._write()
+        self._out.append(payload)
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
@@ -208,13 +200,8 @@ class AsyncLink(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flushing = False
-        self._early = EARLY
-        if self._out:
-            self._write()
-
-    def _write(self) -> None:
         out = self._out
-        if self._transport is not None:
+        if out and self._transport is not None:
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
 

@@ -249,7 +249,7 @@ def test_trial_place_is_given_back(virtual, server, client, kind: str, moment: s
 
     async def main() -> None:
         server.refuses = ConnectionRefusedError("down")
-        async with client(timeout=5.0, failures=1, **PROBES) as cache:
+        async with client(timeout=5.0, failures=1, void_loads=False, **PROBES) as cache:
             with pytest.raises(errors.ShardUnavailable):
                 await cache.get("k")
             server.refuses = None

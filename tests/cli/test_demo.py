@@ -1,5 +1,6 @@
 """`demo`: from end to end with little time, broken off in the middle, and on servers that exist."""
 
+import asyncio
 import io
 import os
 import pty
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from shardcache.cli import demo_worker
+from shardcache.cli import demo_aworker, demo_worker
 from shardcache.cli.demo_display import PlainDisplay, choose_display
 from shardcache.cli.demo_run import Demo
 from shardcache.cli.demo_tally import Tally
@@ -27,6 +28,7 @@ def test_demo(command):
     code, out, err = command.run("demo", "--shards", "3", "--seconds", "2")
     assert (code, err) == (0, "")
     assert "shard-2 is killed" in out
+    assert re.search(r"\d of them with ShardCache, \d with AsyncShardCache and 4 tasks each", out)
     assert re.findall(r"errors +(\d+)", out) == ["0", "0", "0"]
     assert "0, and 0 wrong values" in out
     assert "shard-2's" in out  # on a busy machine others may be late as well, and the demo says so
@@ -169,6 +171,14 @@ class Broken:
         return self._answer
 
 
+class AsyncBroken(Broken):
+    """The same, to be awaited."""
+
+    async def get(self, key):
+        return super().get(key)
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
 @pytest.mark.parametrize(
     ("answer", "counted"),
     [
@@ -178,14 +188,22 @@ class Broken:
     ],
     ids=["right", "another-key's", "error"],
 )
-def test_worker_counts(answer, counted):
-    """A worker tells a hit from a value of another key and from an error."""
+def test_worker_counts(answer, counted, colour):
+    """A worker of either kind tells a hit from a value of another key and from an error."""
     sent = []
     site = Site("redis://127.0.0.1:1", "n", 1.0, library())
-    worker = demo_worker._Worker(0, site, SimpleNamespace(send=sent.append))
-    worker._cache = Broken(answer)
-    worker._carry_out(Order(["abc.py"]))
-    [report] = sent
+    pipe = SimpleNamespace(send=sent.append, poll=lambda: False)
+    if colour == "sync":
+        worker = demo_worker.Worker(0, site, pipe)
+        worker._cache = Broken(answer)
+        worker._carry_out(Order(["abc.py"]))
+    else:
+        worker = demo_aworker.AsyncWorker(1, site, pipe)
+        worker._cache = AsyncBroken(answer)
+        asyncio.run(worker._carry_out(Order(["abc.py"])))
+    report = sent.pop(0)
+    assert all(later == Report(1, done=later.done) for later in sent)
+    report.done = True
     assert (report.hits, report.wrong, report.errors, report.done) == (*counted, True)
 
 

@@ -41,6 +41,18 @@ def test_same_holder_writes_twice(path) -> None:
     assert path.read_bytes() == b"second"
 
 
+def test_reading_keeps_older_holders_out(path) -> None:
+    """Who reads with its token need not fear that an older holder writes between that and its own write."""
+    fenced = FencedFile(path)
+    assert fenced.read(6) is None
+    with pytest.raises(errors.StaleToken):
+        fenced.write(b"of A", 5)
+    fenced.write(b"of B", 6)
+    assert fenced.read(6) == b"of B"
+    with pytest.raises(errors.StaleToken):
+        fenced.read(5)
+
+
 def test_deleted_file_remembers(path) -> None:
     """Deleting leaves the record, so that a late write does not bring the old data back."""
     fenced = FencedFile(path)
