@@ -1,5 +1,6 @@
 """`AsyncShardCache`: the asyncio client, a thin shell over flows and the asyncio driver."""
 
+import asyncio
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
@@ -27,6 +28,7 @@ from shardcache.wire import PACKED_GET, pack
 
 __all__ = ("AsyncShardCache",)
 
+IN_ONE_TURN = 1000  # keys that are packed or decoded while others wait
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -71,12 +73,29 @@ class AsyncShardCache(CacheBase):
     async def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
         """Return the keys that are there with their values; one exchange per shard, all shards at once."""
         asked = distinct(keys)
+        if len(asked) > IN_ONE_TURN:
+            return await self._in_turns([asked[at : at + IN_ONE_TURN] for at in range(0, len(asked), IN_ONE_TURN)])
+        return await self._found(asked)
+
+    async def _found(self, asked: list[Key]) -> dict[Key, Any]:
         wires = self._core.keys.wire_many(asked)
         found = self._ledger.hits(asked, wires, await self._run(batch.fetch(self._core.placement, wires)))
         if Loaded in set(map(type, found.values())):
             values = await self._run(tagging.plain_many(list(found.values()), MISS, self._desk))
             return {key: value for key, value in zip(found, values, strict=True) if value is not MISS}
         return found
+
+    async def _in_turns(self, parts: list[list[Key]]) -> dict[Key, Any]:
+        """Get many keys by parts, each packed and decoded in a turn of the loop of its own, so that nobody waits for all of them."""
+        tasks: list[asyncio.Task[dict[Key, Any]]] = []
+        try:
+            for part in parts:
+                tasks.append(asyncio.create_task(self._found(part)))
+                await asyncio.sleep(0)
+            return {key: value for found in await asyncio.gather(*tasks) for key, value in found.items()}
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def fetch_many(self, keys: Iterable[Key]) -> Results[Any]:
         """Return for each key whether it was there, was not, or could not be asked for and why."""
