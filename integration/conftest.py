@@ -64,3 +64,13 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         return (yield)
     except NoNetworkOfItsOwn as reason:
         pytest.skip(str(reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures that tests have recorded: those of a passed test would go unseen."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            if report.when == "call" and report.user_properties:
+                terminalreporter.section(report.nodeid)
+                for name, figure in report.user_properties:
+                    terminalreporter.line(f"{name}: {figure}")

@@ -2,11 +2,16 @@
 
 import asyncio
 import importlib.util
+import os
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+import shardcache
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -107,6 +112,40 @@ def test_sqlite_shards_seen_by_another(example: ModuleType, tmp_path: Path) -> N
                 assert {customer: one.get(customer) for customer in names} == names
 
 
+def run(name: str) -> list[str]:
+    """Run an example as a user would, and return what it says; it starts processes of its own, which import it anew."""
+    home = Path(shardcache.__path__[0]).parent
+    environ = {key: value for key, value in os.environ.items() if key != "SHARDCACHE_URL"}
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")],
+        env={**environ, "PYTHONPATH": str(home)},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=100,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout.splitlines()
+
+
+def test_shared_file() -> None:
+    """Four processes rewrite one file and lose nothing; one that overslept is refused."""
+    count, sleeper, last = run("shared_file")
+    assert (count, last) == ("40 lines by 4 processes, none lost", "the last line: 41 by the other")
+    assert "is refused: the lock has a newer holder" in sleeper
+
+
+def test_shared_schedule() -> None:
+    """Each task is done once per tick, though a worker dies in the middle of one."""
+    *done, count = run("shared_schedule")
+    assert (len(done), count) == (15, "15 tasks done, each once; 1 of 3 workers died")
+
+
 def test_every_example_is_tested() -> None:
     """An example that nothing runs would rot."""
-    assert [path.stem for path in sorted(EXAMPLES.glob("*.py"))] == ["sqlite_shards", "starlette_app"]
+    assert [path.stem for path in sorted(EXAMPLES.glob("*.py"))] == [
+        "shared_file",
+        "shared_schedule",
+        "sqlite_shards",
+        "starlette_app",
+    ]

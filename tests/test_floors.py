@@ -17,7 +17,19 @@ PACKAGE = Path(shardcache.__path__[0])
 # The first dotted part below the package decides.
 FLOORS = (
     ("errors", "events", "explanation", "options", "results", "stats", "types", "votes"),
-    ("codecs", "commands", "keys", "load_result", "placement", "policy", "settings", "templates", "topology", "ttl", "urls"),
+    (
+        "codecs",
+        "commands",
+        "keys",
+        "load_result",
+        "placement",
+        "policy",
+        "settings",
+        "templates",
+        "topology",
+        "ttl",
+        "urls",
+    ),
     ("flows",),
     ("wire",),
     ("drivers", "embedded"),  # both face the operating system; neither knows of the client

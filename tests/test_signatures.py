@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from shardcache import AsyncShardCache, ShardCache
+from shardcache.locks import AsyncLockSet, AsyncQuorumLock, LockSet, QuorumLock
 from shardcache.pipeline import AsyncPipeline, Pipeline
 
 # Names that only one of the two has, and why.
@@ -23,9 +24,20 @@ ONLY_ASYNC = {
     "__del__": "a socket closes itself, an asyncio transport that nobody closed has to be told",
     "aclose": "what contextlib.aclosing and asyncio's own objects call it; the same function as close",
 }
-PLAIN = {"from_url", "embedded", "explain", "stats", "pipeline", "__init__", "__repr__"}  # nothing to wait for
-PAIRS = [(ShardCache, AsyncShardCache), (Pipeline, AsyncPipeline)]
-COUNTERPART = {AsyncShardCache: ShardCache, AsyncPipeline: Pipeline, AsyncIterator: Iterator}
+PLAIN = {"from_url", "embedded", "explain", "stats", "pipeline", "lock", "lock_many", "__init__", "__repr__"}
+PLAIN |= {"remaining", "ensure_held", "handover", "fencing_tokens"}  # of locks; none of these has anything to wait for
+LOCKS = [(QuorumLock, AsyncQuorumLock), (LockSet, AsyncLockSet)]
+PAIRS = [(ShardCache, AsyncShardCache), (Pipeline, AsyncPipeline), *LOCKS]
+# A thread cannot be cancelled from outside, so the sync lock can only tell.
+ONLY_ASYNC_PARAMETERS = {(AsyncQuorumLock, "__init__"): {"cancel_on_loss"}}
+COUNTERPART = {
+    AsyncQuorumLock: QuorumLock,
+    AsyncLockSet: LockSet,
+    "Nodes | CacheBase | AsyncQuorumLock": "Nodes | CacheBase | QuorumLock",
+    AsyncShardCache: ShardCache,
+    AsyncPipeline: Pipeline,
+    AsyncIterator: Iterator,
+}
 
 
 def public(kind: type) -> dict[str, Any]:
@@ -58,7 +70,7 @@ def as_sync(hint: Any) -> Any:
     return hint
 
 
-@pytest.mark.parametrize(("sync", "other"), PAIRS, ids=["client", "pipeline"])
+@pytest.mark.parametrize(("sync", "other"), PAIRS, ids=["client", "pipeline", "lock", "locks"])
 def test_same_names(sync: type, other: type) -> None:
     """What one colour has the other has too, but for what is listed with its reason."""
     only_sync, only_async = public(sync).keys() - public(other).keys(), public(other).keys() - public(sync).keys()
@@ -78,6 +90,9 @@ def test_same_parameters(sync: type, other: type, name: str) -> None:
     ours, theirs = (inspect.signature(public(kind)[name]) for kind in (sync, other))
     if name == "__init__" and sync is Pipeline:
         ours, theirs = (each.replace(parameters=list(each.parameters.values())[:-1]) for each in (ours, theirs))
+    extra = ONLY_ASYNC_PARAMETERS.get((other, name), set())
+    assert extra <= theirs.parameters.keys()
+    theirs = theirs.replace(parameters=[p for p in theirs.parameters.values() if p.name not in extra])
     strip = inspect.Parameter.empty
     assert [p.replace(annotation=strip) for p in theirs.parameters.values()] == [
         p.replace(annotation=strip) for p in ours.parameters.values()
@@ -90,6 +105,8 @@ def test_same_annotations(sync: type, other: type, name: str) -> None:
     ours, theirs = (dict(inspect.get_annotations(public(kind)[name])) for kind in (sync, other))
     if name == "__init__" and sync is Pipeline:
         del ours["run"], theirs["run"]  # the driver: not called by users
+    for extra in ONLY_ASYNC_PARAMETERS.get((other, name), set()):
+        del theirs[extra]
     assert {key: as_sync(hint) for key, hint in theirs.items()} == ours
 
 
@@ -100,8 +117,10 @@ def test_same_docstrings(sync: type, other: type, name: str) -> None:
 
 
 def test_same_class_docstrings() -> None:
-    """The constructor's parameters are described once, in the same words."""
+    """The constructor's parameters are described once, in the same words; an asyncio lock refers to the sync one."""
     assert AsyncShardCache.__doc__ == ShardCache.__doc__
+    for sync, other in LOCKS:
+        assert f"s `{sync.__name__}`, with ``await``" in (other.__doc__ or "")
 
 
 @pytest.mark.parametrize(("sync", "other", "name"), shared())

@@ -6,12 +6,18 @@ __all__ = ("Exit",)
 
 
 class Exit(IntEnum):
-    """Exit codes, the same for every command."""
+    """Exit codes, the same for every command; ``lock run`` ends with that of the command that it ran, if it ran one."""
 
     FINE = 0
-    NO = 1  # the key is not there, the value was not stored, or the demo saw an error
+    NO = 1  # the key or lock is not there, the value was not stored, or the demo saw an error
     USAGE = 2  # a wrong argument, URL, key or value; nothing was sent
     UNAVAILABLE = 3  # a shard does not answer or refuses, or no local server could be started
+    # Those of locks are high, and not among those that programs commonly end with (sysexits.h names them alike).
+    NO_QUORUM = 69  # too few of a lock's voters answer (EX_UNAVAILABLE)
     BUG = 70  # an error that nobody foresaw (EX_SOFTWARE)
+    HELD = 75  # somebody else holds the lock (EX_TEMPFAIL)
+    LOST = 76  # the lock was lost while the command ran
+    CANNOT_RUN = 126  # the command is there, but cannot be run; as shells say it
+    NOT_FOUND = 127  # there is no such command; as shells say it
     INTERRUPTED = 130  # Ctrl-C (128 + SIGINT)
     TERMINATED = 143  # SIGTERM (128 + 15)

@@ -6,10 +6,17 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from shardcache.cli import demo, keys, ping, ring, up, where
+from shardcache.cli import demo, keys, lock, ping, ring, up, where
 from shardcache.cli.codes import Exit
 from shardcache.cli.parser import URL_HELP, Parser, Run
-from shardcache.errors import InvalidArgument, SerializationError, ServerNotStarted, ShardCacheError, ShardError
+from shardcache.errors import (
+    InvalidArgument,
+    QuorumUnavailable,
+    SerializationError,
+    ServerNotStarted,
+    ShardCacheError,
+    ShardError,
+)
 from shardcache.urls import redact
 
 __all__ = ("main",)
@@ -17,7 +24,7 @@ __all__ = ("main",)
 TRACEBACK = "SHARDCACHE_TRACEBACK"
 EPILOG = (
     "exit codes: 0 fine; 1 not found, not stored, or the demo saw an error; 2 wrong usage or input; "
-    "3 a shard is unavailable; 130 Ctrl-C"
+    "3 a shard is unavailable; 130 Ctrl-C; those of locks: shardcache lock run --help"
 )
 
 
@@ -44,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(str(error), Exit.USAGE)
     except (ShardError, ServerNotStarted) as error:
         return _failed(str(error), Exit.UNAVAILABLE)
+    except QuorumUnavailable as error:
+        return _failed(str(error), Exit.NO_QUORUM)
     except ShardCacheError as error:
         return _failed(str(error), Exit.NO)
     except Exception as error:
@@ -61,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"shardcache {_version()}")
     parser.add_argument("--url", help=URL_HELP)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (demo, up, ring, where, keys, ping):
+    for module in (demo, up, ring, where, keys, ping, lock):
         module.add(commands)
     return parser
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Sequence
 
-__all__ = ("bar", "columns", "say")
+__all__ = ("bar", "columns", "printable", "say")
 
 WIDTH = 30  # cells of a full bar
 EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -13,6 +13,11 @@ def say(text: str = "") -> None:
     """Print a line; what the terminal's encoding cannot show is escaped, never an error."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with everything escaped that a terminal would act on: for what others wrote."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def bar(share: float, full: float = 1.0, *, blocks: bool | None = None) -> str:

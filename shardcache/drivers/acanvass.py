@@ -65,7 +65,7 @@ async def canvass(shards: Sequence[AsyncShard], step: Canvass) -> None:
             part = shard.start(payload, len(commands), deadline, batch.twice, bulk=False)
         except ShardOut as error:
             left -= 1
-            if step.undo:
+            if batch.undo:
                 shard.push(payload, len(commands), deadline)
             if take is not None and not over.done() and take(place, error, None):
                 over.set_result(None)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from shardcache.commands import Command, Reply
 from shardcache.drivers.replies import answered
 from shardcache.drivers.shard import Late, Shard, may_retry
-from shardcache.errors import ShardError
+from shardcache.errors import ShardError, ShardOut
 from shardcache.flows.steps import Batch, Canvass
 from shardcache.policy.breaker import State
 from shardcache.wire import Link, Turn, pack_all
@@ -23,6 +23,9 @@ __all__ = ("canvass",)
 
 _IN = select.POLLIN
 _BOTH = select.POLLIN | select.POLLOUT
+# So much and what undoes it is read by a server in one go (16 KiB). Of more, it would lose the rest when it wakes up to a connection
+# that we have closed: its first reply is then answered by a reset.
+_MOST_OWED = 8
 
 
 @dataclass(slots=True)
@@ -55,21 +58,30 @@ class _Round:
     def ask(self, place: int, batch: Batch, shard: Shard, left: int) -> None:
         """Send a batch, or note why it cannot be sent. ``left`` shards are still to be asked, this one among them."""
         try:
-            link, owed, due, kept = self._link(shard, left)
+            link, owed, due, kept = self._link(shard, left, undo=batch.undo)
         except ShardError as error:
             self._note(place, error)
             return
-        self._send(_Asked(place, shard, batch, Turn(link, self.payload, len(batch.commands) + owed), owed, due, kept))
+        try:
+            turn = Turn(link, self.payload, len(batch.commands) + owed)
+            self._send(_Asked(place, shard, batch, turn, owed, due, kept))
+        except BaseException:
+            link.close()
+            shard.abandon()
+            raise
 
-    def _link(self, shard: Shard, left: int) -> tuple[Link, int, float, bool]:
+    def _link(self, shard: Shard, left: int, *, undo: bool) -> tuple[Link, int, float, bool]:
         """Return a link, what it owes until when, and whether it is an old one; raise what stands in the way as `ShardError`."""
         if shard.breaker.state is not State.CLOSED:
             shard.admit()
         late = shard.recall()
         if late is not None:
             if not late.owed or self.clock() <= late.due:
-                return late.link, late.owed, late.due, True
-            if self.step.undo:
+                if late.owed < _MOST_OWED or undo:
+                    return late.link, late.owed, late.due, True
+                shard.keep(late)
+                raise ShardOut(shard.name, f"has {late.owed} requests still to answer")
+            if undo:
                 self._push(late.link)
             late.link.close()
             raise shard.lost(TimeoutError(), dialled=False)
@@ -119,7 +131,11 @@ class _Round:
                 if self._advance(asked.turn, mask):
                     del out[fd]
                     self.poll.unregister(fd)
-                    self._over(asked)
+                    try:
+                        self._over(asked)
+                    except BaseException:
+                        asked.turn.link.close()
+                        raise
         take = self.step.take
         if take is not None and not self.enough:
             for asked in out.values():
@@ -147,12 +163,11 @@ class _Round:
         shard, turn, owed = asked.shard, asked.turn, asked.owed
         error = turn.error
         if error is None:
-            run = turn.link.run
-            shard.pool.give(turn.link)
             replies: list[Reply] = turn.replies[owed:] if owed else turn.replies
             outcome = answered(shard, replies)
             take = self.step.take
-            self.enough = (take is not None and take(asked.place, outcome, run)) or self.enough
+            self.enough = (take is not None and take(asked.place, outcome, turn.link.run)) or self.enough
+            shard.pool.give(turn.link)
             return
         turn.link.close()
         if not isinstance(error, (OSError, ShardError)):

@@ -1,7 +1,10 @@
 """`AsyncQuorumLock`: the asyncio colour."""
 
 import asyncio
+import warnings
+import weakref
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +16,7 @@ from shardcache.flows.lock import Lease
 from shardcache.flows.lock.room import LockRoom
 from shardcache.keys import Key
 from shardcache.locks.base import LockBase
+from shardcache.locks.hold import Hold
 from shardcache.locks.holder import Holder
 from shardcache.options import Options
 from shardcache.topology import Nodes, members
@@ -67,11 +71,11 @@ class AsyncQuorumLock(LockBase):
         self._cancel_on_loss = bool(cancel_on_loss)
         self._guarded: asyncio.Task[Any] | None = None  # the task to cancel
         self._cancelled = False  # whether it was
-        self._watch: asyncio.Task[None] | None = None
 
     def _connect(self, nodes: "Nodes | CacheBase | AsyncQuorumLock", options: Options | None) -> tuple[LockRoom, Any]:
         if isinstance(nodes, AsyncQuorumLock):
             self._runner, self._own = nodes._runner, False
+            self._root = nodes  # whose connections are closed when nobody has it any more
             return nodes._room, nodes._hook
         if isinstance(nodes, CacheBase):
             runner = nodes._driver
@@ -93,22 +97,22 @@ class AsyncQuorumLock(LockBase):
         """
         wait = self._wait(blocking, timeout)
         try:
-            return await self._enter(wait)
+            await self._enter(wait)
         except LockNotAcquired as error:
             return self._refused(error)
-
-    async def _enter(self, wait: float | None) -> bool:
-        if self._enters_again():
-            return True
-        if wait == 0:
-            await self._runner.run(self._acquire(0))
-        else:
-            end = None if wait is None else self._clock() + wait
-            async with self._runner.line.turn(self._plan.keys.lock, wait) as came:
-                if not came:
-                    raise LockConflict(self.name, "others in this process were before us all the time")
-                await self._runner.run(self._acquire(None if end is None else max(end - self._clock(), 0.0)))
         return True
+
+    async def _enter(self, wait: float | None) -> Hold:
+        again = self._enters_again()
+        if again is not None:
+            return again
+        if wait == 0:
+            return await self._runner.run(self._acquire(0))
+        end = None if wait is None else self._clock() + wait
+        async with self._runner.line.turn(self._plan.keys.lock, wait) as came:
+            if not came:
+                raise LockConflict(self.name, "others in this process were before us all the time")
+            return await self._runner.run(self._acquire(None if end is None else max(end - self._clock(), 0.0)))
 
     async def release(self) -> None:
         """Let go of the lock.
@@ -116,20 +120,31 @@ class AsyncQuorumLock(LockBase):
         Raises `LockNotHeld` without a lease, `LockLost` if it had ended before, `QuorumUnavailable` if too few voters answered to
         be sure: then it may be called again, and the ttl ends the lease in any case.
         """
-        if not self._leaves_inner():
-            await self._let_go(self._known("is not held, so it cannot be released"))
+        hold = self._leaves()
+        if hold is not None:
+            await self._let_go(hold)
 
-    async def _let_go(self, lease: Lease) -> None:
-        if lease is self._lease:
-            self._stop()
-        await self._runner.run(self._release(lease))
+    async def _let_go(self, hold: Hold) -> None:
+        self._stop(hold)
+        await self._runner.run(self._release(hold))
 
     async def extend(self, ttl: float | None = None) -> bool:
         """Start the ttl anew (with another ``ttl``, from now on); return whether a majority has confirmed it.
 
-        False: too few answered, and the lease ends when it would have. Raises `LockLost` if it has ended, `LockNotHeld` without a lease.
+        False: too few answered, and the lease ends when it would have, or with the new ttl if that is sooner.
+        Raises `LockLost` if it has ended, `LockNotHeld` without a lease.
         """
-        return await self._runner.run(self._extend(ttl))
+        hold = self._known("is not held, so it cannot be extended")
+        try:
+            return await self._extended(hold, ttl)
+        finally:
+            if ttl is not None:  # the next renewal may be due sooner
+                self._stop(hold)
+                self._start(hold)
+
+    async def _extended(self, hold: Hold, ttl: float | None) -> bool:
+        async with hold.gate:
+            return await self._runner.run(self._extend(hold, ttl))
 
     async def adopt(self, token: str) -> None:
         """Take over the lease that ``token`` stands for (from `handover`, in any process).
@@ -155,13 +170,17 @@ class AsyncQuorumLock(LockBase):
 
     async def close(self) -> None:
         """Close the connections of a lock that was made from URLs, ending any renewal. Does not release."""
-        self._stop()
+        hold = self._hold
+        if hold is not None:
+            self._stop(hold)
+            watch = hold.renewal
+            if watch is not None and watch.get_loop() is asyncio.get_running_loop() and watch is not _this_task():
+                await asyncio.wait([watch])
         if self._own:
             await self._runner.close()
 
     async def __aenter__(self) -> Self:
-        await self._enter(self._timeout)
-        self._note_entered()
+        self._note_entered(await self._enter(self._timeout))
         if self._cancel_on_loss:
             self._guarded, self._cancelled = asyncio.current_task(), False
         return self
@@ -169,58 +188,113 @@ class AsyncQuorumLock(LockBase):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        lease = self._entered_lease()
-        if self._leaves_inner() or lease is None:
+        hold = self._left()
+        if hold is None:
             return
         guarded, self._guarded = self._guarded, None
+        cut_off = self._cancelled and guarded is not None  # by ourselves
+        theirs = cut_off and await _absorb(guarded, kind)
         try:
-            await self._let_go(lease)
+            await self._let_go(hold)
         except QuorumUnavailable as unsure:
-            self._kept(unsure)
+            self._kept(hold, unsure)
         except LockError:
             if error is None:  # else the body's own error matters more
                 raise
-        if self._cancelled and guarded is not None and guarded.uncancel() == 0 and kind is asyncio.CancelledError:
+        if theirs and kind is not asyncio.CancelledError:
+            raise asyncio.CancelledError
+        if cut_off and not theirs and (kind is None or kind is asyncio.CancelledError):
             raise LockLost(self.name, "the lease ended, and the block was cancelled") from error
 
-    def _took(self, lease: Lease) -> None:
-        super()._took(lease)
+    def __del__(self) -> None:
+        if getattr(self, "_own", False) and self._runner.open:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self._runner.drop()
+
+    def _took(self, lease: Lease) -> Hold:
         self.lost.clear()
-        self._stop()
-        if self._auto_renew or self._cancel_on_loss:
-            self._watch = asyncio.get_running_loop().create_task(
-                self._keep(lease), name=f"shardcache renewal of {self.name}"
-            )
+        if self._hold is not None:
+            self._stop(self._hold)
+        hold = super()._took(lease)
+        self._start(hold)
+        return hold
 
-    async def _keep(self, lease: Lease) -> None:
-        """Renew, if asked to, and notice the end of the lease."""
-        outcome = "extended"
-        while True:
-            await asyncio.sleep(self._pause(outcome) if self._auto_renew else self.remaining())
-            if self._lease is not lease:
-                return
-            outcome = "unknown"
-            try:
-                if self._auto_renew and await self._runner.run(self._extend(None)):
-                    outcome = "extended"
-            except LockError:
-                return
-            except Exception as error:  # noqa: BLE001  whatever it was, the lease ends by its ttl, and its holder must learn of it
-                self._note(error)
-            if self.remaining() <= 0:
-                self._lose()
-                return
+    def _start(self, hold: Hold) -> None:
+        if (self._auto_renew or self._cancel_on_loss) and not hold.over:
+            watch = _watch(weakref.ref(self), hold, self._next(hold, "extended"))
+            hold.renewal = asyncio.get_running_loop().create_task(watch, name=f"shardcache renewal of {self.name}")
 
-    def _stop(self) -> None:
-        watch, self._watch = self._watch, None
-        if watch is not None and watch is not asyncio.current_task():
+    def _next(self, hold: Hold, outcome: str) -> float:
+        return self._pause(hold, outcome) if self._auto_renew else self._left_of(hold)
+
+    async def _renew(self, hold: Hold) -> float | None:
+        """Extend, if asked to; return the seconds until the next time, None if there is none."""
+        outcome = "unknown"
+        try:
+            if self._auto_renew and await self._extended(hold, None):
+                outcome = "extended"
+        except LockError:
+            return None
+        except Exception as error:  # noqa: BLE001  whatever it was, the lease ends by its ttl, and its holder must learn of it
+            if hold.leaving or hold.over:
+                return None
+            self._note(error)
+        pause = self._next(hold, outcome)
+        if pause > 0:
+            return pause
+        self._lose(hold)
+        return None
+
+    def _stop(self, hold: Hold) -> None:
+        watch: asyncio.Task[None] | None = hold.renewal
+        if watch is None or watch.done() or watch is _this_task():
+            return
+        loop = watch.get_loop()
+        if loop is _this_loop():
             watch.cancel()
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(watch.cancel)
 
     def _caller(self) -> Hashable:
-        return asyncio.current_task()
+        return _this_task()
+
+    def _gate(self) -> asyncio.Lock:
+        return asyncio.Lock()
 
     def _signal(self) -> None:
         self.lost.set()
         if self._guarded is not None and not self._cancelled:
             self._cancelled = True
             self._guarded.cancel()
+
+
+async def _watch(find: "weakref.ref[AsyncQuorumLock]", hold: Hold, pause: float | None) -> None:
+    """Renew, and notice the end of the lease, until nobody has the lock any more: what nobody can release shall end by its ttl."""
+    while pause is not None:
+        await asyncio.sleep(pause)
+        lock = find()
+        if lock is None:
+            return
+        pause = await lock._renew(hold)
+        del lock  # or it would never be nobody's
+
+
+async def _absorb(guarded: "asyncio.Task[Any] | None", kind: type[BaseException] | None) -> bool:
+    """Take back our own cancellation of the block; return whether somebody else has cancelled it too."""
+    theirs = guarded is not None and guarded.uncancel() > 0
+    if kind is not asyncio.CancelledError:
+        # The block ended before the cancellation could be delivered: it would hit what comes next.
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+    return theirs
+
+
+def _this_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _this_task() -> "asyncio.Task[Any] | None":
+    return None if _this_loop() is None else asyncio.current_task()

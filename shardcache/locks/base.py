@@ -3,14 +3,16 @@
 The methods whose names begin with an underscore and a verb are flows: each colour runs them by its driver.
 """
 
+import logging
 import os
 import random
-import warnings
+import threading
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
+from contextlib import suppress
 from typing import Any
 
 from shardcache.drivers.clock import boottime
+from shardcache.drivers.token import check_label, default_label, mint
 from shardcache.errors import (
     InvalidArgument,
     InvalidOption,
@@ -21,12 +23,13 @@ from shardcache.errors import (
 )
 from shardcache.events import Event, Hook, tell
 from shardcache.flows.lock import Lease, acquire, extend, force_release, look, release
+from shardcache.flows.lock.hold import give_back
 from shardcache.flows.lock.look import adopt
-from shardcache.flows.lock.room import LockRoom, check_ttl
+from shardcache.flows.lock.room import LockRoom
 from shardcache.flows.steps import Flow
 from shardcache.keys import Key
+from shardcache.locks.hold import Hold
 from shardcache.locks.holder import Holder
-from shardcache.locks.token import check_label, default_label, mint
 
 __all__ = ("LockBase",)
 
@@ -62,7 +65,10 @@ class LockBase:
             _check_timeout(timeout)
         if on_lost is not None and not callable(on_lost):
             raise InvalidOption(f"on_lost must be callable or None, got {on_lost!r:.80}")
-        hash(owner)
+        try:
+            hash(owner)
+        except TypeError as error:
+            raise InvalidOption(f"owner must be hashable: {error}") from None
         self._timeout = timeout
         self._auto_renew = bool(auto_renew)
         self._on_lost = on_lost
@@ -71,13 +77,10 @@ class LockBase:
         self._label = check_label(label)
         self._clock = clock
         self._luck = luck
-        self._lease: Lease | None = None
-        self._owner: Hashable = None
-        self._depth = 0
-        self._pid = 0
-        self._told = False  # of the loss of this lease
+        self._voter_timeout = voter_timeout
+        self._hold: Hold | None = None
         # What each caller's `with` got: it releases that, even if somebody has used this handle again after its loss.
-        self._entered: dict[Hashable, list[Lease]] = {}
+        self._entered: list[tuple[Hashable, Hold]] = []
 
     # What is known without asking anybody.
 
@@ -102,18 +105,18 @@ class LockBase:
 
         Raises `LockNotHeld` if this handle has no lease; it stays the same, and readable, when the lease is lost.
         """
-        return self._known("has no fencing token").fence
+        return self._known("has no fencing token").lease.fence
 
     @property
     def token(self) -> str:
         """What this handle's lease is known by, for `adopt`. Raises `LockNotHeld` without a lease."""
-        lease = self._known("has no token")
+        lease = self._known("has no token").lease
         return f"{lease.fence}:{lease.token.decode()}"
 
     def remaining(self) -> float:
         """Return the seconds for which nobody else can hold the lock: 0.0 if this handle does not hold it."""
-        lease = self._mine()
-        return 0.0 if lease is None else max(lease.valid_until - self._clock(), 0.0)
+        hold = self._current()
+        return 0.0 if hold is None else self._left_of(hold)
 
     @property
     def held(self) -> bool:
@@ -122,22 +125,24 @@ class LockBase:
 
     def ensure_held(self) -> None:
         """Raise `LockLost` if the lease has ended, `LockNotHeld` if there is none. Costs no round trip."""
-        self._known("is not held")
-        if self.remaining() <= 0:
-            self._lose()
+        hold = self._known("is not held")
+        if self._left_of(hold) <= 0:
+            self._lose(hold)
             raise LockLost(self.name, "the lease has ended, and somebody else may hold the lock")
 
     def handover(self) -> str:
         """Let go of the lease without releasing it; return the token by which another thread, task or process can `adopt` it."""
         token = self.token
         self.ensure_held()
-        self._forget()
+        hold = self._known("has no token")
+        hold.over = hold.lease.ended = True  # a renewal under way puts nothing back any more
+        self._stop(hold)
         return token
 
     # What is to be asked of the voters.
 
-    def _acquire(self, wait: float | None) -> Flow[bool]:
-        """Take the lock; return False if somebody holds it for all of ``wait``. Raises `QuorumUnavailable`."""
+    def _acquire(self, wait: float | None) -> Flow[Hold]:
+        """Take the lock. Raises `LockNotAcquired` if that cannot be done within ``wait`` seconds."""
         lease = yield from acquire(
             self._plan,
             self._room.register,
@@ -146,35 +151,38 @@ class LockBase:
             clock=self._clock,
             luck=self._luck,
         )
-        self._took(lease)
-        return True
+        try:
+            return self._took(lease)
+        except BaseException:  # no thread could be started, say
+            yield from give_back(self._plan, lease.token, lease.unsure)
+            raise
 
     def _adopt(self, token: str) -> Flow[None]:
         fence, _, text = token.partition(":") if isinstance(token, str) else ("", "", "")
-        if not fence.isdigit() or not text:
+        if not (fence.isascii() and fence.isdecimal()) or not text:
             raise InvalidArgument(f"adopt takes the text that `handover` or `token` gave, got {token!r:.80}")
         self._took((yield from adopt(self._plan, text.encode(), int(fence), clock=self._clock)))
 
-    def _extend(self, ttl: float | None) -> Flow[bool]:
-        lease = self._known("is not held, so it cannot be extended")
+    def _extend(self, hold: Hold, ttl: float | None) -> Flow[bool]:
         if ttl is not None:
-            check_ttl(ttl)
-            self._plan = replace(self._plan, ttl=float(ttl))
-        outcome = yield from extend(self._plan, lease, clock=self._clock)
+            self._plan = self._room.lasting(self._plan, ttl, self._voter_timeout)
+        outcome = yield from extend(self._plan, hold.lease, register=self._room.register, clock=self._clock)
         if outcome == "lost":
-            lease.ended = True
-            self._lose()
+            if hold.leaving or hold.over:
+                raise LockNotHeld(self.name, "was released or handed over before it could be extended")
+            hold.lease.ended = True
+            self._lose(hold)
             raise LockLost(self.name, "it could not be extended: a majority of the voters does not have it any more")
         return outcome == "extended"
 
-    def _release(self, lease: Lease) -> Flow[None]:
-        outcome = yield from release(self._plan, lease)
+    def _release(self, hold: Hold) -> Flow[None]:
+        again, hold.leaving = hold.leaving, True
+        outcome = yield from release(self._plan, hold.lease)
         if outcome == "unknown":
             left = f"its ttl of {self.ttl:g} s ends it anyway"
             raise QuorumUnavailable(self.name, f"too few voters answered to be sure that it is released; {left}")
-        if self._lease is lease:
-            self._forget()
-        if outcome == "lost":
+        hold.over = True
+        if outcome == "lost" and not again:  # else it was our own release that nobody had confirmed
             raise LockLost(
                 self.name, "it had ended before it was released, and somebody else may have held it meanwhile"
             )
@@ -188,26 +196,23 @@ class LockBase:
 
     # The state of the handle.
 
-    def _took(self, lease: Lease) -> None:
-        self._lease = lease
-        self._owner = self._identity()
-        self._depth = 1
-        self._pid = os.getpid()
-        self._told = False
+    def _took(self, lease: Lease) -> Hold:
+        hold = self._hold = Hold(lease, self._identity(), os.getpid(), self._gate())
+        return hold
 
-    def _forget(self) -> None:
-        self._lease = None
-        self._depth = 0
+    def _current(self) -> Hold | None:
+        """What this handle has, unless it was the process that this one was forked from that got it."""
+        hold = self._hold
+        return hold if hold is not None and not hold.over and hold.pid == os.getpid() else None
 
-    def _mine(self) -> Lease | None:
-        """The lease, unless it is that of the process that this one was forked from."""
-        return self._lease if self._pid == os.getpid() else None
-
-    def _known(self, complaint: str) -> Lease:
-        lease = self._mine()
-        if lease is None:
+    def _known(self, complaint: str) -> Hold:
+        hold = self._current()
+        if hold is None:
             raise LockNotHeld(self.name, complaint)
-        return lease
+        return hold
+
+    def _left_of(self, hold: Hold) -> float:
+        return max(hold.lease.valid_until - self._clock(), 0.0)
 
     def _identity(self) -> Hashable:
         """Return who is calling, for a re-entrant lock."""
@@ -216,69 +221,74 @@ class LockBase:
     def _caller(self) -> Hashable:
         raise NotImplementedError
 
-    def _enters_again(self) -> bool:
-        """Whether the caller holds this re-entrant lock already; if so, count it."""
-        if self._reentrant and self._mine() is not None and self._owner == self._identity():
-            self.ensure_held()
-            self._depth += 1
-            return True
-        return False
+    def _gate(self) -> Any:
+        raise NotImplementedError
 
-    def _leaves_inner(self) -> bool:
-        """Whether the caller only leaves an inner round of a re-entrant lock; if so, count it."""
-        if not self._reentrant or self._mine() is None:
-            return False
-        if self._owner != self._identity():
+    def _enters_again(self) -> Hold | None:
+        """Return what the caller holds of this re-entrant lock already, if it does; count the round."""
+        hold = self._current()
+        if not self._reentrant or hold is None or hold.leaving or hold.owner != self._identity():
+            return None
+        self.ensure_held()
+        hold.enter_again()
+        return hold
+
+    def _leaves(self) -> Hold | None:
+        """Return what is to be released; None if the caller only leaves an inner round of a re-entrant lock."""
+        hold = self._known("is not held, so it cannot be released")
+        if self._reentrant and hold.owner != self._identity():
             raise LockNotHeld(self.name, "is held by another owner")
-        if self._depth == 1:
-            return False
-        self._depth -= 1
-        return True
+        return None if hold.leave_inner() else hold
 
-    def _lose(self) -> bool:
-        """Tell once that the lease is lost; return whether this was the time."""
-        if self._told:
-            return False
-        self._told = True
+    def _lose(self, hold: Hold) -> None:
+        """Tell once that the lease is lost; one that is let go of is not."""
+        if hold is not self._hold or hold.leaving or hold.over or not hold.first_to_tell():
+            return
         tell(self._hook, Event("lock_lost", "", "lock", 1, LockLost(self.name, "the lease has ended")))
         self._signal()
         if self._on_lost is not None:
             try:
                 self._on_lost(self)
-            except Exception as error:  # noqa: BLE001  a callback's trouble must not end the renewal
-                warnings.warn(f"on_lost of lock {self.name!r} raised {error!r}", RuntimeWarning, stacklevel=2)
-        return True
+            except Exception:
+                logging.getLogger("shardcache").exception("on_lost of lock %r failed", self.name)
 
     def _signal(self) -> None:
         raise NotImplementedError
 
-    def _kept(self, error: BaseException) -> None:
-        """Note a release that nobody confirmed."""
+    def _stop(self, hold: Hold) -> None:
+        """End the renewal, if there is one."""
+        raise NotImplementedError
+
+    def _kept(self, hold: Hold, error: BaseException) -> None:
+        """Leave to its ttl what could not be released for certain, and tell."""
+        hold.over = True
         tell(self._hook, Event("lock_kept", "", "lock", 1, error))
 
     def _note(self, error: BaseException) -> None:
         """Note a renewal that failed."""
-        warnings.warn(f"the renewal of lock {self.name!r} failed: {error!r}", RuntimeWarning, stacklevel=2)
+        logging.getLogger("shardcache").warning("a renewal of lock %r failed", self.name, exc_info=error)
 
-    def _note_entered(self) -> None:
+    def _note_entered(self, hold: Hold) -> None:
         """Note what a `with` got."""
-        if self._lease is not None:
-            self._entered.setdefault(self._identity(), []).append(self._lease)
+        self._entered.append((self._caller(), hold))
 
-    def _entered_lease(self) -> Lease | None:
-        """Return what the caller's innermost `with` got, if this process got it."""
-        leases = self._entered.get(self._identity())
-        if not leases:
+    def _left(self) -> Hold | None:
+        """Return what is to be released at the end of a `with`; None if it has ended otherwise, or an outer one goes on."""
+        me = self._caller()
+        entered = tuple(self._entered)
+        # An exit stack may be left in another task or thread than it was entered in.
+        entry = next((one for one in reversed(entered) if one[0] == me), entered[-1] if entered else None)
+        if entry is None:
             return None
-        lease = leases.pop()
-        if not leases:
-            del self._entered[self._identity()]
-        return lease if self._pid == os.getpid() else None
+        with suppress(ValueError):
+            self._entered.remove(entry)
+        hold = entry[1]
+        return None if hold.over or hold.pid != os.getpid() or hold.leave_inner() else hold
 
-    def _pause(self, outcome: str) -> float:
+    def _pause(self, hold: Hold, outcome: str) -> float:
         """Return the seconds until the next renewal; after one that failed it is soon, and never later than the end."""
         gap = self.ttl / (_RENEWALS if outcome == "extended" else _HURRY)
-        return min(gap, self.remaining())
+        return min(gap, self._left_of(hold))
 
     def _wait(self, blocking: bool, timeout: float | None) -> float | None:
         """Return seconds to wait for the lock: None for ever, 0 for one attempt. As `threading.Lock.acquire` reads them."""
@@ -303,5 +313,7 @@ class LockBase:
 
 
 def _check_timeout(timeout: Any) -> None:
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < float("inf"):
-        raise InvalidArgument(f"timeout must be a number of seconds from 0, or None for no end, got {timeout!r:.80}")
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout <= threading.TIMEOUT_MAX:
+        raise InvalidArgument(
+            f"timeout must be a number of seconds from 0 to {threading.TIMEOUT_MAX:.0f}, or None for no end, got {timeout!r:.80}"
+        )

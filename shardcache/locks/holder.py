@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from shardcache.drivers.token import read
 from shardcache.errors import ShardError
 from shardcache.flows.lock import LockPlan, LockState
-from shardcache.locks.token import read
 
 __all__ = ("Holder",)
 
@@ -18,7 +18,7 @@ class Holder:
     ``label``: who, in the holder's own words (host:pid:thread unless told otherwise). ``since``: the holder's wall clock when it began
     to acquire, seconds since the epoch, or None if it did not say. ``remaining``: seconds until a majority has let go unless it is
     renewed. ``voters``: for each voter that has this holder's key, the seconds left there. ``out``: voters that did not answer, and why.
-    ``fence``: the highest counter among the voters, so the fencing token is not above it. ``token``: what `adopt` takes.
+    ``fence``: the highest counter among the voters, so the fencing token is not above it. ``token``: what stands in the key.
     """
 
     label: str

@@ -13,7 +13,9 @@ from shardcache.flows.lock import Lease
 from shardcache.flows.lock.room import LockRoom
 from shardcache.keys import Key
 from shardcache.locks.base import LockBase
+from shardcache.locks.hold import Hold
 from shardcache.locks.holder import Holder
+from shardcache.locks.renewal import Renewal
 from shardcache.options import Options
 from shardcache.topology import Nodes, members
 
@@ -28,10 +30,11 @@ class QuorumLock(LockBase):
     three times per ttl. ``timeout``: seconds that ``with`` waits for the lock (None: for ever). ``voters``: names of the nodes that
     vote, all with the same ones; left out, the first five clockwise from the name on the ring. ``voter_timeout``: the longest wait for
     one voter, seconds (a tenth of the ttl, and not above the client's timeout). ``on_lost`` is called once, with this lock, when
-    the lease ends under its holder; ``lost`` is then set as well. ``reentrant``: the same owner (``owner``, any hashable; left out, the
+    the lease is found to have ended under its holder: by the renewal as soon as it has, without one by `ensure_held` or `extend`;
+    ``lost`` is then set as well. ``reentrant``: the same owner (``owner``, any hashable; left out, the
     thread) may acquire it again. ``label``: what an operator reads in `owner`.
 
-    One handle is for one holder at a time: make one for each use, they are cheap.
+    One handle is for one holder at a time: make one for each use, they are cheap. A handle that nobody refers to any more renews no longer.
 
     Guarantee (G2): at any instant at most one holder is within its `remaining`, as long as clocks run at about the same rate; `fencing_token`
     grows with every acquisition. What breaks this, and what does not: docs/guarantees.md.
@@ -73,7 +76,6 @@ class QuorumLock(LockBase):
             label=label,
         )
         self.lost = threading.Event()
-        self._renewing: threading.Event | None = None
 
     def _connect(self, nodes: "Nodes | CacheBase | QuorumLock", options: Options | None) -> tuple[LockRoom, Any]:
         if isinstance(nodes, QuorumLock):
@@ -97,22 +99,22 @@ class QuorumLock(LockBase):
         """
         wait = self._wait(blocking, timeout)
         try:
-            return self._enter(wait)
+            self._enter(wait)
         except LockNotAcquired as error:
             return self._refused(error)
-
-    def _enter(self, wait: float | None) -> bool:
-        if self._enters_again():
-            return True
-        if wait == 0:
-            self._runner.run(self._acquire(0))
-        else:
-            end = None if wait is None else self._clock() + wait
-            with self._runner.line.turn(self._plan.keys.lock, wait) as came:
-                if not came:
-                    raise LockConflict(self.name, "others in this process were before us all the time")
-                self._runner.run(self._acquire(None if end is None else max(end - self._clock(), 0.0)))
         return True
+
+    def _enter(self, wait: float | None) -> Hold:
+        again = self._enters_again()
+        if again is not None:
+            return again
+        if wait == 0:
+            return self._runner.run(self._acquire(0))
+        end = None if wait is None else self._clock() + wait
+        with self._runner.line.turn(self._plan.keys.lock, wait) as came:
+            if not came:
+                raise LockConflict(self.name, "others in this process were before us all the time")
+            return self._runner.run(self._acquire(None if end is None else max(end - self._clock(), 0.0)))
 
     def release(self) -> None:
         """Let go of the lock.
@@ -120,20 +122,31 @@ class QuorumLock(LockBase):
         Raises `LockNotHeld` without a lease, `LockLost` if it had ended before, `QuorumUnavailable` if too few voters answered to
         be sure: then it may be called again, and the ttl ends the lease in any case.
         """
-        if not self._leaves_inner():
-            self._let_go(self._known("is not held, so it cannot be released"))
+        hold = self._leaves()
+        if hold is not None:
+            self._let_go(hold)
 
-    def _let_go(self, lease: Lease) -> None:
-        if lease is self._lease:
-            self._stop()
-        self._runner.run(self._release(lease))
+    def _let_go(self, hold: Hold) -> None:
+        self._stop(hold)
+        self._runner.run(self._release(hold))
 
     def extend(self, ttl: float | None = None) -> bool:
         """Start the ttl anew (with another ``ttl``, from now on); return whether a majority has confirmed it.
 
-        False: too few answered, and the lease ends when it would have. Raises `LockLost` if it has ended, `LockNotHeld` without a lease.
+        False: too few answered, and the lease ends when it would have, or with the new ttl if that is sooner.
+        Raises `LockLost` if it has ended, `LockNotHeld` without a lease.
         """
-        return self._runner.run(self._extend(ttl))
+        hold = self._known("is not held, so it cannot be extended")
+        try:
+            return self._extended(hold, ttl)
+        finally:
+            if ttl is not None:  # the next renewal may be due sooner
+                self._stop(hold)
+                self._start(hold)
+
+    def _extended(self, hold: Hold, ttl: float | None) -> bool:
+        with hold.gate:
+            return self._runner.run(self._extend(hold, ttl))
 
     def adopt(self, token: str) -> None:
         """Take over the lease that ``token`` stands for (from `handover`, in any process).
@@ -159,61 +172,72 @@ class QuorumLock(LockBase):
 
     def close(self) -> None:
         """Close the connections of a lock that was made from URLs, ending any renewal. Does not release."""
-        self._stop()
+        hold = self._hold
+        if hold is not None:
+            self._stop(hold)
+            if hold.renewal is not None and hold.renewal is not threading.current_thread():
+                hold.renewal.join()
         if self._own:
             self._runner.close()
 
     def __enter__(self) -> Self:
-        self._enter(self._timeout)
-        self._note_entered()
+        self._note_entered(self._enter(self._timeout))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        lease = self._entered_lease()
-        if self._leaves_inner() or lease is None:
+        hold = self._left()
+        if hold is None:
             return
         try:
-            self._let_go(lease)
+            self._let_go(hold)
         except QuorumUnavailable as unsure:
-            self._kept(unsure)
+            self._kept(hold, unsure)
         except LockError:
             if error is None:  # else the body's own error matters more
                 raise
 
-    def _took(self, lease: Lease) -> None:
-        super()._took(lease)
+    def _took(self, lease: Lease) -> Hold:
         self.lost.clear()
-        if self._auto_renew:
-            self._renewing = stop = threading.Event()
-            threading.Thread(
-                target=self._renew, args=(lease, stop), name=f"shardcache renewal of {self.name}", daemon=True
-            ).start()
+        if self._hold is not None:
+            self._stop(self._hold)
+        hold = super()._took(lease)
+        self._start(hold)
+        return hold
 
-    def _renew(self, lease: Lease, stop: threading.Event) -> None:
-        outcome = "extended"
-        while not stop.wait(self._pause(outcome)):
-            if self._lease is not lease:
-                return
-            outcome = "unknown"
-            try:
-                if self._runner.run(self._extend(None)):
-                    outcome = "extended"
-            except LockError:
-                return
-            except Exception as error:  # noqa: BLE001  whatever it was, the lease ends by its ttl, and its holder must learn of it
-                self._note(error)
-            if self.remaining() <= 0:
-                self._lose()
-                return
+    def _start(self, hold: Hold) -> None:
+        if self._auto_renew and not hold.over:
+            hold.renewal = Renewal(self, hold, self._pause(hold, "extended"))
+            hold.renewal.start()
 
-    def _stop(self) -> None:
-        if self._renewing is not None:
-            self._renewing.set()
+    def _renew(self, hold: Hold) -> float | None:
+        """Extend; return the seconds until the next time, None if there is none."""
+        outcome = "unknown"
+        try:
+            if self._extended(hold, None):
+                outcome = "extended"
+        except LockError:
+            return None
+        except Exception as error:  # noqa: BLE001  whatever it was, the lease ends by its ttl, and its holder must learn of it
+            if hold.leaving or hold.over:
+                return None
+            self._note(error)
+        pause = self._pause(hold, outcome)
+        if pause > 0:
+            return pause
+        self._lose(hold)
+        return None
+
+    def _stop(self, hold: Hold) -> None:
+        if hold.renewal is not None:
+            hold.renewal.end()
 
     def _caller(self) -> Hashable:
         return threading.get_ident()
+
+    def _gate(self) -> threading.Lock:
+        return threading.Lock()
 
     def _signal(self) -> None:
         self.lost.set()

@@ -6,7 +6,15 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from shardcache.base import CacheBase
-from shardcache.errors import InvalidArgument, LockConflict, LockError, LockNotAcquired, QuorumUnavailable
+from shardcache.errors import (
+    InvalidArgument,
+    InvalidOption,
+    LockConflict,
+    LockError,
+    LockNotAcquired,
+    QuorumUnavailable,
+)
+from shardcache.flows.lock.hold import give_back
 from shardcache.flows.steps import Flow
 from shardcache.keys import Key, distinct
 from shardcache.locks.aio import AsyncQuorumLock
@@ -23,16 +31,18 @@ class _LockSetBase(ABC, Generic[L]):
         asked = distinct(names)
         if not asked:
             raise InvalidArgument("at least one name is needed, got none")
-        # One fixed order for the whole fleet: that of the bytes of the names.
-        ordered = sorted(asked, key=lambda name: name.encode() if isinstance(name, str) else name)
-        first: L = self._make(ordered[0], ttl, nodes, settings)
-        found = {ordered[0]: first}
-        for name in ordered[1:]:
-            found[name] = self._make(name, ttl, first, settings)
-        self.locks: Mapping[Key, L] = found
-        self._first: L = first
-        self._timeout = first._wait(True, timeout)
-        self._clock = first._clock
+        if settings.get("reentrant"):
+            raise InvalidOption("several locks at once are not re-entrant: reentrant=True is for one lock")
+        made: dict[bytes, tuple[Key, L]] = {}
+        root = nodes
+        for name in asked:
+            root = lock = self._make(name, ttl, root, settings)
+            made.setdefault(lock._plan.keys.lock, (name, lock))  # "a" and b"a" are one
+        # One fixed order for the whole fleet: that of the bytes of the keys.
+        self.locks: Mapping[Key, L] = dict(made[key] for key in sorted(made))
+        self._first: L = next(iter(made.values()))[1]
+        self._timeout = self._first._wait(True, timeout)
+        self._clock = self._first._clock
 
     @abstractmethod
     def _make(self, name: Key, ttl: float, nodes: Any, settings: Any) -> L:
@@ -75,23 +85,22 @@ class _LockSetBase(ABC, Generic[L]):
                 )
 
     def _give_back(self, locks: list[L]) -> Flow[None]:
+        """Let go of what was taken, and wait for nobody: there may be no time left, and the ttl ends it anyway."""
         for lock in reversed(locks):
-            lease = lock._lease
-            if lease is not None:
-                lock._stop()
-                try:
-                    yield from lock._release(lease)
-                except LockError:
-                    lock._forget()  # its ttl ends it
+            hold = lock._current()
+            if hold is not None:
+                lock._stop(hold)
+                hold.over = hold.lease.ended = True
+                yield from give_back(lock._plan, hold.lease.token, hold.lease.unsure)
 
     def _release(self) -> Flow[None]:
         """Let go of all, then raise the first error."""
         first: LockError | None = None
         for lock in reversed(self.locks.values()):  # type: ignore[call-overload]  # it is a dict
-            lease = lock._known("is not held, so it cannot be released")
-            lock._stop()
             try:
-                yield from lock._release(lease)
+                hold = lock._known("is not held, so it cannot be released")
+                lock._stop(hold)
+                yield from lock._release(hold)
             except LockError as error:
                 first = first or error
         if first is not None:
@@ -100,7 +109,10 @@ class _LockSetBase(ABC, Generic[L]):
     def _ends(self, error: BaseException | None, failed: LockError) -> None:
         """Raise what went wrong at the end of a ``with``, unless the body's own error matters more."""
         if isinstance(failed, QuorumUnavailable):
-            self._first._kept(failed)
+            for lock in self.locks.values():
+                hold = lock._current()
+                if hold is not None:
+                    lock._kept(hold, failed)
         elif error is None:
             raise failed
 
@@ -128,8 +140,9 @@ class LockSet(_LockSetBase[QuorumLock]):
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take all locks; return whether they were taken. As `QuorumLock.acquire`."""
+        wait = self._first._wait(blocking, timeout)
         try:
-            return self._first._runner.run(self._acquire(self._first._wait(blocking, timeout)))
+            return self._first._runner.run(self._acquire(wait))
         except LockNotAcquired as error:
             return self._first._refused(error)
 
@@ -174,8 +187,9 @@ class AsyncLockSet(_LockSetBase[AsyncQuorumLock]):
 
     async def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take all locks; return whether they were taken. As `QuorumLock.acquire`."""
+        wait = self._first._wait(blocking, timeout)
         try:
-            return await self._first._runner.run(self._acquire(self._first._wait(blocking, timeout)))
+            return await self._first._runner.run(self._acquire(wait))
         except LockNotAcquired as error:
             return self._first._refused(error)
 

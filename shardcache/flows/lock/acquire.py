@@ -101,14 +101,15 @@ def _attempt(
                 places = yield from _confirm(plan, lease, ballot, places)
             if len(places) >= plan.quorum:
                 lease.held(places, sent, plan.ttl)
+                lease.unsure = ballot.unsure
                 won = lease.valid_until > clock()
     except GeneratorExit:
         raise  # nobody carries out steps any more
     except BaseException:
-        yield from give_back(plan, token)
+        yield from give_back(plan, token, ballot.unsure)
         raise
     if not won:
-        yield from give_back(plan, token)
+        yield from give_back(plan, token, ballot.unsure)
     return (lease if won else None), ballot
 
 

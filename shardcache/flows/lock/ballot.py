@@ -89,6 +89,13 @@ class Ballot:
         return len(self.fences) >= self._quorum
 
     @property
+    def unsure(self) -> frozenset[int]:
+        """The voters that were asked and have not answered: they may grant yet."""
+        return frozenset(
+            place for place, answer in enumerate(self.answers) if answer is None or isinstance(answer, ShardTimeout)
+        )
+
+    @property
     def fence(self) -> int:
         """The fencing token that these votes give."""
         highest = max(self.fences.values())

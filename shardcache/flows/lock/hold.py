@@ -1,14 +1,14 @@
 """Holding on and letting go: extend, repair, release."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
-from shardcache.errors import ShardError
+from shardcache.errors import ShardError, ShardOut, ShardTimeout, ShardUnavailable
 from shardcache.flows.lock.lease import Lease
 from shardcache.flows.lock.plan import FENCE_TTL, LockPlan
 from shardcache.flows.lock.register import Register
 from shardcache.flows.lock.scripts import EXTEND, RELEASE, REPAIR
-from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
+from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run, Take
 
 __all__ = ("Extension", "Freed", "extend", "give_back", "release")
 
@@ -74,27 +74,45 @@ def release(plan: LockPlan, lease: Lease) -> Flow[Freed]:
     """Take our key from every voter. Returns when a majority has answered.
 
     "lost": on so many voters it was gone already that no majority had it. "unknown": too few answered; it may be tried again.
+    A voter whose connection broke is asked once more; that it then has no key is our own doing (Redisson keeps a latch for this).
     """
     lease.ended = True
     shards = plan.voters.shards
-    heard = freed = gone = 0
+    freed = gone = 0
+    broken: list[int] = []
 
-    def take(_: int, outcome: Outcome, __: Run | None) -> bool:
-        nonlocal heard, freed, gone
-        heard += 1
-        reply = None if isinstance(outcome, ShardError) else outcome[0]
-        freed += reply == 1
-        gone += reply in (0, -1)
-        return freed >= plan.quorum or heard == len(shards) or gone > len(shards) - plan.quorum
+    def count(places: Sequence[int], *, again: bool) -> Take:
+        heard = 0
+
+        def take(at: int, outcome: Outcome, _: Run | None) -> bool:
+            nonlocal heard, freed, gone
+            heard += 1
+            if isinstance(outcome, ShardError):
+                if isinstance(outcome, ShardUnavailable) and not isinstance(outcome, (ShardTimeout, ShardOut)):
+                    broken.append(places[at])
+            elif outcome[0] == 1 or (again and outcome[0] == 0):
+                freed += 1
+            else:
+                gone += outcome[0] in (0, -1)
+            return freed >= plan.quorum or heard == len(places) or gone > len(shards) - plan.quorum
+
+        return take
 
     commands = [plan.script(RELEASE, lease.token)]
-    yield Canvass([Batch(shard, commands, True) for shard in shards], take, plan.patience, undo=True)
+    everywhere = range(len(shards))
+    batches = [Batch(shards[place], commands, False, undo=place in lease.unsure) for place in everywhere]
+    yield Canvass(batches, count(everywhere, again=False), plan.patience)
+    if broken and freed < plan.quorum and gone <= len(shards) - plan.quorum:
+        places, broken = broken, []
+        batches = [Batch(shards[place], commands, False) for place in places]
+        yield Canvass(batches, count(places, again=True), plan.patience)
     if freed >= plan.quorum:
         return "freed"
     return "lost" if gone > len(shards) - plan.quorum else "unknown"
 
 
-def give_back(plan: LockPlan, token: bytes) -> Flow[None]:
-    """Tell every voter to release, whether it answered or not, and wait for none of them."""
+def give_back(plan: LockPlan, token: bytes, unsure: Collection[int] = ()) -> Flow[None]:
+    """Tell every voter to release, whether it answered or not, and wait for none of them; the ``unsure`` may grant late."""
     commands = [plan.script(RELEASE, token)]
-    yield Canvass([Batch(shard, commands, True) for shard in plan.voters.shards], None, plan.patience, undo=True)
+    batches = [Batch(shard, commands, True, undo=place in unsure) for place, shard in enumerate(plan.voters.shards)]
+    yield Canvass(batches, None, plan.patience)

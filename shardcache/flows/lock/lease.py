@@ -33,6 +33,7 @@ class Lease:
     until: list[float]
     fence: int = 0
     ended: bool = field(default=False)  # lost or released: it will not be extended again
+    unsure: frozenset[int] = frozenset()  # voters that were asked and have not answered: they may grant late
 
     @property
     def valid_until(self) -> float:

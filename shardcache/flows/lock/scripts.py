@@ -19,7 +19,8 @@ __all__ = (
     "REPAIR",
 )
 
-# ARGV: token, ttl, ttl of the counter, "1" to let those go first who wait, ttl of the sign to set if refused ("0": none).
+# ARGV: token, ttl, ttl of the counter, "1" to let those go first who wait, ttl of the sign to set if it is held ("0": none).
+# Whoever only lets others go first sets no sign: it would be in the way of his own next acquisition, for ever.
 # Answers {1, counter, whether it was lost or new} or {0, ttl of the holder, counter}. Sent twice it grants once.
 ACQUIRE = b"""\
 local held=redis.call('GET',KEYS[1])
@@ -34,10 +35,9 @@ return {1,n,1}
 end
 local n=tonumber(redis.call('GET',KEYS[2]) or '0')
 if held==ARGV[1] then return {1,n,0} end
+if not held then return {0,0,n} end
 if ARGV[5]~='0' then redis.call('SET',KEYS[3],'','PX',ARGV[5]) end
-local left=0
-if held then left=redis.call('PTTL',KEYS[1]) end
-return {0,left,n}"""
+return {0,redis.call('PTTL',KEYS[1]),n}"""
 
 # ARGV: token, fence, ttl of the counter. Answers 1 if the counter is at the fence while the key is ours.
 CONFIRM = b"""\

@@ -1,0 +1,266 @@
+"""``lock``: run a command under a lock; see, and break, the locks that are held."""
+
+import argparse
+import json
+import math
+import sys
+import time
+from typing import Any
+
+from shardcache.cli.codes import Exit
+from shardcache.cli.connect import connect
+from shardcache.cli.parser import Commands, number, takes_url, whole
+from shardcache.cli.text import columns, printable, say
+from shardcache.client import ShardCache
+from shardcache.errors import InvalidArgument
+from shardcache.flows.lock.room import LONGEST_TTL
+from shardcache.locks import Holder, QuorumLock
+from shardcache.locks.roll_call import HeldLock, roll_call
+
+__all__ = ("add",)
+
+RUN_CODES = (
+    f"Exit codes: that of COMMAND (128 + n if signal n ended it). Else: {Exit.USAGE:d} wrong usage; "
+    f"{Exit.NO_QUORUM:d} too few servers answer to grant the lock; {Exit.HELD:d} somebody else holds it (--held-exit gives "
+    f"another); {Exit.LOST:d} the lock was lost, and COMMAND was ended if it still ran; {Exit.CANNOT_RUN:d}, {Exit.NOT_FOUND:d} "
+    "COMMAND cannot be run, is not there."
+)
+A_DAY = 24 * 3600
+
+
+def add(commands: Commands) -> None:
+    """Add the four commands."""
+    lock = commands.add_parser("lock", help="run a command under a quorum lock; list, show and break locks")
+    actions = lock.add_subparsers(metavar="ACTION", required=True)
+    _add_run(actions)
+
+    names = actions.add_parser(
+        "ls",
+        help="list the locks that are held, in the namespace of the URL or, without one, all",
+        description="Walks over all keys of all servers (SCAN). Exit code 3 if a server does not answer.",
+    )
+    names.add_argument("--json", action="store_true", help="print a JSON array")
+    names.set_defaults(run=_ls)
+    takes_url(names)
+
+    show = actions.add_parser("show", help="who holds a lock, since when, on which voters; exit code 1 if nobody does")
+    _takes_lock(show)
+    show.add_argument("--json", action="store_true", help="print a JSON object, or null if nobody holds it")
+    show.set_defaults(run=_show)
+
+    free = actions.add_parser(
+        "break",
+        help="take a lock from whoever holds it",
+        description="Takes a lock from whoever holds it. The holder goes on until it looks (with auto-renewal within a "
+        "third of its ttl): what keeps it from doing harm meanwhile is its fencing token, where it is checked.",
+    )
+    _takes_lock(free)
+    free.add_argument("--yes", action="store_true", help="do not ask")
+    free.set_defaults(run=_break)
+
+
+def _add_run(actions: Commands) -> None:
+    run = actions.add_parser(
+        "run",
+        help="run a command while holding a lock, so that one of a fleet does",
+        description="Runs COMMAND while holding the lock NAME, which is renewed all the while. Who does not get the lock "
+        "skips: no output, and an exit code of its own. When the lock is lost, COMMAND and its process group get SIGTERM, then "
+        "SIGKILL. COMMAND finds SHARDCACHE_FENCING_TOKEN and SHARDCACHE_LOCK_NAME in its environment, and gets SIGINT, "
+        "SIGTERM, SIGHUP and SIGQUIT that are sent here.",
+        epilog=RUN_CODES,
+    )
+    run.add_argument(
+        "--ttl",
+        type=number(0.1, LONGEST_TTL),
+        default=30.0,
+        metavar="S",
+        help="seconds after which the lock is free if this machine dies (default: 30)",
+    )
+    run.add_argument(
+        "--timeout",
+        type=number(0, 365 * A_DAY),
+        default=0.0,
+        metavar="S",
+        help="seconds to wait for the lock (default: 0, skip if somebody holds it)",
+    )
+    run.add_argument(
+        "--grace",
+        type=number(0, A_DAY),
+        default=5.0,
+        metavar="S",
+        help="seconds between SIGTERM and SIGKILL when the lock is lost (default: 5). If it cannot be renewed, SIGTERM comes "
+        "so long before it ends, or a third of the ttl if that is less",
+    )
+    run.add_argument(
+        "--at-least",
+        type=number(0, LONGEST_TTL),
+        default=0.0,
+        metavar="S",
+        help="keep the lock for so many seconds from the start, even if COMMAND is done sooner: a machine whose clock is "
+        "late then does not run it again (default: 0)",
+    )
+    run.add_argument("--label", metavar="TEXT", help="who holds it, for 'lock ls' (default: host:pid:thread)")
+    run.add_argument(
+        "--verbose", action="store_true", help="say on standard error when the lock is held by somebody else"
+    )
+    run.add_argument(
+        "--held-exit",
+        type=whole(0, 255),
+        default=int(Exit.HELD),
+        metavar="CODE",
+        help=f"exit code then ({Exit.HELD:d})",
+    )
+    _takes_lock(run)
+    run.add_argument("command", metavar="COMMAND", nargs="+", help="the command and its arguments, after --")
+    run.set_defaults(run=_run)
+
+
+def _takes_lock(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument(
+        "--voter",
+        action="append",
+        metavar="SHARD",
+        help="a shard that votes, for locks that name their voters; may be repeated (default: the first five on the ring)",
+    )
+    takes_url(parser)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from shardcache.cli.lock_run import Guarded  # signals and child processes: the other commands do without
+
+    with connect(args) as cache:
+        lock = cache.lock(args.name, args.ttl, auto_renew=True, label=args.label, voters=args.voter)
+        guarded = Guarded(lock, args.command, grace=args.grace, at_least=args.at_least)
+        code = guarded.run(args.timeout)
+    if code is None:
+        if args.verbose:
+            print(f"shardcache: lock {args.name!r} is held by somebody else: skipped", file=sys.stderr)
+        return int(args.held_exit)
+    return code
+
+
+def _ls(args: argparse.Namespace) -> int:
+    with connect(args) as cache:
+        locks, out = roll_call(cache)
+    if args.json:
+        say(json.dumps([_held(lock) for lock in locks], ensure_ascii=False))
+    elif locks:
+        rows = [("LOCK", "HOLDER", "SINCE", "LEFT", "VOTERS"), *map(_row, locks)]
+        for line in columns(rows):
+            say(line)
+    for error in out:
+        print(f"shardcache: {error}", file=sys.stderr)
+    return Exit.UNAVAILABLE if out else Exit.FINE
+
+
+def _row(lock: HeldLock) -> tuple[str, ...]:
+    majority = "" if lock.held else " (no majority)"
+    of = "?" if lock.of is None else str(lock.of)
+    voters = f"{len(lock.voters)} of {of}{majority}: {', '.join(lock.voters)}"
+    return printable(lock.name), printable(lock.label), _clock(lock.since), _seconds(lock.remaining), voters
+
+
+def _held(lock: HeldLock) -> dict[str, Any]:
+    return {
+        "name": lock.name,
+        "holder": lock.label,
+        "since": _finite(lock.since),
+        "remaining": _finite(lock.remaining),
+        "held": lock.held,
+        "voters": {voter: _finite(left) for voter, left in lock.voters.items()},
+        "of": lock.of,
+    }
+
+
+def _lock(cache: ShardCache, args: argparse.Namespace) -> QuorumLock:
+    return cache.lock(args.name, voters=args.voter)
+
+
+def _show(args: argparse.Namespace) -> int:
+    with connect(args) as cache:
+        lock = _lock(cache, args)
+        holder = lock.owner()
+        if args.json:
+            say(json.dumps(_holder(args.name, holder), ensure_ascii=False))
+        elif holder is not None:
+            _tell(args.name, holder, lock.voters)
+    if holder is not None:
+        return Exit.FINE
+    if not args.json:
+        print(f"shardcache: nobody holds lock {args.name!r}", file=sys.stderr)
+    return Exit.NO
+
+
+def _tell(name: str, holder: Holder, voters: tuple[str, ...]) -> None:
+    say(f"lock {name!r} is held by {printable(holder.label)}")
+    rows = [
+        ("  since", _clock(holder.since)),
+        ("  left", f"{_seconds(holder.remaining)}, unless renewed"),
+        ("  fencing token", f"{holder.fence} at most"),
+    ]
+    for voter in voters:
+        if voter in holder.out:
+            rows.append((f"  {voter}", f"does not answer: {holder.out[voter].reason}"))
+        elif voter in holder.voters:
+            rows.append((f"  {voter}", f"has it for {_seconds(holder.voters[voter])}"))
+        else:
+            rows.append((f"  {voter}", "does not have it"))
+    for line in columns(rows):
+        say(line)
+
+
+def _holder(name: str, holder: Holder | None) -> dict[str, Any] | None:
+    if holder is None:
+        return None
+    return {
+        "name": name,
+        "holder": holder.label,
+        "since": _finite(holder.since),
+        "remaining": _finite(holder.remaining),
+        "fence": holder.fence,
+        "voters": {voter: _finite(left) for voter, left in holder.voters.items()},
+        "out": {voter: error.reason for voter, error in holder.out.items()},
+    }
+
+
+def _break(args: argparse.Namespace) -> int:
+    with connect(args) as cache:
+        lock = _lock(cache, args)
+        if not args.yes:
+            _confirm(args.name, lock)
+        count = lock.force_release()
+    if not count:
+        print(f"shardcache: nobody holds lock {args.name!r}", file=sys.stderr)
+        return Exit.NO
+    say(f"lock {args.name!r} is free: it was on {count} of {len(lock.voters)} voters")
+    return Exit.FINE
+
+
+def _confirm(name: str, lock: QuorumLock) -> None:
+    """Ask, or raise `InvalidArgument` where nobody can answer."""
+    holder = lock.owner()
+    if holder is not None:
+        _tell(name, holder, lock.voters)
+    if not sys.stdin.isatty():
+        raise InvalidArgument("not broken: standard input is no terminal to confirm on; give --yes")
+    sys.stdout.flush()
+    print("Break it? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise InvalidArgument("not broken")
+
+
+def _clock(since: float | None) -> str:
+    """Return a holder's time of beginning, in local time; it is what the holder wrote, so it may be anything."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since)) if since is not None else "unknown"
+    except (ValueError, OverflowError, OSError):
+        return "unknown"
+
+
+def _seconds(left: float) -> str:
+    return f"{left:.1f} s" if math.isfinite(left) else "no end"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,6 @@
+"""The quorum lock under a simulated fleet: the real flows, in virtual time, against everything that can go wrong."""
+
+from shardcache.testing.simulation.history import History, play, replay
+from shardcache.testing.simulation.scenario import OUTSIDE, Scenario, draw
+
+__all__ = ("OUTSIDE", "History", "Scenario", "draw", "play", "replay")

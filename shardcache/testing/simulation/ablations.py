@@ -1,0 +1,104 @@
+"""The lock with a part of its argument taken out: each must be caught, or the judge sees nothing.
+
+name              what is taken out
+--------------    -----------------------------------------------------------------------------------------
+no-write-back     the token is made known to no majority: `CONFIRM` is taken to have worked everywhere
+no-owner-check    the voters' scripts confirm, extend and delete whatever key is there, whosever it is
+no-drift          a lease lasts as long as the voters' clocks say, to the millisecond
+no-guard          a voter that came back empty votes at once
+no-second-look    what voters granted before the register knew this life of theirs counts, though they may have ended it since
+median            a lease is taken to last for the median of the times of those that have it
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from statistics import median
+from typing import Any, NamedTuple
+
+from shardcache.flows.lock import Lease, LockPlan
+from shardcache.flows.lock import scripts as real
+from shardcache.flows.lock.ballot import Ballot
+from shardcache.flows.lock.register import Roll
+from shardcache.flows.steps import Flow
+from shardcache.testing.simulation.database import Database
+from shardcache.testing.simulation.scripts import SCRIPTS, Script, raise_to
+
+__all__ = ("ABLATIONS", "ablated")
+
+_ACQUIRE, _LEASE, _LOOK, _REGISTER = (
+    import_module(f"shardcache.flows.lock.{name}") for name in ("acquire", "lease", "look", "register")
+)
+_CONFIRM: Callable[[LockPlan, Lease, Ballot, list[int]], Flow[list[int]]] = _ACQUIRE._confirm
+
+
+class _Ablation(NamedTuple):
+    """What is put in the place of names of modules and classes, and of scripts."""
+
+    names: Sequence[tuple[Any, str, Callable[..., Any]]] = ()
+    scripts: Sequence[tuple[bytes, Script]] = ()
+
+
+def _confirmed_by_all(_plan: LockPlan, _lease: Lease, ballot: Ballot, _known: list[int]) -> Flow[list[int]]:
+    yield from ()
+    return list(ballot.fences)
+
+
+def _counted_before(plan: LockPlan, lease: Lease, ballot: Ballot, _known: list[int]) -> Flow[list[int]]:
+    known = [place for place, counter in ballot.fences.items() if counter == lease.fence]
+    if len(known) >= plan.quorum:
+        return known
+    return (yield from _CONFIRM(plan, lease, ballot, known))
+
+
+def _nothing(_ttl: float) -> float:
+    return 0.0
+
+
+def _at_once(_roll: Roll, _place: int, _run: Any) -> float:
+    return 0.0
+
+
+def _median(times: list[float], _quorum: int) -> float:
+    return median([time for time in times if time] or [0.0])
+
+
+def _confirm(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> int:
+    raise_to(db, keys[1], argv[1], argv[2])
+    return 1
+
+
+def _extend(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> int:
+    db.expire(keys[0], argv[1])
+    return int(db.exists(keys[0]))
+
+
+def _release(db: Database, keys: Sequence[Any], _: Sequence[Any]) -> int:
+    return db.delete(keys[0])
+
+
+ABLATIONS = {
+    "no-write-back": _Ablation([(_ACQUIRE, "_confirm", _confirmed_by_all)]),
+    "no-owner-check": _Ablation(scripts=[(real.CONFIRM, _confirm), (real.EXTEND, _extend), (real.RELEASE, _release)]),
+    "no-drift": _Ablation([(module, "drift", _nothing) for module in (_LEASE, _LOOK, _REGISTER)]),
+    "no-guard": _Ablation([(Roll, "wait", _at_once)]),
+    "no-second-look": _Ablation([(_ACQUIRE, "_confirm", _counted_before)]),
+    "median": _Ablation([(module, "quorum_th", _median) for module in (_LEASE, _LOOK)]),
+}
+
+
+@contextmanager
+def ablated(name: str | None) -> Generator[None]:
+    """Run without one part of the lock; with all of it for None. The process must do nothing else with locks meanwhile."""
+    ablation = ABLATIONS[name] if name is not None else _Ablation()
+    names = [(owner, attribute, getattr(owner, attribute)) for owner, attribute, _ in ablation.names]
+    scripts = [(script, SCRIPTS[script]) for script, _ in ablation.scripts]
+    try:
+        for owner, attribute, value in ablation.names:
+            setattr(owner, attribute, value)
+        SCRIPTS.update(ablation.scripts)
+        yield
+    finally:
+        for owner, attribute, value in names:
+            setattr(owner, attribute, value)
+        SCRIPTS.update(scripts)

@@ -1,0 +1,124 @@
+"""What the simulated clients do with the lock: take it, work under it, extend it, hand it over, let it go, or die with it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from shardcache.errors import LockConflict, LockLost, LockNotAcquired, QuorumUnavailable
+from shardcache.flows.lock import Lease, LockPlan, acquire, extend, release
+from shardcache.flows.lock.look import adopt
+from shardcache.flows.steps import Flow, Sleep
+from shardcache.testing.simulation.client import Cancelled, Client, Life, Write
+from shardcache.testing.simulation.judge import Grant
+
+__all__ = ("Heir", "heir_life", "life")
+
+_STYLES = ("work", "work", "to the end", "quick", "die", "hand over", "hand over")
+_EXTENDS = {"to the end": 0.15, "hand over": 0.8}  # how often a holder extends, by its style
+
+Heir = Callable[[bytes, int], None]  # given token and fence, somebody else goes on
+
+
+def life(client: Client, plan: LockPlan, heir: Heir) -> Life:
+    """Take the lock a few times."""
+    yield Sleep(client.plan.start)
+    for cycle in range(client.plan.cycles):
+        if cycle:
+            yield Sleep(client.luck.random() * plan.ttl * 0.3)
+        grant = yield from _acquire(client, plan, b"%b-%d" % (client.name.encode(), cycle))
+        if grant is not None:
+            yield from _hold(client, plan, grant, heir)
+
+
+def heir_life(client: Client, plan: LockPlan, token: bytes, fence: int) -> Life:
+    """Go on with a lease that was handed over."""
+    yield Sleep(client.luck.random() * plan.ttl * 0.1)
+    try:
+        lease = yield from adopt(plan, token, fence, clock=client.clock)
+    except (LockLost, QuorumUnavailable) as error:
+        client.note(f"adopts nothing: {error}")
+        return
+    grant = Grant(client, lease, client.now, client.now)
+    client.note(_held("adopted", client, lease))
+    client.judge.holds(grant)
+    yield from _hold(client, plan, grant, None)
+
+
+def _acquire(client: Client, plan: LockPlan, token: bytes) -> Flow[Grant | None]:
+    luck = client.luck
+    wait: float | None = luck.choice((0.0, plan.ttl, 3 * plan.ttl, None))
+    client.note(f"acquires, wait {wait}")
+    began, paused = client.clock(), client.lost_time
+    flow = acquire(plan, client.register, token=token, wait=wait, clock=client.clock, luck=luck.random)
+    error: LockNotAcquired | None = None
+    grant = None
+    try:
+        lease = yield from _cancellable(client, flow)
+        if lease is not None:
+            grant = Grant(client, lease, client.asked, client.now)
+            client.note(_held("holds", client, lease))
+            client.judge.acquired(grant)
+    except LockNotAcquired as refused:
+        error = refused
+        client.note(f"{type(error).__name__}: {error}")
+        if not isinstance(error, LockConflict | QuorumUnavailable):
+            raise
+    spent = client.clock() - began - 1.01 * (client.lost_time - paused)
+    if wait is not None and spent > wait + 5 * plan.patience + 0.05:
+        client.judge.found("no-end", f"{client.name}: an acquire with wait={wait:g} took {spent:.4f} s")
+    return grant
+
+
+def _hold(client: Client, plan: LockPlan, grant: Grant, heir: Heir | None) -> Life:
+    luck, lease, clock = client.luck, grant.lease, client.clock
+    style = luck.choice(_STYLES) if heir else "to the end"
+    if style == "quick":
+        yield Write(grant)
+    while style != "quick":
+        yield Sleep(plan.ttl * luck.random() * (0.8 if style == "to the end" else 0.4))
+        if clock() >= lease.valid_until:
+            client.note("sees that the lease has ended")
+            break
+        yield Write(grant)
+        if luck.random() < _EXTENDS.get(style, 0.4):
+            if client.scenario.mixed and luck.random() < 0.5:
+                plan = replace(plan, ttl=2 * client.plan.ttl)
+            outcome = yield from _cancellable(client, extend(plan, lease, clock=clock, register=client.register))
+            client.note(f"extend: {outcome}")
+            if outcome == "extended":
+                client.judge.holds(grant)
+            elif outcome == "lost":
+                lease.ended = True
+                break
+        if style != "to the end" and luck.random() < 0.4:
+            break
+    if style == "die":
+        client.crash()
+        yield Sleep(0.0)
+    elif style == "hand over" and heir is not None:
+        client.judge.lets_go(grant)
+        client.note("hands over")
+        heir(lease.token, lease.fence)
+    else:
+        freed = yield from _cancellable(client, release(plan, lease))
+        client.note(f"release: {freed}")
+
+
+def _cancellable(client: Client, flow: Flow[Any]) -> Flow[Any]:
+    """Run a flow whose caller may be cancelled; return None if it was."""
+    client.operation += 1
+    scenario = client.scenario
+    if scenario.cancel and client.luck.random() < scenario.cancel:
+        when = scenario.ttl * client.luck.choice((0.01, 0.1, 1.0)) * client.luck.random()
+        client.later(when, client.cancel, client.operation)
+    client.may_cancel = True
+    try:
+        return (yield from flow)
+    except Cancelled:
+        return None
+    finally:
+        client.may_cancel = False
+
+
+def _held(how: str, client: Client, lease: Lease) -> str:
+    return f"{how} it with token {lease.fence} for {lease.valid_until - client.clock():.4f} s"

@@ -1,0 +1,83 @@
+"""Many histories: one seed each, counted together."""
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+
+from shardcache.testing.simulation.ablations import ablated
+from shardcache.testing.simulation.history import History, play
+from shardcache.testing.simulation.judge import Kind
+from shardcache.testing.simulation.scenario import draw
+from shardcache.testing.simulation.shrink import shrink
+
+__all__ = ("Tally", "campaign", "story")
+
+_CHUNK = 500
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of many histories. ``failed`` counts histories by kind of violation, ``first`` is the lowest seed of each kind."""
+
+    histories: int = 0
+    acquisitions: int = 0
+    writes: int = 0
+    refused: int = 0
+    events: int = 0
+    failed: Counter[Kind] = field(default_factory=Counter)
+    first: dict[Kind, int] = field(default_factory=dict)
+
+    def count(self, history: History) -> None:
+        self.histories += 1
+        self.acquisitions += history.acquisitions
+        self.writes += history.writes
+        self.refused += history.refused
+        self.events += history.events
+        for kind in {violation.kind for violation in history.violations}:
+            self.failed[kind] += 1
+            self.first.setdefault(kind, history.scenario.seed)
+
+    def add(self, other: "Tally") -> None:
+        self.histories += other.histories
+        self.acquisitions += other.acquisitions
+        self.writes += other.writes
+        self.refused += other.refused
+        self.events += other.events
+        self.failed += other.failed
+        for kind, seed in other.first.items():
+            self.first[kind] = min(seed, self.first.get(kind, seed))
+
+
+def campaign(
+    histories: int, seed: int, *, ablate: str | None = None, outside: Collection[str] = (), processes: int = 1
+) -> Iterator[Tally]:
+    """Run that many histories, of the seeds from ``seed`` on; yield the sum so far from time to time, at last that of all."""
+    chunks = [range(start, min(start + _CHUNK, seed + histories)) for start in range(seed, seed + histories, _CHUNK)]
+    work = zip(chunks, repeat(ablate), repeat(tuple(outside)))
+    total = Tally()
+    if processes == 1:
+        for part in map(_run, work):
+            total.add(part)
+            yield total
+        return
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for part in pool.imap_unordered(_run, work):
+            total.add(part)
+            yield total
+
+
+def _run(work: tuple[Sequence[int], str | None, Collection[str]]) -> Tally:
+    seeds, ablate, outside = work
+    tally = Tally()
+    with ablated(ablate):
+        for seed in seeds:
+            tally.count(play(draw(seed, outside)))
+    return tally
+
+
+def story(seed: int, kind: Kind, *, ablate: str | None = None, outside: Collection[str] = ()) -> History:
+    """Return the history of a failing seed, made as small as it goes, with notes."""
+    with ablated(ablate):
+        return play(shrink(draw(seed, outside), kind), noted=True)

@@ -1,0 +1,402 @@
+"""A simulated client: drives the real flows in virtual time, as the drivers do in real time.
+
+It shows the flows what the drivers show them: answers in any order, in time, late or not at all; errors of connections; a patience
+that ends; a cancellation thrown in at any step. While it is paused nothing reaches it, and its clock goes on.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from shardcache.errors import ShardTimeout, ShardUnavailable
+from shardcache.flows.lock import Register
+from shardcache.flows.lock.scripts import ACQUIRE
+from shardcache.flows.steps import Batch, Canvass, Listen, Run, Sleep
+from shardcache.testing.simulation.judge import Grant, Judge
+from shardcache.testing.simulation.link import Fate, Link, Message
+from shardcache.testing.simulation.scenario import ClientPlan, Scenario
+from shardcache.testing.simulation.server import Server
+from shardcache.testing.simulation.words import worded
+from shardcache.testing.simulation.world import World
+
+__all__ = ("Cancelled", "Client", "Life", "Write")
+
+
+class Cancelled(BaseException):
+    """What is thrown into a flow whose caller was cancelled (asyncio) or interrupted (sync)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A step of the simulated clients only: write to the fenced store, with the token of a lease."""
+
+    grant: Grant
+
+
+Life = Generator[Any, Any, None]
+
+_FATES: tuple[Fate, ...] = ("lost", "late", "silent", "unanswered", "unheard")
+_LATE = ShardTimeout("voter", "did not answer in time")
+_BROKEN = ShardUnavailable("voter", "connection lost")
+
+
+class Client:
+    """One client. Its ``life`` is a generator that yields steps; whoever made it sets it and calls `begin`."""
+
+    __slots__ = (
+        "_ears",
+        "_left",
+        "_links",
+        "_offset",
+        "_open",
+        "_rate",
+        "_serial",
+        "_step",
+        "_world",
+        "asked",
+        "cuts",
+        "dead",
+        "done",
+        "frozen",
+        "judge",
+        "life",
+        "lost_time",
+        "luck",
+        "may_cancel",
+        "name",
+        "operation",
+        "plan",
+        "register",
+        "scenario",
+        "servers",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        plan: ClientPlan,
+        scenario: Scenario,
+        world: World,
+        judge: Judge,
+        servers: Sequence[Server],
+        register: Register,
+    ) -> None:
+        self.name = name
+        self.plan = plan
+        self.scenario = scenario
+        self.judge = judge
+        self.servers = servers
+        self.register = register
+        self.luck = Random(plan.luck)
+        self.life: Life
+        self.cuts: dict[int, float] = {}  # server: true time until which nothing goes there or comes from there
+        self.frozen = 0.0  # true time until which it is paused
+        self.lost_time = 0.0  # true seconds that it has been paused for
+        self.asked = 0.0  # true time at which it last asked for the lock
+        self.dead = False
+        self.done = False
+        self.may_cancel = False
+        self.operation = 0
+        self._world = world
+        self._rate = 1 + plan.drift
+        self._offset = plan.clock
+        self._links: list[Link | None] = [None] * len(servers)
+        self._ears: list[Link | None] = [None] * len(servers)
+        self._serial = 0
+        self._step: Any = None  # what it waits for
+        self._open: list[bool] = []
+        self._left = 0
+
+    # Its own view.
+
+    def clock(self) -> float:
+        return self._offset + self._rate * self._world.now
+
+    def believes(self, grant: Grant) -> bool:
+        return grant.lease.valid_until > self.clock()
+
+    @property
+    def now(self) -> float:
+        """True time, for the judge only."""
+        return self._world.now
+
+    def note(self, what: str) -> None:
+        if self._world.notes is not None:
+            self._world.note(self.name, what)
+
+    def later(self, seconds: float, act: Callable[[Any], None], subject: Any) -> None:
+        """Have something happen to it after a while."""
+        self._world.at(self._world.now + seconds, act, subject)
+
+    # What is done to it.
+
+    def begin(self, life: Life) -> None:
+        self.life = life
+        self._world.at(self._world.now, self._awake, self._serial)
+
+    def freeze(self, seconds: float) -> None:
+        now = self._world.now
+        until = max(self.frozen, now + seconds)
+        self.lost_time += until - max(self.frozen, now)
+        self.frozen = until
+        self.note(f"paused until {until:.4f}")
+
+    def crash(self) -> None:
+        self.dead = True
+        self.note("crashed")
+
+    def cancel(self, operation: int) -> None:
+        """Throw a cancellation into this operation, if it is still under way."""
+        if self.dead or operation != self.operation or not self.may_cancel:
+            return
+        if self.frozen > self._world.now:
+            self._world.at(self.frozen, self.cancel, operation)
+            return
+        self.note("cancelled")
+        self.may_cancel = False
+        if self.luck.random() < 0.5:  # the sync driver closes what it was waiting for
+            self._drop_open(1.0)
+        self._go(None, Cancelled())
+
+    # The driver.
+
+    def _go(self, value: Any, error: BaseException | None = None) -> None:
+        """Resume the life with the outcome of its step, and carry out what it yields."""
+        life, roll, pause = self.life, self.luck.random, self.scenario.pause
+        self._step = None
+        try:
+            while True:
+                step = life.send(value) if error is None else life.throw(error)
+                error = None
+                if pause and roll() < pause:
+                    self.freeze(self.scenario.ttl * self.luck.choice((0.05, 0.5, 2.0)) * roll())
+                    self._world.at(self.frozen, self._later, step)
+                    return
+                if not self._perform(step):
+                    return
+                value = None
+        except StopIteration:
+            self.done = True
+        except Exception as wrong:  # noqa: BLE001  whatever a flow raises is a finding
+            self.done = True
+            self.judge.found("error", f"{self.name}: {wrong!r}")
+
+    def _later(self, step: Any) -> None:
+        if self.frozen > self._world.now:
+            self._world.at(self.frozen, self._later, step)
+        elif not self.dead and self._perform(step):
+            self._go(None)
+
+    def _perform(self, step: Any) -> bool:
+        """Begin a step; return whether it is over at once."""
+        self._serial += 1
+        world = self._world
+        kind = step.__class__
+        if kind is Canvass:
+            return self._canvass(step)
+        self._step = step
+        if kind is Sleep:
+            world.at(world.now + step.seconds / self._rate, self._awake, self._serial)
+        elif kind is Listen:
+            link = self._ears[step.shard]
+            if link is None or link.broken:
+                link = self._ears[step.shard] = Link(self.servers[step.shard])
+            self._send(Message(self, link, -1, self._serial, step.command, False, ""))
+            end = world.now + (step.patience + self.scenario.patience) / self._rate
+            world.at(end, self._deaf, (self._serial, link))
+        else:
+            world.at(world.now + self.scenario.delay * self.luck.random(), self._write, (step, self._serial))
+        return False
+
+    def _canvass(self, step: Canvass) -> bool:
+        world, serial = self._world, self._serial
+        batches = step.batches
+        if batches[0].commands[0][1] is ACQUIRE:
+            self.asked = world.now
+        if step.take is not None:
+            self._step = step
+            self._left = len(batches)
+            self._open = [True] * len(batches)
+        for place, batch in enumerate(batches):
+            self._send(Message(self, self._link(batch), place, serial, batch.commands[0], batch.twice, ""))
+        if step.take is None:
+            return True
+        world.at(world.now + step.patience / self._rate, self._overdue, serial)
+        return False
+
+    def _link(self, batch: Batch) -> Link:
+        link = self._links[batch.shard]
+        if link is None or link.broken:
+            link = self._links[batch.shard] = Link(self.servers[batch.shard])
+        return link
+
+    def _away(self, place: int) -> float:
+        """Return how long a message takes to or from a server."""
+        roll, scenario = self.luck.random, self.scenario
+        delay = scenario.delay * (0.5 + roll()) * self.plan.far[place]
+        if scenario.slow and roll() < scenario.slow:
+            delay += scenario.slowest * roll()
+        if place not in scenario.frail:
+            delay = min(delay, scenario.patience * 0.45)
+        until = self.cuts.get(place)
+        if until is not None and until > self._world.now:
+            delay += until - self._world.now
+        return delay
+
+    def _send(self, message: Message) -> None:
+        world, link, scenario = self._world, message.link, self.scenario
+        now, place = world.now, link.server.place
+        delay = self._away(place)
+        if scenario.loss and place in scenario.frail and self.luck.random() < scenario.loss:
+            message.fate = self.luck.choice(_FATES)
+        elif self.cuts.get(place, 0.0) > now and self.luck.random() < 0.5:
+            message.fate = "silent"
+        link.arrived = arrives = max(link.arrived, now + delay)
+        fate = message.fate
+        if fate == "silent":
+            link.broken = True
+            return
+        if fate in ("lost", "late"):
+            world.at(now + delay, self._fail, message)
+            if fate == "lost":
+                return
+            arrives += scenario.slowest * self.luck.random()
+        world.at(arrives, self._deliver, message)
+
+    def _deliver(self, message: Message) -> None:
+        """A request gets to its server (the client may be paused or gone)."""
+        world, link = self._world, message.link
+        server, now = link.server, world.now
+        if server.frozen > now:
+            world.at(server.frozen, self._deliver, message)
+            return
+        if server.back > now or (link.life is not None and link.life != server.life):
+            world.at(now + self._away(server.place), self._fail, message)
+            return
+        if link.life is None:
+            link.life, link.age = server.life, server.age(now)
+        command = message.command
+        message.reply = reply = server.execute(command, now)
+        if world.notes is not None:
+            world.note(server.name, f"{self.name}: {worded(command, reply)}{message.fate and f' ({message.fate})'}")
+        if message.place < 0 and reply is None:
+            server.waiting.setdefault(command[1], []).append(message)
+            world.at(now + server.true_span(float(command[2])), self._unheard, message)
+            return
+        if server.waiting:
+            self._serve(server)
+        self._answer(message)
+
+    def _answer(self, message: Message) -> None:
+        """Send a reply on its way."""
+        world, link, fate = self._world, message.link, message.fate
+        back = world.now + self._away(link.server.place)
+        if not fate:
+            link.answered = back = max(link.answered, back)
+            world.at(back, self._arrive, message)
+        elif fate == "unanswered":
+            world.at(back, self._fail, message)
+        elif fate == "unheard":
+            link.broken = True
+
+    def _serve(self, server: Server) -> None:
+        """Give what was pushed to those who wait for it, in the order of their coming."""
+        for key, waiters in list(server.waiting.items()):
+            while waiters and server.db.exists(key):
+                message = waiters.pop(0)
+                if message.client.dead:
+                    continue
+                message.reply = server.pop(key)
+                message.client._answer(message)
+            if not waiters:
+                del server.waiting[key]
+
+    def _unheard(self, message: Message) -> None:
+        """A server's wait for a push is over."""
+        waiters = message.link.server.waiting.get(message.command[1], ())
+        if isinstance(waiters, list) and message in waiters:
+            waiters.remove(message)
+            self._answer(message)
+
+    def _ready(self, act: Any, subject: Any) -> bool:
+        """Whether something can reach the client now; if it is paused, it comes later."""
+        if self.frozen > self._world.now:
+            self._world.at(self.frozen, act, subject)
+            return False
+        return not self.dead
+
+    def _arrive(self, message: Message) -> None:
+        if not self._ready(self._arrive, message):
+            return
+        link, step = message.link, self._step
+        if link.broken:
+            return
+        if link.born is None:
+            link.born = self.clock() - link.age
+        if message.serial != self._serial or step is None:
+            return
+        if message.place < 0:
+            self._go(message.reply)
+        elif self._open[message.place]:
+            self._count(message.place, [message.reply], Run(link.life or b"", self.clock() - link.born))
+
+    def _count(self, place: int, outcome: Any, run: Run | None) -> None:
+        self._open[place] = False
+        self._left -= 1
+        if self._step.take(place, outcome, run) or not self._left:
+            self._go(None)
+
+    def _fail(self, message: Message) -> None:
+        """The client learns that a connection is lost."""
+        if not self._ready(self._fail, message):
+            return
+        message.link.broken = True
+        if message.twice and self.luck.random() < 0.5:
+            place = message.link.server.place
+            link = self._links[place]
+            if link is None or link.broken:
+                link = self._links[place] = Link(message.link.server)
+            self._send(Message(self, link, message.place, message.serial, message.command, False, ""))
+        elif message.serial == self._serial and self._step is not None:
+            if message.place < 0:
+                self._go(_BROKEN)
+            elif self._open[message.place]:
+                self._count(message.place, _BROKEN, None)
+
+    def _drop_open(self, chance: float) -> None:
+        """Close connections that owe an answer to this step."""
+        if self._step.__class__ is Canvass:
+            for still, batch in zip(self._open, self._step.batches, strict=True):
+                link = self._links[batch.shard]
+                if still and link is not None and self.luck.random() < chance:
+                    link.broken = True
+
+    def _overdue(self, serial: int) -> None:
+        if serial != self._serial or self._step is None or not self._ready(self._overdue, serial):
+            return
+        take = self._step.take
+        for place, still in enumerate(self._open):
+            if still:
+                take(place, _LATE, None)
+        self._drop_open(0.5)  # the drivers do not wait for ever behind what is overdue
+        self._go(None)
+
+    def _deaf(self, subject: tuple[int, Link]) -> None:
+        serial, link = subject
+        if serial == self._serial and self._step is not None and self._ready(self._deaf, subject):
+            link.broken = True
+            self._go(_LATE)
+
+    def _awake(self, serial: int) -> None:
+        if serial == self._serial and self._ready(self._awake, serial):
+            self._go(None)
+
+    def _write(self, subject: tuple[Write, int]) -> None:
+        """A write gets to the store, whether its client is paused or not."""
+        step, serial = subject
+        took = self.judge.writes(step.grant)
+        if self._world.notes is not None:
+            said = "taken" if took else "refused: it has seen a newer token"
+            self._world.note("store", f"write of {self.name} with token {step.grant.lease.fence}: {said}")
+        self._awake(serial)

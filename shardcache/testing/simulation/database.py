@@ -1,0 +1,100 @@
+"""The data of one simulated server: keys that expire, by a clock that it is told."""
+
+from typing import Any
+
+__all__ = ("Database",)
+
+Text = bytes | str | int
+
+
+def text(value: Text) -> bytes:
+    """Return what the wire would make of an argument."""
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+class Database:
+    """As much of a server as the voters' scripts need. ``now`` is its clock in microseconds, to be set before each command.
+
+    An expiry is whole milliseconds, and a key is gone when the clock is past it (``now > when``), as in Redis.
+    """
+
+    __slots__ = ("expiries", "now", "values")
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.values: dict[bytes, Any] = {}
+        self.expiries: dict[bytes, int] = {}  # milliseconds
+
+    def find(self, key: bytes) -> Any:
+        """Return what is at a key: None if nothing is there, or its time is over."""
+        value = self.values.get(key)
+        if value is not None:
+            when = self.expiries.get(key)
+            if when is not None and self.now // 1000 > when:
+                del self.values[key], self.expiries[key]
+                return None
+        return value
+
+    def get(self, key: bytes) -> bytes | None:
+        value: bytes | None = self.find(key)
+        return value
+
+    def put(self, key: bytes, value: Text, ttl: Text) -> None:
+        """SET with PX."""
+        self.values[key] = text(value)
+        self.expiries[key] = self.now // 1000 + int(ttl)
+
+    def exists(self, key: bytes) -> bool:
+        return self.find(key) is not None
+
+    def delete(self, key: bytes) -> int:
+        found = self.find(key) is not None
+        self.values.pop(key, None)
+        self.expiries.pop(key, None)
+        return int(found)
+
+    def number(self, key: bytes) -> int:
+        """A counter's value, 0 if it is not there."""
+        return int(self.find(key) or 0)
+
+    def increment(self, key: bytes) -> int:
+        number = self.number(key) + 1
+        self.values[key] = b"%d" % number
+        return number
+
+    def left(self, key: bytes) -> int:
+        """PTTL: milliseconds left, -1 if it never expires, -2 if nothing is there."""
+        if self.find(key) is None:
+            return -2
+        when = self.expiries.get(key)
+        return -1 if when is None else when - self.now // 1000
+
+    def expire(self, key: bytes, ttl: Text) -> None:
+        """PEXPIRE."""
+        if self.find(key) is not None:
+            self.expiries[key] = self.now // 1000 + int(ttl)
+
+    def push(self, key: bytes, value: bytes) -> None:
+        """RPUSH."""
+        found = self.find(key)
+        if found is None:
+            self.values[key] = [value]
+        else:
+            found.append(value)
+
+    def pop(self, key: bytes) -> bytes | None:
+        """LPOP."""
+        found = self.find(key)
+        if found is None:
+            return None
+        value: bytes = found.pop(0)
+        if not found:
+            self.delete(key)
+        return value
+
+    def fields(self, key: bytes) -> dict[bytes, bytes]:
+        """The hash at a key, made if it is not there."""
+        found = self.find(key)
+        if found is None:
+            found = self.values[key] = {}
+        return found  # type: ignore[no-any-return]

@@ -1,0 +1,135 @@
+"""One history: a scenario, run to its end and judged."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from random import Random
+
+from shardcache.flows.lock import LockKeys, LockPlan, Register, Voters
+from shardcache.testing.simulation.behaviour import heir_life, life
+from shardcache.testing.simulation.client import Client
+from shardcache.testing.simulation.judge import Judge, Violation
+from shardcache.testing.simulation.memory import acquaint
+from shardcache.testing.simulation.scenario import ClientPlan, Fault, Scenario, draw
+from shardcache.testing.simulation.server import Server
+from shardcache.testing.simulation.world import Note, World
+
+__all__ = ("History", "play", "replay")
+
+_MOST_EVENTS = 20_000
+_KEYS = LockKeys.of(b"lock")
+_LOCK_KEYS = (_KEYS.lock, _KEYS.waiting, _KEYS.wake)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What came of a scenario. ``notes`` are empty unless asked for."""
+
+    scenario: Scenario
+    violations: tuple[Violation, ...]
+    acquisitions: int
+    writes: int
+    refused: int  # writes that the fenced store did not take
+    events: int
+    notes: tuple[Note, ...]
+
+
+def replay(seed: int, outside: Collection[str] = ()) -> History:
+    """Run the scenario of a seed and write down all that happens."""
+    return play(draw(seed, outside), noted=True)
+
+
+def play(scenario: Scenario, *, noted: bool = False) -> History:
+    """Run a scenario."""
+    stage = _Stage(scenario, noted=noted)
+    world, judge = stage.world, stage.judge
+    if not world.run(_MOST_EVENTS):
+        judge.found("no-end", f"the history has no end after {_MOST_EVENTS} events")
+    else:
+        stage.look_behind()
+    return History(
+        scenario,
+        tuple(judge.violations),
+        len(judge.grants),
+        judge.written,
+        judge.refused,
+        world.happened,
+        tuple(world.notes or ()),
+    )
+
+
+class _Stage:
+    """Everybody who takes part in one history."""
+
+    __slots__ = ("_plans", "clients", "judge", "scenario", "servers", "world")
+
+    def __init__(self, scenario: Scenario, *, noted: bool) -> None:
+        self.scenario = scenario
+        self.world = World(noted=noted)
+        self.judge = Judge(self.world)
+        self.servers = [Server(place, plan) for place, plan in enumerate(scenario.servers)]
+        voters = Voters(tuple(range(len(self.servers))), tuple(server.name for server in self.servers))
+        self._plans = {
+            ttl: LockPlan("lock", _KEYS, voters, ttl, scenario.patience)
+            for ttl in {client.ttl for client in scenario.clients}
+        }
+        registers: dict[int, Register] = {}
+        luck = Random(scenario.seed)
+        if scenario.warm:
+            acquaint(self.servers, _KEYS, max(self._plans), luck)
+        self.clients: list[Client] = []
+        for number, plan in enumerate(scenario.clients):
+            register = registers.setdefault(plan.process, Register())
+            if scenario.warm and luck.random() < 0.7:
+                acquaint(self.servers, _KEYS, plan.ttl, luck, register.roll(voters))
+            self._enter(f"client-{number + 1}", plan, register)
+        for fault in scenario.faults:
+            self.world.at(fault.at, self._strike, fault)
+
+    def _enter(self, name: str, plan: ClientPlan, register: Register) -> None:
+        client = Client(name, plan, self.scenario, self.world, self.judge, self.servers, register)
+        self.clients.append(client)
+        client.begin(life(client, self._plans[plan.ttl], lambda token, fence: self._inherit(client, token, fence)))
+
+    def _inherit(self, giver: Client, token: bytes, fence: int) -> None:
+        """Let somebody new, on another machine, go on with a lease."""
+        plan = replace(giver.plan, luck=giver.plan.luck + 8, drift=-giver.plan.drift, clock=giver.plan.clock + 50)
+        heir = Client(f"{giver.name}h", plan, self.scenario, self.world, self.judge, self.servers, giver.register)
+        heir.begin(heir_life(heir, self._plans[plan.ttl], token, fence))
+
+    def _strike(self, fault: Fault) -> None:
+        now = self.world.now
+        if self.world.notes is not None:
+            self.world.note("fault", f"{fault.kind} {fault.target + 1} for {fault.lasts:.4f} s {fault.size or ''}")
+        match fault.kind:
+            case "restart" | "wipe":
+                self.servers[fault.target].restart(now, fault.lasts, wiped=fault.kind == "wipe")
+            case "hang":
+                self.servers[fault.target].frozen = now + fault.lasts
+            case "cut":
+                if fault.client < len(self.clients):
+                    self.clients[fault.client].cuts[fault.target] = now + fault.lasts
+            case "freeze":
+                if fault.target < len(self.clients):
+                    self.clients[fault.target].freeze(fault.lasts)
+            case "crash":
+                if fault.target < len(self.clients):
+                    self.clients[fault.target].crash()
+            case "jump":
+                self.servers[fault.target].jump(fault.size)
+            case "evict":
+                db = self.servers[fault.target].db
+                for key in (_KEYS.fence, _KEYS.lock) if fault.at * 1e6 % 2 < 1 else (_KEYS.fence,):
+                    db.delete(key)
+
+    def look_behind(self) -> None:
+        """When all is over, and a ttl more, nothing may be left."""
+        end = self.world.now + 2 * 1.02 * max(self._plans) + 3
+        for server in self.servers:
+            server.db.now = int(server.clock(end) * 1e6)
+            for key in _LOCK_KEYS:
+                left = server.db.left(key)
+                if left != -2:
+                    self.judge.found("left-behind", f"{server.name} has {key.decode()} with {left} ms left")
+        for client in self.clients:
+            if not client.done and not client.dead:
+                self.judge.found("no-end", f"{client.name} waits for ever")

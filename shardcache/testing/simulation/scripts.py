@@ -1,0 +1,125 @@
+"""The voters' scripts in Python, looked up by the text of the script: `flows.lock.scripts`, line by line.
+
+That they answer as a real server does is shown by `tests/testing/test_simulated_server.py`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from shardcache.flows.lock import scripts as real
+from shardcache.testing.simulation.database import Database, text
+
+__all__ = ("SCRIPTS", "Script", "raise_to", "run")
+
+Script = Callable[[Database, Sequence[Any], Sequence[Any]], Any]
+
+
+def _acquire(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
+    lock, fence, waiting = keys
+    token, ttl, fence_ttl, polite, announce = argv
+    held = db.get(lock)
+    if held is None and not (int(polite) == 1 and db.exists(waiting)):
+        db.put(lock, token, ttl)
+        number = db.increment(fence)
+        if number > 1:
+            return [1, number, 0]
+        number = db.now
+        db.put(fence, number, fence_ttl)
+        return [1, number, 1]
+    number = db.number(fence)
+    if held == token:
+        return [1, number, 0]
+    if held is None:
+        return [0, 0, number]
+    if int(announce) != 0:
+        db.put(waiting, b"", announce)
+    return [0, db.left(lock), number]
+
+
+def raise_to(db: Database, key: bytes, number: Any, ttl: Any) -> None:
+    """Bring a counter up to a number."""
+    if db.number(key) < int(number):
+        db.put(key, number, ttl)
+
+
+def _confirm(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
+    if db.get(keys[0]) != argv[0]:
+        return 0
+    raise_to(db, keys[1], argv[1], argv[2])
+    return 1
+
+
+def _extend(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
+    held = db.get(keys[0])
+    if held == argv[0]:
+        db.expire(keys[0], argv[1])
+        return 1
+    return 0 if held is None else -1
+
+
+def _repair(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
+    if db.exists(keys[0]):
+        return 0
+    db.put(keys[0], argv[0], argv[1])
+    raise_to(db, keys[1], argv[2], argv[3])
+    return 1
+
+
+def _wake(db: Database, keys: Sequence[Any]) -> None:
+    if db.exists(keys[2]) and not db.exists(keys[3]):
+        db.push(keys[3], b"1")
+        db.expire(keys[3], 1000)
+
+
+def _release(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
+    held = db.get(keys[0])
+    if held != argv[0]:
+        return 0 if held is None else -1
+    db.delete(keys[0])
+    _wake(db, keys)
+    return 1
+
+
+def _break(db: Database, keys: Sequence[Any], _: Sequence[Any]) -> Any:
+    found = db.delete(keys[0])
+    _wake(db, keys)
+    return found
+
+
+def _look(db: Database, keys: Sequence[Any], _: Sequence[Any]) -> Any:
+    return [db.get(keys[0]), db.left(keys[0]), db.number(keys[1])]
+
+
+def _register(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
+    known = db.fields(keys[0])
+    longest = int(known.get(b"", 0))
+    if longest < int(argv[0]):
+        longest = int(argv[0])
+        known[b""] = b"%d" % longest
+    out = [longest]
+    for at in range(1, len(argv), 3):
+        name, run, forgot = map(text, argv[at : at + 3])
+        was = known.get(name)
+        if was is not None and (was[:-2] != run or was[-1:] == b"1"):
+            forgot = b"1"
+        known[name] = run + b":" + forgot
+        out.append(int(forgot))
+    return out
+
+
+SCRIPTS: dict[bytes, Script] = {
+    real.ACQUIRE: _acquire,
+    real.CONFIRM: _confirm,
+    real.EXTEND: _extend,
+    real.REPAIR: _repair,
+    real.RELEASE: _release,
+    real.BREAK: _break,
+    real.LOOK: _look,
+    real.REGISTER: _register,
+}
+
+
+def run(db: Database, command: Sequence[Any]) -> Any:
+    """Carry out one EVAL and return its reply."""
+    _, script, count, *rest = command
+    return SCRIPTS[script](db, rest[:count], rest[count:])

@@ -1,0 +1,157 @@
+"""Counting votes, by hand: when the outcome is certain, what the token is, what each voter is said to have said."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardcache.errors import CommandRefused, ShardOut, ShardTimeout, ShardUnavailable
+from shardcache.flows.lock import Lease, Voters
+from shardcache.flows.lock.ballot import Ballot
+from shardcache.flows.lock.lease import quorum_th
+from shardcache.flows.lock.plan import drift
+from shardcache.flows.lock.register import Roll
+from shardcache.flows.steps import Run
+
+NAMES = tuple("abcde")
+VOTERS = Voters((0, 1, 2, 3, 4), NAMES)
+GRANT, HELD = [[1, 7, 0]], [[0, 1500, 9]]
+OUT = ShardOut("a", "is out of service")
+
+
+def ballot(hear_all: bool = False, roll: Roll | None = None) -> Ballot:
+    return Ballot(VOTERS, roll or Roll(5), hear_all=hear_all)
+
+
+def grant(counter: int, reseeded: int = 0):
+    return [[1, counter, reseeded]]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "certain_after", "granted"),
+    [
+        ([GRANT, GRANT, GRANT], 3, True),
+        ([HELD, HELD, HELD], 3, False),
+        ([GRANT, HELD, GRANT, HELD, GRANT], 5, True),
+        ([GRANT, OUT, OUT, OUT], 4, False),
+        ([OUT, GRANT, HELD, GRANT, OUT], 5, False),
+        ([[CommandRefused("a", "NOPERM")], HELD, OUT], 3, False),
+        ([[b"odd"], [None], [7]], 3, False),
+    ],
+)
+def test_certain_as_soon_as_it_can_be(outcomes, certain_after, granted) -> None:
+    """A majority of grants, or so many refusals that none can come, is enough; nobody waits for the rest."""
+    votes = ballot()
+    said = [votes.take(place, outcome, None) for place, outcome in enumerate(outcomes)]
+    assert (said, votes.granted) == ([False] * (certain_after - 1) + [True], granted)
+
+
+def test_everybody_is_heard_while_there_is_somebody_to_vet() -> None:
+    """A voter that was never met in this life makes it wait for all."""
+    votes = ballot()
+    run = Run(b"new", 5.0)
+    assert [votes.take(place, GRANT, run) for place in range(5)] == [False] * 4 + [True]
+    assert (votes.granted, sorted(votes.guarded), sorted(votes.runs)) == (False, [0, 1, 2, 3, 4], [0, 1, 2, 3, 4])
+
+
+def test_vetted_votes_count_after_all() -> None:
+    """After the look at the register those count that may vote; a forgetful one waits."""
+    roll = Roll(5)
+    votes = ballot(roll=roll)
+    for place in range(5):
+        votes.take(place, GRANT, Run(b"%d" % place, 2.0))
+    roll.longest = 10_000
+    for place in range(5):
+        roll.runs[place] = b"%d" % place
+        roll.forgetful[place] = place < 2
+    votes.recount(roll)
+    assert (sorted(votes.fences), votes.granted) == ([2, 3, 4], True)
+    assert [votes.guarded[place] for place in (0, 1)] == [pytest.approx(10 + drift(10) - 2)] * 2
+
+
+def test_counters_in_agreement() -> None:
+    """The token is the highest counter of the grants."""
+    votes = ballot()
+    for place, counter in enumerate((5, 9, 7)):
+        votes.take(place, grant(counter), None)
+    assert votes.fence == 9
+
+
+def test_lost_counters_hear_their_peers() -> None:
+    """A counter that was lost makes it wait for all, and go above what those that refused remember."""
+    votes = ballot()
+    assert [votes.take(place, grant(4, int(place == 0)), None) for place in range(3)] == [False, False, False]
+    assert votes.take(3, [[0, 100, 40]], None) is False
+    assert (votes.take(4, [[0, 100, 30]], None), votes.fence) == (True, 41)
+
+
+def test_all_counters_new() -> None:
+    """Where every grant begins to count nobody can remember more: no need to wait."""
+    votes = ballot()
+    assert [votes.take(place, grant(4, 1), None) for place in range(3)] == [False, False, True]
+
+
+def test_in_words() -> None:
+    """Each voter's answer has a kind, and a reason where there is more to say."""
+    votes = ballot()
+    votes.take(0, HELD, None)
+    votes.take(1, ShardTimeout("b", "no reply"), None)
+    votes.take(2, ShardUnavailable("c", "cannot connect"), None)
+    votes.take(3, [CommandRefused("d", "NOPERM no")], None)
+    assert [str(vote) for vote in votes.votes(NAMES)] == [
+        "a: held for 1.5 s",
+        "b: timeout (no reply)",
+        "c: unreachable (cannot connect)",
+        "d: refused (NOPERM no)",
+        "e: late (it had not answered when the outcome was certain)",
+    ]
+    assert votes.unsure == {1, 4}
+
+
+def test_holder_without_an_end() -> None:
+    """A key of somebody else's that never expires is held, for how long is unknown."""
+    votes = ballot()
+    votes.take(0, [[0, -1, 0]], None)
+    assert (votes.votes(NAMES)[0].left, str(votes.votes(NAMES)[0])) == (None, "a: held")
+
+
+@given(st.permutations(range(5)), st.lists(st.sampled_from(["grant", "held", "out"]), min_size=5, max_size=5))
+def test_order_does_not_matter(order, kinds) -> None:
+    """Whatever the order of the answers: certain exactly when the rest cannot change the outcome."""
+    outcomes = {"grant": GRANT, "held": HELD, "out": OUT}
+    votes = ballot()
+    grants = against = 0
+    for place in order:
+        certain = votes.take(place, outcomes[kinds[place]], None)
+        grants += kinds[place] == "grant"
+        against += kinds[place] != "grant"
+        assert certain is (grants >= 3 or against > 2)
+        if certain:
+            break
+    assert votes.granted is (grants >= 3)
+
+
+@given(st.lists(st.floats(0, 1000), min_size=1, max_size=5))
+def test_quorum_th_largest(times) -> None:
+    """At the time that it gives a quorum still holds, and right after it none does."""
+    quorum = len(times) // 2 + 1
+    end = quorum_th(times, quorum)
+    assert sum(time >= end for time in times) >= quorum
+    assert sum(time > end for time in times) < quorum
+
+
+@given(st.lists(st.floats(0, 1000), min_size=3, max_size=5), st.floats(0.02, 100), st.floats(0, 2000))
+def test_shorter_ttl_is_never_outlived(until, ttl, sent) -> None:
+    """Once a request for a shorter ttl has left, the holder believes in no more than that."""
+    lease = Lease(b"t", len(until) // 2 + 1, list(until))
+    lease.within(sent, ttl)
+    assert all(one <= sent + ttl - drift(ttl) for one in lease.until)
+
+
+def test_every_pair_of_majorities_meets() -> None:
+    """What all of this rests on, for each number of voters."""
+    for many in range(1, 6):
+        quorum = Voters(tuple(range(many)), NAMES[:many]).quorum
+        majorities = [set(one) for one in itertools.combinations(range(many), quorum)]
+        assert all(one & other for one in majorities for other in majorities)

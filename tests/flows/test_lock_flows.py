@@ -1,0 +1,320 @@
+"""Acquire, extend, release and the register, driven by hand: each step is seen, each answer is given by the test."""
+
+import pytest
+
+from shardcache.errors import LockConflict, QuorumUnavailable, ShardOut, ShardTimeout, ShardUnavailable
+from shardcache.flows.lock import Lease, LockKeys, LockPlan, Register, Voters, acquire, extend, release, scripts
+from shardcache.flows.lock.plan import drift
+from shardcache.flows.steps import Canvass, Listen, Run, Sleep
+
+PLAN = LockPlan("l", LockKeys.of(b"n:l"), Voters((0, 1, 2), ("a", "b", "c")), 10.0, 0.5)
+OUT = ShardOut("a", "is out of service")
+LATE = ShardTimeout("a", "no reply")
+DEAD = ShardUnavailable("a", "connection lost")
+WORDS = {getattr(scripts, name): name for name in scripts.__all__}
+
+
+class Driver:
+    """Answers canvasses by what ``answer(word, place)`` returns (None: no answer at all), and notes all steps."""
+
+    def __init__(self, answer, run=lambda place: None, step=0.0):
+        self.answer = answer
+        self.runs = run
+        self.steps = []
+        self.now = 100.0
+        self.step = step
+
+    def clock(self):
+        self.now += self.step
+        return self.now
+
+    def run(self, flow):
+        try:
+            step = next(flow)
+            while True:
+                step = flow.send(self.carry_out(step))
+        except StopIteration as end:
+            return end.value
+
+    def carry_out(self, step):
+        if isinstance(step, Sleep):
+            self.steps.append("sleep")
+            self.now += step.seconds
+            return None
+        if isinstance(step, Listen):
+            self.steps.append("listen")
+            self.now += step.patience
+            return self.answer("listen", step.shard)
+        assert isinstance(step, Canvass)
+        word = WORDS[step.batches[0].commands[0][1]]
+        self.steps.append((word, tuple(batch.shard for batch in step.batches)))
+        for at, batch in enumerate(step.batches):
+            outcome = self.answer(word, batch.shard)
+            if outcome is not None and not isinstance(outcome, Exception):
+                outcome = [outcome]
+            if step.take is not None and outcome is not None and step.take(at, outcome, self.runs(batch.shard)):
+                break
+        return None
+
+    def words(self):
+        return [step if isinstance(step, str) else step[0] for step in self.steps]
+
+
+def known() -> Register:
+    """Return a register that knows the longest ttl."""
+    register = Register()
+    register.roll(PLAN.voters).longest = 10_000
+    return register
+
+
+def attempt(driver, register=None, wait=0):
+    return driver.run(acquire(PLAN, register or known(), token=b"t", wait=wait, clock=driver.clock, luck=lambda: 0.5))
+
+
+def test_agreed() -> None:
+    """Counters that agree need one round trip; validity is from the sending, less the drift."""
+    driver = Driver(lambda word, place: [1, 7, 0])
+    lease = attempt(driver)
+    assert (driver.words(), lease.fence, lease.token) == (["ACQUIRE"], 7, b"t|1")
+    assert lease.valid_until == 100 + 10 - drift(10)
+
+
+def test_counters_that_lag_are_confirmed() -> None:
+    """A counter behind the token is brought up to it, while the key is ours."""
+    counters = {0: 9, 1: 5, 2: 4}
+    driver = Driver(lambda word, place: [1, counters[place], 0] if word == "ACQUIRE" else 1)
+    assert attempt(driver).fence == 9
+    assert driver.steps == [("ACQUIRE", (0, 1, 2)), ("CONFIRM", (1,))]
+
+
+def test_confirmation_that_fails() -> None:
+    """Without a majority that has the token there is no lock, and what was taken is given back."""
+    counters = {0: 9, 1: 5, 2: 4}
+    driver = Driver(lambda word, place: [1, counters[place], 0] if word == "ACQUIRE" else 0)
+    with pytest.raises(QuorumUnavailable):
+        attempt(driver)
+    assert driver.words() == ["ACQUIRE", "CONFIRM", "RELEASE"]
+    assert driver.steps[-1] == ("RELEASE", (0, 1, 2))
+
+
+def test_too_late() -> None:
+    """A grant that took longer than the ttl is no lock."""
+    with pytest.raises(QuorumUnavailable, match="a majority granted it, but"):
+        attempt(Driver(lambda word, place: [1, 7, 0], step=11.0))
+
+
+def test_conflict() -> None:
+    """Somebody else's majority is a conflict; it may be over when the quorum-th of the times left is."""
+    lefts = {0: 9000, 1: 2000, 2: 5000}
+    driver = Driver(lambda word, place: [0, lefts[place], 3])
+    with pytest.raises(LockConflict) as caught:
+        attempt(driver)
+    assert (caught.value.retry_after, driver.words()) == (9.0, ["ACQUIRE", "RELEASE"])
+
+
+def test_outage() -> None:
+    """A majority that cannot vote is an outage, told apart from a conflict."""
+    driver = Driver(lambda word, place: OUT if place else [1, 7, 0])
+    with pytest.raises(QuorumUnavailable, match="too many of the 3 voters cannot vote"):
+        attempt(driver)
+    assert driver.words() == ["ACQUIRE", "RELEASE"]
+
+
+def test_retries_until_the_time_is_over() -> None:
+    """Attempts go on until the deadline, with pauses, under tokens of their own."""
+    driver = Driver(lambda word, place: OUT)
+    with pytest.raises(QuorumUnavailable):
+        attempt(driver, wait=1.0)
+    assert driver.words()[:4] == ["ACQUIRE", "RELEASE", "sleep", "ACQUIRE"]
+    assert (driver.now, driver.words()[-1]) == (pytest.approx(101.0), "RELEASE")
+
+
+def test_waits_to_be_woken() -> None:
+    """While somebody holds the lock a waiter listens for the release, and does not poll."""
+    held = [True]
+
+    def answer(word, place):
+        if word == "listen":
+            held[0] = False
+            return [b"k", b"1"]
+        return [0, 5000, 3] if held[0] else [1, 7, 0]
+
+    driver = Driver(answer)
+    assert attempt(driver, wait=30).fence == 7
+    assert driver.words() == ["ACQUIRE", "RELEASE", "listen", "ACQUIRE"]
+
+
+def test_who_cannot_listen_waits() -> None:
+    """Where listening fails at once (a wrong type, no permission) the waiter pauses instead of asking in a loop."""
+    driver = Driver(lambda word, place: DEAD if word == "listen" else [0, 5000, 3])
+    with pytest.raises(LockConflict):
+        attempt(driver, wait=1.0)
+    assert driver.words()[:4] == ["ACQUIRE", "RELEASE", "listen", "sleep"]
+
+
+@pytest.mark.parametrize("at", ["ACQUIRE", "CONFIRM"])
+def test_broken_off(at) -> None:
+    """Whatever is thrown into a step, all voters are told to release before the flow ends."""
+    counters = {0: 9, 1: 5, 2: 4}
+    driver = Driver(lambda word, place: [1, counters[place], 0])
+    flow = acquire(PLAN, known(), token=b"t", wait=None, clock=driver.clock, luck=lambda: 0.5)
+    step = next(flow)
+    if at == "CONFIRM":
+        driver.carry_out(step)
+        step = flow.send(None)
+    assert WORDS[step.batches[0].commands[0][1]] == at
+    step = flow.throw(KeyboardInterrupt())
+    assert [batch.shard for batch in step.batches] == [0, 1, 2]
+    assert (WORDS[step.batches[0].commands[0][1]], step.take) == ("RELEASE", None)
+    with pytest.raises(KeyboardInterrupt):
+        flow.send(None)
+
+
+def test_who_may_grant_late_is_undone() -> None:
+    """The release goes out even to a voter that hangs, if it was asked, and to none that was not."""
+    answers = {0: OUT, 1: LATE, 2: None}
+    driver = Driver(lambda word, place: answers[place])
+    flow = acquire(PLAN, known(), token=b"t", wait=0, clock=driver.clock, luck=lambda: 0.5)
+    driver.carry_out(next(flow))
+    assert [batch.undo for batch in flow.send(None).batches] == [False, True, True]
+
+
+def test_fresh_fleet() -> None:
+    """Voters never met before are vetted, and vote at once if nobody remembers them."""
+    register = Register()
+    driver = Driver(
+        lambda word, place: {"ACQUIRE": [1, 7, 0], "REGISTER": [10_000, 0, 0, 0], "CONFIRM": 1}[word],
+        run=lambda place: Run(b"%d" % place, 1.0),
+    )
+    assert attempt(driver, register).fence == 7
+    assert driver.words() == ["ACQUIRE", "REGISTER", "CONFIRM"]
+    assert (attempt(driver, register).fence, driver.words()[3:]) == (7, ["ACQUIRE"])
+
+
+def test_forgetful_majority() -> None:
+    """Voters that their peers remember in another life do not count until the longest ttl is over."""
+    age = [1.0]
+    register = Register()
+    driver = Driver(
+        lambda word, place: [1, 7, 0] if word == "ACQUIRE" else [10_000, 1, 1, 0],
+        run=lambda place: Run(b"%d" % place, age[0]),
+    )
+    with pytest.raises(QuorumUnavailable, match="have restarted") as caught:
+        attempt(driver, register)
+    assert [vote.kind for vote in caught.value.votes] == ["guarded", "guarded", "granted"]
+    age[0] = 10 + drift(10) + 0.01
+    assert attempt(driver, register).fence == 7
+
+
+def test_seen_in_another_life_by_this_process() -> None:
+    """What a process has seen itself counts as a memory: it tells its peers."""
+    register = Register()
+    for run, forgot in ((b"one", b"0"), (b"two", b"1")):
+        step = next(register.vet(PLAN, {0: Run(run, 1.0)}))
+        assert tuple(map(str, step.batches[0].commands[0][-3:])) == ("a", str(run), forgot.decode())
+
+
+def test_register_without_a_majority() -> None:
+    """As long as no majority keeps the register nothing is vetted, and nobody gets the lock."""
+    driver = Driver(
+        lambda word, place: [1, 7, 0] if word == "ACQUIRE" else (DEAD if place else [10_000, 0, 0, 0]),
+        run=lambda place: Run(b"%d" % place, 1.0),
+    )
+    with pytest.raises(QuorumUnavailable):
+        attempt(driver, Register())
+
+
+def test_longest_ttl_must_be_registered() -> None:
+    """A lock whose ttl no majority knows of is not given: a voter that restarts would count again too early."""
+    driver = Driver(lambda word, place: [1, 7, 0] if word == "ACQUIRE" else (None if place else [10_000]))
+    with pytest.raises(QuorumUnavailable):
+        attempt(driver, Register())
+
+
+def held(left: float = 5.0) -> Lease:
+    return Lease(b"t|1", 2, [100 + left] * 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        ({0: 1, 1: 1, 2: 1}, "extended"),
+        ({0: 1, 1: OUT, 2: 1}, "extended"),
+        ({0: 1, 1: 0, 2: -1}, "lost"),
+        ({0: OUT, 1: 0, 2: -1}, "lost"),
+        ({0: 1, 1: OUT, 2: None}, "unknown"),
+        ({0: 1, 1: OUT, 2: 0}, "unknown"),
+        ({0: OUT, 1: OUT, 2: OUT}, "unknown"),
+    ],
+)
+def test_extend(answers, outcome) -> None:
+    """Only who has had the key all the time counts; too few answers are no loss."""
+    driver, lease = Driver(lambda word, place: answers[place]), held()
+    assert driver.run(extend(PLAN, lease, clock=driver.clock)) == outcome
+    assert lease.valid_until == (110 - drift(10) if outcome == "extended" else 105)
+
+
+def test_extend_repairs_what_has_gone() -> None:
+    """Where the key was gone it is put back after the extension, not counted for it; another's key is left alone."""
+    answers = {0: 0, 1: 1, 2: 1}
+    driver, lease = Driver(lambda word, place: answers[place]), held()
+    assert driver.run(extend(PLAN, lease, clock=driver.clock)) == "extended"
+    assert (driver.steps[1:], lease.until[0]) == ([("REPAIR", (0,))], 105)
+
+
+def test_released_while_it_repairs() -> None:
+    """A release that came in between takes back what the repair has set."""
+    answers = {0: 0, 1: 1, 2: 1}
+    lease = held()
+
+    def answer(word, place):
+        if word == "REPAIR":
+            lease.ended = True
+        return answers[place]
+
+    driver = Driver(answer)
+    driver.run(extend(PLAN, lease, clock=driver.clock))
+    assert driver.words() == ["EXTEND", "REPAIR", "RELEASE"]
+
+
+def test_extend_after_the_end() -> None:
+    """Nothing is sent for a lease that has ended."""
+    driver = Driver(lambda word, place: 1)
+    assert (driver.run(extend(PLAN, held(-1), clock=driver.clock)), driver.steps) == ("lost", [])
+
+
+def test_extend_to_a_longer_ttl() -> None:
+    """A longer ttl is registered first; without a majority for that nothing is extended."""
+    for answer, words, outcome in (([10_000], ["REGISTER", "EXTEND"], "extended"), (DEAD, ["REGISTER"], "unknown")):
+        driver = Driver(lambda word, place, answer=answer: answer if word == "REGISTER" else 1)
+        assert driver.run(extend(PLAN, held(), clock=driver.clock, register=Register())) == outcome
+        assert driver.words() == words
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        ({0: 1, 1: 1, 2: 1}, "freed"),
+        ({0: 1, 1: OUT, 2: 1}, "freed"),
+        ({0: 1, 1: 0, 2: -1}, "lost"),
+        ({0: 1, 1: LATE, 2: OUT}, "unknown"),
+        ({0: 1, 1: 0, 2: LATE}, "unknown"),
+    ],
+)
+def test_release(answers, outcome) -> None:
+    """A majority decides; the lease is over in any case."""
+    driver, lease = Driver(lambda word, place: answers[place]), held()
+    assert (driver.run(release(PLAN, lease)), lease.ended, lease.valid_until) == (outcome, True, 0.0)
+
+
+def test_release_over_connections_that_broke() -> None:
+    """A voter whose connection broke is asked once more, and if it has no key then, it was this release that took it."""
+    rounds = []
+
+    def answer(word, place):
+        rounds.append(place)
+        return DEAD if len(rounds) <= 3 else 0
+
+    driver = Driver(answer)
+    assert driver.run(release(PLAN, held())) == "freed"
+    assert driver.steps == [("RELEASE", (0, 1, 2)), ("RELEASE", (0, 1, 2))]

@@ -1,0 +1,185 @@
+"""A lease that goes to another thread, task or process; and locks that one owner may take again."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from shardcache.errors import InvalidArgument, InvalidOption, LockLost, LockNotHeld
+
+
+def test_to_another_handle(cache, plain) -> None:
+    """What one hands over another adopts, fencing token and all; the lock is never free in between."""
+    first, second = cache.lock("l", 30), cache.lock("l", 30)
+    first.acquire()
+    fence, text = first.fencing_token, first.token
+    assert first.handover() == text
+    assert (first.held, len(plain.having(first)) >= 3) == (False, True)
+    second.adopt(text)
+    assert (second.held, second.fencing_token, 0 < second.remaining() < 30) == (True, fence, True)
+    with pytest.raises(LockNotHeld):
+        first.release()
+    second.release()
+    assert cache.lock("l").acquire(blocking=False) is True
+
+
+def test_inside_a_block(cache) -> None:
+    """The end of the block in which a lease was handed over does not take it from its new holder."""
+    with cache.lock("l") as first:
+        second = cache.lock("l")
+        second.adopt(first.handover())
+    assert second.extend() is True
+
+
+def test_to_another_process(cache, voters, namespace) -> None:
+    """A text is all that another process needs."""
+    lock = cache.lock("l", 30)
+    lock.acquire()
+    fence = lock.fencing_token
+    program = (
+        "import sys; from shardcache import ShardCache\n"
+        "with ShardCache(dict(zip(sys.argv[3::2], sys.argv[4::2])), namespace=sys.argv[1], timeout=20) as cache:\n"
+        "    lock = cache.lock('l', 30); lock.adopt(sys.argv[2]); print(lock.fencing_token, lock.held); lock.release()"
+    )
+    words = [word for pair in voters.urls.items() for word in pair]
+    done = subprocess.run(
+        [sys.executable, "-c", program, namespace, lock.handover(), *words], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == (f"{fence} True\n", "")
+    assert cache.lock("l").acquire(blocking=False) is True
+
+
+def test_renewal_goes_with_the_lease(cache) -> None:
+    """Who handed over renews no more; who adopted does, if it is to."""
+    first, second = cache.lock("l", 0.3, auto_renew=True), cache.lock("l", 0.3, auto_renew=True)
+    first.acquire()
+    second.adopt(first.handover())
+    assert (cache.lock("l").acquire(timeout=0.8), second.held, first.lost.is_set()) == (False, True, False)
+    second.release()
+    first.acquire(timeout=20)
+    first.handover()
+    assert cache.lock("l").acquire(timeout=20) is True
+
+
+def test_too_late(cache, plain) -> None:
+    """A lease that has ended cannot be adopted, nor handed over."""
+    first, second = cache.lock("l"), cache.lock("l")
+    first.acquire()
+    text = first.token
+    plain.wipe(first)
+    with pytest.raises(LockLost, match="the lease that was handed over has ended"):
+        second.adopt(text)
+    first._hold.lease.until[:] = [0.0] * 5
+    with pytest.raises(LockLost):
+        first.handover()
+
+
+def test_without_a_lease(cache) -> None:
+    """Nothing can be handed over by who has nothing."""
+    with pytest.raises(LockNotHeld, match="has no token"):
+        cache.lock("l").handover()
+
+
+@pytest.mark.parametrize("token", ["", ":", "x", "1", "1:", "x:y", "²:y", "-1:y", b"1:y", 1, None], ids=repr)
+def test_no_token(cache, token) -> None:
+    """A text that no handover gave is refused."""
+    with pytest.raises(InvalidArgument, match="adopt takes the text that `handover` or `token` gave, got"):
+        cache.lock("l").adopt(token)
+
+
+def test_not_reentrant_unless_asked(cache) -> None:
+    """By default a holder that takes the lock again competes with itself."""
+    lock = cache.lock("l")
+    lock.acquire()
+    assert lock.acquire(blocking=False) is False
+    assert lock.held is True
+
+
+@pytest.mark.parametrize("owner", ["me", 7, ("job", 3), frozenset("ab")], ids=["text", "number", "tuple", "set"])
+def test_reentrant(cache, plain, owner) -> None:
+    """The same owner may take the lock again, and must release it as often."""
+    lock = cache.lock("l", reentrant=True, owner=owner)
+    assert (lock.acquire(), lock.acquire(blocking=False), lock.acquire(timeout=0)) == (True, True, True)
+    fence = lock.fencing_token
+    for _ in range(2):
+        lock.release()
+        assert (lock.held, lock.fencing_token) == (True, fence)
+    with lock:
+        assert lock.held is True
+    assert lock.held is True
+    lock.release()
+    assert lock.held is False
+
+
+def test_reentrant_with_blocks(cache) -> None:
+    """Nested blocks release once, at the end of the outermost."""
+    lock = cache.lock("l", reentrant=True, owner="me")
+    with lock:
+        with lock:
+            pass
+        assert lock.held is True
+    assert lock.held is False
+
+
+def test_reentrant_after_a_loss(cache, plain) -> None:
+    """Who has lost the lock does not enter it once more as if nothing had happened."""
+    lock = cache.lock("l", reentrant=True, owner="me")
+    lock.acquire()
+    lock._hold.lease.until[:] = [0.0] * 5
+    with pytest.raises(LockLost):
+        lock.acquire()
+
+
+def test_reentrant_for_another_owner(cache) -> None:
+    """Another owner neither enters nor releases."""
+    first, found = cache.lock("l", reentrant=True), []
+    if hasattr(first, "_target"):
+        pytest.skip("each call of the wrapped client is a task of its own")
+    first.acquire()
+
+    def other() -> None:
+        found.append(first.acquire(blocking=False))
+        try:
+            first.release()
+        except LockNotHeld as error:
+            found.append(error.reason)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert found == [False, "is held by another owner"]
+    first.release()
+
+
+def test_owner_that_cannot_be_hashed(cache) -> None:
+    """An owner must be hashable, all the way down."""
+    with pytest.raises(InvalidOption, match="owner must be hashable: unhashable type: 'list'"):
+        cache.lock("l", owner=([],))
+
+
+def test_released_by_another_thread(cache) -> None:
+    """A lock that is not re-entrant may be released by any thread, as a threading.Lock may."""
+    lock = cache.lock("l")
+    lock.acquire()
+    thread = threading.Thread(target=lock.release)
+    thread.start()
+    thread.join()
+    assert lock.held is False
+
+
+def test_one_handle_for_several_threads(cache) -> None:
+    """Threads that share a handle with `with` each release what they got."""
+    lock, found = cache.lock("l", 30, timeout=60), []
+
+    def work() -> None:
+        for _ in range(5):
+            with lock:
+                found.append(lock.fencing_token)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(found), found == sorted(set(found)), lock.held) == (20, True, False)

@@ -1,0 +1,201 @@
+"""What a holder can do with its lease: extend it, have it renewed, learn of its end."""
+
+import threading
+
+import pytest
+
+from shardcache.errors import InvalidOption, LockLost, LockNotHeld
+
+
+def test_extend(cache) -> None:
+    """An extension starts the ttl anew."""
+    lock = cache.lock("l", 10)
+    lock.acquire()
+    lock._hold.lease.until[:] = [until - 5 for until in lock._hold.lease.until]
+    before = lock.remaining()
+    assert (before < 5, lock.extend(), lock.remaining() > 9, lock.ttl) == (True, True, True, 10.0)
+
+
+def test_extend_to_longer(cache, plain) -> None:
+    """Another ttl holds from now on."""
+    lock = cache.lock("l", 5)
+    lock.acquire()
+    assert (lock.extend(50), lock.ttl, lock.remaining() > 45) == (True, 50.0, True)
+    assert sum(plain[name].pttl(lock._plan.keys.lock) > 45_000 for name in lock.voters) >= 3
+
+
+def test_extend_to_shorter(cache) -> None:
+    """A shorter ttl shortens what the holder believes at once: the voters will let go then."""
+    lock = cache.lock("l", 50)
+    lock.acquire()
+    assert (lock.extend(1), lock.remaining() < 1) == (True, True)
+
+
+def test_a_longer_ttl_is_known_to_the_register(cache, plain) -> None:
+    """Voters that restart must stay out for the longest ttl in use, one that came by an extension too."""
+    lock = cache.lock("l", 5)
+    lock.acquire()
+    lock.extend(3600)
+    known = [int(plain[name].hget(b"shardcache:voters", b"") or 0) for name in lock.voters]
+    assert sum(ttl >= 3_600_000 for ttl in known) >= 3
+
+
+@pytest.mark.parametrize("ttl", [0, -1, 0.001, 10**9, "5", True, float("nan")], ids=str)
+def test_extend_by_what_is_no_ttl(cache, ttl) -> None:
+    """A ttl that no lock can have is refused, and changes nothing."""
+    lock = cache.lock("l", 10)
+    lock.acquire()
+    with pytest.raises(InvalidOption, match=r"a lock's ttl must be from 0.02 to 604800 seconds, got"):
+        lock.extend(ttl)
+    assert (lock.ttl, lock.held) == (10.0, True)
+
+
+def test_extend_below_the_voter_timeout(cache) -> None:
+    """A ttl that the voters may take longer than to answer is refused."""
+    lock = cache.lock("l", 10, voter_timeout=2)
+    lock.acquire()
+    with pytest.raises(InvalidOption, match=r"voter_timeout must be .* below the ttl of 1 s, got 2"):
+        lock.extend(1)
+    assert lock.ttl == 10.0
+
+
+def test_extend_without_a_lease(cache) -> None:
+    """What is not held cannot be extended."""
+    with pytest.raises(LockNotHeld, match="is not held, so it cannot be extended"):
+        cache.lock("l").extend()
+
+
+def test_extend_after_the_end(cache, plain, events) -> None:
+    """An extension never takes the lock again: the holder is told that it has lost it, once."""
+    seen = []
+    lock = cache.lock("l", on_lost=seen.append)
+    lock.acquire()
+    plain.wipe(lock)
+    for _ in range(2):
+        with pytest.raises(LockLost):
+            lock.extend()
+    assert (plain.having(lock), lock.held, lock.remaining(), lock.lost.is_set(), len(seen)) == ([], False, 0.0, True, 1)
+    assert [(event.kind, event.operation) for event in events] == [("lock_lost", "lock")]
+
+
+def test_extend_when_another_has_it(cache, plain) -> None:
+    """An extension does not touch the next holder's lease."""
+    first, second = cache.lock("l", 5), cache.lock("l", 5)
+    first.acquire()
+    plain.wipe(first)
+    second.acquire()
+    before = second.remaining()
+    with pytest.raises(LockLost, match="a majority of the voters does not have it any more"):
+        first.extend(600)
+    assert (second.remaining() <= before, second.extend()) == (True, True)
+
+
+def test_lost_voters_come_back(cache, plain, until) -> None:
+    """Where the key has gone it is put back by an extension, while a majority still has it."""
+    lock = cache.lock("l", 10)
+    lock.acquire()
+    until(lambda: len(plain.having(lock)) == 5)
+    gone = lock.voters[:2]
+    plain.wipe(lock, gone)
+    until(lambda: lock.extend() and plain.having(lock) == list(lock.voters))
+    fences = {int(plain[name].get(lock._plan.keys.fence)) for name in gone}
+    assert fences == {lock.fencing_token}
+
+
+def test_ensure_held(cache, plain) -> None:
+    """ensure_held raises LockLost once the lease has ended by the holder's own clock, LockNotHeld without one."""
+    lock = cache.lock("l", 10)
+    with pytest.raises(LockNotHeld):
+        lock.ensure_held()
+    lock.acquire()
+    lock.ensure_held()
+    fence = lock.fencing_token
+    lock._hold.lease.until[:] = [0.0] * 5
+    with pytest.raises(LockLost, match="the lease has ended"):
+        lock.ensure_held()
+    assert (lock.lost.is_set(), lock.fencing_token) == (True, fence)
+    plain.wipe(lock)
+    lock.acquire(timeout=20)
+    assert lock.lost.is_set() is False
+
+
+def test_renewed_in_the_background(cache, plain) -> None:
+    """auto_renew keeps the lock far beyond its ttl."""
+    lock, other = cache.lock("l", 0.3, auto_renew=True), cache.lock("l", 0.3)
+    lock.acquire()
+    assert (other.acquire(timeout=1.0), lock.held, lock.lost.is_set()) == (False, True, False)
+    lock.release()
+    assert other.acquire(timeout=20) is True
+
+
+def test_renewed_with_a_shorter_ttl(cache) -> None:
+    """A shorter ttl makes the next renewal come sooner."""
+    lock, other = cache.lock("l", 30, auto_renew=True), cache.lock("l", 1)
+    lock.acquire()
+    lock.extend(0.3)
+    assert (other.acquire(timeout=1.0), lock.held) == (False, True)
+    lock.release()
+
+
+def test_renewal_tells_of_the_loss(cache, plain, events, until) -> None:
+    """The renewal notices that the keys are gone, and tells by event, callback and hook, once each."""
+    seen = []
+    lock = cache.lock("l", 0.3, auto_renew=True, on_lost=seen.append)
+    lock.acquire()
+    plain.wipe(lock)
+    until(lambda: seen)
+    assert (len(seen), lock.lost.is_set(), lock.held) == (1, True, False)
+    assert seen[0].name == "l"
+    assert [event.kind for event in events] == ["lock_lost"]
+    with pytest.raises(LockLost):
+        lock.release()
+
+
+def test_callback_that_raises(cache, plain, until, caplog) -> None:
+    """A callback's trouble is logged, and hurts nobody."""
+
+    def broken(_: object) -> None:
+        raise KeyError
+
+    lock = cache.lock("l", 0.3, auto_renew=True, on_lost=broken)
+    lock.acquire()
+    plain.wipe(lock)
+    until(lambda: caplog.records)
+    assert [record.getMessage() for record in caplog.records] == ["on_lost of lock 'l' failed"]
+
+
+def test_release_is_no_loss(cache, events) -> None:
+    """However a renewal and a release race, an ordinary release never looks like a loss."""
+    for _ in range(20):
+        lock = cache.lock("l", 0.06, auto_renew=True, voter_timeout=0.05)
+        if not lock.acquire(timeout=20):
+            continue
+        threading.Event().wait(0.019)
+        lost = lock.lost.is_set()
+        try:
+            lock.release()
+        except LockLost:  # a busy machine
+            lost = True
+        assert lock.lost.is_set() is lost or lost
+    assert [event.kind for event in events if event.kind == "lock_kept"] == []
+
+
+def test_nothing_is_put_back_after_a_release(cache, plain, until) -> None:
+    """A renewal that is under way at the release leaves no key behind."""
+    lock = cache.lock("l", 0.5, auto_renew=True)
+    for _ in range(10):
+        lock.acquire(timeout=20)
+        plain.wipe(lock, lock.voters[:2])
+        threading.Event().wait(0.005)
+        lock.release()
+        until(lambda: plain.having(lock) == [], 0.4)
+
+
+def test_close_ends_the_renewal(cache) -> None:
+    """A closed handle renews no more, and its thread or task is gone."""
+    lock = cache.lock("l", 0.3, auto_renew=True)
+    lock.acquire()
+    lock.close()
+    renewal = lock._hold.renewal
+    assert (renewal.is_alive() if isinstance(renewal, threading.Thread) else not renewal.done()) is False
+    assert cache.lock("l").acquire(timeout=20) is True
