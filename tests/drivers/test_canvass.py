@@ -83,6 +83,21 @@ def test_commands_of_one_thread_keep_their_order(cache, servers) -> None:
     assert ask(cache, (b"EXISTS", b"a", b"b"), places=(0,), enough=1) == {0: [0]}
 
 
+def test_link_that_owes_is_left_to_its_thread(cache, servers) -> None:
+    """A thread does not send behind what another is owed: that one's next request would go another way, and might overtake."""
+    pool = cache._driver.shards[0].pool
+    for link in [pool.open(time.monotonic() + 5) for _ in range(2)]:
+        pool.give(link)
+    server_of(servers, cache, 0).pause()
+    late = cache._driver.shards[0].late
+    ask(cache, (b"PING",), places=(0,), enough=0)
+    mine = late[threading.get_ident()].link
+    thread = threading.Thread(target=ask, args=(cache, (b"PING",)), kwargs={"places": (0,), "enough": 0})
+    thread.start()
+    thread.join()
+    assert (len(late), late[threading.get_ident()].link is mine) == (2, True)
+
+
 def test_overdue_is_a_timeout(cache, servers) -> None:
     """A shard that still owes a reply when its time is over is called hung, and left alone."""
     ask(cache, (b"PING",))

@@ -142,7 +142,9 @@ def test_garbage_renews_nothing(voters, until) -> None:
     with ShardCache(voters.urls, namespace=name, timeout=20) as cache:
         lock = cache.lock("l", 0.3, auto_renew=True)
         lock.acquire()
-        thread, seen = lock._hold.renewal, weakref.ref(lock)
+        thread, seen, lease = lock._hold.renewal, weakref.ref(lock), lock._hold.lease
+        first = list(lease.until)
+        until(lambda: lease.until != first)  # it has been renewed
         del lock
         gc.collect()
         until(lambda: gc.collect() is not None and seen() is None)
@@ -159,6 +161,7 @@ def test_garbage_renews_nothing_async(voters) -> None:
             lock = cache.lock("l", 0.3, auto_renew=True)
             await lock.acquire()
             task, seen = lock._hold.renewal, weakref.ref(lock)
+            await asyncio.sleep(0.15)  # it has been renewed, and sleeps again
             del lock
             gc.collect()
             assert seen() is None
