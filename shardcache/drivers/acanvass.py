@@ -12,7 +12,7 @@ from typing import Any
 from shardcache.commands import Command
 from shardcache.drivers.ashard import AsyncShard
 from shardcache.drivers.replies import answered
-from shardcache.errors import ShardError, ShardOut
+from shardcache.errors import ShardError, ShardOut, ShardTimeout
 from shardcache.flows.steps import Canvass, Outcome
 from shardcache.wire import pack_all
 
@@ -28,6 +28,7 @@ async def canvass(shards: Sequence[AsyncShard], step: Canvass) -> None:
     take = step.take
     over: asyncio.Future[None] = loop.create_future()
     left = len(step.batches)
+    out: dict[int, AsyncShard] = {}
     commands: list[Command] | None = None
     payload = b""
 
@@ -35,6 +36,7 @@ async def canvass(shards: Sequence[AsyncShard], step: Canvass) -> None:
         """Give the outcome to ``take``, unless it is known by now, or the caller has gone."""
         nonlocal left
         left -= 1
+        out.pop(place, None)
         error = None if part.cancelled() else part.exception()  # looked at in any case, or asyncio complains
         outcome: Outcome
         if error is None:
@@ -56,6 +58,14 @@ async def canvass(shards: Sequence[AsyncShard], step: Canvass) -> None:
         if enough or not left:
             over.set_result(None)
 
+    def expire() -> None:
+        """Wait no more, though answers may still come in time for their shards."""
+        if not over.done():
+            for place, shard in list(out.items()):
+                if take is not None:
+                    take(place, ShardTimeout(shard.name, "did not answer in time"), None)
+            over.set_result(None)
+
     for place, batch in enumerate(step.batches):
         shard = shards[batch.shard]
         if batch.commands is not commands:
@@ -70,8 +80,14 @@ async def canvass(shards: Sequence[AsyncShard], step: Canvass) -> None:
             if take is not None and not over.done() and take(place, error, None):
                 over.set_result(None)
         else:
+            out[place] = shard
             part.add_done_callback(partial(heard, place, shard, len(commands) == 1))
     if take is None or not left:
         await asyncio.sleep(0)  # or a caller that asks in a loop would never let the probers run
         return
-    await over
+    timer = None if step.limit is None or step.limit >= step.patience else loop.call_later(step.limit, expire)
+    try:
+        await over
+    finally:
+        if timer is not None:
+            timer.cancel()

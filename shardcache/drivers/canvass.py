@@ -44,12 +44,14 @@ class _Asked:
 class _Round:
     """One canvass under way."""
 
-    __slots__ = ("clock", "deadline", "enough", "out", "payload", "poll", "step")
+    __slots__ = ("clock", "deadline", "enough", "out", "payload", "poll", "step", "until")
 
     def __init__(self, step: Canvass, clock: Callable[[], float]) -> None:
         self.step = step
         self.clock = clock
-        self.deadline = clock() + step.patience
+        now = clock()
+        self.deadline = now + step.patience
+        self.until = self.deadline if step.limit is None else min(self.deadline, now + step.limit)
         self.enough = step.take is None
         self.out: dict[int, _Asked] = {}
         self.poll = select.poll()
@@ -80,6 +82,7 @@ class _Round:
                 if late.owed < _MOST_OWED or undo:
                     return late.link, late.owed, late.due, True
                 shard.keep(late)
+                shard.abandon()
                 raise ShardOut(shard.name, f"has {late.owed} requests still to answer")
             if undo:
                 self._push(late.link)
@@ -122,7 +125,7 @@ class _Round:
         """Take answers until enough is known, or patience is over."""
         out = self.out
         while out and not self.enough:
-            wait = (self.deadline - self.clock()) * 1000
+            wait = (self.until - self.clock()) * 1000
             ready = self.poll.poll(wait) if wait > 0 else ()
             if not ready:
                 break

@@ -29,6 +29,8 @@ __all__ = ("LONGEST_WAIT", "acquire")
 
 LONGEST_WAIT = 1.0  # seconds after which a waiter looks for itself: whoever was woken may have died of it
 _SPLIT_WAIT = 0.002  # seconds, at most, between attempts of contenders that took voters from each other
+_LONG_SPLIT = 50  # attempts after which the waits between them grow no more
+_LAST_LOOK = 0.005  # seconds that voters have to answer when the time is over
 _OUTAGE_WAIT = 0.1  # seconds, at most, between attempts while voters are out
 
 
@@ -48,16 +50,26 @@ def acquire(
     deadline = None if wait is None else clock() + wait
     polite = wait != 0
     attempt = 0
+    error: LockNotAcquired | None = None
     while True:
         attempt += 1
         most = LONGEST_WAIT * (0.75 + 0.5 * luck())
         left = most if deadline is None else min(deadline - clock(), most)
+        limit = None if deadline is None or wait == 0 else max(deadline - clock(), _LAST_LOOK)
         lease, ballot = yield from _attempt(
-            plan, register, token + b"|%d" % attempt, polite=polite, announce=max(left, 0.0), clock=clock
+            plan,
+            register,
+            token + b"|%d" % attempt,
+            polite=polite,
+            announce=max(left, 0.0),
+            limit=limit,
+            clock=clock,
         )
         if lease is not None:
             return lease
-        error = _reason(plan, ballot)
+        before, error = error, _reason(plan, ballot)
+        if before is not None and limit is not None and limit < plan.patience and isinstance(error, QuorumUnavailable):
+            error = before  # there was no time left to hear the voters
         left = most if deadline is None else min(deadline - clock(), most)
         if left <= 0:
             raise error
@@ -65,6 +77,10 @@ def acquire(
         if isinstance(error, LockConflict):
             free_in = error.retry_after or 0.0
             if free_in > 0:
+                if _split(ballot):  # what we gave back wakes those who wait, ourselves included: not in a tight loop
+                    pause = min(left, _SPLIT_WAIT * luck() * min(attempt, _LONG_SPLIT))
+                    yield Sleep(pause)
+                    left -= pause
                 heard = yield _woken(plan, ballot, min(left, free_in + 0.01 * luck()))
                 if isinstance(heard, ShardError):  # nobody listens there: look again, but not at once
                     yield Sleep(min(left, free_in, _OUTAGE_WAIT * (0.5 + luck() / 2)))
@@ -78,7 +94,14 @@ def acquire(
 
 
 def _attempt(
-    plan: LockPlan, register: Register, token: bytes, *, polite: bool, announce: float, clock: Callable[[], float]
+    plan: LockPlan,
+    register: Register,
+    token: bytes,
+    *,
+    polite: bool,
+    announce: float,
+    limit: float | None,
+    clock: Callable[[], float],
 ) -> Flow[tuple[Lease | None, Ballot]]:
     voters = plan.voters
     roll = register.roll(voters)
@@ -88,7 +111,7 @@ def _attempt(
     commands = [plan.acquire(token, polite=polite, announce_ms=round(announce * 1000))]
     won = False
     try:
-        yield Canvass([Batch(shard, commands, True) for shard in voters.shards], ballot.take, plan.patience)
+        yield Canvass([Batch(shard, commands, True) for shard in voters.shards], ballot.take, plan.patience, limit)
         new = bool(ballot.runs) or roll.longest < plan.ttl_ms
         if new:
             yield from _vet(plan, register, ballot)

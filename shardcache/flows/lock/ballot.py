@@ -106,10 +106,10 @@ class Ballot:
     def lefts(self) -> list[float]:
         """Seconds until each voter that answered could grant to somebody else, in the order of the voters."""
         found = []
-        for answer in self.answers:
+        for place, answer in enumerate(self.answers):
             reply = None if answer is None or isinstance(answer, ShardError) else answer[0]
             if reply.__class__ is list:
-                found.append(0.0 if reply[0] == 1 else max(reply[1], 0) / 1000)
+                found.append((self.guarded.get(place) or 0.0) if reply[0] == 1 else max(reply[1], 0) / 1000)
         return found
 
     def votes(self, names: tuple[str, ...]) -> list[Vote]:

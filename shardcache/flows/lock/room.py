@@ -13,6 +13,7 @@ from shardcache.placement import Placement
 __all__ = ("LONGEST_TTL", "SHORTEST_TTL", "LockRoom", "check_ttl")
 
 SHORTEST_TTL, LONGEST_TTL = 0.02, 7 * 24 * 3600.0  # seconds
+_SHORTEST = 0.05  # seconds: a voter that is late by less may only have been busy, and being late takes it out of service
 _SHARE = 10  # a voter that takes longer than a tenth of the ttl eats too much of it
 
 
@@ -47,7 +48,7 @@ class LockRoom:
     def _patience(self, ttl: float, voter_timeout: float | None) -> float:
         """Return the longest wait for one voter, seconds."""
         if voter_timeout is None:
-            return min(self._core.timeout, max(ttl / _SHARE, 0.01))
+            return min(self._core.timeout, max(ttl / _SHARE, min(_SHORTEST, ttl / 2)))
         if (
             isinstance(voter_timeout, bool)
             or not isinstance(voter_timeout, (int, float))

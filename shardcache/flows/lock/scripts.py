@@ -46,9 +46,13 @@ if tonumber(redis.call('GET',KEYS[2]) or '0')<tonumber(ARGV[2]) then redis.call(
 return 1"""
 
 # ARGV: token, ttl. Answers 1 if the key is ours and was all the time, 0 if it is gone, -1 if it is another's.
+# Never shortens: an extension for less that comes late must not take back what a later one gave.
 EXTEND = b"""\
 local held=redis.call('GET',KEYS[1])
-if held==ARGV[1] then redis.call('PEXPIRE',KEYS[1],ARGV[2]) return 1 end
+if held==ARGV[1] then
+if redis.call('PTTL',KEYS[1])<tonumber(ARGV[2]) then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end
+return 1
+end
 if held then return -1 end
 return 0"""
 
