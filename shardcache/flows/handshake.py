@@ -60,7 +60,8 @@ def handshake(shard: str, address: Address, options: Options) -> Handshake:
 
 def _run(info: Reply) -> Run | None:
     found = _RUN.search(info) if isinstance(info, bytes) else None  # RESP3 has texts of its own kind; some proxies none
-    return Run(found[1], float(found[2])) if found else None
+    # The server counts in whole seconds of its wall clock, and may be up for almost one less than it says.
+    return Run(found[1], max(float(found[2]) - 1.0, 0.0)) if found else None
 
 
 def _login(address: Address, options: Options) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ def _hold(client: Client, plan: LockPlan, grant: Grant, heir: Heir | None) -> Li
         yield Write(grant)
         if luck.random() < _EXTENDS.get(style, 0.4):
             if client.scenario.mixed and luck.random() < 0.5:
-                plan = replace(plan, ttl=2 * client.plan.ttl)
+                plan = replace(plan, ttl=luck.choice((0.5, 2.0)) * client.plan.ttl)
             outcome = yield from _cancellable(client, extend(plan, lease, clock=clock, register=client.register))
             client.note(f"extend: {outcome}")
             if outcome == "extended":

@@ -70,6 +70,7 @@ class Scenario:
     slow: float
     slowest: float  # seconds
     loss: float
+    calm: float  # seconds after which messages are neither slow nor lost, so that every wait has an end
     pause: float
     cancel: float
     mixed: bool  # clients have several ttls, and change them as they extend
@@ -132,6 +133,7 @@ def draw(seed: int, outside: Collection[str] = ()) -> Scenario:
         slow=0.0 if calm else rng.choice((0.0, 0.02, 0.1)),
         slowest=ttl * rng.choice((0.1, 0.5, 1.2)),
         loss=0.0 if calm else rng.choice((0.0, 0.02, 0.1, 0.2)),
+        calm=20 * ttl,
         pause=rng.choice((0.0, 0.01, 0.05)),
         cancel=rng.choice((0.0, 0.0, 0.3)),
         mixed=mixed,

@@ -52,7 +52,8 @@ def _confirm(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
 def _extend(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     held = db.get(keys[0])
     if held == argv[0]:
-        db.expire(keys[0], argv[1])
+        if db.left(keys[0]) < int(argv[1]):
+            db.expire(keys[0], argv[1])
         return 1
     return 0 if held is None else -1
 

@@ -1,0 +1,245 @@
+"""Forced interleavings: loads, deletes and sets of one key, command by command, in an order that a seed decides.
+
+Each actor is a process. What it sends to one server arrives there in order; between servers, and between actors, there is none: not even what was sent
+in one write arrives together. A loader takes as long as the seed wants. The judge knows the true order:
+
+violation     what it means
+---------     ------------------------------------------------------------------------------------------
+overwrote     a fill stored what was loaded before a set took effect, or before a delete began to
+two-loads     two loaders ran at the same time while a quorum answered and no lock had ended
+again         a loader ran though the value was there and nothing had been written since
+no-end        an actor does not come to its end
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Literal
+
+from shardcache.commands import Command
+from shardcache.errors import LoadFailed, ShardUnavailable
+from shardcache.flows.core import Core
+from shardcache.flows.load import LoadDesk, Order, load, scripts
+from shardcache.flows.lock.room import LockRoom
+from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Listen, Load, Run, Sleep, exchange
+from shardcache.policy import LoadPolicy
+from shardcache.stats import LoadTally
+from shardcache.testing.simulation.database import Database
+from shardcache.testing.simulation.load_scripts import execute
+from shardcache.topology import members
+
+__all__ = ("KEY", "Act", "History", "interleave")
+
+KEY = "k"
+Act = Literal["load", "delete", "set"]
+_MOST = 4000  # commands in one history
+_CORE = Core(
+    members([f"redis://server-{n}" for n in range(3)]),
+    namespace="",
+    default_ttl=60,
+    serializer="safe",
+    compression=None,
+    timeout=1.0,
+    on_unavailable="degrade",
+    options=None,
+)
+_WIRE = _CORE.keys.wire(KEY)
+_OUT = ShardUnavailable("server", "is gone")
+
+
+@dataclass(slots=True)
+class History:
+    """What came of one order of things."""
+
+    violations: list[str] = field(default_factory=list)
+    loads: int = 0
+    stored: int = 0
+    refused: int = 0  # fills that were not stored
+    commands: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Message:
+    command: Command
+    place: int  # of the batch in the step
+    step: Any
+
+
+class _Actor:
+    """One process with one thing to do."""
+
+    def __init__(self, stage: "_Stage", name: str, flow: Flow[Any]) -> None:
+        self.stage = stage
+        self.name = name
+        self.flow = flow
+        self.queues: list[list[_Message]] = [[] for _ in stage.dbs]
+        self.step: Any = None
+        self.outcomes: list[Any] = []
+        self.due: list[int] = []
+        self.ready: tuple[Any] | None = (None,)
+        self.over = False
+        self.begun = False  # it has had an effect
+        self.loading: int | None = None
+
+    def choices(self) -> Iterator[int]:
+        """Yield what can happen next: a server carries out a command, or (-1) the flow goes on."""
+        yield from (shard for shard, queue in enumerate(self.queues) if queue)
+        if self.ready is not None:
+            yield -1
+
+    def go_on(self) -> None:
+        [value] = self.ready or (None,)
+        self.ready = None
+        if self.loading is not None:
+            self.stage.loaders -= 1
+            value, self.loading = self.loading, None
+        try:
+            self._perform(self.flow.send(value))
+        except StopIteration:
+            self.over = True
+        except LoadFailed:
+            self.over = True
+
+    def _perform(self, step: Any) -> None:
+        stage = self.stage
+        self.step = step
+        match step:
+            case Exchange(batches) | Canvass(batches):
+                self.outcomes = [[] for _ in batches]
+                self.due = [len(batch.commands) for batch in batches]
+                for place, batch in enumerate(batches):
+                    self.queues[batch.shard] += [_Message(one, place, step) for one in batch.commands]
+                if isinstance(step, Canvass) and step.take is None:
+                    self.ready = (None,)
+            case Listen(shard, command):
+                self.outcomes, self.due = [[]], [1]
+                self.queues[shard].append(_Message(command, 0, step))
+            case Sleep(seconds):
+                stage.now += seconds
+                self.ready = (None,)
+            case Load():
+                self.loading = stage.loader_begins()
+                self.ready = (None,)
+
+    def carry_out(self, shard: int) -> None:
+        """Have a server do the next command of this actor."""
+        stage = self.stage
+        message = self.queues[shard].pop(0)
+        reply = _OUT if shard in stage.out else stage.execute(self, shard, message.command)
+        step = message.step
+        if step is not self.step or (isinstance(step, Canvass) and step.take is None):
+            return
+        self.outcomes[message.place].append(reply)
+        self.due[message.place] -= 1
+        if isinstance(step, Listen):
+            if reply is None:
+                stage.now += step.patience
+            self.ready = (reply,)
+        elif not self.due[message.place]:
+            outcome = self.outcomes[message.place]
+            if reply is _OUT:
+                outcome = self.outcomes[message.place] = _OUT
+            if isinstance(step, Canvass):
+                run = None if outcome is _OUT else Run(b"life-%d" % shard, 1000.0)
+                if (step.take is not None and step.take(message.place, outcome, run)) or not any(self.due):
+                    self.ready, self.step = (None,), None
+            elif not any(self.due):
+                self.ready = (self.outcomes,)
+
+
+class _Stage:
+    def __init__(self, seed: int, acts: Sequence[Act], *, jumps: bool, outage: bool) -> None:
+        self.luck = luck = Random(seed)
+        self.now = 1000.0
+        self.dbs = [Database() for _ in range(3)]
+        self.history = History()
+        self.loaders = 0
+        self.clean = True  # no lock has ended of itself, and the key's own shard is there
+        self.time = 0  # the true order
+        self.voided = 0  # when the last delete began to take effect
+        self.written = 0  # when the last set took effect
+        self.loaded: dict[bytes, int] = {}  # stored form -> when its loader began
+        self.numbers = 0
+        home = _CORE.placement.owner_index(_WIRE)
+        self.out = {(home + 1) % 3} if outage else set()
+        self.jumps = jumps
+        self.actors = [self._actor(number, act) for number, act in enumerate(acts)]
+        del luck
+
+    def _desk(self, name: str) -> LoadDesk:
+        def mint(kind: str) -> bytes:
+            self.numbers += 1
+            return f"{kind}-{name}-{self.numbers}".encode()
+
+        clock = lambda: self.now  # noqa: E731
+        return LoadDesk(
+            _CORE.codec, _CORE.ledger, LockRoom(_CORE), clock, self.luck.random, mint, lambda: bytes(16), LoadTally()
+        )
+
+    def _actor(self, number: int, act: Act) -> _Actor:
+        name = f"{act}-{number}"
+        flow: Flow[Any]
+        if act == "load":
+            desk = self._desk(name)
+            policy = LoadPolicy(beta=0, lock_ttl=3, wait=600)
+            order = Order((desk.job(KEY, _WIRE, policy),), lambda: None, 60_000, policy, (), single=True, name=name)
+            flow = load(order, desk, patient=True)
+        else:
+            request = _CORE.requests.delete(KEY) if act == "delete" else _CORE.requests.set(KEY, f"set-{number}")
+            commands = [*([request.void] if request.void else []), request.command]
+            flow = exchange([Batch(_CORE.placement.owner_index(_WIRE), commands, True)])
+        return _Actor(self, name, flow)
+
+    def loader_begins(self) -> int:
+        """Return what the loader returns: the time at which it began."""
+        self.loaders += 1
+        self.history.loads += 1
+        if self.loaders > 1 and self.clean:
+            self.history.violations.append("two-loads")
+        stored = self.dbs[_CORE.placement.owner_index(_WIRE)].find(_WIRE)
+        if stored is not None and self.clean and self.loaded.get(stored, 0) > max(self.voided, self.written):
+            self.history.violations.append("again")
+        self.time += 1
+        self.loaded[_CORE.codec.encode(self.time, _WIRE)] = self.time
+        return self.time
+
+    def execute(self, actor: _Actor, shard: int, command: Command) -> Any:
+        self.time += 1
+        db = self.dbs[shard]
+        db.now = int(self.now * 1e6)
+        reply = execute(db, command)
+        if actor.name.startswith("delete") and not actor.begun:
+            self.voided, actor.begun = self.time, True
+        elif command[0] == b"SET" and command[1] == _WIRE:
+            self.written = self.time
+        elif command[0] == b"EVAL" and command[1] is scripts.FILL:
+            if reply == 1:
+                self.history.stored += 1
+                if self.loaded[bytes(command[-1])] < max(self.voided, self.written):  # type: ignore[arg-type]
+                    self.history.violations.append("overwrote")
+            else:
+                self.history.refused += 1
+        return reply
+
+    def run(self) -> History:
+        luck = self.luck
+        for self.history.commands in range(_MOST):
+            choices = [(actor, what) for actor in self.actors for what in actor.choices()]
+            if not choices:
+                break
+            actor, what = luck.choice(choices)
+            if what < 0:
+                actor.go_on()
+            else:
+                actor.carry_out(what)
+            if self.jumps and luck.random() < 0.02:  # a pause longer than a lock lasts
+                self.now += 3.5
+                self.clean = False
+        if not all(actor.over for actor in self.actors):
+            self.history.violations.append("no-end")
+        return self.history
+
+
+def interleave(seed: int, acts: Sequence[Act], *, jumps: bool = False, outage: bool = False) -> History:
+    """Run the acts in the order that the seed decides. ``jumps``: locks may end while loaders run; ``outage``: one voter is gone."""
+    return _Stage(seed, acts, jumps=jumps, outage=outage).run()

@@ -1,0 +1,135 @@
+"""The scripts of loading in Python, line by line (`flows.load.scripts`, `flows.load.tags`), and the plain commands that loads and writes send.
+
+That they answer as a real server does is shown by `tests/guarantees/test_g3_load_scripts.py`.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from shardcache.flows.load import scripts as real
+from shardcache.flows.load.tags import ENSURE
+from shardcache.flows.lock.scripts import EXTEND, REGISTER
+from shardcache.flows.scripts import VOID
+from shardcache.testing.simulation.database import Database, text
+from shardcache.testing.simulation.scripts import SCRIPTS, Script
+
+__all__ = ("LOAD_SCRIPTS", "execute")
+
+
+def _wait(db: Database, keys: Sequence[Any], waiter: bytes) -> None:
+    names = db.find(keys[2])
+    if names is None:
+        names = db.values[keys[2]] = set()
+    names.add(waiter)
+    db.expire(keys[2], real.WAITING_MS)
+
+
+def _wake(db: Database, keys: Sequence[Any]) -> None:
+    names = db.find(keys[2])
+    if names:
+        db.delete(keys[2])
+        for _ in range(min(len(names), 1000)):
+            db.push(keys[3], b"1")
+        db.expire(keys[3], 1000)
+
+
+def _claim(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
+    token, waiter, ttl = argv
+    held = db.get(keys[0])
+    if held == token:
+        return [1, 0, 0]
+    if held is None:
+        db.put(keys[0], token, ttl)
+        db.delete(keys[3])
+        return [1, 0, 0]
+    if waiter:
+        _wait(db, keys, waiter)
+    return [0, db.left(keys[0]), 0]
+
+
+def _fill(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
+    token, seen, ms, raw = argv
+    held = db.get(keys[0])
+    mine = held == token
+    if mine or held == b"-" + token:
+        db.delete(keys[0])
+    _wake(db, keys)
+    if not mine:
+        return 0
+    now = db.find(keys[4])
+    if (hashlib.sha1(now, usedforsecurity=False).hexdigest().encode() if isinstance(now, bytes) else b"") != seen:
+        return -1
+    _set(db, keys[4], raw, ms)
+    return 1
+
+
+def _give_up(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
+    token, waiter = argv
+    held = db.get(keys[0])
+    mine = held == token
+    if mine or held == b"-" + token:
+        db.delete(keys[0])
+    if waiter:
+        _wait(db, keys, waiter)
+    else:
+        _wake(db, keys)
+    return int(mine)
+
+
+def _ensure(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
+    version, ms = argv
+    found = db.get(keys[0])
+    if found is None:
+        _set(db, keys[0], version, ms)
+        return version
+    left = db.left(keys[0])
+    if ms == b"":
+        db.expiries.pop(keys[0], None)
+    elif 0 <= left < int(ms):
+        db.expire(keys[0], ms)
+    return found
+
+
+def _set(db: Database, key: bytes, value: Any, ms: Any = b"") -> bytes:
+    db.values[key] = text(value)
+    db.expiries.pop(key, None)
+    if ms != b"":
+        db.expire(key, ms)
+    return b"OK"
+
+
+def _void(db: Database, keys: Sequence[Any], _: Sequence[Any]) -> Any:
+    for key in keys:
+        held = db.get(key)
+        if held is not None and not held.startswith(b"-"):
+            db.values[key] = b"-" + held
+    return len(keys)
+
+
+LOAD_SCRIPTS: dict[bytes, Script] = {
+    real.CLAIM: _claim,
+    real.FILL: _fill,
+    real.GIVE_UP: _give_up,
+    ENSURE: _ensure,
+    VOID: _void,
+    EXTEND: SCRIPTS[EXTEND],
+    REGISTER: SCRIPTS[REGISTER],
+}
+
+_PLAIN: dict[bytes, Callable[..., Any]] = {
+    b"GET": Database.get,
+    b"PTTL": Database.left,
+    b"BLPOP": lambda db, key, _: db.pop(key),
+    b"MGET": lambda db, *keys: [db.get(key) for key in keys],
+    b"UNLINK": lambda db, *keys: sum(map(db.delete, keys)),
+    b"SET": lambda db, key, value, *px: _set(db, key, value, *px[1:]),
+}
+
+
+def execute(db: Database, command: Sequence[Any]) -> Any:
+    """Carry out one command and return its reply."""
+    if command[0] == b"EVAL":
+        _, script, count, *rest = command
+        return LOAD_SCRIPTS[script](db, rest[:count], rest[count:])
+    return _PLAIN[command[0]](db, *command[1:])
