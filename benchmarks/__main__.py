@@ -17,7 +17,7 @@ from figure import Figure, header
 from race import Race
 
 # A subject is a module with ``figures(race)``, which yields each figure as soon as it is measured.
-SUBJECTS = ("single", "many", "aio", "growth", "ring", "footprint")
+SUBJECTS = ("single", "many", "aio", "locks", "loads", "stampede", "growth", "ring", "footprint")
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Self
 
 from shardcache.base import CacheBase
 from shardcache.codecs import Loaded
@@ -16,7 +16,7 @@ from shardcache.flows.load import tags as tagging
 from shardcache.flows.requests import GET
 from shardcache.keys import Key, distinct
 from shardcache.loading.aio import AsyncLoader
-from shardcache.loading.cached import AsyncCached, Recipe, unwrapped
+from shardcache.loading.cached import AsyncCached, P, R, Recipe, unwrapped
 from shardcache.locks.aio import AsyncQuorumLock
 from shardcache.locks.several import AsyncLockSet
 from shardcache.pipeline import AsyncPipeline
@@ -29,8 +29,6 @@ from shardcache.wire import PACKED_GET, pack
 __all__ = ("AsyncShardCache",)
 
 IN_ONE_TURN = 1000  # keys that are packed or decoded while others wait
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class AsyncShardCache(CacheBase):
@@ -132,11 +130,13 @@ class AsyncShardCache(CacheBase):
     async def set_many(self, mapping: Mapping[Key, Any], ttl: TTL | Default = DEFAULT) -> list[Key]:
         """Store all values; return the keys that were not stored, so an empty list says that all were."""
         asked, wires, raws, ms = self._core.encoded(mapping, ttl)
-        self._runner.overtaken(*wires)
-        return self._ledger.stored(
-            asked,
-            await self._run(batch.store(self._core.placement, wires, raws, ms, void=self._core.options.void_loads)),
-        )
+        try:
+            failed = await self._run(
+                batch.store(self._core.placement, wires, raws, ms, void=self._core.options.void_loads)
+            )
+        finally:
+            self._runner.overtaken(wires)
+        return self._ledger.stored(asked, failed)
 
     async def delete(self, key: Key) -> bool:
         """Delete ``key``; return whether it was there."""
@@ -147,16 +147,19 @@ class AsyncShardCache(CacheBase):
 
         Costs one exchange with the tags' own shards, whatever the number of values: nothing is scanned or deleted.
         """
-        return await self._run(self._loader.invalidation(tags))
+        try:
+            return await self._run(self._loader.invalidation(tags))
+        finally:
+            self._runner.overtaken()
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
         """Delete the keys; return how many were there."""
         wires = self._core.keys.wire_many(distinct(keys))
-        self._runner.overtaken(*wires)
-        return self._ledger.counted(
-            "delete_many",
-            *await self._run(batch.delete(self._core.placement, wires, void=self._core.options.void_loads)),
-        )
+        try:
+            deleted = await self._run(batch.delete(self._core.placement, wires, void=self._core.options.void_loads))
+        finally:
+            self._runner.overtaken(wires)
+        return self._ledger.counted("delete_many", *deleted)
 
     async def incr(
         self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
@@ -248,7 +251,7 @@ class AsyncShardCache(CacheBase):
 
     def pipeline(self) -> AsyncPipeline:
         """Return a context manager on which calls queue; at its end each shard gets its share in one exchange."""
-        return AsyncPipeline(self._core, self._run)
+        return AsyncPipeline(self._core, self._desk, self._runner)
 
     def lock(self, name: Key, ttl: float = 10.0, **settings: Any) -> AsyncQuorumLock:
         """Return a lock of this name within the namespace, over this client's connections; see `QuorumLock` for ``settings``."""
@@ -281,12 +284,11 @@ class AsyncShardCache(CacheBase):
         ``flush=True`` empties the whole database of every shard instead (FLUSHDB) and returns 0.
         Each step has the deadline of a call, not the whole.
         """
-        shards = len(self._core.members)
-        if flush:
-            return self._ledger.swept(0, await self._run(sweep.flush(shards)))
-        return self._ledger.swept(
-            *await self._run(sweep.wipe(shards, self._core.glob("*"), void=self._core.options.void_loads))
-        )
+        try:
+            swept = await self._run(self._core.sweep(flush=flush))
+        finally:
+            self._runner.overtaken()
+        return self._ledger.swept(*swept)
 
     async def ping(self) -> dict[str, float | ShardError]:
         """Knock at every shard over a new connection; return seconds, or what went wrong, by name."""
@@ -317,10 +319,14 @@ class AsyncShardCache(CacheBase):
     async def _call(self, request: Request) -> Any:
         """Send a request to its shard and settle it: the path of every single-key method."""
         shard = self._owner(request.key)
-        if request.void is not None:
-            self._runner.overtaken(request.key)
         try:
-            reply = await self._ask(shard, pack(request.command), request.op)
+            if request.void is None:
+                reply = await self._ask(shard, pack(request.command), request.op)
+            else:
+                reply = await self._runner.one(shard, request.command, request.op, request.void)
         except ShardError as error:
             return self._ledger.fail(request, error)
+        finally:
+            if request.op.writes:
+                self._runner.overtaken((request.key,))
         return self._ledger.settle(request, reply, shard)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Self
 
 from shardcache.base import CacheBase
 from shardcache.codecs import Loaded
@@ -13,7 +13,7 @@ from shardcache.flows.core import Core
 from shardcache.flows.load import tags as tagging
 from shardcache.flows.requests import GET
 from shardcache.keys import Key, distinct
-from shardcache.loading.cached import Cached, Recipe, sync_only, unwrapped
+from shardcache.loading.cached import Cached, P, R, Recipe, sync_only, unwrapped
 from shardcache.loading.sync import Loader
 from shardcache.locks.lock import QuorumLock
 from shardcache.locks.several import LockSet
@@ -24,9 +24,6 @@ from shardcache.results import MISS, Results
 from shardcache.ttl import DEFAULT, TTL, Default
 
 __all__ = ("ShardCache",)
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class ShardCache(CacheBase):
@@ -109,10 +106,11 @@ class ShardCache(CacheBase):
     def set_many(self, mapping: Mapping[Key, Any], ttl: TTL | Default = DEFAULT) -> list[Key]:
         """Store all values; return the keys that were not stored, so an empty list says that all were."""
         asked, wires, raws, ms = self._core.encoded(mapping, ttl)
-        self._runner.overtaken(*wires)
-        return self._ledger.stored(
-            asked, self._run(batch.store(self._core.placement, wires, raws, ms, void=self._core.options.void_loads))
-        )
+        try:
+            failed = self._run(batch.store(self._core.placement, wires, raws, ms, void=self._core.options.void_loads))
+        finally:
+            self._runner.overtaken(wires)
+        return self._ledger.stored(asked, failed)
 
     def delete(self, key: Key) -> bool:
         """Delete ``key``; return whether it was there."""
@@ -123,15 +121,19 @@ class ShardCache(CacheBase):
 
         Costs one exchange with the tags' own shards, whatever the number of values: nothing is scanned or deleted.
         """
-        return self._run(self._loader.invalidation(tags))
+        try:
+            return self._run(self._loader.invalidation(tags))
+        finally:
+            self._runner.overtaken()
 
     def delete_many(self, keys: Iterable[Key]) -> int:
         """Delete the keys; return how many were there."""
         wires = self._core.keys.wire_many(distinct(keys))
-        self._runner.overtaken(*wires)
-        return self._ledger.counted(
-            "delete_many", *self._run(batch.delete(self._core.placement, wires, void=self._core.options.void_loads))
-        )
+        try:
+            deleted = self._run(batch.delete(self._core.placement, wires, void=self._core.options.void_loads))
+        finally:
+            self._runner.overtaken(wires)
+        return self._ledger.counted("delete_many", *deleted)
 
     def incr(self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> int | None:
         """Add ``delta`` to an integer; return the sum, or None if the shard is out and the policy is "degrade".
@@ -222,7 +224,7 @@ class ShardCache(CacheBase):
 
     def pipeline(self) -> Pipeline:
         """Return a context manager on which calls queue; at its end each shard gets its share in one exchange."""
-        return Pipeline(self._core, self._run)
+        return Pipeline(self._core, self._desk, self._runner)
 
     def lock(self, name: Key, ttl: float = 10.0, **settings: Any) -> QuorumLock:
         """Return a lock of this name within the namespace, over this client's connections; see `QuorumLock` for ``settings``."""
@@ -254,12 +256,11 @@ class ShardCache(CacheBase):
         ``flush=True`` empties the whole database of every shard instead (FLUSHDB) and returns 0.
         Each step has the deadline of a call, not the whole.
         """
-        shards = len(self._core.members)
-        if flush:
-            return self._ledger.swept(0, self._run(sweep.flush(shards)))
-        return self._ledger.swept(
-            *self._run(sweep.wipe(shards, self._core.glob("*"), void=self._core.options.void_loads))
-        )
+        try:
+            swept = self._run(self._core.sweep(flush=flush))
+        finally:
+            self._runner.overtaken()
+        return self._ledger.swept(*swept)
 
     def ping(self) -> dict[str, float | ShardError]:
         """Knock at every shard over a new connection; return seconds, or what went wrong, by name."""
@@ -282,10 +283,11 @@ class ShardCache(CacheBase):
     def _call(self, request: Request) -> Any:
         """Send a request to its shard and settle it: the path of every single-key method."""
         shard = self._owner(request.key)
-        if request.void is not None:
-            self._runner.overtaken(request.key)
         try:
             reply = self._one(shard, request.command, request.op, request.void)
         except ShardError as error:
             return self._ledger.fail(request, error)
+        finally:
+            if request.op.writes:  # whoever asks from now on must not be given what was loaded before
+                self._runner.overtaken((request.key,))
         return self._ledger.settle(request, reply, shard)

@@ -1,12 +1,15 @@
 """Pipelines: calls of any kind queued, then one exchange per shard, all shards at once."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
+from shardcache.codecs import Loaded
 from shardcache.errors import ShardCacheError, ShardError
 from shardcache.flows import Flow, Request, batch
 from shardcache.flows.core import Core
+from shardcache.flows.load import LoadDesk
+from shardcache.flows.load.tags import plain
 from shardcache.keys import Key
 from shardcache.ttl import DEFAULT, TTL, Default
 
@@ -21,8 +24,9 @@ class Queue:
     and nothing is atomic.
     """
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, desk: LoadDesk) -> None:
         self._core = core
+        self._desk = desk
         self._requests: list[Request] = []
         self.results: list[Any] = []
 
@@ -63,15 +67,24 @@ class Queue:
         self._requests.append(request)
         return len(self._requests) - 1
 
-    def _send(self) -> Iterator[tuple[Flow[list[tuple[int, Any]]], list[Request]]]:
-        """Hand out the flow for what is queued, once, and forget the queue."""
+    def _send(self) -> tuple[Flow[None], list[bytes]]:
+        """Return the flow for what is queued, once, and the keys that it writes; forget the queue."""
         requests, self._requests = self._requests, []
         self.results = []
-        if requests:
-            yield batch.queue(self._core.placement, requests), requests
+        return self._work(requests), [request.key for request in requests if request.op.writes]
 
-    def _settle(self, requests: list[Request], answers: list[tuple[int, Any]]) -> None:
+    def _work(self, requests: list[Request]) -> Flow[None]:
         """Fill ``results`` in the order of queueing; raise the first error once all are in."""
+        if not requests:
+            return
+        answers = yield from batch.queue(self._core.placement, requests)
+        first = self._settle(requests, answers)
+        for at in [at for at, value in enumerate(self.results) if value.__class__ is Loaded]:
+            self.results[at] = yield from plain(self.results[at], requests[at].default, self._desk)
+        if first is not None:
+            raise first
+
+    def _settle(self, requests: list[Request], answers: list[tuple[int, Any]]) -> ShardCacheError | None:
         ledger = self._core.ledger
         first: ShardCacheError | None = None
         for request, (shard, reply) in zip(requests, answers, strict=True):
@@ -83,11 +96,19 @@ class Queue:
             except ShardCacheError as error:
                 self.results.append(error)
                 first = first or error
-        if first is not None:
-            raise first
+        return first
 
 
-Answers = list[tuple[int, Any]]
+class _Runner(Protocol):
+    def overtaken(self, wires: Iterable[bytes] | None = None) -> None: ...
+
+
+class _SyncRunner(_Runner, Protocol):
+    def run(self, flow: Flow[None]) -> None: ...
+
+
+class _AsyncRunner(_Runner, Protocol):
+    async def run(self, flow: Flow[None]) -> None: ...
 
 
 class Pipeline(Queue):
@@ -105,14 +126,17 @@ class Pipeline(Queue):
     ``with`` block sends nothing.
     """
 
-    def __init__(self, core: Core, run: Callable[[Flow[Answers]], Answers]) -> None:
-        super().__init__(core)
-        self._run = run
+    def __init__(self, core: Core, desk: LoadDesk, runner: _SyncRunner) -> None:
+        super().__init__(core, desk)
+        self._runner = runner
 
     def execute(self) -> list[Any]:
         """Send what is queued; return the results in the order of queueing."""
-        for flow, requests in self._send():
-            self._settle(requests, self._run(flow))
+        flow, written = self._send()
+        try:
+            self._runner.run(flow)
+        finally:
+            self._runner.overtaken(written)
         return self.results
 
     def __enter__(self) -> Self:
@@ -130,14 +154,17 @@ class Pipeline(Queue):
 class AsyncPipeline(Queue):
     """A pipeline of the asyncio client: as `Pipeline`, with ``async with`` and ``await execute()``."""
 
-    def __init__(self, core: Core, run: Callable[[Flow[Answers]], Awaitable[Answers]]) -> None:
-        super().__init__(core)
-        self._run = run
+    def __init__(self, core: Core, desk: LoadDesk, runner: _AsyncRunner) -> None:
+        super().__init__(core, desk)
+        self._runner = runner
 
     async def execute(self) -> list[Any]:
         """Send what is queued; return the results in the order of queueing."""
-        for flow, requests in self._send():
-            self._settle(requests, await self._run(flow))
+        flow, written = self._send()
+        try:
+            await self._runner.run(flow)
+        finally:
+            self._runner.overtaken(written)
         return self.results
 
     async def __aenter__(self) -> Self:

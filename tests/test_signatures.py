@@ -3,13 +3,14 @@
 import inspect
 import types
 import typing
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from shardcache import AsyncShardCache, ShardCache
 from shardcache.locks import AsyncLockSet, AsyncQuorumLock, LockSet, QuorumLock
+from shardcache.loading.cached import AsyncCached, Cached
 from shardcache.pipeline import AsyncPipeline, Pipeline
 
 # Names that only one of the two has, and why.
@@ -24,7 +25,7 @@ ONLY_ASYNC = {
     "__del__": "a socket closes itself, an asyncio transport that nobody closed has to be told",
     "aclose": "what contextlib.aclosing and asyncio's own objects call it; the same function as close",
 }
-PLAIN = {"from_url", "embedded", "explain", "stats", "pipeline", "lock", "lock_many", "__init__", "__repr__"}
+PLAIN = {"from_url", "embedded", "explain", "stats", "pipeline", "lock", "lock_many", "cached", "__init__", "__repr__"}
 PLAIN |= {"remaining", "ensure_held", "handover", "fencing_tokens"}  # of locks; none of these has anything to wait for
 LOCKS = [(QuorumLock, AsyncQuorumLock), (LockSet, AsyncLockSet)]
 PAIRS = [(ShardCache, AsyncShardCache), (Pipeline, AsyncPipeline), *LOCKS]
@@ -37,6 +38,7 @@ COUNTERPART = {
     AsyncShardCache: ShardCache,
     AsyncPipeline: Pipeline,
     AsyncIterator: Iterator,
+    AsyncCached: Cached,
 }
 
 
@@ -65,8 +67,13 @@ def as_sync(hint: Any) -> Any:
     origin = typing.get_origin(hint)
     if origin is None or origin is types.UnionType:
         return COUNTERPART.get(hint, hint)
+    args = typing.get_args(hint)
+    if origin is Awaitable:  # a coroutine function that is decorated
+        return as_sync(args[0])
+    if origin is Callable:
+        return Callable[[as_sync(one) for one in args[0]] if isinstance(args[0], list) else args[0], as_sync(args[1])]
     if origin in COUNTERPART:
-        return COUNTERPART[origin][typing.get_args(hint)]
+        return COUNTERPART[origin][args]
     return hint
 
 
@@ -104,7 +111,7 @@ def test_same_annotations(sync: type, other: type, name: str) -> None:
     """Types of parameters and results; what is awaited or iterated by `async for` gives what the other returns."""
     ours, theirs = (dict(inspect.get_annotations(public(kind)[name])) for kind in (sync, other))
     if name == "__init__" and sync is Pipeline:
-        del ours["run"], theirs["run"]  # the driver: not called by users
+        del ours["runner"], theirs["runner"]  # the driver: not called by users
     for extra in ONLY_ASYNC_PARAMETERS.get((other, name), set()):
         del theirs[extra]
     assert {key: as_sync(hint) for key, hint in theirs.items()} == ours

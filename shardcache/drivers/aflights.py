@@ -1,17 +1,19 @@
 """Single flight for tasks: one load of a key in an event loop at a time, and a bound on how many run at once.
 
 A flight is a task of its own. Those who wait for it are counted: one that is cancelled leaves, and nobody else notices; when the
-last one has left, the flight is cancelled.
+last one has left, the flight is cancelled, and nobody can join it any more.
 """
 
 import asyncio
+import contextvars
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
-from shardcache.drivers.flights import inside
-from shardcache.errors import LoadTimeout
-from shardcache.flows.steps import Flow, Load
+from shardcache.drivers.flights import inside, refuse_cycle
+from shardcache.errors import ClientClosed, LoadTimeout
+from shardcache.flows.steps import Flow, Fly, Landing, Load
 
 __all__ = ("AsyncFlight", "AsyncFlights", "AsyncLoads")
 
@@ -19,77 +21,121 @@ Run = Callable[[Flow[Any]], Coroutine[Any, Any, Any]]
 
 
 class AsyncFlight:
-    """One load under way."""
+    """One load under way, of one key or several. ``waiters`` counts who would miss it."""
 
-    __slots__ = ("task", "waiters")
+    __slots__ = ("task", "waiters", "wires")
 
-    def __init__(self, task: "asyncio.Task[Any]") -> None:
+    def __init__(self, task: "asyncio.Task[dict[bytes, Any]]", wires: tuple[bytes, ...], waiters: int) -> None:
         self.task = task
-        self.waiters = 0
-
-    async def join(self, timeout: float | None) -> Any:
-        """Return the result, or raise what the flight raised; TimeoutError after ``timeout`` seconds."""
-        self.waiters += 1
-        try:
-            done, _ = await asyncio.wait([self.task], timeout=timeout)
-        finally:
-            self.waiters -= 1
-            if not self.waiters and not self.task.done():
-                self.task.cancel()
-        if not done:
-            raise TimeoutError
-        return self.task.result()
+        self.wires = wires
+        self.waiters = waiters
 
 
 class AsyncFlights:
-    """The flights of one client on one event loop, by key; and its tasks in the background."""
+    """The flights of one client on one event loop, by key."""
 
-    __slots__ = ("_flights", "_tasks")
+    __slots__ = ("_closed", "_flights", "_run", "_tasks")
 
-    def __init__(self) -> None:
+    def __init__(self, run: Run) -> None:
+        self._run = run
         self._flights: dict[bytes, AsyncFlight] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
-    def __bool__(self) -> bool:
-        return bool(self._flights)
+    async def __call__(self, step: Fly) -> Landing:
+        """Carry out a `Fly`."""
+        if self._closed:
+            raise ClientClosed("the client is closed")
+        first = step.behind or step.own is not None
+        if not first:
+            refuse_cycle(self, step.wires)
+        others = {wire: self._flights[wire] for wire in step.wires if wire in self._flights}
+        mine = tuple(wire for wire in step.wires if wire not in others)
+        own = self._take_off(step, mine, goes_on=first) if mine else None
+        if step.behind:
+            return Landing({})
+        values: dict[bytes, Any] = {}
+        try:
+            if own is not None:
+                values |= await self._join(own, step.own)
+        except TimeoutError:
+            if step.own is None or own is None or own.task.done():
+                raise
+        except asyncio.CancelledError:
+            if first and own is not None:  # nobody has been served by it
+                self._leave(own)
+            raise
+        late = []
+        end = asyncio.get_running_loop().time() + step.wait
+        for wire, other in () if first else others.items():
+            try:
+                found = await self._join(other, max(end - asyncio.get_running_loop().time(), 0.0))
+            except TimeoutError:
+                if other.task.done():
+                    raise
+                late.append(wire)
+            else:
+                if wire in found:
+                    values[wire] = found[wire]
+        return Landing(values, tuple(late))
 
-    def get(self, wire: bytes) -> AsyncFlight | None:
-        """Return the flight of this key, if there is one."""
-        return self._flights.get(wire)
-
-    def take_off(self, wire: bytes, work: Coroutine[Any, Any, Any]) -> AsyncFlight:
-        """Begin a flight; without anybody who joins, it goes on by itself."""
-        flight = self._flights[wire] = AsyncFlight(self._start(work))
+    def _take_off(self, step: Fly, mine: tuple[bytes, ...], *, goes_on: bool) -> AsyncFlight:
+        context = contextvars.copy_context()
+        if goes_on:
+            context.run(inside.set, ())  # nobody need wait for it, so it stands in no loader
+        task = asyncio.get_running_loop().create_task(
+            self._run(step.work(mine)), name="shardcache load", context=context
+        )
+        flight = AsyncFlight(task, mine, int(goes_on))
+        self._flights |= dict.fromkeys(mine, flight)
+        self._tasks.add(task)
 
         def landed(_: "asyncio.Task[Any]") -> None:
+            self._tasks.discard(task)
+            self._forget(flight)
+            if not task.cancelled():
+                task.exception()  # looked at, for those who waited may all have gone
+
+        task.add_done_callback(landed)
+        return flight
+
+    async def _join(self, flight: AsyncFlight, timeout: float | None) -> dict[bytes, Any]:
+        """Return the values, or raise what the flight raised; TimeoutError after ``timeout`` seconds."""
+        flight.waiters += 1
+        try:
+            done, _ = await asyncio.wait([flight.task], timeout=timeout)
+        finally:
+            self._leave(flight)
+        if not done:
+            raise TimeoutError
+        if flight.task.cancelled():
+            if self._closed:
+                raise ClientClosed("the client was closed while the value was loaded")
+            return {}  # it was broken off, which says nothing about the value
+        return flight.task.result()
+
+    def _leave(self, flight: AsyncFlight) -> None:
+        flight.waiters -= 1
+        if not flight.waiters and not flight.task.done():
+            self._forget(flight)  # who comes now must not be cancelled with it
+            flight.task.cancel()
+
+    def _forget(self, flight: AsyncFlight) -> None:
+        for wire in flight.wires:
             if self._flights.get(wire) is flight:
                 del self._flights[wire]
 
-        flight.task.add_done_callback(landed)
-        return flight
-
-    def set_off(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run something in the background until it is done or the client is closed."""
-        _ = self._start(work)  # the set of tasks keeps it
-
-    def _start(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        task = asyncio.get_running_loop().create_task(work, name="shardcache load")
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # looked at, for those who waited may all have gone
-
-    def void(self, wire: bytes) -> None:
-        """Let nobody join any more: what is being loaded was overtaken by a set or delete."""
-        self._flights.pop(wire, None)
+    def void(self, wires: Iterable[bytes] | None = None) -> None:
+        """Let nobody join any more (None: whatever the key): what is being loaded was overtaken by a write."""
+        if self._flights:
+            for wire in list(self._flights) if wires is None else wires:
+                self._flights.pop(wire, None)
 
     async def close(self) -> None:
         """Cancel what is under way, and wait for its end."""
-        tasks = list(self._tasks)
+        self._closed = True
+        here = asyncio.current_task()
+        tasks = [task for task in self._tasks if task is not here]  # a loader may close its own client
         for task in tasks:
             task.cancel()
         if tasks:
@@ -99,21 +145,17 @@ class AsyncFlights:
 class AsyncLoads:
     """Runs loaders, so many at a time; the loader that another one waits for needs no place of its own."""
 
-    __slots__ = ("_run", "_slots")
+    __slots__ = ("_flights", "_run", "_slots")
 
-    def __init__(self, most: int, run: Run) -> None:
+    def __init__(self, most: int, run: Run, flights: AsyncFlights) -> None:
         self._slots = asyncio.Semaphore(most)
         self._run = run
+        self._flights = flights
 
     async def __call__(self, step: Load) -> Any:
         """Carry out a `Load`."""
-        if inside.get():
-            return await self._one(step)
-        async with self._slots:
-            return await self._one(step)
-
-    async def _one(self, step: Load) -> Any:
-        mark = inside.set((*inside.get(), step.wire))
+        around = inside.get()
+        mark = inside.set((*around, *((self._flights, wire) for wire in step.wires)))
         loop = asyncio.get_running_loop()
         renewal: asyncio.Task[None] | None = None
 
@@ -123,16 +165,10 @@ class AsyncLoads:
 
         timer = loop.call_later(step.gap, begin)
         try:
-            if step.patience is None:
-                return await _called(step.loader)
-            limit = asyncio.timeout(step.patience)
-            try:
-                async with limit:
-                    return await _called(step.loader)
-            except TimeoutError as error:
-                if limit.expired():
-                    raise LoadTimeout(f"the loader took longer than {step.patience:g} s") from error
-                raise
+            async with AsyncExitStack() as stack:
+                if not around:
+                    await stack.enter_async_context(self._slots)
+                return await _within(step)
         finally:
             inside.reset(mark)
             timer.cancel()
@@ -142,8 +178,22 @@ class AsyncLoads:
     async def _renew(self, step: Load) -> None:
         goes_on = True
         while goes_on:
-            goes_on = await self._run(step.renew())
+            with suppress(Exception):  # a failed renewal is tried again: the lock has two more in its ttl
+                goes_on = await self._run(step.renew())
             await asyncio.sleep(step.gap)
+
+
+async def _within(step: Load) -> Any:
+    if step.patience is None:
+        return await _called(step.loader)
+    limit = asyncio.timeout(step.patience)
+    try:
+        async with limit:
+            return await _called(step.loader)
+    except TimeoutError as error:
+        if limit.expired():
+            raise LoadTimeout(f"the loader took longer than {step.patience:g} s") from error
+        raise
 
 
 async def _called(loader: Callable[[], Any]) -> Any:

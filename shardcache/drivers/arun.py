@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from threading import get_ident
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from shardcache.drivers.line import AsyncLine
 from shardcache.drivers.run import answered, breakers
 from shardcache.errors import ClientClosed, ShardError, ShardOut, ShardUnavailable
 from shardcache.flows.core import Core
-from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Listen, Load, Outcome, Sleep, Step
+from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Fly, Listen, Load, Outcome, Sleep, Step
 from shardcache.policy.breaker import State
 from shardcache.stats import ShardStats
 from shardcache.wire import pack, pack_all
@@ -83,20 +83,19 @@ class AsyncRunner:
         """Forget which loop runs: this process has another one."""
         self._current = (None, ())
 
-    def overtaken(self, *wires: bytes) -> None:
-        """Let nobody join loads of these keys that are under way: something newer is being written."""
-        for flights, _ in self._loading.values():
-            if flights:
-                for wire in wires:
-                    flights.void(wire)
+    def overtaken(self, wires: Iterable[bytes] | None = None) -> None:
+        """Let nobody join loads of these keys (None: of any) that are under way: something newer has been written."""
+        for flights, _ in list(self._loading.values()):
+            flights.void(wires)
 
-    def loading(self) -> tuple[AsyncFlights, AsyncLoads]:
+    def _loads(self) -> tuple[AsyncFlights, AsyncLoads]:
         """Return what loads on the running loop."""
         loop = asyncio.get_running_loop()
         found = self._loading.get(loop)
         if found is None:
             self.shards()  # or the client is closed
-            found = self._loading[loop] = (AsyncFlights(), AsyncLoads(self._core.options.max_loads, self.run))
+            flights = AsyncFlights(self.run)
+            found = self._loading[loop] = (flights, AsyncLoads(self._core.options.max_loads, self.run, flights))
         return found
 
     def _forget_closed(self) -> None:
@@ -146,6 +145,19 @@ class AsyncRunner:
             return known.main.send(payload, deadline, op, op.twice)  # `known.ask`, in short
         return known.ask(payload, deadline, op)
 
+    async def two(self, shard: int, payload: bytes, op: Op) -> Outcome:
+        """Send two packed commands to one shard, which may be sent again if ``op`` may: `exchange` in short."""
+        known = self.shards()[shard]
+        try:
+            part = known.start(payload, 2, known.clock() + self._timeout, op.twice, bulk=False)
+        except ShardOut as error:
+            await asyncio.sleep(0)  # as in `exchange`
+            return error
+        try:
+            return answered(known, await part)
+        except ShardError as error:
+            return error
+
     async def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end and return its result; an error in a step is thrown into the flow."""
         try:
@@ -172,7 +184,9 @@ class AsyncRunner:
             case Sleep(seconds):
                 return await asyncio.sleep(seconds)
             case Load():
-                return await self.loading()[1](step)
+                return await self._loads()[1](step)
+            case Fly():
+                return await self._loads()[0](step)
 
     async def exchange(self, batches: list[Batch]) -> list[Outcome]:
         """Send every batch to its shard, all at once, within one deadline; return an outcome for each."""
@@ -245,7 +259,8 @@ class AsyncRunner:
         self._closed = True
         here = asyncio.get_running_loop()
         if here in self._loading:
-            await self._loading.pop(here)[0].close()
+            await self._loading[here][0].close()
+            del self._loading[here]
         self._current = (None, ())
         for loop, shards in list(self._shards.items()):
             if loop is here:

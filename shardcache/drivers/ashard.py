@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from shardcache.commands import ErrorReply, Op, Reply, as_error
@@ -14,7 +15,7 @@ from shardcache.flows.steps import Run
 from shardcache.policy.breaker import Breaker, State
 from shardcache.wire import pack
 from shardcache.wire.adial import AsyncDialer
-from shardcache.wire.aio import AsyncLink, Several, Slot
+from shardcache.wire.aio import AsyncLink, Several, Sink, Slot
 from shardcache.wire.turnstile import Turnstile
 
 __all__ = ("BULK", "AsyncShard", "Lane")
@@ -63,7 +64,12 @@ class Lane:
         It ends with `ShardError` or `ClientClosed` by the deadline, of which only the first kind is counted.
         """
         future: asyncio.Future[Any] = self._future()
-        slot = (future, deadline, payload, op, self._lost[twice])
+        self.post(future, payload, deadline, op, twice)
+        return future
+
+    def post(self, sink: Sink, payload: bytes, deadline: float, op: Op | Several, twice: bool) -> None:
+        """Send commands as `send` does; what comes of it goes to ``sink``."""
+        slot = (sink, deadline, payload, op, self._lost[twice])
         link = self.link
         if (
             link is not None
@@ -74,11 +80,10 @@ class Lane:
         ):
             link.put(slot)
         elif self._shard.closed:
-            future.set_exception(ClientClosed("the client is closed"))
+            sink.set_exception(ClientClosed("the client is closed"))
         else:
             self.turnstile.wait(slot)
             self._connect_if_lost()
-        return future
 
     def fail(self, slot: Slot, error: Exception, *, dialled: bool = False) -> None:
         """End a slot that will get no reply, or that got an error reply."""
@@ -293,6 +298,15 @@ class AsyncShard(ShardState):
         self.admit()
         return self._on_trial(lane.send(payload, deadline, Several(owed, fit), twice))
 
+    def post(self, sink: Sink, payload: bytes, owed: Several, deadline: float, twice: bool) -> None:
+        """Send commands as `start` does; what comes of it goes to ``sink``. Raises `ShardOut` at once."""
+        lane = self.main if len(payload) < BULK else self._bulk
+        if self.breaker.state is _CLOSED:
+            lane.post(sink, payload, deadline, owed, twice)
+            return
+        self.admit()
+        self._on_trial(lane.send(payload, deadline, owed, twice)).add_done_callback(partial(_pass_on, sink))
+
     def push(self, payload: bytes, owed: int, deadline: float) -> None:
         """Send to a shard that is out, behind what it has not answered yet; nobody waits for what comes of it."""
         link = self.main.link
@@ -364,6 +378,16 @@ class AsyncShard(ShardState):
         reply = await link.send(_PING, 1, self.clock() + self.timeout)
         if isinstance(reply, ErrorReply):
             raise as_error(self.name, reply)
+
+
+def _pass_on(sink: Sink, future: "asyncio.Future[Any]") -> None:
+    if future.cancelled():
+        return
+    error = future.exception()
+    if error is None:
+        sink.set_result(future.result())
+    else:
+        sink.set_exception(error)
 
 
 def _no_matter(future: "asyncio.Future[Any]") -> None:

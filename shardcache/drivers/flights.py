@@ -1,126 +1,209 @@
 """Single flight for threads: one load of a key in a process at a time, and a bound on how many run at once."""
 
 import contextvars
+import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from shardcache.drivers.keeper import Keeper
-from shardcache.errors import LoadTimeout
-from shardcache.flows.steps import Load
+from shardcache.errors import InvalidArgument, LoadCycle, LoadTimeout
+from shardcache.flows.steps import Flow, Fly, Landing, Load
 
-__all__ = ("Flight", "Flights", "Loads", "inside")
+__all__ = ("Flight", "Flights", "Loads", "inside", "refuse_cycle")
 
-# The keys whose loaders this call stands in, the outermost first.
-inside: contextvars.ContextVar[tuple[bytes, ...]] = contextvars.ContextVar("shardcache_loading", default=())
+Run = Callable[[Flow[Any]], Any]
+
+# The keys whose loaders this call stands in, the outermost first, each with whose they are.
+inside: contextvars.ContextVar[tuple[tuple[object, bytes], ...]] = contextvars.ContextVar(
+    "shardcache_loading", default=()
+)
+
+
+def refuse_cycle(owner: object, wires: Iterable[bytes]) -> None:
+    """Raise `LoadCycle` if this call comes from the loader of one of these keys: it would wait for itself."""
+    around = inside.get()
+    for wire in wires if around else ():
+        if (owner, wire) in around:
+            raise LoadCycle(f"the loader of {wire.decode('utf-8', 'backslashreplace')!r} asked for that key")
 
 
 class Flight:
-    """One load under way: whoever joins gets its result, or what it raised."""
+    """One load under way, of one key or several: whoever joins gets its values, or what it raised."""
 
-    __slots__ = ("_done", "_error", "_result", "retry")
+    __slots__ = ("_done", "_error", "_values")
 
     def __init__(self) -> None:
         self._done = threading.Event()
-        self._result: Any = None
-        self._error: BaseException | None = None
-        self.retry = False  # it was broken off by its caller, which says nothing about the value
+        self._values: dict[bytes, Any] = {}
+        self._error: Exception | None = None
 
-    def land(self, result: Any, error: BaseException | None) -> None:
-        """End the flight."""
-        self._result, self._error = result, error
-        self.retry = error is not None and not isinstance(error, Exception)
+    def land(self, values: dict[bytes, Any], error: BaseException | None = None) -> None:
+        """End the flight. What broke off its caller (KeyboardInterrupt) says nothing about the values: others try for themselves."""
+        self._values = values
+        self._error = error if isinstance(error, Exception) else None
         self._done.set()
 
     def wait(self, timeout: float | None) -> bool:
         """Return whether it has landed within ``timeout`` seconds."""
         return self._done.wait(timeout)
 
-    def result(self) -> Any:
-        """Return the result of a flight that has landed, or raise its error."""
+    def values(self) -> dict[bytes, Any]:
+        """Return the values of a flight that has landed, or raise its error."""
         if self._error is not None:
             raise self._error
-        return self._result
+        return self._values
 
 
 class Flights:
     """The flights of one client, by key."""
 
-    __slots__ = ("_flights", "_guard")
+    __slots__ = ("_clock", "_flights", "_guard", "_run")
 
-    def __init__(self) -> None:
+    def __init__(self, run: Run, clock: Callable[[], float]) -> None:
+        self._run = run
+        self._clock = clock
         self._guard = threading.Lock()
         self._flights: dict[bytes, Flight] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._flights)
+    def __call__(self, step: Fly) -> Landing:
+        """Carry out a `Fly`."""
+        flight, mine, others = self._board(step)
+        waits = not step.behind
+        if mine and (step.behind or step.own is not None):
+            context = contextvars.copy_context()
+            context.run(inside.set, ())  # nobody need wait for it, so it stands in no loader
+            threading.Thread(
+                target=context.run,
+                args=(self._behind, flight, step, mine),
+                name="shardcache refresh",
+                daemon=True,
+            ).start()
+            waits = waits and flight.wait(step.own)
+        elif mine:
+            self._pilot(flight, step, mine)
+        if not waits:
+            return Landing({})
+        values = dict(flight.values()) if mine else {}
+        return self._join(step, others, values)
 
-    def board(self, wire: bytes) -> tuple[Flight, bool]:
-        """Return the flight of this key, and whether it is the caller's to fly."""
-        with self._guard:
-            flight = self._flights.get(wire)
-            if flight is not None:
-                return flight, False
-            flight = self._flights[wire] = Flight()
-            return flight, True
+    def _join(self, step: Fly, others: dict[bytes, Flight], values: dict[bytes, Any]) -> Landing:
+        """Wait for the flights of others."""
+        late = []
+        end = self._clock() + step.wait
+        for wire, other in others.items():
+            if not other.wait(max(end - self._clock(), 0.0)):
+                late.append(wire)
+            elif wire in (found := other.values()):
+                values[wire] = found[wire]
+        return Landing(values, tuple(late))
 
-    def end(self, wire: bytes, flight: Flight) -> None:
-        """Take a flight off the table."""
+    def _board(self, step: Fly) -> tuple[Flight, tuple[bytes, ...], dict[bytes, Flight]]:
+        """Return a flight, the keys that it is to be flown for, and who flies for the others."""
+        flight = Flight()
         with self._guard:
-            if self._flights.get(wire) is flight:
-                del self._flights[wire]
+            others = {wire: self._flights[wire] for wire in step.wires if wire in self._flights}
+            mine = tuple(wire for wire in step.wires if wire not in others)
+            if step.own is None and not step.behind:
+                refuse_cycle(self, step.wires)
+            self._flights |= dict.fromkeys(mine, flight)
+        return flight, mine, {} if step.behind or step.own is not None else others
 
-    def void(self, wire: bytes) -> None:
-        """Let nobody join any more: what is being loaded was overtaken by a set or delete."""
-        with self._guard:
-            self._flights.pop(wire, None)
+    def _pilot(self, flight: Flight, step: Fly, mine: tuple[bytes, ...]) -> None:
+        """Fly: do the work, and let those who joined have what comes of it."""
+        values: dict[bytes, Any] = {}
+        error: BaseException | None = None
+        try:
+            values = self._run(step.work(mine))
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            with self._guard:
+                for wire in mine:
+                    if self._flights.get(wire) is flight:
+                        del self._flights[wire]
+            flight.land(values, error)
+
+    def _behind(self, flight: Flight, step: Fly, mine: tuple[bytes, ...]) -> None:
+        with suppress(Exception):  # whoever waits for the flight sees it, and the flow has noted it
+            self._pilot(flight, step, mine)
+
+    def void(self, wires: Iterable[bytes] | None = None) -> None:
+        """Let nobody join any more (None: whatever the key): what is being loaded was overtaken by a write."""
+        if self._flights:
+            with self._guard:
+                for wire in list(self._flights) if wires is None else wires:
+                    self._flights.pop(wire, None)
 
 
 class Loads:
     """Runs loaders, so many at a time; the loader that another one waits for needs no place of its own."""
 
-    __slots__ = ("_keeper", "_run", "_slots")
+    __slots__ = ("_flights", "_keeper", "_run", "_slots")
 
-    def __init__(self, most: int, run: Callable[[Any], Any], clock: Callable[[], float]) -> None:
+    def __init__(self, most: int, run: Run, clock: Callable[[], float], flights: Flights) -> None:
         self._slots = threading.BoundedSemaphore(most)
         self._run = run
         self._keeper = Keeper(clock)
+        self._flights = flights
 
     def __call__(self, step: Load) -> Any:
         """Carry out a `Load`."""
-        nested = bool(inside.get())
-        if not nested:
-            self._slots.acquire()
-        mark = inside.set((*inside.get(), step.wire))
+        around = inside.get()
+        mark = inside.set((*around, *((self._flights, wire) for wire in step.wires)))
         kept = self._keeper.keep(step.gap, lambda: bool(self._run(step.renew())))
-        free = not nested
         try:
+            if not around:
+                self._slots.acquire()
+            give_back: Callable[[], None] = _nothing if around else self._slots.release
             if step.patience is None:
-                return step.loader()
-            free = False  # the loader's thread gives its place back: it may outlive this call
-            return self._within(step.loader, step.patience, give_back=not nested)
+                try:
+                    return _called(step.loader)
+                finally:
+                    give_back()
+            return self._within(step.loader, step.patience, give_back)
         finally:
             kept.stop()
             inside.reset(mark)
-            if free:
-                self._slots.release()
 
-    def _within(self, loader: Callable[[], Any], patience: float, *, give_back: bool) -> Any:
+    def _within(self, loader: Callable[[], Any], patience: float, give_back: Callable[[], None]) -> Any:
         """Run a loader in a thread of its own; leave it behind when it takes too long, for a thread cannot be ended."""
         flight = Flight()
 
         def body() -> None:
+            error: BaseException | None = None
+            values: dict[bytes, Any] = {}
             try:
-                result, error = loader(), None
+                values = {b"": _called(loader)}
             except BaseException as caught:  # noqa: BLE001  it is raised where the result is waited for
-                result, error = None, caught
+                # One that is no Exception (SystemExit) ends the thread that it is raised in, not the one that waits.
+                error = caught if isinstance(caught, Exception) else RuntimeError(f"the loader raised {caught!r}")
             finally:
-                if give_back:
-                    self._slots.release()
-            flight.land(result, error)
+                give_back()
+            flight.land(values, error)
 
         context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(body,), name="shardcache loader", daemon=True).start()
+        try:
+            threading.Thread(target=context.run, args=(body,), name="shardcache loader", daemon=True).start()
+        except BaseException:
+            give_back()
+            raise
         if not flight.wait(patience):
             raise LoadTimeout(f"the loader took longer than {patience:g} s")
-        return flight.result()
+        return flight.values()[b""]
+
+
+def _nothing() -> None:
+    """Give back no place, for none was taken."""
+
+
+def _called(loader: Callable[[], Any]) -> Any:
+    result = loader()
+    if inspect.iscoroutine(result):
+        result.close()
+        raise InvalidArgument(
+            "the loader is a coroutine function: the sync client cannot await it, AsyncShardCache does"
+        )
+    return result

@@ -4,7 +4,7 @@ import os
 import random
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
@@ -16,7 +16,7 @@ from shardcache.drivers.replies import answered
 from shardcache.drivers.shard import Shard, may_retry
 from shardcache.errors import OutOfStep, ShardError, ShardOut, ShardUnavailable
 from shardcache.flows.core import Core
-from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Listen, Load, Outcome, Sleep, Step
+from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Fly, Listen, Load, Outcome, Sleep, Step
 from shardcache.policy.breaker import Breaker, BreakerPolicy, State
 from shardcache.stats import ShardStats
 from shardcache.wire import Dialer, Turn, pack, pack_all, transfer
@@ -33,11 +33,11 @@ class Runner:
         "__weakref__",
         "_clock",
         "_finalizer",
+        "_flights",
         "_loads",
         "_max_loads",
         "_sleep",
         "_timeout",
-        "flights",
         "line",
         "shards",
     )
@@ -55,9 +55,8 @@ class Runner:
         self._clock = clock
         self._sleep = sleep
         self.line = Line()
-        self.flights = Flights()
-        self._loads = Loads(max_loads, self.run, clock)
         self._max_loads = max_loads
+        self._begin()
         self._finalizer = weakref.finalize(self, _close_all, self.shards)
         self._finalizer.atexit = False
         _runners.add(self)
@@ -85,17 +84,18 @@ class Runner:
     def close(self) -> None:
         self._finalizer()
 
-    def overtaken(self, *wires: bytes) -> None:
-        """Let nobody join loads of these keys that are under way: something newer is being written."""
-        if self.flights:
-            for wire in wires:
-                self.flights.void(wire)
+    def _begin(self) -> None:
+        self._flights = Flights(self.run, self._clock)
+        self._loads = Loads(self._max_loads, self.run, self._clock, self._flights)
+
+    def overtaken(self, wires: Iterable[bytes] | None = None) -> None:
+        """Let nobody join loads of these keys (None: of any) that are under way: something newer has been written."""
+        self._flights.void(wires)
 
     def forget(self) -> None:
         """In a forked child: the threads that wait or load are the parent's."""
         self.line = Line()
-        self.flights = Flights()
-        self._loads = Loads(self._max_loads, self.run, self._clock)
+        self._begin()
 
     def states(self) -> list[str]:
         """Return the breakers' states, in the order of the members."""
@@ -127,6 +127,17 @@ class Runner:
             return self.shards[shard].call(pack(command), self._clock() + self._timeout, op)
         return self.shards[shard].call(pack(void) + pack(command), self._clock() + self._timeout, op, 1)
 
+    def two(self, shard: int, payload: bytes, op: Op) -> Outcome:
+        """Send two packed commands, the second one an ``op``, to one shard: `exchange` in short."""
+        known = self.shards[shard]
+        replies: list[Reply] = []
+        try:
+            last = known.call(payload, self._clock() + self._timeout, op, 1, replies)
+        except ShardError as error:
+            return error
+        replies.append(last)
+        return answered(known, replies)
+
     def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end and return its result; an error in a step is thrown into the flow."""
         try:
@@ -154,6 +165,8 @@ class Runner:
                 return self._sleep(seconds)
             case Load():
                 return self._loads(step)
+            case Fly():
+                return self._flights(step)
 
     def exchange(self, batches: list[Batch]) -> list[Outcome]:
         """Send every batch to its shard, all at once, within one deadline; return an outcome for each."""

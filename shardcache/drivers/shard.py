@@ -74,8 +74,8 @@ class Shard(ShardState):
         self.pool.close()
         self.drop_idle()
 
-    def call(self, payload: bytes, deadline: float, op: Op, before: int = 0) -> Reply:
-        """Send one command, and ``before`` it others whose replies do not matter; return its reply.
+    def call(self, payload: bytes, deadline: float, op: Op, before: int = 0, first: list[Reply] | None = None) -> Reply:
+        """Send one command, and ``before`` it others, whose replies go to ``first`` if they matter; return its reply.
 
         Raises `ShardError` or `ClientClosed`, by the deadline.
         """
@@ -87,7 +87,10 @@ class Shard(ShardState):
             link, fresh = None, True
             try:
                 link, fresh = pool.take(deadline)
-                reply = ask(link, payload, deadline, before) if self._marked else link.call(payload, deadline, before)
+                if self._marked:
+                    reply = ask(link, payload, deadline, before, first)
+                else:
+                    reply = link.call(payload, deadline, before, first)
                 if reply.__class__ not in op.kinds:
                     raise OutOfStep(self.name, f"{op.name} was answered with {type(reply).__name__}")
             except (OSError, ShardError) as error:
@@ -95,6 +98,8 @@ class Shard(ShardState):
                     link.close()
                     if op.twice and not fresh and not retried and may_retry(error):
                         retried = True
+                        if first:
+                            first.clear()
                         self.again()
                         continue
                 raise self.lost(error, dialled=link is None) from error

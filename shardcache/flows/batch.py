@@ -9,6 +9,7 @@ from shardcache.commands import Command, ErrorReply, Reply
 from shardcache.errors import ShardError
 from shardcache.flows.requests import NUMBER, Request
 from shardcache.flows.steps import Batch, Flow, exchange
+from shardcache.flows.scripts import VOID
 from shardcache.keys import load_lock
 from shardcache.placement import Placement
 
@@ -33,7 +34,8 @@ def _chunks(verb: bytes, keys: list[bytes]) -> list[Command]:
 
 def _voids(wires: list[bytes]) -> list[Command]:
     """Return what voids loads of these keys."""
-    return _chunks(b"UNLINK", list(map(load_lock, wires)))
+    locks = list(map(load_lock, wires))
+    return [(b"EVAL", VOID, len(part := locks[at : at + CHUNK]), *part) for at in range(0, len(locks), CHUNK)]
 
 
 def _unlinks(wires: list[bytes], *, void: bool = False) -> list[Command]:

@@ -9,6 +9,7 @@ from shardcache.explanation import Explanation
 from shardcache.flows import sweep
 from shardcache.flows.ledger import Ledger
 from shardcache.flows.requests import Requests
+from shardcache.flows.steps import Flow
 from shardcache.keys import INTERNAL, Key, KeySpace, hash_tag
 from shardcache.options import OnUnavailable, Options, check_on_unavailable, check_timeout
 from shardcache.placement import HashRing, KetamaRing, Placement
@@ -92,6 +93,14 @@ class Core:
             raise InvalidArgument(f"match must be a glob as str or bytes, got {type(match).__name__}")
         raw = match.encode("utf-8", "surrogateescape") if isinstance(match, str) else match
         return sweep.pattern(self.keys.prefix, raw)
+
+    def sweep(self, *, flush: bool) -> Flow[tuple[int, list[ShardError]]]:
+        """Return the flow that empties this namespace, or with ``flush`` the whole databases; loads under way are voided first."""
+        shards = len(self.members)
+        if flush:
+            return sweep.flush(shards)
+        locks = sweep.load_locks(self.keys.prefix) if self.options.void_loads else None
+        return sweep.wipe(shards, self.glob("*"), locks)
 
     def scanned(self, shard: int, wires: list[bytes], error: ShardError | None) -> list[Key]:
         """Return the callers' forms of the keys that ``shard`` holds by right; note or raise ``error``."""

@@ -15,6 +15,8 @@ A flow is a generator that decides; a driver does. It yields a step, and is sent
     Sleep       waits                                              None
     Load        runs the caller's loader, and ``renew`` in         what the loader returned; what it
                 the background while it runs                       raises is thrown into the flow
+    Fly         has ``work`` done for those keys that nobody in    a `Landing`; what the work raises is
+                this process does already, and waits for the rest  thrown into the flow
 
 A sync driver, an async driver and a simulator run the same flow. What is thrown into a flow (a cancellation,
 say) may make it yield further steps, to tidy up: they are carried out as well.
@@ -32,6 +34,8 @@ __all__ = (
     "Canvass",
     "Exchange",
     "Flow",
+    "Fly",
+    "Landing",
     "Listen",
     "Load",
     "Outcome",
@@ -50,13 +54,15 @@ class Batch(NamedTuple):
     """Commands for one shard, by its place in the topology; ``twice`` if all may be sent again.
 
     ``fit`` says whether replies can be answers to these commands at all; if not, the connection is out
-    of step and the driver closes it.
+    of step and the driver closes it. ``undo``: the commands undo
+    earlier ones that this shard may not have carried out yet, so they go out behind them even if it hangs (`Canvass` only).
     """
 
     shard: int
     commands: list[Command]
     twice: bool
     fit: Callable[[list[Reply]], bool] | None = None
+    undo: bool = False
 
 
 class Run(NamedTuple):
@@ -83,13 +89,14 @@ class Canvass:
     ``take`` is given the batch's place, its outcome, and who answered (None if unknown), and says whether
     enough is known. What comes in later is dropped; but on every shard commands of later steps take effect behind
     these. Batches that share one list of commands are packed once. ``take`` None: nobody waits for any answer.
-    ``undo``: the commands undo earlier ones, so they go out behind them even to a shard that is found to hang.
+    ``patience``: seconds after which an answer is overdue, and its shard out; ``limit``: seconds after which the caller waits no
+    more, though an answer may not be overdue yet.
     """
 
     batches: Sequence[Batch]
     take: Take | None
-    patience: float  # seconds
-    undo: bool = False
+    patience: float
+    limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +117,42 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Run the caller's loader for the key ``wire``, within ``patience`` seconds (None: however long it takes).
+    """Run the caller's loader for the keys ``wires``, within ``patience`` seconds (None: however long it takes).
 
-    While it runs, ``renew()`` is a flow to be run every ``gap`` seconds, until it returns False.
+    From now on, while it waits for its turn and while it runs, ``renew()`` is a flow to be run every ``gap`` seconds, until it
+    returns False.
     """
 
-    wire: bytes
+    wires: tuple[bytes, ...]
     loader: Callable[[], Any]
     patience: float | None
     gap: float
     renew: "Callable[[], Flow[bool]]"
 
 
-Step = Exchange | Canvass | Listen | Sleep | Load
+class Landing(NamedTuple):
+    """What came of a `Fly`: ``values`` by wire key, as far as there are any, and who was ``late``."""
+
+    values: dict[bytes, Any]
+    late: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fly:
+    """Single flight: ``work`` is done for those of ``wires`` that nobody in this process is at, and the others are waited for.
+
+    ``wait``: how long for the flights of others, in seconds. ``own``: how long for one's own, which then goes on without us (None: to
+    its end, and it ends with the last who waits for it). ``behind``: wait for nothing; what others are at is left to them.
+    """
+
+    wires: tuple[bytes, ...]
+    work: "Callable[[tuple[bytes, ...]], Flow[dict[bytes, Any]]]"
+    wait: float
+    own: float | None = None
+    behind: bool = False
+
+
+Step = Exchange | Canvass | Listen | Sleep | Load | Fly
 Flow = Generator[Step, Any, T]
 
 

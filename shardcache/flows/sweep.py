@@ -1,14 +1,16 @@
 """Walking over every key of a namespace: SCAN on each shard, in steps, never KEYS."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from shardcache.commands import Command, Reply
 from shardcache.errors import ShardError
 from shardcache.flows.requests import NUMBER
+from shardcache.flows.scripts import VOID
 from shardcache.flows.steps import Batch, Flow, exchange
-from shardcache.keys import INTERNAL, load_lock
+from shardcache.keys import INTERNAL
 
-__all__ = ("Page", "flush", "page", "pattern", "wipe")
+__all__ = ("Page", "flush", "load_locks", "page", "pattern", "wipe")
 
 COUNT = 500  # keys that a server looks at per step
 
@@ -23,11 +25,18 @@ class Page(NamedTuple):
 
 def pattern(prefix: bytes, match: bytes) -> bytes:
     """Return a glob for ``match`` within a prefix that is taken literally."""
+    return literal(prefix) + match
+
+
+def literal(text: bytes) -> bytes:
+    """Return a glob for exactly this text."""
     special = b"\\*?[]^"
-    literal = b"".join(
-        b"\\" + prefix[at : at + 1] if prefix[at] in special else prefix[at : at + 1] for at in range(len(prefix))
-    )
-    return literal + match
+    return b"".join(b"\\" + text[at : at + 1] if text[at] in special else text[at : at + 1] for at in range(len(text)))
+
+
+def load_locks(prefix: bytes) -> bytes:
+    """Return a glob for the locks (`keys.load_lock`) of loads of keys that begin with ``prefix``."""
+    return literal(INTERNAL) + b"load:[{:]" + literal(prefix) + b"*"
 
 
 def _scan(cursor: int, glob: bytes) -> Command:
@@ -52,25 +61,32 @@ def page(shard: int, cursor: int, glob: bytes) -> Flow[Page]:
     return Page(int(reply[0]), list(reply[1]), None)
 
 
-def _unlinks(keys: list[bytes], *, void: bool = False) -> list[Command]:
-    voids: list[Command] = [(b"UNLINK", *map(load_lock, keys))] if void else []
-    return [(b"UNLINK", *keys), *voids]
+def _away(keys: list[bytes], *, own: bool) -> Command:
+    return (b"EVAL", VOID, len(keys), *keys) if own else (b"UNLINK", *keys)
 
 
-def wipe(shards: int, glob: bytes, *, void: bool = False) -> Flow[tuple[int, list[ShardError]]]:
+def wipe(shards: int, glob: bytes, locks: bytes | None = None) -> Flow[tuple[int, list[ShardError]]]:
     """Delete every key that matches, on all shards at once; return how many, and which shards failed.
 
-    The library's own keys stay: locks are not values. ``void`` voids loads of what is deleted.
+    The library's own keys stay: locks are not values. But loads under way whose locks match ``locks`` are voided first: whatever a load
+    stored that began earlier is there before the walk over the keys.
     """
-    cursors = dict.fromkeys(range(shards), 0)
+    failed: dict[int, ShardError] = {}
+    if locks is not None:
+        yield from _wipe(range(shards), locks, failed, own=True)
+    count = yield from _wipe([shard for shard in range(shards) if shard not in failed], glob, failed, own=False)
+    return count, list(failed.values())
+
+
+def _wipe(shards: Iterable[int], glob: bytes, failed: dict[int, ShardError], *, own: bool) -> Flow[int]:
+    cursors = dict.fromkeys(shards, 0)
     found: dict[int, list[bytes]] = {}
     count = 0
-    failed: list[ShardError] = []
     while cursors or found:
         batches = [
             Batch(
                 shard,
-                (_unlinks(found[shard], void=void) if found.get(shard) else [])
+                ([_away(found[shard], own=own)] if found.get(shard) else [])
                 + ([_scan(cursors[shard], glob)] if shard in cursors else []),
                 True,
                 _pages,
@@ -83,10 +99,10 @@ def wipe(shards: int, glob: bytes, *, void: bool = False) -> Flow[tuple[int, lis
             shard = batch.shard
             replies: list[Reply] = [outcome] if isinstance(outcome, ShardError) else outcome
             if shard in deleting and not isinstance(replies[0], ShardError):
-                count += replies[0]  # what voids comes behind it
+                count += replies[0]
             error = next((reply for reply in replies if isinstance(reply, ShardError)), None)
             if error is not None:
-                failed.append(error)
+                failed.setdefault(shard, error)
                 cursors.pop(shard, None)
                 continue
             if shard in cursors:
@@ -94,14 +110,14 @@ def wipe(shards: int, glob: bytes, *, void: bool = False) -> Flow[tuple[int, lis
                 cursors[shard] = int(cursor)
                 if not cursors[shard]:
                     del cursors[shard]
-                keys = [key for key in keys if not key.startswith(INTERNAL)]
+                keys = [key for key in keys if own or not key.startswith(INTERNAL)]
                 if keys:
                     found[shard] = keys
-    return count, failed
+    return count
 
 
-def flush(shards: int) -> Flow[list[ShardError]]:
-    """Empty the whole database of every shard; return which shards failed."""
+def flush(shards: int) -> Flow[tuple[int, list[ShardError]]]:
+    """Empty the whole database of every shard; return 0, since nobody counts, and which shards failed."""
     outcomes = yield from exchange([Batch(shard, [(b"FLUSHDB", b"ASYNC")], True) for shard in range(shards)])
     replies = [outcome if isinstance(outcome, ShardError) else outcome[0] for outcome in outcomes]
-    return [reply for reply in replies if isinstance(reply, ShardError)]
+    return 0, [reply for reply in replies if isinstance(reply, ShardError)]

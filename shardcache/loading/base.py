@@ -1,28 +1,27 @@
-"""What both colours of loading have in common: what a look at the cache means."""
+"""What both colours of loading have in common: what a look at the cache means, and what follows from it."""
 
 import random
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from shardcache.codecs import Loaded
 from shardcache.codecs.envelope import SIGNED
-from shardcache.commands import Command
 from shardcache.drivers.clock import boottime
 from shardcache.drivers.token import mint
-from shardcache.errors import DamagedPayload, InvalidArgument, LoadCycle, ShardError
+from shardcache.errors import DamagedPayload, InvalidArgument, ShardError, WrongType
 from shardcache.flows.core import Core
-from shardcache.flows.load import Entry, Job, LoadDesk
+from shardcache.flows.load import LoadDesk, Order, look_many, obtain, refresh_behind, refresh_first, reload
 from shardcache.flows.load.tags import check, ensure, invalidate, valid
 from shardcache.flows.lock.room import LockRoom
-from shardcache.flows.requests import Request, Requests
-from shardcache.flows.steps import Flow
+from shardcache.flows.requests import Request
+from shardcache.flows.steps import Flow, Outcome
 from shardcache.keys import Key
 from shardcache.policy import Freshness, LoadPolicy
-from shardcache.policy.load_policy import Preset
 from shardcache.results import MISS
 from shardcache.stats import LoadTally
-from shardcache.ttl import TTL, Default
+from shardcache.ttl import DEFAULT, TTL, Default, milliseconds
+from shardcache.wire import PACKED_LOOK
 
 __all__ = ("LoaderBase", "Look", "new_desk")
 
@@ -30,11 +29,13 @@ _SIGNED = bytes([SIGNED])  # from here on, there may be more to know than the va
 
 
 class Look(NamedTuple):
-    """What one look found. ``value`` is `MISS` unless it may be returned; ``stale`` is what may be served if nothing better is had."""
+    """What one look found. ``value``: `MISS` if there is none. ``late``: the PTTL of one that is to be refreshed, and ``stale``: its
+    time is over.
+    """
 
     value: Any
-    refresh: bool = False
-    stale: Any = MISS
+    late: int | None = None
+    stale: bool = False
 
 
 _NOTHING = Look(MISS)
@@ -55,36 +56,57 @@ def new_desk(core: Core, room: LockRoom) -> LoadDesk:
 
 
 class LoaderBase:
-    """Looks, judges, and makes jobs."""
+    """Looks, judges, and decides. What the colours add is how a flow is run."""
 
     def __init__(self, core: Core, desk: LoadDesk) -> None:
         self.desk = desk
         self._core = core
         self._ledger = core.ledger
-        self._requests: Requests = core.requests
+        self._requests = core.requests
         self._wire = core.keys.wire
         self._owner = core.placement.owner_index
-        self._decode = core.codec.decode
 
-    def policy(self, policy: "LoadPolicy | Preset | None") -> LoadPolicy:
-        """Return the policy meant."""
-        return LoadPolicy.of(policy)
+    def check(self, ttl: TTL | Default, tags: Iterable[str] | None) -> None:
+        """Raise for what is wrong, whether or not there is anything to load."""
+        if ttl is not DEFAULT:
+            milliseconds(ttl)
+        if tags is not None:
+            check(tags)
+
+    def order(self, key: Key, loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None) -> Order:
+        """Return the order of one key, all arguments checked. A ``loader`` that cannot be called is the value itself."""
+        job = self.desk.job(key, self._wire(key), policy)
+        call = loader if callable(loader) else lambda: loader
+        return Order((job,), call, self._requests.ttl_ms(ttl), policy, check(tags), single=True, name="get_or_set")
+
+    def order_many(
+        self, keys: Iterable[Key], loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None
+    ) -> Order:
+        """Return the order of several keys that are loaded in one call."""
+        if not callable(loader):
+            raise InvalidArgument(
+                f"the loader of many keys must be callable with a list of keys, got {type(loader).__name__}"
+            )
+        jobs = tuple(self.desk.job(key, self._wire(key), policy) for key in keys)
+        ttl_ms = self._requests.ttl_ms(ttl)
+        return Order(jobs, loader, ttl_ms, policy, check(tags), single=False, name="get_or_set_many")
 
     @staticmethod
-    def commands(wire: bytes) -> list[Command]:
-        """Return what asks for value and time left."""
-        return [(b"GET", wire), (b"PTTL", wire)]
+    def asking(wire: bytes) -> bytes:
+        """Return the two packed commands that ask for value and time left."""
+        return PACKED_LOOK % (len(wire), wire, len(wire), wire)
 
-    def job(self, key: Key, loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None) -> Job:
-        """Return the job, all arguments checked."""
-        ttl_ms = self._requests.ttl_ms(ttl)
-        return self.desk.job(key, loader, ttl_ms, policy, check(tags))
-
-    def judged(self, raw: bytes | None, pttl: int, wire: bytes, shard: int, policy: LoadPolicy) -> Look | Loaded:
-        """Return what one look found; the record itself if it is tagged or negative, so that there is more to find out."""
+    def judged(self, outcome: Outcome, wire: bytes, shard: int, policy: LoadPolicy) -> "Look | Flow[Look]":
+        """Return what one look found; a flow if there is more to ask, because the value is tagged."""
+        if isinstance(outcome, ShardError):
+            self._ledger.degraded(outcome.shard, "get_or_set", 1, outcome)
+            return _NOTHING
+        raw, pttl = outcome
         if raw is None:
             self._ledger.tally.misses += 1
             return _NOTHING
+        if raw.__class__ is not bytes or pttl.__class__ is not int:
+            return self._unreadable(raw, pttl, shard)
         if raw[:1] < _SIGNED:
             return Look(self._ledger.value(raw, wire, MISS, shard))
         try:
@@ -95,48 +117,75 @@ class LoaderBase:
         if freshness is Freshness.GONE:
             self._ledger.tally.misses += 1
             return _NOTHING
-        if record.tags or record.negative:
-            return record
-        self._ledger.tally.hits += 1
-        return self._fresh(record, freshness)
+        if record.tags:
+            return self._verified(record, freshness, pttl)
+        return self._fresh(record, freshness, pttl)
 
-    def _fresh(self, record: Loaded, freshness: Freshness) -> Look:
-        if freshness is Freshness.FRESH:
-            return Look(record.value)
-        if freshness is Freshness.EARLY:
-            return Look(record.value, refresh=True)
-        return Look(MISS, refresh=True, stale=record.value)
-
-    def verified(self, record: Loaded, raw: bytes, pttl: int, wire: bytes, policy: LoadPolicy) -> Flow[Look]:
-        """Finish the look at a record that is tagged or negative."""
-        if record.tags and not (yield from valid([record], self.desk))[0]:
-            self._ledger.tally.misses += 1
+    def _unreadable(self, raw: Any, pttl: Any, shard: int) -> Look:
+        """Note what came instead of a value, or raise it, as the client's policy has it."""
+        if isinstance(raw, WrongType):  # somebody else's list or hash under our key
+            self._ledger.damaged(shard, "get_or_set", raw)
             return _NOTHING
+        error: ShardError = raw if isinstance(raw, ShardError) else pttl
+        self._ledger.degraded(error.shard, "get_or_set", 1, error)
+        return _NOTHING
+
+    def _fresh(self, record: Loaded, freshness: Freshness, pttl: int) -> Look:
         self._ledger.tally.hits += 1
         if record.negative:
             self.desk.tally.negative += 1
             raise record.refusal()
-        return self._fresh(record, self.desk.judge(raw, pttl, wire, policy)[1])
+        return Look(record.value, None if freshness is Freshness.FRESH else pttl, stale=freshness is Freshness.STALE)
 
-    def value_of(self, entry: Entry) -> Any:
-        """Return what an entry holds; raise the refusal that it stands for."""
-        value = entry.value
+    def _verified(self, record: Loaded, freshness: Freshness, pttl: int) -> Flow[Look]:
+        if not (yield from valid([record], self.desk))[0]:
+            self._ledger.tally.misses += 1
+            return _NOTHING
+        return self._fresh(record, freshness, pttl)
+
+    def loaded(self, order: Order, look: Look) -> Flow[Any]:
+        """Return the value of one key that is not there, or to be refreshed."""
+        wire = order.jobs[0].wire
+        if look.late is None:
+            return self._value((yield from obtain(order, self.desk))[wire])
+        if order.policy.background:
+            yield from refresh_behind(order, {wire: look.late}, self.desk)
+        else:
+            values = yield from refresh_first(order, {wire: look.late}, self.desk)
+            if wire in values:
+                return self._value(values[wire])
+        self.desk.tally.stale += look.stale
+        return look.value
+
+    def loaded_many(self, order: Order) -> Flow[dict[Key, Any]]:
+        """Return what is there, and what is not there when it is loaded."""
+        policy, desk = order.policy, self.desk
+        sight = yield from look_many(order.wires, desk, policy)
+        values = sight.values
+        if sight.late and policy.background:
+            yield from refresh_behind(order.of(tuple(sight.late)), sight.late, desk)
+        elif sight.late:
+            values |= yield from refresh_first(order.of(tuple(sight.late)), sight.late, desk)
+        if sight.missing:
+            values |= yield from obtain(order.of(tuple(sight.missing)), desk)
+        found = {}
+        for job in order.jobs:
+            value = values.get(job.wire, MISS)
+            if value.__class__ is Loaded:  # known not to be there: left out, as a loader would leave it out
+                desk.tally.negative += 1
+            elif value is not MISS:
+                found[job.key] = value
+        return found
+
+    def reloaded(self, order: Order) -> Flow[Any]:
+        """Return the value of one key, loaded whether or not it is there."""
+        return (yield from reload(order, self.desk))[order.jobs[0].wire]
+
+    def _value(self, value: Any) -> Any:
         if value.__class__ is Loaded:
-            if value.negative:
-                self.desk.tally.negative += 1
-                raise value.refusal()
-            return value.value
+            self.desk.tally.negative += 1
+            raise value.refusal()
         return value
-
-    def out(self, error: ShardError | None) -> None:
-        """Note that the key's shard could not be asked, or raise, as the client's policy has it."""
-        if error is not None:
-            self._ledger.degraded(error.shard, "get_or_set", 1, error)
-
-    def no_cycle(self, wire: bytes, inside: Sequence[bytes], key: Key) -> None:
-        """Raise if this call comes from the loader of the same key."""
-        if wire in inside:
-            raise LoadCycle(f"the loader of {key!r} asked for {key!r}")
 
     def tagged(self, key: Key, value: Any, ttl: TTL | Default, tags: Iterable[str]) -> Flow[Request | None]:
         """Return the request that stores a tagged value; None if the version of a tag cannot be had, so that nothing is stored."""
@@ -154,20 +203,3 @@ class LoaderBase:
     def invalidation(self, tags: Iterable[str]) -> Flow[int]:
         """Return the flow that invalidates tags; they are checked first."""
         return invalidate(check(tags), self.desk)
-
-    def jobs(
-        self,
-        keys: Iterable[Key],
-        loader: Any,
-        ttl: TTL | Default,
-        policy: LoadPolicy,
-        tags: Iterable[str] | None,
-    ) -> list[Job]:
-        """Return the jobs of several keys that are loaded in one call."""
-        if not callable(loader):
-            raise InvalidArgument(
-                f"the loader of many keys must be callable with a list of keys, got {type(loader).__name__}"
-            )
-        names = check(tags)
-        ttl_ms = self._requests.ttl_ms(ttl)
-        return [self.desk.job(key, loader, ttl_ms, policy, names) for key in keys]

@@ -11,9 +11,9 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 from shardcache.errors import InvalidArgument
 from shardcache.policy import LoadPolicy
 from shardcache.templates import DefaultKey, KeyTemplate
-from shardcache.ttl import TTL, Default
+from shardcache.ttl import DEFAULT, TTL, Default, milliseconds
 
-__all__ = ("AsyncBound", "AsyncCached", "Bound", "Cached", "Recipe")
+__all__ = ("AsyncBound", "AsyncCached", "Bound", "Cached", "P", "R", "Recipe", "sync_only", "unwrapped")
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -39,6 +39,8 @@ class Recipe:
         self.function = function
         self.key: Callable[..., str] = DefaultKey(function) if key is None else KeyTemplate(key, function)
         self.tags = [KeyTemplate(tag, function) for tag in tags]
+        if ttl is not DEFAULT:
+            milliseconds(ttl)  # a wrong one is an error here, not at the call
         self.ttl = ttl
         self.policy = policy
 
@@ -100,14 +102,14 @@ class Cached(_Decorated, Generic[P, R]):
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function now, store its result and return it."""
         recipe, loader = self._recipe, self._client._loader
-        job = loader.job(
+        order = loader.order(
             recipe.key(*args, **kwargs),
             lambda: recipe.function(*args, **kwargs),
             recipe.ttl,
             recipe.policy,
             recipe.tags_of(args, kwargs),
         )
-        result: R = loader.reload(job)
+        result: R = loader.reload(order)
         return result
 
     @overload
@@ -169,14 +171,14 @@ class AsyncCached(_Decorated, Generic[P, R]):
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function now, store its result and return it."""
         recipe, loader = self._recipe, self._client._loader
-        job = loader.job(
+        order = loader.order(
             recipe.key(*args, **kwargs),
             lambda: recipe.function(*args, **kwargs),
             recipe.ttl,
             recipe.policy,
             recipe.tags_of(args, kwargs),
         )
-        result: R = await loader.reload(job)
+        result: R = await loader.reload(order)
         return result
 
     @overload

@@ -25,7 +25,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from copy import copy
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import hiredis
 
@@ -34,7 +34,7 @@ from shardcache.errors import OutOfStep
 from shardcache.flows.steps import Run
 from shardcache.wire.link import mark, unmark
 
-__all__ = ("AsyncLink", "Several", "Slot")
+__all__ = ("AsyncLink", "Several", "Sink", "Slot")
 
 _NOT_YET: Any = object()
 _Push: Any = hiredis.PushNotification
@@ -65,11 +65,21 @@ class Marked:
         self.answer = answer
 
 
+class Sink(Protocol):
+    """What a reply goes to: a future, or what does as much without waking anybody. It must not raise."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, reply: Any, /) -> None: ...
+
+    def set_exception(self, error: Any, /) -> None: ...
+
+
 # A caller's place in the queue of replies: the future that it awaits, its deadline, the bytes that are sent
 # for it, what is owed for them, and who is told instead of the future when there is no reply, or an error
 # reply to one command. A plain tuple, because one is made for every call.
 Lost = Callable[["Slot", Exception], None]
-Slot = tuple["asyncio.Future[Any]", float, bytes, Op | Several | Marked, Lost]
+Slot = tuple[Sink, float, bytes, Op | Several | Marked, Lost]
 
 
 class AsyncLink(asyncio.Protocol):
@@ -297,6 +307,12 @@ class AsyncLink(asyncio.Protocol):
     def _collect(self, slot: Slot, reply: Reply) -> int:
         """Take one of several replies to the slot at the head; return how many single commands that answered."""
         owed = slot[3]
+        if owed.__class__ is Several and owed.number == 1 and owed.fit is None:  # type: ignore[union-attr]  # the common case
+            self.slots.popleft()
+            self.bytes_owed -= len(slot[2])
+            if not slot[0].done():
+                slot[0].set_result(reply)
+            return 0
         if isinstance(owed, Op):
             raise self._misfit(owed, reply)
         got = self._got

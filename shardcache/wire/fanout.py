@@ -84,10 +84,12 @@ def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> 
                 poll.unregister(fd)
 
 
-def ask(link: Link, payload: bytes, deadline: float, before: int = 0) -> Reply:
+def ask(link: Link, payload: bytes, deadline: float, before: int = 0, first: list[Reply] | None = None) -> Reply:
     """Send one command and return its reply, as `Link.call` does, also over a marked link."""
     turn = Turn(link, payload, before + 1)
     transfer([turn], deadline, link.clock)
     if turn.error is not None:
         raise turn.error
+    if first is not None:
+        first.extend(turn.replies[:before])
     return turn.replies[before]

@@ -21,7 +21,7 @@ from shardcache.commands import ErrorReply, Reply
 from shardcache.errors import OutOfStep
 from shardcache.flows.steps import Run
 
-__all__ = ("PACKED_GET", "Closed", "Link", "mark", "pack", "pack_all", "unmark")
+__all__ = ("PACKED_GET", "PACKED_LOOK", "Closed", "Link", "mark", "pack", "pack_all", "unmark")
 
 READ = 64 * 1024
 READ_MOST = 1024 * 1024
@@ -33,6 +33,8 @@ _Push: Any = hiredis.PushNotification
 pack: Callable[[Any], bytes] = hiredis.pack_command
 # `pack((b"GET", key))` of ``len(key), key``, in a third of the time.
 PACKED_GET = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n"
+# Of ``len(key), key`` twice: value and time left.
+PACKED_LOOK = PACKED_GET + b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n"
 
 
 def pack_all(commands: list[Any]) -> bytes:
@@ -127,8 +129,8 @@ class Link:
             return True
         return True
 
-    def call(self, payload: bytes, deadline: float, before: int = 0) -> Reply:
-        """Send one command and return its reply. ``before``: how many commands stand before it whose replies do not matter.
+    def call(self, payload: bytes, deadline: float, before: int = 0, first: list[Reply] | None = None) -> Reply:
+        """Send one command and return its reply. ``before``: how many commands stand before it, whose replies go to ``first``.
 
         Raises OSError (`Closed`, TimeoutError among them) or `OutOfStep`; the link is then useless.
         The short way for one command: all else, and a link that is ``marked``, goes by `transfer`.
@@ -144,6 +146,8 @@ class Link:
         while reply is _NOT_YET or before:
             if reply is not _NOT_YET:
                 before -= 1
+                if first is not None:
+                    first.append(reply)
                 reply = self.next()
                 continue
             wait = (deadline - self.clock()) * 1000

@@ -15,6 +15,8 @@ from shardcache import (
     HashRing,
     Hit,
     KetamaRing,
+    LoadPolicy,
+    LoadResult,
     Miss,
     Node,
     Options,
@@ -139,3 +141,60 @@ def clients_are_made_in_several_ways() -> None:
     assert_type(ShardCache({"a": "redis://h1"}, on_unavailable="raise"), ShardCache)
     assert_type(ShardCache.from_url("redis://h1,h2"), ShardCache)
     assert_type(AsyncShardCache.embedded(shards=2), AsyncShardCache)
+
+
+def the_values_of_a_loader_are_any(cache: ShardCache) -> None:
+    policy = LoadPolicy.swr(stale_ttl=60)
+    assert_type(cache.get_or_set("key", lambda: LoadResult([1], ttl=5), 60, policy=policy, tags=["a"]), Any)
+    assert_type(cache.get_or_set_many(["a"], lambda keys: dict.fromkeys(keys, 1), policy="swr"), dict[str | bytes, Any])
+    assert_type(cache.set("key", 1, tags=["a"]), bool)
+    assert_type(cache.invalidate_tags(["a"]), int)
+
+
+def cached_functions_keep_their_signature(cache: ShardCache) -> None:
+    @cache.cached(ttl=60, key="user:{id}:{lang}", tags=("user:{id}",))
+    def user(id: int, lang: str = "en") -> list[str]:
+        return [str(id), lang]
+
+    assert_type(user(1, lang="de"), list[str])
+    assert_type(user.key(1), str)
+    assert_type(user.invalidate(1, "de"), bool)
+    assert_type(user.refresh(id=1), list[str])
+    user("1")  # type: ignore[arg-type]
+    user.key(1, language="de")  # type: ignore[call-arg]
+
+    class Shop:
+        @cache.cached(key="price:{item}")
+        def price(self, item: str) -> float:
+            return 1.0
+
+    shop = Shop()
+    assert_type(shop.price("a"), float)
+    assert_type(shop.price.refresh(item="a"), float)
+    assert_type(shop.price.key("a"), str)
+    assert_type(Shop.price(shop, "a"), float)
+    shop.price(1)  # type: ignore[arg-type]
+    shop.price.invalidate()  # type: ignore[call-arg]
+
+
+async def cached_coroutine_functions_too(cache: AsyncShardCache) -> None:
+    @cache.cached(ttl=60, key="user:{id}")
+    async def user(id: int) -> list[str]:
+        return [str(id)]
+
+    assert_type(await user(1), list[str])
+    assert_type(await user.invalidate(1), bool)
+    assert_type(await user.refresh(1), list[str])
+    await user("1")  # type: ignore[arg-type]
+
+    class Shop:
+        @cache.cached(key="price:{item}")
+        async def price(self, item: str) -> float:
+            return 1.0
+
+    assert_type(await Shop().price("a"), float)
+    assert_type(await Shop().price.refresh("a"), float)
+    assert_type(Shop().price.key("a"), str)
+    assert_type(await cache.get_or_set("key", user), Any)
+    assert_type(await cache.get_or_set_many(["a"], lambda keys: dict.fromkeys(keys, 1)), dict[str | bytes, Any])
+    assert_type(await cache.invalidate_tags(["a"]), int)

@@ -1,7 +1,20 @@
 """Loading a missing value once: pure flows for every colour and for the simulator."""
 
 from shardcache.flows.load.desk import LoadDesk
-from shardcache.flows.load.job import Entry, Job
-from shardcache.flows.load.load import load
+from shardcache.flows.load.job import Job, Order
+from shardcache.flows.load.load import load, load_anyway, reload
+from shardcache.flows.load.look import look_many
+from shardcache.flows.load.obtain import obtain, refresh_behind, refresh_first
 
-__all__ = ("Entry", "Job", "LoadDesk", "load")
+__all__ = (
+    "Job",
+    "LoadDesk",
+    "Order",
+    "load",
+    "load_anyway",
+    "look_many",
+    "obtain",
+    "refresh_behind",
+    "refresh_first",
+    "reload",
+)

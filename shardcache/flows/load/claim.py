@@ -1,124 +1,252 @@
-"""Claiming a load: the load lock and another look at the value, in one exchange.
+"""Claiming loads: the load lock on the key's own shard with another look at the value, then the votes of the others.
 
-The look comes behind the claim on the key's own shard. So whatever a former loader stored is seen: it stored it while
-it held this lock there, and we were granted it after that.
+The home comes first. Of all who want to load, one gets the lock there, and nobody else asks the other voters: so contenders do not take voters from
+each other, and who holds a majority can also store. The look comes behind the claim in the same exchange. So whatever a
+former loader stored is seen: it stored it while it held this lock there, and we were granted it after that.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
-from shardcache.errors import ShardError
+from shardcache.codecs import Loaded
+from shardcache.commands import Command
+from shardcache.errors import ShardError, WrongType
 from shardcache.flows.load.desk import LoadDesk
-from shardcache.flows.load.job import Job
+from shardcache.flows.load.job import Job, Order
+from shardcache.flows.load.tags import valid
 from shardcache.flows.lock.ballot import Ballot
 from shardcache.flows.lock.lease import Lease
+from shardcache.flows.lock.plan import LockPlan
 from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
 
-__all__ = ("Claim", "claim", "let_go")
+__all__ = ("Bid", "claim", "give_up", "send")
 
 _GUARDED_FROM = 3  # voters: with fewer, a restarted one would leave no majority
 
 
-@dataclass(slots=True)
-class Claim:
-    """What came of one attempt.
+class Bid:
+    """One attempt at one key, and what came of it.
 
-    ``lease``: held by a majority, so nobody else in the fleet loads; None otherwise. ``home``: whether our token is in the lock on the
-    key's own shard, without which nothing can be stored. ``quorum``: whether a majority could vote at all. ``left``: seconds
-    until the holder's lock ends, if nobody renews it. ``raw`` and ``pttl``: what is stored; ``error``: why that is not known.
+    ``home``: our token is in the lock on the key's own shard, without which nothing can be stored. ``lease``: what we hold, by ``plan``.
+    ``alone``: other processes may load too. ``held``: somebody else loads, and his lock ends in ``left`` seconds if nobody renews it.
+    ``raw``: what is stored; ``found``: the same, if that makes loading unnecessary.
     """
 
-    token: bytes
-    lease: Lease | None
-    home: bool
-    quorum: bool
-    left: float
-    raw: bytes | None
-    pttl: int
-    error: ShardError | None
+    __slots__ = (
+        "alone",
+        "ballot",
+        "found",
+        "held",
+        "home",
+        "job",
+        "lease",
+        "left",
+        "plan",
+        "pttl",
+        "raw",
+        "sent",
+        "token",
+    )
 
-
-class Poll:
-    """The votes on one job, and the answer of its home."""
-
-    __slots__ = ("_guard", "ballot", "home", "job")
-
-    def __init__(self, job: Job, desk: LoadDesk) -> None:
-        voters = job.plan.voters
-        roll = desk.register.roll(voters)
-        self._guard = len(voters.shards) >= _GUARDED_FROM
-        self.ballot = Ballot(voters, roll, hear_all=self._guard and roll.longest < job.plan.ttl_ms)
-        self.home: Outcome | None = None
+    def __init__(self, job: Job, token: bytes = b"") -> None:
         self.job = job
+        self.token = token
+        self.plan: LockPlan = job.plan
+        self.ballot: Ballot
+        self.sent = 0.0
+        self.home = False
+        self.lease: Lease | None = None
+        self.alone = True
+        self.held = False
+        self.left = 0.0
+        self.raw: bytes | None = None
+        self.pttl = -2
+        self.found: Loaded | None = None
 
-    def take(self, place: int, outcome: Outcome, run: Run | None) -> bool:
-        """Count a vote; the outcome is certain only when the home has answered too."""
-        if place == 0:
-            self.home = outcome
-        return self.ballot.take(place, outcome, run if self._guard else None) and self.home is not None
+    def look(self, raw: bytes | ShardError | None, pttl: int | ShardError) -> None:
+        """Note what is stored. Somebody else's list or hash counts as nothing; so does what cannot be read."""
+        if not isinstance(raw, ShardError) and not isinstance(pttl, ShardError):
+            self.raw, self.pttl = raw, pttl
 
-    @property
-    def unvetted(self) -> bool:
-        return self._guard and bool(self.ballot.runs)
+    def keep_home(self) -> None:
+        """Hold the lock on the key's own shard alone: enough to store, not to keep others from loading."""
+        self.plan = self.job.solo
+        self.lease = Lease(self.token, 1, [0.0])
+        self.lease.held([0], self.sent, self.plan.ttl)
+        self.alone = True
 
-    def claim(self, token: bytes, sent: float, now: float) -> Claim:
-        """Sum up."""
-        ballot, plan = self.ballot, self.job.plan
-        answer = self.home
-        error: ShardError | None = None
-        raw, pttl, home = None, -2, False
-        if answer is None or isinstance(answer, ShardError):
-            error = answer
-        else:
-            vote, found, left = answer
-            error = next((one for one in answer if isinstance(one, ShardError)), None)
-            home = not isinstance(vote, ShardError) and vote[0] == 1
-            if error is None:
-                raw, pttl = found, left
-        lease = None
+    def count(self, now: float) -> None:
+        """Sum up the votes of all."""
+        ballot, plan = self.ballot, self.plan
         if ballot.granted:
-            lease = Lease(token, plan.quorum, [0.0] * len(plan.voters.shards))
-            lease.held(list(ballot.fences), sent, plan.ttl)
-            if lease.valid_until <= now:
-                lease = None
+            lease = Lease(self.token, plan.quorum, [0.0] * len(plan.voters.shards))
+            lease.held(list(ballot.fences), self.sent, plan.ttl)
+            if lease.valid_until > now:
+                self.lease, self.alone = lease, False
+            else:
+                self.held = True
+            return
         out = sum(
-            one is None or isinstance(one, ShardError) or isinstance(one[0], ShardError) for one in ballot.answers
+            isinstance(one, ShardError) or (one is not None and isinstance(one[0], ShardError))
+            for one in ballot.answers
         )
-        can_vote = len(ballot.answers) - out - len(ballot.guarded) >= plan.quorum
+        if len(ballot.answers) - out - len(ballot.guarded) < plan.quorum:
+            self.keep_home()
+            return
+        self.held = True
         lefts = sorted(ballot.lefts)
-        left_s = lefts[min(plan.quorum, len(lefts)) - 1] if lefts else 0.0
-        return Claim(token, lease, home, can_vote, left_s, raw, pttl, error)
+        self.left = lefts[min(plan.quorum, len(lefts)) - 1]
 
 
-def claim(job: Job, desk: LoadDesk, token: bytes, announce: float) -> Flow[Claim]:
-    """Try once. What was granted is to be given back by `let_go`, or by the fill."""
-    plan = job.plan
-    poll = Poll(job, desk)
-    sent = desk.clock()
-    refused_ms = round(announce * 1000)
-    others = [job.claim(token, plan.ttl_ms, 0)]
-    batches = [Batch(shard, others, True) for shard in plan.voters.shards]
-    batches[0] = Batch(job.home, [job.claim(token, plan.ttl_ms, refused_ms), *job.read()], True)
+def claim(order: Order, jobs: Sequence[Job], desk: LoadDesk, waiter: bytes) -> Flow[list[Bid]]:
+    """Try once for each key. What was granted is to be given back by `give_up`, or by the fill.
+
+    ``waiter``: who is to be woken if somebody else holds the lock; empty for nobody.
+    """
+    bids = [Bid(job, desk.mint("load")) for job in jobs]
     try:
-        yield Canvass(batches, poll.take, plan.patience)
-        if poll.unvetted:
-            yield from vet(poll, desk)
+        yield from _ask_homes(order, bids, desk, waiter)
+        yield from _sift(order, bids, desk)
+        over = [bid for bid in bids if bid.home and bid.found is not None]
+        if over:
+            yield from give_up(over, homes_only=True)
+        rest = [bid for bid in bids if bid.home and bid.found is None]
+        if rest and order.policy.protect == "fleet":
+            yield from _ask_others(rest, desk)
+            refused = [bid for bid in rest if bid.held]
+            if refused:
+                yield from give_up(refused, waiter)
+        else:
+            for bid in rest:
+                bid.keep_home()
     except GeneratorExit:
         raise
     except BaseException:
-        yield from let_go(job, token)
+        yield from give_up(bids)
         raise
-    return poll.claim(token, sent, desk.clock())
+    return bids
 
 
-def vet(poll: Poll, desk: LoadDesk) -> Flow[None]:
-    """Have voters that were never met in this life looked up, and let those votes count that may."""
-    plan, ballot = poll.job.plan, poll.ballot
-    yield from desk.register.vet(plan, ballot.runs)
-    ballot.recount(desk.register.roll(plan.voters))
+def send(
+    commands: Sequence[tuple[int, Sequence[Command]]],
+    heard: Callable[[int, Outcome, Run | None], bool] | None,
+    patience: float,
+    *,
+    twice: bool = True,
+) -> Flow[None]:
+    """Send what is asked, each (shard, commands), in one batch for each shard.
+
+    ``heard`` is given the part of an outcome that belongs to a place in ``commands``, and says whether enough is known of all.
+    """
+    by_shard: dict[int, list[int]] = {}
+    for place, (shard, _) in enumerate(commands):
+        by_shard.setdefault(shard, []).append(place)
+    shards = list(by_shard)
+
+    def take(at: int, outcome: Outcome, run: Run | None) -> bool:
+        begin = 0
+        enough = False
+        for place in by_shard[shards[at]]:
+            count = len(commands[place][1])
+            part = outcome if isinstance(outcome, ShardError) else outcome[begin : begin + count]
+            begin += count
+            enough = heard is not None and heard(place, part, run)
+        return enough
+
+    batches = [
+        Batch(shard, [command for place in places for command in commands[place][1]], twice)
+        for shard, places in by_shard.items()
+    ]
+    yield Canvass(batches, None if heard is None else take, patience)
 
 
-def let_go(job: Job, token: bytes) -> Flow[None]:
-    """Take our token from every voter, waking those who wait, and wait for no answer."""
-    commands = [job.give_up(token)]
-    plan = job.plan
-    yield Canvass([Batch(shard, commands, True) for shard in plan.voters.shards], None, plan.patience)
+def _ask_homes(order: Order, bids: list[Bid], desk: LoadDesk, waiter: bytes) -> Flow[None]:
+    fleet = order.policy.protect == "fleet"
+    register = desk.register
+    sent = desk.clock()
+    for bid in bids:
+        voters = bid.plan.voters
+        bid.ballot = Ballot(voters, register.roll(voters), hear_all=_unsure(bid, desk))
+        bid.sent = sent
+
+    def heard(place: int, outcome: Outcome, run: Run | None) -> bool:
+        bid = bids[place]
+        bid.ballot.take(0, outcome, run if _guarded(bid) else None)
+        answer = None if isinstance(outcome, ShardError) else outcome
+        # Without the home nobody can give the value to anybody: then each process is for itself.
+        if answer is not None and not isinstance(answer[0], ShardError) and not _out(answer[1]):
+            vote, raw, pttl = answer
+            bid.look(raw, pttl)
+            bid.home = vote[0] == 1
+            bid.held = fleet and not bid.home
+            bid.left = max(vote[1], 0) / 1000
+        return False  # the last to answer ends it
+
+    asked = [(bid.job.home, [bid.job.claim(bid.token, waiter if fleet else b""), *bid.job.read()]) for bid in bids]
+    yield from send(asked, heard, max(bid.plan.patience for bid in bids))
+
+
+def _sift(order: Order, bids: list[Bid], desk: LoadDesk) -> Flow[None]:
+    """Find the values that are there by now, tags looked at."""
+    for bid in bids:
+        bid.found = desk.newer(bid.job, order.policy, bid.raw, bid.pttl)
+    found = [bid for bid in bids if bid.found is not None]
+    kept = yield from valid([bid.found for bid in found if bid.found is not None], desk)
+    for bid, good in zip(found, kept, strict=True):
+        if not good:
+            bid.found = None
+
+
+def _ask_others(bids: list[Bid], desk: LoadDesk) -> Flow[None]:
+    asked = [(bid, place) for bid in bids for place in range(1, len(bid.plan.voters.shards))]
+    uncertain = {bid for bid, _ in asked}
+
+    def heard(at: int, outcome: Outcome, run: Run | None) -> bool:
+        bid, place = asked[at]
+        if bid.ballot.take(place, outcome, run if _guarded(bid) else None):
+            uncertain.discard(bid)
+        return not uncertain
+
+    if asked:
+        commands = [(bid.plan.voters.shards[place], [bid.job.claim(bid.token)]) for bid, place in asked]
+        yield from send(commands, heard, max(bid.plan.patience for bid in bids))
+    for bid in bids:
+        if _guarded(bid):
+            yield from _vet(bid, desk)
+    now = desk.clock()
+    for bid in bids:
+        bid.count(now)
+
+
+def _vet(bid: Bid, desk: LoadDesk) -> Flow[None]:
+    """Have voters looked up that were never met in this life, and let those votes count that may."""
+    register, plan, ballot = desk.register, bid.plan, bid.ballot
+    roll = register.roll(plan.voters)
+    runs = {place: run for place, run in ballot.runs.items() if roll.runs[place] != run.id}
+    if runs or _unsure(bid, desk):
+        yield from register.vet(plan, runs)
+    ballot.recount(register.roll(plan.voters))
+
+
+def give_up(bids: Sequence[Bid], waiter: bytes = b"", *, homes_only: bool = False) -> Flow[None]:
+    """Take our tokens from every voter, and wait for no answer. Wakes those who wait, unless ``waiter`` goes on waiting himself."""
+    commands = [
+        (shard, [bid.job.give_up(bid.token, b"" if place else waiter)])
+        for bid in bids
+        for place, shard in enumerate(bid.job.plan.voters.shards)
+        if bid.token and not (homes_only and place)
+    ]
+    if commands:
+        yield from send(commands, None, bids[0].plan.patience)
+
+
+def _guarded(bid: Bid) -> bool:
+    return len(bid.plan.voters.shards) >= _GUARDED_FROM
+
+
+def _unsure(bid: Bid, desk: LoadDesk) -> bool:
+    """Whether the register is still to be told of so long a ttl."""
+    return _guarded(bid) and desk.register.roll(bid.plan.voters).longest < bid.plan.ttl_ms
+
+
+def _out(answer: object) -> bool:
+    return isinstance(answer, ShardError) and not isinstance(answer, WrongType)

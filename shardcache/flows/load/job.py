@@ -1,61 +1,92 @@
-"""One key that may have to be loaded: where it lies, who votes on its load, and how its value is to be kept."""
+"""What is to be loaded: an order of one key or several, and for each where it lies and who votes on its load."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from shardcache.commands import Command
+from shardcache.errors import InvalidArgument
 from shardcache.flows.load.scripts import CLAIM, FILL, GIVE_UP
 from shardcache.flows.lock.plan import LockPlan, Voters
 from shardcache.keys import Key
 from shardcache.policy import LoadPolicy
 
-__all__ = ("Entry", "Job")
-
-
-class Entry(NamedTuple):
-    """A value on its way to a caller.
-
-    ``raw``: what is stored (None: nothing). ``stored``: whether it is in the cache. ``stale``: whether its time was over.
-    """
-
-    value: Any
-    raw: bytes | None = None
-    stored: bool = True
-    stale: bool = False
+__all__ = ("Job", "Order")
 
 
 @dataclass(slots=True, frozen=True)
 class Job:
-    """The load of one key. ``plan`` is that of its load lock, whose first voter is the key's own shard (its home)."""
+    """The load of one key. ``plan`` is that of its load lock, whose first voter is the key's own shard (its home).
+
+    ``seen``: the PTTL with which a reader who wants it refreshed saw the value; None if it was a miss.
+    """
 
     key: Key
     wire: bytes
     plan: LockPlan
-    loader: Callable[[], Any]
-    ttl_ms: int | None
-    policy: LoadPolicy
-    tags: tuple[bytes, ...] = ()
+    seen: int | None = None
 
     @property
     def home(self) -> int:
         return self.plan.voters.shards[0]
 
     @property
-    def solo(self) -> "Job":
-        """This job with no voter but its home: nobody is kept from loading, but what is stored is still checked."""
+    def solo(self) -> LockPlan:
+        """The plan with no voter but the home: nobody else is kept from loading, but what is stored is still checked."""
         voters = self.plan.voters
-        return replace(self, plan=replace(self.plan, voters=Voters(voters.shards[:1], voters.names[:1])))
+        return replace(self.plan, voters=Voters(voters.shards[:1], voters.names[:1]))
 
-    def claim(self, token: bytes, ttl_ms: int, announce_ms: int) -> Command:
-        return (b"EVAL", CLAIM, 4, *self.plan.keys, token, ttl_ms, announce_ms)
+    def claim(self, token: bytes, waiter: bytes = b"") -> Command:
+        return (b"EVAL", CLAIM, 4, *self.plan.keys, token, waiter, self.plan.ttl_ms)
+
+    def take(self, token: bytes) -> Command:
+        """Return what takes the lock from whoever has it."""
+        return (b"SET", self.plan.keys.lock, token, b"PX", self.plan.ttl_ms)
 
     def fill(self, token: bytes, seen: bytes, ms: int | None, raw: bytes) -> Command:
         return (b"EVAL", FILL, 5, *self.plan.keys, self.wire, token, seen, b"" if ms is None else ms, raw)
 
-    def give_up(self, token: bytes) -> Command:
-        return (b"EVAL", GIVE_UP, 4, *self.plan.keys, token)
+    def give_up(self, token: bytes, waiter: bytes = b"") -> Command:
+        return (b"EVAL", GIVE_UP, 4, *self.plan.keys, token, waiter)
 
     def read(self) -> list[Command]:
         """Return what reads value and time left in one exchange."""
         return [(b"GET", self.wire), (b"PTTL", self.wire)]
+
+
+@dataclass(slots=True, frozen=True)
+class Order:
+    """Keys that are loaded in the same way. ``single``: the loader is called without arguments and returns the value of the one key."""
+
+    jobs: tuple[Job, ...]
+    loader: Callable[..., Any]
+    ttl_ms: int | None
+    policy: LoadPolicy
+    tags: tuple[bytes, ...]
+    single: bool
+    name: str  # of the method, for events
+
+    @property
+    def wires(self) -> tuple[bytes, ...]:
+        return tuple(job.wire for job in self.jobs)
+
+    def of(self, wires: tuple[bytes, ...], seen: Mapping[bytes, int] | None = None) -> "Order":
+        """Return the part of it that is about these keys, which a reader saw with these PTTLs and wants refreshed."""
+        jobs = tuple(job for job in self.jobs if job.wire in wires)
+        if seen is not None:
+            jobs = tuple(replace(job, seen=seen[job.wire]) for job in jobs)
+        return replace(self, jobs=jobs)
+
+    def call(self, keys: list[Key]) -> Callable[[], Any]:
+        """Return what runs the loader."""
+        return self.loader if self.single else lambda: self.loader(keys)
+
+    def results(self, keys: list[Key], found: Any) -> Mapping[Key, Any]:
+        """Return what the loader returned, by key; raise `InvalidArgument` for what it must not return."""
+        if self.single:
+            return {keys[0]: found}
+        if not isinstance(found, Mapping):
+            raise InvalidArgument(
+                f"the loader of many keys must return a mapping, it returned a {type(found).__name__}"
+            )
+        return found

@@ -1,173 +1,224 @@
-"""Loading one key once in the fleet.
+"""Loading keys once in the fleet.
 
 Theory
 ------
-A flight is one process' attempt at one key (the drivers see to it that there is one per key). It goes round until there is a value:
+A flight is one process' attempt at one key or several (the drivers see to it that there is one per key). It goes round until there is a
+value for each:
 
     what the claim says            then
     ----------------------------   -----------------------------------------------------------------------------
     the value is there             somebody was faster: give the claim back, return it
     a majority granted             we are the one loader: load, fill, which also gives the claim back
-    no majority can vote           one loader per process is the best there is: load; fill where the key's own shard granted
+    no majority can vote           one loader per process is the best there is: load, fill where the key's own shard granted
+    the key's own shard is out     the same, and nothing is stored
     somebody else loads            wait for the value: woken by its fill, or when its lock must have ended; past
                                    ``policy.wait`` load unprotected, or raise
 
 The fill is one script on the key's own shard. It stores only while the lock there still carries this load's token, and the
-value is what it was when the load began. `set` and `delete` take the lock away with the value, so a load begun
-before them cannot bring an older value back (leases: Nishtala et al., "Scaling Memcache at Facebook", NSDI 2013).
+value is what it was when the load began. `set` and `delete` void the lock as they write, so a load begun
+before them cannot bring an older value back (leases: Nishtala et al., "Scaling Memcache at Facebook", NSDI 2013); its vote stays taken, for it
+still runs.
+Several keys go through all this together: one exchange for each step, one call of the loader.
 """
 
-from shardcache.errors import LoadWaitTimeout, ShardError
-from shardcache.flows.load.claim import Claim, claim, let_go
-from shardcache.flows.load.desk import LoadDesk, fingerprint
-from shardcache.flows.load.job import Entry, Job
-from shardcache.flows.load.tags import ensure
-from shardcache.flows.lock.hold import extend
-from shardcache.flows.lock.lease import Lease
-from shardcache.flows.steps import Batch, Canvass, Flow, Listen, Load, Outcome, Run, Sleep, exchange
+from collections.abc import Sequence
+from typing import Any
 
-__all__ = ("load", "reload", "run_loader")
+from shardcache.commands import Command
+from shardcache.errors import LoadWaitTimeout, ShardError
+from shardcache.flows.load.claim import Bid, claim, give_up, send
+from shardcache.flows.load.desk import LoadDesk, fingerprint
+from shardcache.flows.load.job import Job, Order
+from shardcache.flows.load.tags import ensure, valid
+from shardcache.flows.lock.hold import extend
+from shardcache.flows.steps import Batch, Flow, Listen, Load, Outcome, Run, Sleep, exchange
+
+__all__ = ("Values", "load", "load_anyway", "reload")
 
 _RENEWALS = 3  # in one ttl of the load lock
-_LONGEST_WAIT = 0.25  # seconds after which a waiter looks for itself: nobody wakes it when the load was voided
+_LONGEST_WAIT = 0.25  # seconds after which a waiter looks for itself: nobody wakes it when a loader has died
+
+Values = dict[bytes, Any]
+"""By wire key: a value, or for a remembered refusal its negative `Loaded`."""
 
 
-def load(job: Job, desk: LoadDesk, *, patient: bool) -> Flow[Entry | None]:
-    """Return the entry, loading it if need be. Raises what the loader raises, and `LoadWaitTimeout`.
+def load(order: Order, desk: LoadDesk, *, patient: bool) -> Flow[Values]:
+    """Return the values, loading them if need be. Raises what the loader raises, and `LoadWaitTimeout`.
 
-    Not ``patient``: None if somebody else loads, as for a refresh of what is still there.
+    Not ``patient``: without those that somebody else loads, as for a refresh of what is still there.
     """
-    policy = job.policy
-    if policy.protect != "fleet":
-        return (yield from _unprotected(job, desk))
+    policy = order.policy
     end = desk.clock() + policy.wait
+    waiter = desk.mint("wait") if patient else b""
+    jobs: Sequence[Job] = order.jobs
+    values: Values = {}
     waited = False
     while True:
-        token = desk.mint("load")
-        left = end - desk.clock()
-        announce = min(left, _LONGEST_WAIT) if patient and left > 0 else 0.0
-        found = yield from claim(job, desk, token, announce * 2)
-        entry = desk.entry(job, found.raw, found.pttl)
-        if entry is not None:
-            yield from let_go(job, token)
-            return entry
-        if found.lease is not None or not found.quorum:
-            return (yield from _load(job, desk, found))
-        yield from let_go(job, token)
-        if not patient:
-            return None
-        if not waited:
-            waited = True
-            desk.tally.waits += 1
-        left = end - desk.clock()
-        if left <= 0:
-            if policy.on_wait_over == "raise":
-                raise LoadWaitTimeout(f"somebody else has been loading {job.key!r} for more than {policy.wait:g} s")
-            return (yield from _unprotected(job, desk))
-        yield from _wait(job, desk, found, left)
+        bids = yield from claim(order, jobs, desk, waiter)
+        for bid in bids:
+            if bid.found is not None:
+                values[bid.job.wire] = bid.found if bid.found.negative else bid.found.value
+        held = [bid for bid in bids if bid.held and bid.found is None]
+        mine = [bid for bid in bids if not bid.held and bid.found is None]
+        if mine:
+            values |= yield from _run(order, desk, mine)
+        if not held or not patient:
+            return values
+        desk.tally.waits += not waited
+        waited = True
+        if desk.clock() < end:
+            jobs = yield from _wait(order, desk, held, end, values)
+            if not jobs:
+                return values
+        elif policy.on_wait_over == "raise":
+            raise late(order, held[0].job)
+        else:
+            return values | (yield from _run(order, desk, [Bid(bid.job) for bid in held]))
 
 
-def _wait(job: Job, desk: LoadDesk, found: Claim, left: float) -> Flow[None]:
-    """Wait until the value may be there: for the fill to wake us, and not much longer than the holder's lock."""
-    first, longest = job.policy.poll
-    if found.left <= 0:  # contenders took voters from each other
-        yield Sleep(min(left, first * desk.luck()))
-        return
-    patience = min(left, found.left + first * desk.luck(), _LONGEST_WAIT * (0.75 + 0.25 * desk.luck()))
-    command = (b"BLPOP", job.plan.keys.wake, b"%.3f" % max(patience, 0.001))
-    woken = yield Listen(job.home, command, patience)
-    if isinstance(woken, ShardError):
-        yield Sleep(min(left, longest * (0.5 + 0.5 * desk.luck())))
+def late(order: Order, job: Job) -> LoadWaitTimeout:
+    """Return the error for a wait that is over."""
+    return LoadWaitTimeout(f"somebody else has been loading {job.key!r} for more than {order.policy.wait:g} s")
 
 
-def _unprotected(job: Job, desk: LoadDesk) -> Flow[Entry]:
-    """Load whatever others do; store it if the policy never asked for more, and nothing newer has come meanwhile."""
-    if job.policy.protect == "fleet":  # the wait for another loader is over: what that one brings will be stored
-        desk.tally.alone += 1
-        return (yield from run_loader(job, desk, Claim(b"", None, False, False, 0.0, None, -2, None)))
-    return (yield from _alone(job.solo, desk))
+def load_anyway(order: Order, desk: LoadDesk) -> Flow[Values]:
+    """Load whatever others do, and store nothing: what the one brings who is at it will be stored."""
+    return (yield from _run(order, desk, [Bid(job) for job in order.jobs]))
 
 
-def _alone(job: Job, desk: LoadDesk) -> Flow[Entry]:
-    found = yield from claim(job, desk, desk.mint("load"), 0.0)
-    entry = desk.entry(job, found.raw, found.pttl)
-    if entry is not None:
-        yield from let_go(job, found.token)
-        return entry
-    return (yield from run_loader(job, desk, found))
-
-
-def reload(job: Job, desk: LoadDesk) -> Flow[Entry]:
-    """Load and store whether or not there is a value, and void any other load of this key under way."""
-    solo = job.solo
-    yield from exchange([Batch(job.home, [(b"UNLINK", job.plan.keys.lock)], True)])
-    found = yield from claim(solo, desk, desk.mint("load"), 0.0)
-    return (yield from run_loader(solo, desk, found))
-
-
-def _load(job: Job, desk: LoadDesk, found: Claim) -> Flow[Entry]:
-    if found.lease is None:
-        desk.tally.alone += 1
-    return (yield from run_loader(job, desk, found))
-
-
-def run_loader(job: Job, desk: LoadDesk, found: Claim) -> Flow[Entry]:
-    """Run the loader under a claim and fill the cache with what it returns; what it raises comes out."""
-    lease, policy = found.lease, job.policy
-    tally = desk.tally
-    tally.loads += 1
-    began = desk.clock()
+def reload(order: Order, desk: LoadDesk) -> Flow[Values]:
+    """Load and store whether or not there are values, and void other loads of these keys under way."""
+    bids = [Bid(job, desk.mint("load")) for job in order.jobs]
     try:
-        tags = (yield from ensure(job.tags, desk, job.ttl_ms, policy.grace_ms)) if job.tags else ()
-        result = yield Load(
-            job.wire, job.loader, policy.hard_timeout, job.plan.ttl / _RENEWALS, lambda: _renew(job, desk, lease)
-        )
-        value, raw, ms = desk.seal(job, result, desk.clock() - began, tags or ())
+        for bid in bids:
+            bid.sent = desk.clock()
+            [outcome] = yield from exchange([Batch(bid.job.home, [bid.job.take(bid.token), *bid.job.read()], True)])
+            if not isinstance(outcome, ShardError) and not isinstance(outcome[0], ShardError):
+                bid.home = True
+                bid.look(*outcome[1:])
+                bid.keep_home()
+                bid.alone = False  # that others load too is what was asked for
+    except GeneratorExit:
+        raise
+    except BaseException:
+        yield from give_up(bids)
+        raise
+    return (yield from _run(order, desk, bids))
+
+
+def _wait(order: Order, desk: LoadDesk, held: list[Bid], end: float, values: Values) -> Flow[list[Job]]:
+    """Wait until a value may be there, for the fill to wake us and not much longer than the holder's lock; take what is there.
+
+    Return what is still to be had. Who wakes up looks, and does not claim: most wake up because the value has come.
+    """
+    first, longest = order.policy.poll
+    bid = held[0]
+    left = end - desk.clock()
+    patience = min(left, bid.left + first * desk.luck(), _LONGEST_WAIT * (0.75 + 0.25 * desk.luck()))
+    if patience > 0:
+        woken = yield Listen(bid.job.home, (b"BLPOP", bid.job.plan.keys.wake, b"%.3f" % max(patience, 0.001)), patience)
+        if isinstance(woken, ShardError):
+            yield Sleep(max(min(left, longest * (0.5 + 0.5 * desk.luck())), 0.0))
+    by_home: dict[int, list[Bid]] = {}
+    for one in held:
+        by_home.setdefault(one.job.home, []).append(one)
+    outcomes = yield from exchange(
+        [Batch(home, [command for one in own for command in one.job.read()], True) for home, own in by_home.items()]
+    )
+    for own, outcome in zip(by_home.values(), outcomes, strict=True):
+        if not isinstance(outcome, ShardError):
+            for at, one in enumerate(own):
+                one.look(*outcome[2 * at : 2 * at + 2])
+                one.found = desk.newer(one.job, order.policy, one.raw, one.pttl)
+    found = [one for one in held if one.found is not None]
+    kept = yield from valid([one.found for one in found if one.found is not None], desk)
+    for one, good in zip(found, kept, strict=True):
+        if good and one.found is not None:
+            values[one.job.wire] = one.found if one.found.negative else one.found.value
+    return [one.job for one in held if one.job.wire not in values]
+
+
+def _run(order: Order, desk: LoadDesk, bids: list[Bid]) -> Flow[Values]:
+    """Run the loader under these claims and fill the cache with what it returns; what it raises comes out."""
+    tally, policy = desk.tally, order.policy
+    tally.loads += 1
+    tally.alone += any(bid.alone for bid in bids)
+    keys, wires = [bid.job.key for bid in bids], tuple(bid.job.wire for bid in bids)
+    try:
+        tags: Any = ()
+        if order.tags:  # their versions are those from before the load: what is invalidated meanwhile is so
+            tags = yield from ensure(order.tags, desk, order.ttl_ms, policy.grace_ms)
+            if tags is None:  # what cannot be stored need not be waited for by others
+                yield from give_up(bids)
+                bids = [Bid(bid.job) for bid in bids]
+        began = desk.clock()
+        ttl = min(bid.plan.ttl for bid in bids)
+        found = yield Load(wires, order.call(keys), policy.hard_timeout, ttl / _RENEWALS, lambda: _renew(bids, desk))
+        took = desk.clock() - began
+        desk.paced(wires, took, policy)
+        results = order.results(keys, found)
+        sealed = {
+            bid: desk.seal(bid.job.wire, results[bid.job.key], policy, order.ttl_ms, took, tags or ())
+            for bid in bids
+            if bid.job.key in results
+        }
+        if tags:
+            yield from _outlive(order, desk, max(-1 if ms is None else ms for _, _, ms in sealed.values()))
     except GeneratorExit:
         raise
     except BaseException as error:
         tally.failures += 1
-        if policy.negative_on and isinstance(error, policy.negative_on):
-            refusal, refusal_ms = desk.seal_refusal(job, error)
-            yield from _fill(job, desk, found, refusal, refusal_ms)
+        if order.single and policy.negative_on and isinstance(error, policy.negative_on):
+            yield from _fill(order, desk, [(bid, *desk.seal_refusal(bid.job.wire, policy, error)) for bid in bids], [])
         else:
-            yield from let_go(job, found.token)
+            yield from give_up(bids)
         raise
-    stored = False
-    if ms == 0 or tags is None:
-        yield from let_go(job, found.token)
-    else:
-        stored = yield from _fill(job, desk, found, raw, ms)
-    if not stored and ms != 0:
-        tally.not_stored += 1
-    return Entry(value, raw, stored)
+    wanted = [(bid, raw, ms) for bid, (_, raw, ms) in sealed.items() if ms != 0]
+    tally.not_stored += sum(not bid.home for bid, *_ in wanted)
+    kept = {bid for bid, *_ in wanted}
+    yield from _fill(order, desk, wanted, [bid for bid in bids if bid not in kept])
+    return {bid.job.wire: value for bid, (value, _, _) in sealed.items()}
 
 
-def _renew(job: Job, desk: LoadDesk, lease: Lease | None) -> Flow[bool]:
-    """Keep the load lock while the loader runs; return whether there is anything to keep."""
-    if lease is None:
-        return False
-    return (yield from extend(job.plan, lease, clock=desk.clock)) != "lost"
+def _renew(bids: list[Bid], desk: LoadDesk) -> Flow[bool]:
+    """Keep the load locks while the loader runs; return whether there is anything to keep."""
+    held = False
+    for bid in bids:
+        if bid.lease is not None:
+            held |= (yield from extend(bid.plan, bid.lease, clock=desk.clock)) != "lost"
+    return held
 
 
-def _fill(job: Job, desk: LoadDesk, found: Claim, raw: bytes, ms: int | None) -> Flow[bool]:
-    """Store on the key's own shard, which also wakes those who wait, and give the claim back on the others, at once."""
-    if not found.home:
-        yield from let_go(job, found.token)
-        return False
-    stored: list[bool] = []
+def _outlive(order: Order, desk: LoadDesk, ms: int) -> Flow[None]:
+    """Let the tags last as long as a result that said how long it lasts itself (-1: for ever)."""
+    if order.ttl_ms is not None and (ms < 0 or ms > order.ttl_ms + order.policy.grace_ms):
+        yield from ensure(order.tags, desk, None if ms < 0 else ms, 0)
 
-    def take(place: int, outcome: Outcome, _: Run | None) -> bool:
-        if place == 0:
-            stored.append(not isinstance(outcome, ShardError) and outcome[0] == 1)
-            if isinstance(outcome, ShardError) or isinstance(outcome[0], ShardError):
-                error = outcome if isinstance(outcome, ShardError) else outcome[0]
-                desk.ledger.note("dropped_write", error.shard, "get_or_set", 1, error)
-        return bool(stored)
 
-    plan = job.plan
-    others = [job.give_up(found.token)]
-    batches = [Batch(shard, others, True) for shard in plan.voters.shards]
-    batches[0] = Batch(job.home, [job.fill(found.token, fingerprint(found.raw), ms, raw)], False)
-    yield Canvass(batches, take, max(plan.patience, 0.1))
-    return bool(stored and stored[0])
+def _fill(order: Order, desk: LoadDesk, fills: list[tuple[Bid, bytes, int | None]], back: list[Bid]) -> Flow[None]:
+    """Store each on its own shard, which also wakes those who wait, and give the claims back on the others and of ``back``, at once."""
+    filling = [(bid, raw, ms) for bid, raw, ms in fills if bid.home]
+    stored_at = {bid for bid, *_ in filling}
+    commands: list[tuple[int, list[Command]]] = [
+        (bid.job.home, [bid.job.fill(bid.token, fingerprint(bid.raw), ms, raw)]) for bid, raw, ms in filling
+    ]
+    commands += [
+        (shard, [bid.job.give_up(bid.token)])
+        for bid in (*(bid for bid, *_ in fills), *back)
+        for place, shard in enumerate(bid.job.plan.voters.shards)
+        if bid.token and (place or bid not in stored_at)
+    ]
+    waiting = set(range(len(filling)))
+
+    def heard(place: int, outcome: Outcome, _: Run | None) -> bool:
+        if place in waiting:
+            waiting.discard(place)
+            reply = outcome if isinstance(outcome, ShardError) else outcome[0]
+            if isinstance(reply, ShardError):
+                desk.ledger.note("dropped_write", reply.shard, order.name, 1, reply)
+            desk.tally.not_stored += reply != 1
+        return not waiting
+
+    if commands:
+        patience = max(bid.plan.patience for bid in (*(bid for bid, *_ in fills), *back))
+        yield from send(commands, heard if waiting else None, max(patience, 0.1), twice=not waiting)

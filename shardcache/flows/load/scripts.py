@@ -1,11 +1,16 @@
 """What the servers run for a load: the load lock is a quorum lock without a counter, and the fill is checked against it.
 
 KEYS are the load lock's own (`LockKeys`: lock, fence, waiting, wake; there is no fence), behind the value's where a script needs that.
-``waiting`` is a set of those who wait for the value, each woken by one element of the list ``wake``.
+A lock that was voided (`flows.scripts.VOID`) has a "-" before its token: nothing is stored under it, but it is held until its holder is done.
+``waiting`` is a set of those who wait for the value, each woken by one element of the list ``wake``. Only on the key's own
+shard does anybody wait.
 """
 
-__all__ = ("CLAIM", "FILL", "GIVE_UP")
+__all__ = ("CLAIM", "FILL", "GIVE_UP", "WAITING_MS")
 
+WAITING_MS = 1000  # how long somebody who waits is remembered; he says so again before that
+
+# Whoever waits is woken even if the lock is not ours any more: a load that was voided is over now, and the next may begin.
 _WAKE = b"""\
 local n=redis.call('SCARD',KEYS[3])
 if n>0 then
@@ -15,44 +20,63 @@ redis.call('PEXPIRE',KEYS[4],1000)
 end
 """
 
-# KEYS: the lock's. ARGV: token, ttl, ms for which the asker will wait if it is refused ("0": it will not).
+_WAIT = b"""\
+redis.call('SADD',KEYS[3],ARGV[2])
+redis.call('PEXPIRE',KEYS[3],1000)
+"""
+
+# KEYS: the lock's. ARGV: token, name of the asker if he waits when he is refused (""), ttl.
 # Answers as ACQUIRE does, {1, 0, 0} or {0, ttl of the holder, 0}, so that one ballot counts both.
-CLAIM = b"""\
+CLAIM = (
+    b"""\
 local held=redis.call('GET',KEYS[1])
 if held==ARGV[1] then return {1,0,0} end
 if not held then
-redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2])
+redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[3])
 redis.call('DEL',KEYS[4])
 return {1,0,0}
 end
-if ARGV[3]~='0' then
-redis.call('SADD',KEYS[3],ARGV[1])
-redis.call('PEXPIRE',KEYS[3],ARGV[3])
+if ARGV[2]~='' then
+"""
+    + _WAIT
+    + b"""\
 end
 return {0,redis.call('PTTL',KEYS[1]),0}"""
+)
 
 # KEYS: the lock's, then the value's. ARGV: token, SHA-1 of the value that the loader saw ("": none), ms to live ("": for ever), value.
-# Answers 1: stored; 0: the lock is not ours any more (it ran out, or a set or delete took it away); -1: the value is another.
+# Answers 1: stored; 0: the lock is not ours any more (it ran out, or a set or delete voided it); -1: the value is another.
+# What is no string (somebody else's list) counts as none, and is overwritten as SET would do it.
 FILL = (
     b"""\
-if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end
-redis.call('DEL',KEYS[1])
+local held=redis.call('GET',KEYS[1])
+local mine=held==ARGV[1]
+if mine or held=='-'..ARGV[1] then redis.call('DEL',KEYS[1]) end
 """
     + _WAKE
     + b"""\
-local now=redis.call('GET',KEYS[5])
-if (now and redis.sha1hex(now) or '')~=ARGV[2] then return -1 end
+if not mine then return 0 end
+local now=redis.pcall('GET',KEYS[5])
+if (type(now)=='string' and redis.sha1hex(now) or '')~=ARGV[2] then return -1 end
 if ARGV[3]=='' then redis.call('SET',KEYS[5],ARGV[4])
 else redis.call('SET',KEYS[5],ARGV[4],'PX',ARGV[3]) end
 return 1"""
 )
 
-# KEYS: the lock's. ARGV: token.
+# KEYS: the lock's. ARGV: token, name of the asker if he goes on waiting for somebody else; "" if his load is over.
 GIVE_UP = (
     b"""\
-if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end
-redis.call('DEL',KEYS[1])
+local held=redis.call('GET',KEYS[1])
+local mine=held==ARGV[1]
+if mine or held=='-'..ARGV[1] then redis.call('DEL',KEYS[1]) end
+if ARGV[2]~='' then
+"""
+    + _WAIT
+    + b"""\
+else
 """
     + _WAKE
-    + b"return 1"
+    + b"""\
+end
+return mine and 1 or 0"""
 )

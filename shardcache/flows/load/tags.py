@@ -2,7 +2,7 @@
 
 A tag is a key of the library's own on the shard that the ring gives it, with 16 random bytes as its version. To invalidate is to delete
 it: whatever remembers the old version is a miss from then on, on whichever shard it lies, and nothing has to be found. The
-next value that is tagged makes a new version. A tag lives as long as the longest value that has it; should a server lose it
+next value that is tagged makes a new version. A tag lives longer than any value that has it; should a server lose it
 (evicted, restarted), its values are misses: never the other way round.
 """
 
@@ -21,6 +21,7 @@ __all__ = ("LONGEST_TAG", "check", "ensure", "invalidate", "plain", "plain_many"
 LONGEST_TAG = 1024  # bytes
 MOST_TAGS = 255
 VERSION = 16  # bytes
+_SLACK_MS = 3600_000  # so much longer than its value does a tag live at least: it is made before the value is loaded
 
 # KEYS: the tag. ARGV: a version to start from, ms that a value tagged now will live ("": for ever). Answers the version.
 ENSURE = b"""\
@@ -63,7 +64,7 @@ def ensure(
 ) -> Flow[tuple[tuple[bytes, bytes], ...] | None]:
     """Return the tags with their versions, made where there were none; None if a shard that keeps one is out."""
     wires = wires_of(tags, desk)
-    life: bytes | int = b"" if ttl_ms is None else max(ttl_ms + grace_ms, 1)
+    life: bytes | int = b"" if ttl_ms is None else ttl_ms + grace_ms + _SLACK_MS
     owners = desk.room.placement.owner_indexes(wires)
     batches = [
         Batch(shard, [(b"EVAL", ENSURE, 1, wire, desk.version(), life)], True)

@@ -13,7 +13,9 @@ from shardcache.placement import Placement
 __all__ = ("LONGEST_TTL", "SHORTEST_TTL", "LockRoom", "check_ttl")
 
 SHORTEST_TTL, LONGEST_TTL = 0.02, 7 * 24 * 3600.0  # seconds
-_SHORTEST = 0.05  # seconds: a voter that is late by less may only have been busy, and being late takes it out of service
+_SHORTEST = (
+    0.05  # seconds: a voter that is late by less may only have been busy, and being late takes it out of service
+)
 _SHARE = 10  # a voter that takes longer than a tenth of the ttl eats too much of it
 
 

@@ -1,6 +1,6 @@
 """The scripts of loading in Python, line by line (`flows.load.scripts`, `flows.load.tags`), and the plain commands that loads and writes send.
 
-That they answer as a real server does is shown by `tests/guarantees/test_g3_load_scripts.py`.
+That they answer as a real server does is shown by `tests/guarantees/test_g3_stale_set.py`.
 """
 
 import hashlib

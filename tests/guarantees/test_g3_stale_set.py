@@ -1,0 +1,156 @@
+"""G3: a load that began before a delete or set never overwrites it, whatever the order of things; and one loads at a time.
+
+Flows and scripts are the real ones (the scripts as their Python twins, compared with a server below). Each history
+is one order of the single commands.
+"""
+
+import hashlib
+import random
+from collections import Counter
+
+import pytest
+import redis
+
+from shardcache.embedded import LocalShards
+from shardcache.flows.load import scripts as real
+from shardcache.flows.load.desk import LoadDesk
+from shardcache.flows.load.tags import ENSURE
+from shardcache.flows.lock.scripts import EXTEND
+from shardcache.flows.requests import Requests
+from shardcache.flows.scripts import VOID
+from shardcache.testing.simulation.database import Database
+from shardcache.testing.simulation.interleaving import interleave
+from shardcache.testing.simulation.load_scripts import LOAD_SCRIPTS, execute
+
+MIXES = (
+    ("load", "delete"),
+    ("load", "set"),
+    ("load", "delete", "load"),
+    ("load", "set", "load"),
+    ("load", "load", "delete", "set"),
+    ("load", "load", "load"),
+)
+
+
+def play(seeds: range, **settings: bool) -> Counter[str]:
+    """Run a history for each seed; return what was found, and how often loads were run, stored and refused."""
+    total: Counter[str] = Counter()
+    for seed in seeds:
+        history = interleave(seed, MIXES[seed % len(MIXES)], **settings)
+        total.update({f"{kind}, seed {seed}": 1 for kind in history.violations})
+        total.update(loads=history.loads, stored=history.stored, refused=history.refused)
+    return total
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"jumps": True}, {"outage": True}, {"jumps": True, "outage": True}],
+    ids=["plain", "locks-end", "a-voter-gone", "both"],
+)
+@pytest.mark.parametrize("part", range(3))
+def test_no_load_overwrites_what_came_after_it(settings, part) -> None:
+    """3 times 1000 orders of loads, deletes and sets in each of four worlds: 12,000 in all."""
+    total = play(range(1000 * part, 1000 * (part + 1)), **settings)
+    assert [kind for kind in total if kind not in ("loads", "stored", "refused")] == []
+    assert total["stored"] > 300
+    assert total["refused"] > 100
+
+
+def test_loads_alone_run_once() -> None:
+    """Three processes that miss at once: one loads, and its value is stored, in every order."""
+    for seed in range(500):
+        history = interleave(seed, ("load", "load", "load"))
+        assert (history.loads, history.stored, history.violations) == (1, 1, [])
+
+
+def fill_without_token(db, keys, argv):
+    db.values[keys[0]] = argv[0]  # whoever fills has the lock
+    return LOAD_SCRIPTS_REAL[real.FILL](db, keys, argv)
+
+
+def fill_without_look(db, keys, argv):
+    now = db.find(keys[4])
+    seen = hashlib.sha1(now, usedforsecurity=False).hexdigest().encode() if isinstance(now, bytes) else b""
+    return LOAD_SCRIPTS_REAL[real.FILL](db, keys, [argv[0], seen, *argv[2:]])
+
+
+LOAD_SCRIPTS_REAL = dict(LOAD_SCRIPTS)
+
+
+@pytest.mark.parametrize(
+    ("ablation", "kind"),
+    [
+        ("no token check in the fill", "overwrote"),
+        ("writes do not void", "overwrote"),
+        ("the fill does not look at the value", "overwrote"),
+        ("no second look after the claim", "again"),
+        ("voiding takes the lock away", "two-loads"),
+        ("no lock", "two-loads"),
+    ],
+)
+def test_what_the_argument_needs(monkeypatch, ablation, kind) -> None:
+    """Without one of its parts the argument falls, and the judge sees it."""
+    match ablation:
+        case "no token check in the fill":
+            monkeypatch.setitem(LOAD_SCRIPTS, real.FILL, fill_without_token)
+        case "the fill does not look at the value":
+            monkeypatch.setitem(LOAD_SCRIPTS, real.FILL, fill_without_look)
+        case "writes do not void":
+            monkeypatch.setattr(Requests, "void", lambda _, __: None)
+        case "no second look after the claim":
+            monkeypatch.setattr(LoadDesk, "newer", lambda *_: None)
+        case "voiding takes the lock away":
+            monkeypatch.setitem(LOAD_SCRIPTS, VOID, lambda db, keys, _: sum(map(db.delete, keys)))
+        case "no lock":
+            monkeypatch.setitem(LOAD_SCRIPTS, real.CLAIM, lambda _, __, ___: [1, 0, 0])
+    found: set[str] = set()
+    for seed in range(4000):
+        found |= set(interleave(seed, MIXES[seed % len(MIXES)]).violations)
+        if kind in found:
+            break
+    assert kind in found
+
+
+TOKENS = [b"aa", b"bb", b"-aa"]
+VALUES = [b"\xf6one", b"\xf6two"]
+KEYS = [b"lock", b"none", b"waiting", b"wake"]
+
+
+def commands(luck: random.Random):
+    """Yield commands of loads and writes on one key, as they might come."""
+    seen = [b"", *(hashlib.sha1(value, usedforsecurity=False).hexdigest().encode() for value in VALUES)]
+    for _ in range(40):
+        token = luck.choice(TOKENS)
+        yield luck.choice(
+            [
+                (b"EVAL", real.CLAIM, 4, *KEYS, token, luck.choice([b"", b"me", b"you"]), 50_000),
+                (b"EVAL", real.FILL, 5, *KEYS, b"k", token, luck.choice(seen), luck.choice([b"", 60_000]), VALUES[1]),
+                (b"EVAL", real.GIVE_UP, 4, *KEYS, token, luck.choice([b"", b"me"])),
+                (b"EVAL", VOID, 2, b"lock", b"other"),
+                (b"EVAL", EXTEND, 4, *KEYS, token, 70_000),
+                (b"EVAL", ENSURE, 1, b"tag", luck.choice([b"v" * 16, b"w" * 16]), luck.choice([b"", 1000, 90_000])),
+                (b"SET", b"k", VALUES[0], b"PX", 60_000),
+                (b"SET", b"k", VALUES[0]),
+                (b"GET", b"k"),
+                (b"MGET", b"k", b"tag"),
+                (b"UNLINK", b"k", b"tag"),
+            ]
+        )
+
+
+def test_the_twins_answer_as_a_server_does() -> None:
+    """The scripts in Python: the same answers, keys and expiries as on a real server, over random sequences."""
+    with LocalShards(1) as shards, redis.Redis.from_url(next(iter(shards.urls.values()))) as server:
+        for seed in range(150):
+            db = Database()
+            db.now = 10**15
+            server.flushdb()
+            for command in commands(random.Random(seed)):
+                expected = server.execute_command(*command)
+                expected = b"OK" if expected is True else expected
+                assert execute(db, command) == expected, (seed, command)
+            for key in [*KEYS, b"k", b"tag"]:
+                assert bool(server.exists(key)) == (db.find(key) is not None), (seed, key)
+                assert (server.pttl(key) > 0) == (db.left(key) > 0), (seed, key)
+            assert server.scard(b"waiting") == len(db.find(b"waiting") or ())
+            assert server.llen(b"wake") == len(db.find(b"wake") or ())

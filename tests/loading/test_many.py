@@ -1,0 +1,112 @@
+"""Many keys at once: one look, one call of the loader for what is missing, each key once in the fleet."""
+
+import pytest
+
+from shardcache import LoadPolicy, LoadResult, errors
+
+KEYS = [f"k{n}" for n in range(12)]
+
+
+def upper(keys):
+    return {key: key.upper() for key in keys}
+
+
+def test_only_what_is_missing_is_loaded_in_one_call(cache, counter) -> None:
+    """In the order of asking."""
+    cache.set("k1", "there")
+    asked = []
+    loader = counter.of(lambda keys: asked.append(list(keys)) or upper(keys))
+    expected = {key: key.upper() for key in KEYS} | {"k1": "there"}
+    for _ in range(2):
+        found = cache.get_or_set_many(KEYS, loader, 60)
+        assert (found, list(found)) == (expected, KEYS)
+    assert asked == [[key for key in KEYS if key != "k1"]]
+    assert cache.get_many(KEYS) == expected
+
+
+def test_no_keys(cache, counter) -> None:
+    """Nothing is loaded for nothing."""
+    assert (cache.get_or_set_many([], counter), counter.calls) == ({}, 0)
+
+
+def test_what_the_loader_leaves_out(cache, counter) -> None:
+    """It is left out of the result, and not stored; what it adds is ignored."""
+    assert cache.get_or_set_many(["a", "b"], counter.of(lambda _: {"a": None, "z": 1})) == {"a": None}
+    assert cache.get_many(["a", "b", "z"]) == {"a": None}
+
+
+def test_results_with_ttls_of_their_own(cache, counter) -> None:
+    """Each value may have its own."""
+    loader = counter.of(lambda _: {"a": LoadResult(1, 5), "b": LoadResult(2, 0), "c": 3})
+    assert cache.get_or_set_many(iter("abc"), loader, 100) == {"a": 1, "b": 2, "c": 3}
+    assert (cache.ttl("a") <= 5, cache.contains("b"), cache.ttl("c") > 90) == (True, False, True)
+
+
+def test_wrong_result(cache, counter, servers, until) -> None:
+    """No mapping is an error, and the locks are free."""
+    with pytest.raises(errors.InvalidArgument, match="mapping"):
+        cache.get_or_set_many(["a", "b"], counter.of(lambda _: [1, 2]))
+    until(lambda: not servers.locked(cache, "a") + servers.locked(cache, "b"))
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same-process", "other-process"])
+def test_overlapping_calls(make, begin, gate, until, same) -> None:
+    """Each key is loaded once; the call that shares keys with another waits for those, and loads the rest."""
+    one = make()
+    two = one if same else make()
+    asked = []
+    first = begin(one.get_or_set_many, ["a", "b"], gate({"a": 1, "b": 2}))
+    gate.begun()
+
+    def rest(keys):
+        asked.append(list(keys))
+        return dict.fromkeys(keys, 3)
+
+    second = begin(two.get_or_set_many, ["b", "c"], rest)
+    single = begin(two.get_or_set, "a", lambda: "again")
+    until(lambda: asked)
+    gate.open()
+    assert (first.result(), second.result(), single.result()) == ({"a": 1, "b": 2}, {"b": 2, "c": 3}, 1)
+    assert asked == [["c"]]
+
+
+def test_joining_a_load_that_leaves_the_key_out(cache, begin, gate) -> None:
+    """Who waits for a key that the other's loader leaves out loads it."""
+    first = begin(cache.get_or_set_many, ["a", "b"], gate({"a": 1}))
+    gate.begun()
+    second = begin(cache.get_or_set, "b", lambda: "mine")
+    gate.open()
+    assert (first.result(), second.result()) == ({"a": 1}, "mine")
+
+
+def test_stale_values_are_refreshed_together(cache, until, counter) -> None:
+    """All stale ones are served, and refreshed in one call behind."""
+    policy = LoadPolicy.swr()
+    cache.get_or_set_many(KEYS, lambda keys: dict.fromkeys(keys, "old"), 0.02, policy=policy)
+    until(lambda: all(cache.ttl(key) < 60 for key in KEYS))
+    loader = counter.of(lambda keys: dict.fromkeys(keys, "new"))
+    assert cache.get_or_set_many(KEYS, loader, 60, policy=policy) == dict.fromkeys(KEYS, "old")
+    until(lambda: cache.get_many(KEYS) == dict.fromkeys(KEYS, "new"))
+    assert (counter.calls, cache.stats().loading.stale) == (1, 12)
+
+
+def test_writes_void_loads_of_many(cache, begin, gate) -> None:
+    """Only the key that was written is not stored."""
+    call = begin(cache.get_or_set_many, ["a", "b"], gate({"a": 1, "b": 2}))
+    gate.begun()
+    cache.set("a", "new")
+    gate.open()
+    assert call.result() == {"a": 1, "b": 2}
+    assert cache.get_many(["a", "b"]) == {"a": "new", "b": 2}
+
+
+def test_wait_over(make, begin, gate) -> None:
+    """Past ``wait`` the rest is loaded too, or the policy raises."""
+    one, two = make(), make()
+    first = begin(one.get_or_set_many, ["a"], gate({"a": 1}))
+    gate.begun()
+    assert two.get_or_set_many(["a", "b"], upper, policy=LoadPolicy(wait=0.05)) == {"a": "A", "b": "B"}
+    with pytest.raises(errors.LoadWaitTimeout):
+        two.get_or_set_many(["a"], upper, policy=LoadPolicy(wait=0.05, on_wait_over="raise"))
+    gate.open()
+    assert (first.result(), two.get("a")) == ({"a": 1}, 1)
