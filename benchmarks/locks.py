@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from importlib.util import find_spec
-from itertools import count
+from itertools import count, pairwise
 from statistics import median, quantiles
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -200,7 +200,7 @@ class Contest(NamedTuple):
     @property
     def overlaps(self) -> int:
         ordered = sorted(self.held)
-        return sum(later[0] < earlier[1] for earlier, later in zip(ordered, ordered[1:], strict=False))
+        return sum(later[0] < earlier[1] for earlier, later in pairwise(ordered))
 
 
 def contended(race: Race) -> Iterator[Figure]:
@@ -280,20 +280,19 @@ def tasks(urls: Mapping[str, str], turns: int) -> Contest:
 
 
 def processes(urls: Mapping[str, str], turns: int) -> Contest:
-    spawn = multiprocessing.get_context("spawn")
-    ready = spawn.Barrier(PROCESSES)
-    with spawn.Pool(PROCESSES, _ready, (ready,)) as pool:
-        parts = pool.starmap(_share, [(dict(urls), turns, WAITERS // PROCESSES)] * PROCESSES, chunksize=1)
+    fork = multiprocessing.get_context("fork")
+    ready, answers = fork.Barrier(PROCESSES), fork.Queue()
+
+    def share() -> None:
+        answers.put(threads(urls, turns, WAITERS // PROCESSES, ready))
+
+    crowd = [fork.Process(target=share) for _ in range(PROCESSES)]
+    for one in crowd:
+        one.start()
+    parts = [answers.get(timeout=300) for _ in crowd]
+    for one in crowd:
+        one.join()
     return Contest([one for part in parts for one in part.held], [one for part in parts for one in part.waits])
-
-
-def _ready(barrier: Any) -> None:
-    global together
-    together = barrier
-
-
-def _share(urls: Mapping[str, str], turns: int, waiters: int) -> Contest:
-    return threads(urls, turns, waiters, together)
 
 
 def hung(race: Race) -> Iterator[Figure]:

@@ -9,19 +9,14 @@ begins less than half a ttl after the round's first load ended belongs to it, so
 """
 
 import argparse
-import asyncio
 import json
 import multiprocessing
-import os
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import quantiles
-from typing import Any
 
 import redis
 
@@ -72,8 +67,6 @@ class Outcome:
         return found
 
 
-
-
 def stampede(name: str, setting: Setting, seconds: float, *, chaos: bool = False) -> Outcome:
     """Let everybody read for ``seconds``; with ``chaos`` one shard after the other is killed and restarted meanwhile."""
     fork = multiprocessing.get_context("fork")
@@ -104,9 +97,7 @@ def stampede(name: str, setting: Setting, seconds: float, *, chaos: bool = False
                 raise RuntimeError(f"{name}: {setting.processes - len(done)} workers have not come to their end")
             loads = sorted((Load(*json.loads(row)) for row in notes.lrange("loads", 0, -1)), key=lambda one: one.start)
     errors = sum((Counter(row[1]) for row in done), Counter())
-    return Outcome(
-        name, loads, sum(row[0] for row in done), errors, float(begin), sum(row[2] for row in done), outages
-    )
+    return Outcome(name, loads, sum(row[0] for row in done), errors, float(begin), sum(row[2] for row in done), outages)
 
 
 def break_shards(servers: LocalShards, start: float, end: float) -> list[tuple[float, float, str]]:
@@ -138,6 +129,8 @@ def explained(outcome: Outcome, setting: Setting, home: str) -> tuple[Counter[st
             kinds["expired"] += 1
         elif any(name == home and last.start <= up and killed <= load.end for killed, up, name in outcome.outages):
             kinds["value lost with its shard"] += 1
+        elif last.why != "lock":
+            kinds["after one that could not be stored"] += 1
         else:
             kinds["unexplained"] += 1
             spare.append(load)
@@ -147,7 +140,8 @@ def explained(outcome: Outcome, setting: Setting, home: str) -> tuple[Counter[st
 
 def counts(outcome: Outcome, setting: Setting, goal: float | None) -> Iterator[Figure]:
     """Return loads when cold, and the most for one expiry."""
-    cold, *warm = (len(one) for one in outcome.rounds(setting.ttl))
+    rounds = outcome.rounds(setting.ttl)
+    cold, *warm = (len(one) for one in rounds)
     said = f"{outcome.reads} reads"
     if outcome.errors:
         said += f", {outcome.errors.total()} errors ({outcome.errors.most_common(1)[0][0]})"
@@ -155,6 +149,15 @@ def counts(outcome: Outcome, setting: Setting, goal: float | None) -> Iterator[F
     if warm:
         mean = sum(warm) / len(warm)
         said = f"{len(warm)} expiries, mean {mean:.2f}, {sum(one > 1 for one in warm)} with more than one"
+        if goal is not None:
+            # A load that took so long, or a reader that came so late, is the machine's doing; one not stored is ours.
+            seconds = [
+                f"{(one[1].start - one[0].end) * 1000:.0f} ms behind one of {(one[0].end - one[0].start) * 1000:.0f} ms"
+                for one in rounds[1:]
+                if len(one) > 1
+            ]
+            said += f" ({'; '.join(seconds)})" if seconds else ""
+            said += f", {outcome.not_stored} not stored"
         yield Figure(f"{outcome.name}: most loads for one expiry", Spread.of([max(warm)]), goal, "", said)
 
 
@@ -192,12 +195,12 @@ def figures(_: Race) -> Iterator[Figure]:
 
 def plot(outcomes: Sequence[Outcome], setting: Setting, path: str) -> None:
     """Draw the loads of each over time, one row for each; shards that are down are shaded."""
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
 
-    figure, rows = pyplot.subplots(len(outcomes), 1, figsize=(11, 1.1 * len(outcomes) + 1), sharex=True, squeeze=False)
+    figure, rows = plt.subplots(len(outcomes), 1, figsize=(11, 1.1 * len(outcomes) + 1), sharex=True, squeeze=False)
     for (axis,), outcome in zip(rows, outcomes, strict=True):
         bins = Counter(round((load.start - outcome.began) / (setting.ttl / 4)) for load in outcome.loads)
         axis.bar(
@@ -236,12 +239,12 @@ def main() -> None:
         chaos=said.chaos,
     )
     kept: list[Outcome] = []
-        print(f"{setting.crowd} readers, {setting.shards} shards, ttl {setting.ttl:g} s, the loader takes {setting.load:g} s")
-        if said.rounds:
-            for figure in loads.figures(Race(said.rounds)):
-                print(figure, flush=True)
-        for figure in crowds(setting, () if said.no_peers else PEERS, kept):
+    print(f"{setting.crowd} readers, {setting.shards} shards, ttl {setting.ttl:g} s, a load of {setting.load:g} s")
+    if said.rounds:
+        for figure in loads.figures(Race(said.rounds)):
             print(figure, flush=True)
+    for figure in crowds(setting, () if said.no_peers else PEERS, kept):
+        print(figure, flush=True)
     if said.plot:
         plot(kept, setting, said.plot)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from shardcache import AsyncShardCache, ShardCache
-from shardcache.locks import AsyncLockSet, AsyncQuorumLock, LockSet, QuorumLock
 from shardcache.loading.cached import AsyncCached, Cached
+from shardcache.locks import AsyncLockSet, AsyncQuorumLock, LockSet, QuorumLock
 from shardcache.pipeline import AsyncPipeline, Pipeline
 
 # Names that only one of the two has, and why.

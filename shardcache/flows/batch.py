@@ -8,8 +8,8 @@ from typing import Any
 from shardcache.commands import Command, ErrorReply, Reply
 from shardcache.errors import ShardError
 from shardcache.flows.requests import NUMBER, Request
-from shardcache.flows.steps import Batch, Flow, exchange
 from shardcache.flows.scripts import VOID
+from shardcache.flows.steps import Batch, Flow, exchange
 from shardcache.keys import load_lock
 from shardcache.placement import Placement
 

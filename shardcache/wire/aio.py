@@ -307,7 +307,7 @@ class AsyncLink(asyncio.Protocol):
     def _collect(self, slot: Slot, reply: Reply) -> int:
         """Take one of several replies to the slot at the head; return how many single commands that answered."""
         owed = slot[3]
-        if owed.__class__ is Several and owed.number == 1 and owed.fit is None:  # type: ignore[union-attr]  # the common case
+        if owed.__class__ is Several and owed.number == 1 and owed.fit is None:  # the common case
             self.slots.popleft()
             self.bytes_owed -= len(slot[2])
             if not slot[0].done():

@@ -70,7 +70,7 @@ class Gate:
         async def aload(*_: Any) -> Any:
             enter()
             try:
-                while not self._open.is_set():
+                while not self._open.is_set():  # noqa: ASYNC110  it is opened by another thread
                     await asyncio.sleep(0.002)
             except asyncio.CancelledError:
                 self.cancelled += 1

@@ -120,9 +120,13 @@ def add(a, b=2):
     return a + b
 
 
-def test_default_key(bare, call, made) -> None:
+async def aadd(a, b=2):
+    return a + b
+
+
+def test_default_key(bare, call, is_async) -> None:
     """Made of the function's name and all arguments."""
-    cached = bare.cached()(made(add))
+    cached = bare.cached()(aadd if is_async else add)
     assert call(cached, 1) == 3
     assert cached.key(1) == cached.key(a=1, b=2) != cached.key(1, 3)
 
@@ -132,18 +136,18 @@ def test_default_key(bare, call, made) -> None:
     [
         {"key": "user:{nobody}"},
         {"key": ""},
-        {"key": "{id}{lang}"},
-        {"key": "u:{id}", "tags": ["{nobody}"]},
-        {"key": "u:{id}", "tags": "one"},
-        {"key": "u:{id}", "ttl": "soon"},
-        {"key": "u:{id}", "policy": "fast"},
+        {"key": "{user}{lang}"},
+        {"key": "u:{user}", "tags": ["{nobody}"]},
+        {"key": "u:{user}", "tags": "one"},
+        {"key": "u:{user}", "ttl": "soon"},
+        {"key": "u:{user}", "policy": "fast"},
     ],
     ids=repr,
 )
 def test_wrong_at_decoration(bare, made, settings) -> None:
     """At import, not at the first call."""
     with pytest.raises(errors.InvalidArgument):
-        bare.cached(**settings)(made(lambda id, lang: (id, lang)))
+        bare.cached(**settings)(made(lambda user, lang: (user, lang)))
 
 
 def test_the_wrong_colour(cache, bare, is_async) -> None:

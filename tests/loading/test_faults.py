@@ -22,7 +22,7 @@ def owned(cache, name, inside=True):
 def test_without_a_quorum(mortal, make, begin, gate, until, counter, what) -> None:
     """One load in each process, counted, stored where the key's own shard lives; nothing hangs."""
     one, two = (make(mortal.urls, timeout=0.5, options=QUIET) for _ in range(2))
-    name = list(mortal.urls)[0]
+    name = next(iter(mortal.urls))
     key = owned(one, name)
     for server in mortal.servers[1:]:
         getattr(server, what)()
@@ -38,7 +38,7 @@ def test_without_a_quorum(mortal, make, begin, gate, until, counter, what) -> No
 def test_with_the_keys_shard_out(mortal, make, begin, gate) -> None:
     """Nobody can give the value to another process: each loads once for itself, at once."""
     one, two = (make(mortal.urls, timeout=0.5, options=QUIET) for _ in range(2))
-    key = owned(one, list(mortal.urls)[0])
+    key = owned(one, next(iter(mortal.urls)))
     mortal.servers[0].kill()
     calls = [begin(client.get_or_set, key, gate()) for client in (one, two) for _ in range(3)]
     gate.begun(2)

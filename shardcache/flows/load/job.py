@@ -43,8 +43,12 @@ class Job:
         """Return what takes the lock from whoever has it."""
         return (b"SET", self.plan.keys.lock, token, b"PX", self.plan.ttl_ms)
 
-    def fill(self, token: bytes, seen: bytes, ms: int | None, raw: bytes) -> Command:
-        return (b"EVAL", FILL, 5, *self.plan.keys, self.wire, token, seen, b"" if ms is None else ms, raw)
+    def fill(self, token: bytes, seen: bytes, ms: int | None, raw: bytes, *, expired: bool) -> Command:
+        """Return what stores ``raw`` if the value is still the one that was ``seen``, or none because that has ``expired`` meanwhile."""
+        return (
+            *(b"EVAL", FILL, 5, *self.plan.keys, self.wire),
+            *(token, seen, b"" if ms is None else ms, int(expired), raw),
+        )
 
     def give_up(self, token: bytes, waiter: bytes = b"") -> Command:
         return (b"EVAL", GIVE_UP, 4, *self.plan.keys, token, waiter)

@@ -36,6 +36,7 @@ from shardcache.flows.steps import Batch, Flow, Listen, Load, Outcome, Run, Slee
 __all__ = ("Values", "load", "load_anyway", "reload")
 
 _RENEWALS = 3  # in one ttl of the load lock
+_ON_ITS_WAY = 0.05  # seconds, at most, that a fill takes to its server
 _LONGEST_WAIT = 0.25  # seconds after which a waiter looks for itself: nobody wakes it when a loader has died
 
 Values = dict[bytes, Any]
@@ -199,9 +200,12 @@ def _fill(order: Order, desk: LoadDesk, fills: list[tuple[Bid, bytes, int | None
     """Store each on its own shard, which also wakes those who wait, and give the claims back on the others and of ``back``, at once."""
     filling = [(bid, raw, ms) for bid, raw, ms in fills if bid.home]
     stored_at = {bid for bid, *_ in filling}
-    commands: list[tuple[int, list[Command]]] = [
-        (bid.job.home, [bid.job.fill(bid.token, fingerprint(bid.raw), ms, raw)]) for bid, raw, ms in filling
-    ]
+    soon = desk.clock() + _ON_ITS_WAY
+    commands: list[tuple[int, list[Command]]] = []
+    for bid, raw, ms in filling:
+        # What was refreshed before its end may have come to it while the loader ran.
+        expired = 0 <= bid.pttl <= (soon - bid.sent) * 1000
+        commands.append((bid.job.home, [bid.job.fill(bid.token, fingerprint(bid.raw), ms, raw, expired=expired)]))
     commands += [
         (shard, [bid.job.give_up(bid.token)])
         for bid in (*(bid for bid, *_ in fills), *back)

@@ -44,7 +44,8 @@ end
 return {0,redis.call('PTTL',KEYS[1]),0}"""
 )
 
-# KEYS: the lock's, then the value's. ARGV: token, SHA-1 of the value that the loader saw ("": none), ms to live ("": for ever), value.
+# KEYS: the lock's, then the value's. ARGV: token, SHA-1 of the value that the loader saw ("": none), ms to live ("": for ever),
+# "1" if what it saw has had its time by now (then there may be none, and nobody has deleted it), value.
 # Answers 1: stored; 0: the lock is not ours any more (it ran out, or a set or delete voided it); -1: the value is another.
 # What is no string (somebody else's list) counts as none, and is overwritten as SET would do it.
 FILL = (
@@ -57,9 +58,10 @@ if mine or held=='-'..ARGV[1] then redis.call('DEL',KEYS[1]) end
     + b"""\
 if not mine then return 0 end
 local now=redis.pcall('GET',KEYS[5])
-if (type(now)=='string' and redis.sha1hex(now) or '')~=ARGV[2] then return -1 end
-if ARGV[3]=='' then redis.call('SET',KEYS[5],ARGV[4])
-else redis.call('SET',KEYS[5],ARGV[4],'PX',ARGV[3]) end
+now=type(now)=='string' and redis.sha1hex(now) or ''
+if now~=ARGV[2] and not (now=='' and ARGV[4]=='1') then return -1 end
+if ARGV[3]=='' then redis.call('SET',KEYS[5],ARGV[5])
+else redis.call('SET',KEYS[5],ARGV[5],'PX',ARGV[3]) end
 return 1"""
 )
 

@@ -21,7 +21,7 @@ from shardcache.errors import LoadFailed, ShardUnavailable
 from shardcache.flows.core import Core
 from shardcache.flows.load import LoadDesk, Order, load, scripts
 from shardcache.flows.lock.room import LockRoom
-from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Listen, Load, Run, Sleep, exchange
+from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Fly, Listen, Load, Run, Sleep, Step, exchange
 from shardcache.policy import LoadPolicy
 from shardcache.stats import LoadTally
 from shardcache.testing.simulation.database import Database
@@ -100,7 +100,7 @@ class _Actor:
         except LoadFailed:
             self.over = True
 
-    def _perform(self, step: Any) -> None:
+    def _perform(self, step: Step) -> None:
         stage = self.stage
         self.step = step
         match step:
@@ -120,6 +120,8 @@ class _Actor:
             case Load():
                 self.loading = stage.loader_begins()
                 self.ready = (None,)
+            case Fly():
+                raise AssertionError("every actor is a process of its own")
 
     def carry_out(self, shard: int) -> None:
         """Have a server do the next command of this actor."""
@@ -149,7 +151,7 @@ class _Actor:
 
 class _Stage:
     def __init__(self, seed: int, acts: Sequence[Act], *, jumps: bool, outage: bool) -> None:
-        self.luck = luck = Random(seed)
+        self.luck = Random(seed)
         self.now = 1000.0
         self.dbs = [Database() for _ in range(3)]
         self.history = History()
@@ -164,7 +166,6 @@ class _Stage:
         self.out = {(home + 1) % 3} if outage else set()
         self.jumps = jumps
         self.actors = [self._actor(number, act) for number, act in enumerate(acts)]
-        del luck
 
     def _desk(self, name: str) -> LoadDesk:
         def mint(kind: str) -> bytes:

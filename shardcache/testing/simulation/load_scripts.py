@@ -49,7 +49,7 @@ def _claim(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
 
 
 def _fill(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
-    token, seen, ms, raw = argv
+    token, seen, ms, expired, raw = argv
     held = db.get(keys[0])
     mine = held == token
     if mine or held == b"-" + token:
@@ -58,7 +58,8 @@ def _fill(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     if not mine:
         return 0
     now = db.find(keys[4])
-    if (hashlib.sha1(now, usedforsecurity=False).hexdigest().encode() if isinstance(now, bytes) else b"") != seen:
+    found = hashlib.sha1(now, usedforsecurity=False).hexdigest().encode() if isinstance(now, bytes) else b""
+    if found != seen and not (not found and int(expired)):
         return -1
     _set(db, keys[4], raw, ms)
     return 1

@@ -1,0 +1,44 @@
+"""What heavy use leaves behind on the voters: found by the benchmark."""
+
+import time
+
+import redis
+
+from shardcache import ShardCache
+from shardcache.embedded import LocalShards
+
+
+def test_a_sign_that_somebody_waits_is_not_renewed_by_who_lets_others_go_first(cache, plain) -> None:
+    """Else one contention would cost every later acquisition a second attempt, as long as there is one a second."""
+    lock = cache.lock("l", 600)
+    for name in lock.voters:
+        plain[name].set(lock._plan.keys.waiting, "", px=600_000)
+    assert lock.acquire()
+    lock.release()
+    left = [plain[name].pttl(lock._plan.keys.waiting) for name in lock.voters]
+    assert [0 < one <= 600_000 and one > 590_000 for one in left] == [True] * len(left)
+
+
+def test_frozen_voters_are_asked_a_few_times_and_keep_no_key_when_they_wake() -> None:
+    """Of a connection that we have closed a server reads 16 KiB: an acquire within that and its release behind it left the key there."""
+    with LocalShards(5) as servers, ShardCache(servers.urls, timeout=0.3) as cache:
+        lock = cache.lock("l", 600)
+        lock.acquire()
+        lock.release()
+        frozen = servers.servers[:2]
+        for server in frozen:
+            server.pause()
+        end = time.monotonic() + 0.5  # past the voters' timeout
+        while time.monotonic() < end:
+            assert lock.acquire(timeout=5)
+            lock.release()
+        for server in frozen:
+            server.resume()
+        found = []
+        for server in frozen:
+            with redis.Redis.from_url(server.url) as client:
+                client.ping()
+                found.append(
+                    (client.exists(lock._plan.keys.lock), client.info("commandstats")["cmdstat_eval"]["calls"] < 40)
+                )
+    assert found == [(0, True), (0, True)]
