@@ -185,7 +185,7 @@ def test_renewed_while_it_runs(holding, cache):
 @pytest.mark.parametrize("code", [WAIT, DEAF], ids=["obeys", "ignores-sigterm"])
 def test_loss_ends_the_command(holding, command, url, mark, code):
     """When somebody breaks the lock, the command is ended, by force if need be, and that has a code of its own."""
-    process = holding("--ttl", "1", "--grace", "0.5", code=code)
+    process = holding("--ttl", "3", "--grace", "0.5", code=code)
     assert command.run("lock", "break", "job", "--yes", "--url", url)[0] == 0
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (76, "")
@@ -196,7 +196,7 @@ def test_loss_ends_the_command(holding, command, url, mark, code):
 def test_loss_ends_the_whole_group(holding, command, url, mark):
     """What the command has started ends with it, even if it outlives the command itself and is deaf."""
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {DEAF!r}, sys.argv[1]]); import time; time.sleep(120)"
-    process = holding("--ttl", "1", "--grace", "0.5", code=code)
+    process = holding("--ttl", "3", "--grace", "0.5", code=code)
     assert command.run("lock", "break", "job", "--yes", "--url", url)[0] == 0
     assert (process.wait(timeout=60), command.processes()) == (76, [])
 
