@@ -20,7 +20,7 @@ SMALL = "Setting(processes=2, readers=2, ttl=0.4, pace=0.05, expiries=2, chaos=0
 CASES = {
     "hits": ("import loads", "loads.hits(Race(3))", 3),
     "refresh": ("import loads", "loads.during_refresh(Race(3))", 1),
-    "round trips": ("import loads", "loads.round_trips(Race(3))", 1),
+    "round trips": ("import loads", "loads.round_trips(Race(3))", 2),
     "stampede": ("import stampede; from crowd import Setting", f"stampede.crowds({SMALL}, (), [])", 4),
     "locks": ("import locks", "locks.alone(Race(3))", 5),
     "frozen voters": ("import locks", "locks.hung(Race(3))", 2),
