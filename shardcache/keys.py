@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from shardcache.errors import InvalidKey, InvalidOption
 
-__all__ = ("INTERNAL", "MAX_KEY", "Key", "KeySpace", "distinct", "hash_tag", "internal", "load_lock")
+__all__ = ("INTERNAL", "MAX_KEY", "Key", "KeySpace", "distinct", "hash_tag", "internal", "load_pass")
 
 Key = str | bytes
 _STR: frozenset[type] = frozenset({str})
@@ -34,9 +34,9 @@ def internal(family: bytes, wire_key: bytes) -> bytes:
     return b"%b%b:{%b}" % (INTERNAL, family, wire_key)
 
 
-def load_lock(wire_key: bytes) -> bytes:
-    """Return the key of the lock under which the value of ``wire_key`` is loaded."""
-    return internal(b"load", wire_key)
+def load_pass(wire_key: bytes) -> bytes:
+    """Return the key without which a load of ``wire_key`` under way cannot store its value: whoever writes takes it away."""
+    return internal(b"load-pass", wire_key)
 
 
 class KeySpace:

@@ -3,6 +3,7 @@
 from shardcache.commands import ErrorReply, Reply, as_error
 from shardcache.drivers.state import ShardState
 from shardcache.errors import ShardError
+from shardcache.flows.steps import GRACE
 from shardcache.wire import pack
 from shardcache.wire.adial import AsyncDialer
 from shardcache.wire.aio import AsyncLink
@@ -35,16 +36,21 @@ class Ears:
         dialled = link is None
         try:
             if link is None:
-                link = await self._dial(shard.clock() + shard.timeout, shard.timeout, self._ended, _no_matter)
+                soon = shard.clock() + min(patience + GRACE, shard.timeout)
+                link = await self._dial(soon, shard.timeout, self._ended, _no_matter)
                 if shard.closed:
                     link.end(ConnectionError("the client was closed meanwhile"))
                 if link.alive:  # else nobody would ever take it out again
                     self._links.add(link)
-            reply = await link.send(pack(command), 1, shard.clock() + patience + shard.timeout)
+                dialled = False
+            reply = await link.send(pack(command), 1, shard.clock() + patience + GRACE)
         except (OSError, ShardError) as error:
             if link is not None:
                 link.end(ConnectionError("it did not answer"))
-            return shard.lost(error, dialled=dialled)
+            if isinstance(error, TimeoutError) and not dialled:
+                shard.abandon()
+                return None  # out of the server's line by now; that it is silent says nothing about its health
+            return shard.lost(error, dialled=dialled, hurried=patience < shard.timeout)
         except BaseException:
             # The server takes a closed connection out of its line; an open one would take a wake-up that nobody hears.
             if link is not None:

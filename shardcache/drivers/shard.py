@@ -9,6 +9,7 @@ from shardcache.commands import ErrorReply, Op, Reply, as_error
 from shardcache.drivers.state import ShardState
 from shardcache.errors import ClientClosed, OutOfStep, ShardError, ShardTimeout
 from shardcache.events import Hook
+from shardcache.flows.steps import GRACE
 from shardcache.policy.breaker import Breaker, State
 from shardcache.wire import Dialer, Link, Pool, ask, pack
 
@@ -175,11 +176,15 @@ class Shard(ShardState):
         except ShardError as error:
             return error
         try:
-            link, _ = self.pool.take(self.clock() + self.timeout)
+            link, _ = self.pool.take(self.clock() + min(patience + GRACE, self.timeout))
         except (OSError, ShardError) as error:
-            return self.lost(error, dialled=True)
+            return self.lost(error, dialled=True, hurried=patience < self.timeout)
         try:
-            reply = ask(link, payload, self.clock() + patience + self.timeout)
+            reply = ask(link, payload, self.clock() + patience + GRACE)
+        except TimeoutError:
+            link.close()  # which takes us out of the server's line; that it is silent says nothing about its health
+            self.abandon()
+            return None
         except (OSError, ShardError) as error:
             link.close()
             return self.lost(error, dialled=False)

@@ -8,9 +8,8 @@ from typing import Any
 from shardcache.commands import Command, ErrorReply, Reply
 from shardcache.errors import ShardError
 from shardcache.flows.requests import NUMBER, Request
-from shardcache.flows.scripts import VOID
 from shardcache.flows.steps import Batch, Flow, exchange
-from shardcache.keys import load_lock
+from shardcache.keys import load_pass
 from shardcache.placement import Placement
 
 __all__ = ("CHUNK", "delete", "fetch", "queue", "store")
@@ -34,8 +33,7 @@ def _chunks(verb: bytes, keys: list[bytes]) -> list[Command]:
 
 def _voids(wires: list[bytes]) -> list[Command]:
     """Return what voids loads of these keys."""
-    locks = list(map(load_lock, wires))
-    return [(b"EVAL", VOID, len(part := locks[at : at + CHUNK]), *part) for at in range(0, len(locks), CHUNK)]
+    return _chunks(b"UNLINK", list(map(load_pass, wires)))
 
 
 def _unlinks(wires: list[bytes], *, void: bool = False) -> list[Command]:

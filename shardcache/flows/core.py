@@ -99,8 +99,8 @@ class Core:
         shards = len(self.members)
         if flush:
             return sweep.flush(shards)
-        locks = sweep.load_locks(self.keys.prefix) if self.options.void_loads else None
-        return sweep.wipe(shards, self.glob("*"), locks)
+        passes = sweep.load_passes(self.keys.prefix) if self.options.void_loads else None
+        return sweep.wipe(shards, self.glob("*"), passes)
 
     def scanned(self, shard: int, wires: list[bytes], error: ShardError | None) -> list[Key]:
         """Return the callers' forms of the keys that ``shard`` holds by right; note or raise ``error``."""

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from shardcache.codecs import Codec
 from shardcache.commands import Command, ErrorReply, Op, Reply
 from shardcache.errors import InvalidArgument, KeyMissing
-from shardcache.flows.scripts import ADD_TO, PERSIST, VOID
-from shardcache.keys import Key, KeySpace, load_lock
+from shardcache.flows.scripts import ADD_TO, PERSIST
+from shardcache.keys import Key, KeySpace, load_pass
 from shardcache.results import MISS
 from shardcache.ttl import DEFAULT, TTL, Default, milliseconds
 
@@ -72,7 +72,7 @@ _INT64 = 2**63
 class Request(NamedTuple):
     """One command for one key. ``default`` is what a `GET` answers for a miss.
 
-    ``void`` goes out before it and voids the load lock: a load begun before this write must not overwrite it.
+    ``void`` goes out before it and takes a load's pass away: one begun before this write must not overwrite it.
     """
 
     op: Op
@@ -99,7 +99,7 @@ class Requests:
 
     def void(self, wire: bytes) -> Command | None:
         """Return the command that voids a load of this key under way, if writes do that."""
-        return (b"EVAL", VOID, 1, load_lock(wire)) if self._voids else None
+        return (b"UNLINK", load_pass(wire)) if self._voids else None
 
     def get(self, key: Key, default: Any = None) -> Request:
         wire = self._wire(key)

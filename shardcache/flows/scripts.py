@@ -1,6 +1,6 @@
 """Server-side scripts, each by name. Short enough to be sent whole: one exchange, no cache of digests to miss."""
 
-__all__ = ("ADD_TO", "PERSIST", "VOID")
+__all__ = ("ADD_TO", "PERSIST")
 
 # KEYS[1]; ARGV: delta, or delta + first sum + ttl in ms ("" for none). The absent key is told apart
 # on the server, since INCRBY alone would create it, without a ttl. The sum goes back as text: a number
@@ -17,12 +17,3 @@ return ARGV[2]"""
 
 # PERSIST alone answers 0 both for an absent key and for one that had no ttl.
 PERSIST = b"redis.call('PERSIST',KEYS[1]) return redis.call('EXISTS',KEYS[1])"
-
-# KEYS: load locks. What is loaded under them will not be stored. They stay: he who loads still loads, and a vote that were given
-# away under him could make a second majority.
-VOID = b"""\
-for i=1,#KEYS do
-local held=redis.call('GET',KEYS[i])
-if held and string.sub(held,1,1)~='-' then redis.call('SET',KEYS[i],'-'..held,'KEEPTTL') end
-end
-return #KEYS"""

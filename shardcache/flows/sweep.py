@@ -6,11 +6,10 @@ from typing import NamedTuple
 from shardcache.commands import Command, Reply
 from shardcache.errors import ShardError
 from shardcache.flows.requests import NUMBER
-from shardcache.flows.scripts import VOID
 from shardcache.flows.steps import Batch, Flow, exchange
 from shardcache.keys import INTERNAL
 
-__all__ = ("Page", "flush", "load_locks", "page", "pattern", "wipe")
+__all__ = ("Page", "flush", "load_passes", "page", "pattern", "wipe")
 
 COUNT = 500  # keys that a server looks at per step
 
@@ -34,9 +33,9 @@ def literal(text: bytes) -> bytes:
     return b"".join(b"\\" + text[at : at + 1] if text[at] in special else text[at : at + 1] for at in range(len(text)))
 
 
-def load_locks(prefix: bytes) -> bytes:
-    """Return a glob for the locks (`keys.load_lock`) of loads of keys that begin with ``prefix``."""
-    return literal(INTERNAL) + b"load:[{:]" + literal(prefix) + b"*"
+def load_passes(prefix: bytes) -> bytes:
+    """Return a glob for the passes (`keys.load_pass`) of loads of keys that begin with ``prefix``."""
+    return literal(INTERNAL) + b"load-pass:[{:]" + literal(prefix) + b"*"
 
 
 def _scan(cursor: int, glob: bytes) -> Command:
@@ -61,19 +60,15 @@ def page(shard: int, cursor: int, glob: bytes) -> Flow[Page]:
     return Page(int(reply[0]), list(reply[1]), None)
 
 
-def _away(keys: list[bytes], *, own: bool) -> Command:
-    return (b"EVAL", VOID, len(keys), *keys) if own else (b"UNLINK", *keys)
-
-
-def wipe(shards: int, glob: bytes, locks: bytes | None = None) -> Flow[tuple[int, list[ShardError]]]:
+def wipe(shards: int, glob: bytes, passes: bytes | None = None) -> Flow[tuple[int, list[ShardError]]]:
     """Delete every key that matches, on all shards at once; return how many, and which shards failed.
 
-    The library's own keys stay: locks are not values. But loads under way whose locks match ``locks`` are voided first: whatever a load
+    The library's own keys stay: locks are not values. But loads under way whose passes match ``passes`` are voided first: whatever a load
     stored that began earlier is there before the walk over the keys.
     """
     failed: dict[int, ShardError] = {}
-    if locks is not None:
-        yield from _wipe(range(shards), locks, failed, own=True)
+    if passes is not None:
+        yield from _wipe(range(shards), passes, failed, own=True)
     count = yield from _wipe([shard for shard in range(shards) if shard not in failed], glob, failed, own=False)
     return count, list(failed.values())
 
@@ -86,7 +81,7 @@ def _wipe(shards: Iterable[int], glob: bytes, failed: dict[int, ShardError], *, 
         batches = [
             Batch(
                 shard,
-                ([_away(found[shard], own=own)] if found.get(shard) else [])
+                ([(b"UNLINK", *found[shard])] if found.get(shard) else [])
                 + ([_scan(cursors[shard], glob)] if shard in cursors else []),
                 True,
                 _pages,

@@ -17,7 +17,7 @@ from shardcache.flows.load.desk import LoadDesk
 from shardcache.flows.load.tags import ENSURE
 from shardcache.flows.lock.scripts import EXTEND
 from shardcache.flows.requests import Requests
-from shardcache.flows.scripts import VOID
+from shardcache.keys import internal
 from shardcache.testing.simulation.database import Database
 from shardcache.testing.simulation.interleaving import interleave
 from shardcache.testing.simulation.load_scripts import LOAD_SCRIPTS, execute
@@ -64,7 +64,7 @@ def test_loads_alone_run_once() -> None:
 
 
 def fill_without_token(db, keys, argv):
-    db.values[keys[0]] = argv[0]  # whoever fills has the lock
+    db.values[keys[0]] = db.values[keys[1]] = argv[0]  # whoever fills has lock and pass
     return LOAD_SCRIPTS_REAL[real.FILL](db, keys, argv)
 
 
@@ -100,7 +100,7 @@ def test_what_the_argument_needs(monkeypatch, ablation, kind) -> None:
         case "no second look after the claim":
             monkeypatch.setattr(LoadDesk, "newer", lambda *_: None)
         case "voiding takes the lock away":
-            monkeypatch.setitem(LOAD_SCRIPTS, VOID, lambda db, keys, _: sum(map(db.delete, keys)))
+            monkeypatch.setattr(Requests, "void", lambda _, wire: (b"UNLINK", internal(b"load", wire)))
         case "no lock":
             monkeypatch.setitem(LOAD_SCRIPTS, real.CLAIM, lambda _, __, ___: [1, 0, 0])
     found: set[str] = set()
@@ -111,9 +111,9 @@ def test_what_the_argument_needs(monkeypatch, ablation, kind) -> None:
     assert kind in found
 
 
-TOKENS = [b"aa", b"bb", b"-aa"]
+TOKENS = [b"aa", b"bb"]
 VALUES = [b"\xf6one", b"\xf6two"]
-KEYS = [b"lock", b"none", b"waiting", b"wake"]
+KEYS = [b"lock", b"pass", b"waiting", b"wake"]
 
 
 def commands(luck: random.Random):
@@ -123,13 +123,13 @@ def commands(luck: random.Random):
         token = luck.choice(TOKENS)
         yield luck.choice(
             [
-                (b"EVAL", real.CLAIM, 4, *KEYS, token, luck.choice([b"", b"me", b"you"]), 50_000),
+                (b"EVAL", real.CLAIM, 4, *KEYS, token, luck.choice([b"", b"me", b"you"]), 50_000, 90_000),
                 (
                     *(b"EVAL", real.FILL, 5, *KEYS, b"k"),
                     *(token, luck.choice(seen), luck.choice([b"", 60_000]), luck.randrange(2), VALUES[1]),
                 ),
                 (b"EVAL", real.GIVE_UP, 4, *KEYS, token, luck.choice([b"", b"me"])),
-                (b"EVAL", VOID, 2, b"lock", b"other"),
+                luck.choice([(b"UNLINK", b"pass"), (b"EVAL", real.TAKE, 4, *KEYS, token, 50_000, 90_000)]),
                 (b"EVAL", EXTEND, 4, *KEYS, token, 70_000),
                 (b"EVAL", ENSURE, 1, b"tag", luck.choice([b"v" * 16, b"w" * 16]), luck.choice([b"", 1000, 90_000])),
                 (b"SET", b"k", VALUES[0], b"PX", 60_000),

@@ -1,5 +1,7 @@
 """One load: a miss is loaded once in a process, and once in the fleet; the others wait for the value."""
 
+import time
+
 import pytest
 
 from shardcache import LoadPolicy, Options, errors
@@ -107,10 +109,12 @@ def test_nothing_is_left_behind(make, servers, namespace, gate, begin, until) ->
     assert [key for key, ms in left.items() if b"load-" in key and ms > 1000] == []
 
 
-def test_a_loader_error_is_shared_by_its_flight_only(cache, counter, gate, begin) -> None:
+def test_a_loader_error_is_shared_by_its_flight_only(cache, counter, gate, begin, until) -> None:
     """Those who waited get the error; the next call loads anew; the lock is free."""
     calls = [begin(cache.get_or_set, "k", gate(error=ValueError("broken"))) for _ in range(4)]
     gate.begun()
+    until(lambda: cache.stats().misses == 4)
+    time.sleep(0.05)  # from its look to the flight of another, a call does nothing that could be waited for
     gate.open()
     assert [str(call.exception()) for call in calls] == ["broken"] * 4
     assert cache.get_or_set("k", counter) == 1

@@ -6,7 +6,7 @@ from typing import Any
 
 from shardcache.commands import Command
 from shardcache.errors import InvalidArgument
-from shardcache.flows.load.scripts import CLAIM, FILL, GIVE_UP
+from shardcache.flows.load.scripts import CLAIM, FILL, GIVE_UP, PASS_MS, TAKE
 from shardcache.flows.lock.plan import LockPlan, Voters
 from shardcache.keys import Key
 from shardcache.policy import LoadPolicy
@@ -37,11 +37,11 @@ class Job:
         return replace(self.plan, voters=Voters(voters.shards[:1], voters.names[:1]))
 
     def claim(self, token: bytes, waiter: bytes = b"") -> Command:
-        return (b"EVAL", CLAIM, 4, *self.plan.keys, token, waiter, self.plan.ttl_ms)
+        return (b"EVAL", CLAIM, 4, *self.plan.keys, token, waiter, self.plan.ttl_ms, PASS_MS)
 
     def take(self, token: bytes) -> Command:
         """Return what takes the lock from whoever has it."""
-        return (b"SET", self.plan.keys.lock, token, b"PX", self.plan.ttl_ms)
+        return (b"EVAL", TAKE, 4, *self.plan.keys, token, self.plan.ttl_ms, PASS_MS)
 
     def fill(self, token: bytes, seen: bytes, ms: int | None, raw: bytes, *, expired: bool) -> Command:
         """Return what stores ``raw`` if the value is still the one that was ``seen``, or none because that has ``expired`` meanwhile."""

@@ -56,7 +56,7 @@ class LockKeys(NamedTuple):
     @classmethod
     def of_load(cls, wire: bytes) -> Self:
         """Return the keys of the lock under which a value is loaded: no user's lock is called so."""
-        return cls(*(internal(family, wire) for family in (b"load", b"none", b"load-wait", b"load-wake")))
+        return cls(*(internal(family, wire) for family in (b"load", b"load-pass", b"load-wait", b"load-wake")))
 
 
 class Voters(NamedTuple):

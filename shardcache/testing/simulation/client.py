@@ -12,7 +12,7 @@ from typing import Any
 from shardcache.errors import ShardTimeout, ShardUnavailable
 from shardcache.flows.lock import Register
 from shardcache.flows.lock.scripts import ACQUIRE
-from shardcache.flows.steps import Batch, Canvass, Listen, Run, Sleep
+from shardcache.flows.steps import GRACE, Batch, Canvass, Listen, Run, Sleep
 from shardcache.testing.simulation.judge import Grant, Judge
 from shardcache.testing.simulation.link import Fate, Link, Message
 from shardcache.testing.simulation.scenario import ClientPlan, Scenario
@@ -203,7 +203,7 @@ class Client:
             if link is None or link.broken:
                 link = self._ears[step.shard] = Link(self.servers[step.shard])
             self._send(Message(self, link, -1, self._serial, step.command, False, ""))
-            end = world.now + (step.patience + self.scenario.patience) / self._rate
+            end = world.now + (step.patience + GRACE) / self._rate
             world.at(end, self._deaf, (self._serial, link))
         else:
             world.at(world.now + self.scenario.delay * self.luck.random(), self._write, (step, self._serial))
@@ -222,7 +222,8 @@ class Client:
             self._send(Message(self, self._link(batch), place, serial, batch.commands[0], batch.twice, ""))
         if step.take is None:
             return True
-        world.at(world.now + step.patience / self._rate, self._overdue, serial)
+        patience = step.patience if step.limit is None else min(step.patience, step.limit)
+        world.at(world.now + patience / self._rate, self._overdue, serial)
         return False
 
     def _link(self, batch: Batch) -> Link:

@@ -10,7 +10,6 @@ from typing import Any
 from shardcache.flows.load import scripts as real
 from shardcache.flows.load.tags import ENSURE
 from shardcache.flows.lock.scripts import EXTEND, REGISTER
-from shardcache.flows.scripts import VOID
 from shardcache.testing.simulation.database import Database, text
 from shardcache.testing.simulation.scripts import SCRIPTS, Script
 
@@ -35,12 +34,13 @@ def _wake(db: Database, keys: Sequence[Any]) -> None:
 
 
 def _claim(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
-    token, waiter, ttl = argv
+    token, waiter, ttl, pass_ttl = argv
     held = db.get(keys[0])
     if held == token:
         return [1, 0, 0]
     if held is None:
         db.put(keys[0], token, ttl)
+        db.put(keys[1], token, pass_ttl)
         db.delete(keys[3])
         return [1, 0, 0]
     if waiter:
@@ -48,14 +48,27 @@ def _claim(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     return [0, db.left(keys[0]), 0]
 
 
+def _take(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
+    token, ttl, pass_ttl = argv
+    db.put(keys[0], token, ttl)
+    db.put(keys[1], token, pass_ttl)
+    return 1
+
+
+def _done(db: Database, keys: Sequence[Any], token: bytes) -> tuple[bool, bool]:
+    held, passed = (db.get(key) == token for key in keys[:2])
+    if held:
+        db.delete(keys[0])
+    if passed:
+        db.delete(keys[1])
+    return held, passed
+
+
 def _fill(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     token, seen, ms, expired, raw = argv
-    held = db.get(keys[0])
-    mine = held == token
-    if mine or held == b"-" + token:
-        db.delete(keys[0])
+    held, passed = _done(db, keys, token)
     _wake(db, keys)
-    if not mine:
+    if not (held and passed):
         return 0
     now = db.find(keys[4])
     found = hashlib.sha1(now, usedforsecurity=False).hexdigest().encode() if isinstance(now, bytes) else b""
@@ -67,15 +80,12 @@ def _fill(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
 
 def _give_up(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     token, waiter = argv
-    held = db.get(keys[0])
-    mine = held == token
-    if mine or held == b"-" + token:
-        db.delete(keys[0])
+    held, _ = _done(db, keys, token)
     if waiter:
         _wait(db, keys, waiter)
     else:
         _wake(db, keys)
-    return int(mine)
+    return int(held)
 
 
 def _ensure(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
@@ -100,20 +110,12 @@ def _set(db: Database, key: bytes, value: Any, ms: Any = b"") -> bytes:
     return b"OK"
 
 
-def _void(db: Database, keys: Sequence[Any], _: Sequence[Any]) -> Any:
-    for key in keys:
-        held = db.get(key)
-        if held is not None and not held.startswith(b"-"):
-            db.values[key] = b"-" + held
-    return len(keys)
-
-
 LOAD_SCRIPTS: dict[bytes, Script] = {
     real.CLAIM: _claim,
     real.FILL: _fill,
     real.GIVE_UP: _give_up,
     ENSURE: _ensure,
-    VOID: _void,
+    real.TAKE: _take,
     EXTEND: SCRIPTS[EXTEND],
     REGISTER: SCRIPTS[REGISTER],
 }
