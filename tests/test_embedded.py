@@ -20,6 +20,8 @@ from shardcache.embedded import LocalServer, LocalShards, find_server
 from shardcache.embedded.ports import reserve_port
 from shardcache.urls import parse_many, parse_url
 
+pytestmark = pytest.mark.long
+
 PATIENCE = 30.0  # seconds after which something that must happen has not happened
 
 

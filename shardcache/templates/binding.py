@@ -51,7 +51,11 @@ class Binding:
                 return [named[name] for name in self.names]
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return tuple(bound.arguments.values())
+        found = bound.arguments
+        for name in self.names:
+            if name not in found:  # CPython 3.13.0 lets a positional-only parameter be left out
+                raise TypeError(f"missing a required argument: {name!r}")
+        return tuple(found[name] for name in self.names)
 
 
 def _signature(function: Callable[..., object]) -> inspect.Signature:

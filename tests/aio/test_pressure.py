@@ -9,6 +9,8 @@ import pytest
 
 from shardcache import errors
 
+pytestmark = pytest.mark.long
+
 PATIENCE = 60.0
 
 

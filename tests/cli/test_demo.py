@@ -20,6 +20,8 @@ from shardcache.cli.demo_workload import find_sources, library, measure
 from shardcache.client import ShardCache
 from shardcache.embedded import LocalShards
 
+pytestmark = pytest.mark.long
+
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 

@@ -15,6 +15,8 @@ from shardcache.cli.lock_run import Guarded
 from shardcache.client import ShardCache
 from shardcache.embedded import LocalShards
 
+pytestmark = pytest.mark.long
+
 PATIENCE = 30.0  # seconds after which something that has to happen never will
 # What a command under test runs: it says when it is there, and then waits to be ended.
 WAIT = "import time; open(__import__('sys').argv[1], 'a').write('up\\n'); time.sleep(120)"

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from shardcache import errors
 from shardcache.fencing import FencedFile
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def path(tmp_path) -> Path:

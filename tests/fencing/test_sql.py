@@ -18,6 +18,8 @@ from shardcache import errors
 from shardcache.fencing import FencedSQL
 from shardcache.fencing.paramstyle import STYLES
 
+pytestmark = pytest.mark.long
+
 # How a driver of each style would read its parameters, in terms of sqlite3's.
 MARKS = {
     "format": (r"%s", "?"),

@@ -19,6 +19,8 @@ from shardcache.testing import Corrupt, Delay, Drop, Duplicate, FaultProxy, Repl
 
 from .conftest import MARKED, NO_BREAKER, SCALE, Count, value_of
 
+pytestmark = pytest.mark.long
+
 TASKS = 10_000
 SPAN = 1.0  # seconds over which the tasks begin
 TIMEOUT = 0.05  # seconds: a stalled reply costs one

@@ -33,6 +33,8 @@ from shardcache.testing import (
 
 from .conftest import MARKED, NO_BREAKER, SCALE, Count, value_of
 
+pytestmark = pytest.mark.long
+
 TIMEOUT = 0.02  # seconds: a stalled reply costs one
 KEYS = [f"key-{i}" for i in range(24)]
 Proxies = dict[str, FaultProxy]

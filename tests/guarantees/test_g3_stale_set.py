@@ -22,6 +22,8 @@ from shardcache.testing.simulation.database import Database
 from shardcache.testing.simulation.interleaving import interleave
 from shardcache.testing.simulation.load_scripts import LOAD_SCRIPTS, execute
 
+pytestmark = pytest.mark.long
+
 MIXES = (
     ("load", "delete"),
     ("load", "set"),

@@ -9,6 +9,8 @@ from shardcache.embedded import LocalShards
 from shardcache.errors import QuorumUnavailable
 from shardcache.testing import Cut, FaultProxy
 
+pytestmark = pytest.mark.long
+
 QUIET = Options(first_probe=60, max_probe=60)  # who is out stays out
 
 

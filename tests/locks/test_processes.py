@@ -46,7 +46,7 @@ with lock:
         os.write(1, f"{wrong} ".encode())
         os._exit(0)
     os.waitpid(child, 0)
-print(lock.held, lock.extend())
+print(lock.held, lock.extend(), flush=True)
 lock.release()
 child = os.fork()
 if not child:
@@ -62,7 +62,11 @@ def test_fork(voters) -> None:
     """A child neither owns, renews, releases nor disturbs its parent's lease, and can lock for itself."""
     words = [word for pair in voters.urls.items() for word in pair]
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, uuid.uuid4().hex, *words], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", CHILD, uuid.uuid4().hex, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (done.stdout, done.stderr) == ("[] True True\nTrue", "")
 

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from shardcache.errors import InvalidNode, InvalidOption
 from shardcache.placement import HashRing, Node
 
+pytestmark = pytest.mark.long
+
 VECTORS = Path(__file__).parent.parent / "vectors" / "ring.json"
 CASES = json.loads(VECTORS.read_text(encoding="utf-8"))["cases"]
 cases = pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])

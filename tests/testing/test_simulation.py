@@ -10,6 +10,8 @@ from shardcache.testing.simulation.ablations import ABLATIONS, ablated
 from shardcache.testing.simulation.campaign import campaign, story
 from shardcache.testing.simulation.scripts import SCRIPTS
 
+pytestmark = pytest.mark.long
+
 HISTORIES = 3000
 # What each fault outside the assumptions may break, as docs/guarantees.md says: never the order of fencing tokens, nor the store.
 BROKEN = {
