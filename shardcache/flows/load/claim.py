@@ -221,7 +221,7 @@ def _vet(bid: Bid, desk: LoadDesk) -> Flow[None]:
     """Have voters looked up that were never met in this life, and let those votes count that may."""
     register, plan, ballot = desk.register, bid.plan, bid.ballot
     roll = register.roll(plan.voters)
-    runs = {place: run for place, run in ballot.runs.items() if roll.runs[place] != run.id}
+    runs = {place: run for place, run in ballot.runs.items() if roll.runs[plan.voters.shards[place]] != run.id}
     if runs or _unsure(bid, desk):
         yield from register.vet(plan, runs)
     ballot.recount(register.roll(plan.voters))

@@ -22,6 +22,7 @@ class Ballot:
         "_hear_all",
         "_quorum",
         "_roll",
+        "_shards",
         "answers",
         "fences",
         "guarded",
@@ -33,6 +34,7 @@ class Ballot:
 
     def __init__(self, voters: Voters, roll: Roll, *, hear_all: bool) -> None:
         self._roll = roll
+        self._shards = voters.shards
         self._quorum = voters.quorum
         self._hear_all = hear_all
         self._against = len(voters.shards) - voters.quorum  # so many may say no
@@ -48,13 +50,13 @@ class Ballot:
         """Count one voter's answer; return whether the outcome is certain."""
         self.answers[place] = outcome
         self.heard += 1
-        if run is not None and self._roll.runs[place] != run.id:
+        if run is not None and self._roll.runs[self._shards[place]] != run.id:
             self.runs[place] = run
         reply = None if isinstance(outcome, ShardError) else outcome[0]
         if reply.__class__ is not list:
             self._against -= 1
         elif reply[0] == 1:
-            wait = self._roll.wait(place, run)
+            wait = self._roll.wait(self._shards[place], run)
             if wait == 0.0:
                 self.count(place)
             else:
@@ -79,7 +81,7 @@ class Ballot:
     def recount(self, roll: Roll) -> None:
         """Let the votes count of those voters that have been vetted meanwhile and may vote."""
         for place in [place for place, wait in self.guarded.items() if wait is None]:
-            wait = self.guarded[place] = roll.wait(place, self.runs.get(place))
+            wait = self.guarded[place] = roll.wait(self._shards[place], self.runs.get(place))
             if wait == 0.0:
                 del self.guarded[place]
                 self.count(place)

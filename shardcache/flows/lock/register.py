@@ -20,6 +20,8 @@ as a memory too. The longest ttl is kept in the same register. Redis' own advice
 remembers; the fencing token is then what is left.
 """
 
+from collections.abc import Iterable
+
 from shardcache.commands import Command
 from shardcache.errors import ShardError
 from shardcache.flows.lock.plan import REGISTER_KEY, LockPlan, Voters, drift
@@ -32,22 +34,22 @@ _MOST_ROLLS = 4096
 
 
 class Roll:
-    """What one process knows of one set of voters."""
+    """What one process knows of one set of voters, by shard: whatever order a lock's name puts them in."""
 
     __slots__ = ("forgetful", "longest", "runs")
 
-    def __init__(self, voters: int) -> None:
-        self.runs: list[bytes | None] = [None] * voters  # vetted: known to a majority of the register
-        self.forgetful: list[bool] = [False] * voters
+    def __init__(self, shards: Iterable[int]) -> None:
+        self.runs: dict[int, bytes | None] = dict.fromkeys(shards)  # vetted: known to a majority of the register
+        self.forgetful: dict[int, bool] = dict.fromkeys(self.runs, False)
         self.longest = 0  # ms
 
-    def wait(self, place: int, run: Run | None) -> float | None:
+    def wait(self, shard: int, run: Run | None) -> float | None:
         """Return the seconds until a vote of this run counts: 0.0 if it does now, None if it must be vetted first."""
         if run is None:
             return 0.0  # the server hides its run id (by an ACL): nothing can be told
-        if self.runs[place] != run.id:
+        if self.runs[shard] != run.id:
             return None
-        if not self.forgetful[place]:
+        if not self.forgetful[shard]:
             return 0.0
         ttl = self.longest / 1000
         return max(ttl + drift(ttl) - run.age, 0.0)
@@ -59,16 +61,17 @@ class Register:
     __slots__ = ("_rolls", "_seen")
 
     def __init__(self) -> None:
-        self._rolls: dict[tuple[int, ...], Roll] = {}
+        self._rolls: dict[frozenset[int], Roll] = {}
         self._seen: dict[str, bytes] = {}
 
     def roll(self, voters: Voters) -> Roll:
         """Return what is known of this set of voters."""
-        found = self._rolls.get(voters.shards)
+        shards = frozenset(voters.shards)
+        found = self._rolls.get(shards)
         if found is None:
             if len(self._rolls) >= _MOST_ROLLS:
                 self._rolls.clear()
-            found = self._rolls[voters.shards] = Roll(len(voters.shards))
+            found = self._rolls[shards] = Roll(shards)
         return found
 
     def vet(self, plan: LockPlan, runs: dict[int, Run]) -> Flow[None]:
@@ -97,8 +100,9 @@ class Register:
         roll.longest = max(roll.longest, *(answer[0] for answer in answers))
         for at, place in enumerate(places, 1):
             # In this order: another thread that finds the run vetted must not find the old judgement beside it.
-            roll.forgetful[place] = any(answer[at] for answer in answers)
-            roll.runs[place] = runs[place].id
+            shard = voters.shards[place]
+            roll.forgetful[shard] = any(answer[at] for answer in answers)
+            roll.runs[shard] = runs[place].id
 
     def _forgot(self, name: str, run: Run) -> bool:
         """Whether this process has seen the voter in another life; note this one."""

@@ -13,7 +13,7 @@ __all__ = ("acquaint",)
 def acquaint(servers: Sequence[Server], keys: LockKeys, ttl: float, luck: Random, roll: Roll | None = None) -> None:
     """Let every voter know every other, and ``ttl`` seconds as the longest; give them counters; tell ``roll`` as well."""
     if roll is not None:
-        roll.runs = [server.life for server in servers]
+        roll.runs.update(enumerate(server.life for server in servers))
         roll.longest = max(roll.longest, round(ttl * 1000))
         return
     for server in servers:
