@@ -143,6 +143,13 @@ class LoaderBase:
             return _NOTHING
         return self._fresh(record, freshness, pttl)
 
+    def served(self, look: Look, wire: bytes, policy: LoadPolicy) -> bool:
+        """Whether a value that is to be refreshed can be returned at once, since somebody is at it."""
+        if look.late is None or not policy.background or not self.desk.is_tended(wire):
+            return False
+        self.desk.tally.stale += look.stale
+        return True
+
     def loaded(self, order: Order, look: Look) -> Flow[Any]:
         """Return the value of one key that is not there, or to be refreshed."""
         wire = order.jobs[0].wire

@@ -34,7 +34,7 @@ class Loader(LoaderBase):
         outcome = self._two(shard, self.asking(wire), LEFT)
         found = self.judged(outcome, wire, shard, policy)
         look = found if isinstance(found, Look) else self._run(found)
-        if look.late is None and look.value is not MISS:
+        if (look.late is None and look.value is not MISS) or self.served(look, wire, policy):
             return look.value
         return self._run(self.loaded(self.order(key, loader, ttl, policy, tags), look))
 

@@ -37,6 +37,7 @@ class LoadDesk:
     version: Callable[[], bytes]  # 16 bytes nobody else has
     tally: LoadTally
     paces: dict[bytes, int] = field(default_factory=dict)  # ms that loading took last time, where that was long
+    tended: dict[bytes, float] = field(default_factory=dict)  # until when nobody here need see to a refresh
 
     @property
     def register(self) -> Register:
@@ -56,6 +57,20 @@ class LoadDesk:
                 self.paces[wire] = took_ms
             else:
                 self.paces.pop(wire, None)
+
+    def tend(self, wires: Iterable[bytes], seconds: float) -> None:
+        """Note that a refresh of these keys is seen to for so long: readers need not even ask who does it."""
+        for wire in wires:
+            if seconds:
+                if len(self.tended) >= _MOST_PACES:
+                    self.tended.clear()
+                self.tended[wire] = self.clock() + seconds
+            else:
+                self.tended.pop(wire, None)
+
+    def is_tended(self, wire: bytes) -> bool:
+        """Whether somebody sees to a refresh of this key."""
+        return self.tended.get(wire, 0.0) > self.clock()
 
     def judge(self, raw: bytes, pttl: int, wire: bytes, policy: LoadPolicy) -> tuple[Loaded, Freshness]:
         """Return what is stored and how fresh it is. Raises `DamagedPayload`."""

@@ -10,6 +10,8 @@ from shardcache.flows.steps import Flow, Fly, Landing
 
 __all__ = ("obtain", "refresh_behind", "refresh_first")
 
+_AGAIN = 0.05  # seconds until a refresh is tried again that somebody else was at, or that failed
+
 
 def obtain(order: Order, desk: LoadDesk) -> Flow[Values]:
     """Return the values of keys that are missing. What a loader of many leaves out is left out."""
@@ -57,11 +59,16 @@ def refresh_first(order: Order, seen: Mapping[bytes, int], desk: LoadDesk) -> Fl
 def _refresh(order: Order, seen: Mapping[bytes, int], desk: LoadDesk, *, behind: bool) -> Fly:
     def work(mine: tuple[bytes, ...]) -> Flow[dict[bytes, Any]]:
         desk.tally.refreshes += behind
+        desk.tend(mine, order.jobs[0].plan.ttl)
+        values: Values = {}
         try:
-            return (yield from load(order.of(mine, seen), desk, patient=False))
+            values = yield from load(order.of(mine, seen), desk, patient=False)
+            return values
         except Exception as error:
             if behind or order.policy.stale_if_error:  # nobody is shown it
                 desk.ledger.load_failed(order.name, error)
             raise
+        finally:
+            desk.tend(mine, 0.0 if values else _AGAIN)
 
     return Fly(tuple(seen), work, 0.0, order.policy.soft_timeout, behind)
