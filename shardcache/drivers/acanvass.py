@@ -11,7 +11,7 @@ from typing import Any
 from shardcache.commands import Command
 from shardcache.drivers.ashard import AsyncShard
 from shardcache.drivers.replies import answered
-from shardcache.errors import ShardError, ShardOut, ShardTimeout
+from shardcache.errors import ShardError, ShardOut
 from shardcache.flows.steps import Canvass, Outcome
 from shardcache.wire import pack_all
 from shardcache.wire.aio import Several
@@ -54,7 +54,7 @@ class _Round:
         if not self.over.done():
             for place, shard in list(self.out.items()):
                 if self.take is not None:
-                    self.take(place, ShardTimeout(shard.name, "did not answer in time"), None)
+                    self.take(place, shard.late_error(), None)
             self.over.set_result(None)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from shardcache.commands import ErrorReply, Op, Reply, as_error
 from shardcache.drivers.state import ShardState
-from shardcache.errors import ClientClosed, OutOfStep, ShardError, ShardTimeout
+from shardcache.errors import ClientClosed, OutOfStep, ShardError
 from shardcache.events import Hook
 from shardcache.flows.steps import GRACE
 from shardcache.policy.breaker import Breaker, State
@@ -163,10 +163,6 @@ class Shard(ShardState):
             late.link.close()
         if self.closed:  # in this very moment
             self.drop_idle()
-
-    def late_error(self) -> ShardError:
-        """Return the error for a reply that has not come in time, without judging the shard for it yet."""
-        return ShardTimeout(self.name, "did not answer in time")
 
     def listen(self, payload: bytes, patience: float) -> Reply | ShardError:
         """Send a command that blocks on the server; return its reply, None if there is none, or what went wrong."""

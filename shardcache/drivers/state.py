@@ -169,6 +169,10 @@ class ShardState(ABC):
         self.knocking = True
         self.knock()
 
+    def late_error(self) -> ShardError:
+        """Return the error for a reply that has not come in time, without judging the shard for it yet."""
+        return ShardTimeout(self.name, "did not answer in time")
+
     def next_knock(self) -> float:
         """Return the seconds until the next probe."""
         return self.breaker.next_delay(self._luck())

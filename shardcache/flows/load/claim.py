@@ -16,9 +16,10 @@ from shardcache.flows.load.tags import valid
 from shardcache.flows.lock.ballot import Ballot
 from shardcache.flows.lock.lease import Lease
 from shardcache.flows.lock.plan import LockPlan
-from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
+from shardcache.flows.parts import Parts
+from shardcache.flows.steps import Canvass, Flow, Outcome, Run
 
-__all__ = ("Bid", "claim", "give_up", "send")
+__all__ = ("Bid", "claim", "give_up", "send", "sift")
 
 _GUARDED_FROM = 3  # voters: with fewer, a restarted one would leave no majority
 
@@ -93,8 +94,7 @@ class Bid:
             self.keep_home()
             return
         self.held = True
-        lefts = sorted(ballot.lefts)
-        self.left = lefts[min(plan.quorum, len(lefts)) - 1]
+        self.left = ballot.free_in
 
 
 def claim(order: Order, jobs: Sequence[Job], desk: LoadDesk, waiter: bytes) -> Flow[list[Bid]]:
@@ -105,7 +105,7 @@ def claim(order: Order, jobs: Sequence[Job], desk: LoadDesk, waiter: bytes) -> F
     bids = [Bid(job, desk.mint("load")) for job in jobs]
     try:
         yield from _ask_homes(order, bids, desk, waiter)
-        yield from _sift(order, bids, desk)
+        yield from sift(order, bids, desk)
         over = [bid for bid in bids if bid.home and bid.found is not None]
         if over:
             yield from give_up(over, homes_only=True)
@@ -137,26 +137,15 @@ def send(
 
     ``heard`` is given the part of an outcome that belongs to a place in ``commands``, and says whether enough is known of all.
     """
-    by_shard: dict[int, list[int]] = {}
-    for place, (shard, _) in enumerate(commands):
-        by_shard.setdefault(shard, []).append(place)
-    shards = list(by_shard)
+    parts = Parts(commands, twice=twice)
 
     def take(at: int, outcome: Outcome, run: Run | None) -> bool:
-        begin = 0
         enough = False
-        for place in by_shard[shards[at]]:
-            count = len(commands[place][1])
-            part = outcome if isinstance(outcome, ShardError) else outcome[begin : begin + count]
-            begin += count
+        for place, part in parts.of(at, outcome):
             enough = heard is not None and heard(place, part, run)
         return enough
 
-    batches = [
-        Batch(shard, [command for place in places for command in commands[place][1]], twice)
-        for shard, places in by_shard.items()
-    ]
-    yield Canvass(batches, None if heard is None else take, patience)
+    yield Canvass(parts.batches, None if heard is None else take, patience)
 
 
 def _ask_homes(order: Order, bids: list[Bid], desk: LoadDesk, waiter: bytes) -> Flow[None]:
@@ -185,7 +174,7 @@ def _ask_homes(order: Order, bids: list[Bid], desk: LoadDesk, waiter: bytes) -> 
     yield from send(asked, heard, max(bid.plan.patience for bid in bids))
 
 
-def _sift(order: Order, bids: list[Bid], desk: LoadDesk) -> Flow[None]:
+def sift(order: Order, bids: Sequence[Bid], desk: LoadDesk) -> Flow[None]:
     """Find the values that are there by now, tags looked at."""
     for bid in bids:
         bid.found = desk.newer(bid.job, order.policy, bid.raw, bid.pttl)
@@ -211,20 +200,10 @@ def _ask_others(bids: list[Bid], desk: LoadDesk) -> Flow[None]:
         yield from send(commands, heard, max(bid.plan.patience for bid in bids))
     for bid in bids:
         if _guarded(bid):
-            yield from _vet(bid, desk)
+            yield from bid.ballot.vet(bid.plan, desk.register)
     now = desk.clock()
     for bid in bids:
         bid.count(now)
-
-
-def _vet(bid: Bid, desk: LoadDesk) -> Flow[None]:
-    """Have voters looked up that were never met in this life, and let those votes count that may."""
-    register, plan, ballot = desk.register, bid.plan, bid.ballot
-    roll = register.roll(plan.voters)
-    runs = {place: run for place, run in ballot.runs.items() if roll.runs[plan.voters.shards[place]] != run.id}
-    if runs or _unsure(bid, desk):
-        yield from register.vet(plan, runs)
-    ballot.recount(register.roll(plan.voters))
 
 
 def give_up(bids: Sequence[Bid], waiter: bytes = b"", *, homes_only: bool = False) -> Flow[None]:

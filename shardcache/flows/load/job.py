@@ -11,7 +11,12 @@ from shardcache.flows.lock.plan import LockPlan, Voters
 from shardcache.keys import Key
 from shardcache.policy import LoadPolicy
 
-__all__ = ("Job", "Order")
+__all__ = ("Job", "Order", "asking")
+
+
+def asking(wire: bytes) -> list[Command]:
+    """Return what reads the value of a key and the time that it has left, in one exchange."""
+    return [(b"GET", wire), (b"PTTL", wire)]
 
 
 @dataclass(slots=True, frozen=True)
@@ -55,7 +60,7 @@ class Job:
 
     def read(self) -> list[Command]:
         """Return what reads value and time left in one exchange."""
-        return [(b"GET", self.wire), (b"PTTL", self.wire)]
+        return asking(self.wire)
 
 
 @dataclass(slots=True, frozen=True)

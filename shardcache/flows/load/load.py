@@ -26,12 +26,13 @@ from typing import Any
 
 from shardcache.commands import Command
 from shardcache.errors import LoadWaitTimeout, ShardError
-from shardcache.flows.load.claim import Bid, claim, give_up, send
+from shardcache.flows.load.claim import Bid, claim, give_up, send, sift
 from shardcache.flows.load.desk import LoadDesk, fingerprint
 from shardcache.flows.load.job import Job, Order
-from shardcache.flows.load.tags import ensure, valid
+from shardcache.flows.load.tags import ensure
 from shardcache.flows.lock.hold import extend
-from shardcache.flows.steps import Batch, Flow, Listen, Load, Outcome, Run, Sleep, exchange
+from shardcache.flows.parts import each
+from shardcache.flows.steps import Batch, Flow, Load, Outcome, Run, Sleep, exchange
 
 __all__ = ("Values", "load", "load_anyway", "reload")
 
@@ -56,9 +57,7 @@ def load(order: Order, desk: LoadDesk, *, patient: bool) -> Flow[Values]:
     waited = False
     while True:
         bids = yield from claim(order, jobs, desk, waiter)
-        for bid in bids:
-            if bid.found is not None:
-                values[bid.job.wire] = bid.found if bid.found.negative else bid.found.value
+        values |= _had(bids)
         held = [bid for bid in bids if bid.held and bid.found is None]
         mine = [bid for bid in bids if not bid.held and bid.found is None]
         if mine:
@@ -117,26 +116,21 @@ def _wait(order: Order, desk: LoadDesk, held: list[Bid], end: float, values: Val
     left = end - desk.clock()
     patience = min(left, bid.left + first * desk.luck(), _LONGEST_WAIT * (0.75 + 0.25 * desk.luck()))
     if patience > 0:
-        woken = yield Listen(bid.job.home, (b"BLPOP", bid.job.plan.keys.wake, b"%.3f" % max(patience, 0.001)), patience)
+        woken = yield bid.job.plan.woken_at(bid.job.home, patience)
         if isinstance(woken, ShardError):
             yield Sleep(max(min(left, longest * (0.5 + 0.5 * desk.luck())), 0.0))
-    by_home: dict[int, list[Bid]] = {}
-    for one in held:
-        by_home.setdefault(one.job.home, []).append(one)
-    outcomes = yield from exchange(
-        [Batch(home, [command for one in own for command in one.job.read()], True) for home, own in by_home.items()]
-    )
-    for own, outcome in zip(by_home.values(), outcomes, strict=True):
+    outcomes = yield from each([(one.job.home, one.job.read()) for one in held])
+    for one, outcome in zip(held, outcomes, strict=True):
         if not isinstance(outcome, ShardError):
-            for at, one in enumerate(own):
-                one.look(*outcome[2 * at : 2 * at + 2])
-                one.found = desk.newer(one.job, order.policy, one.raw, one.pttl)
-    found = [one for one in held if one.found is not None]
-    kept = yield from valid([one.found for one in found if one.found is not None], desk)
-    for one, good in zip(found, kept, strict=True):
-        if good and one.found is not None:
-            values[one.job.wire] = one.found if one.found.negative else one.found.value
+            one.look(*outcome)
+    yield from sift(order, held, desk)
+    values |= _had(held)
     return [one.job for one in held if one.job.wire not in values]
+
+
+def _had(bids: Sequence[Bid]) -> Values:
+    """Return the values that were there."""
+    return {bid.job.wire: bid.found if bid.found.negative else bid.found.value for bid in bids if bid.found is not None}
 
 
 def _run(order: Order, desk: LoadDesk, bids: list[Bid]) -> Flow[Values]:

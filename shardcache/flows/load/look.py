@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from shardcache.codecs import Loaded
-from shardcache.commands import Command
 from shardcache.errors import DamagedPayload, ShardError, WrongType
 from shardcache.flows.load.desk import LoadDesk
+from shardcache.flows.load.job import asking
 from shardcache.flows.load.tags import valid
-from shardcache.flows.steps import Batch, Flow, exchange
+from shardcache.flows.parts import each
+from shardcache.flows.steps import Flow
 from shardcache.policy import Freshness, LoadPolicy
 
 __all__ = ("Sight", "look_many")
@@ -29,20 +30,13 @@ def look_many(wires: Sequence[bytes], desk: LoadDesk, policy: LoadPolicy) -> Flo
     """Read value and time left of every key, all shards at once. What is stale counts as there, to be refreshed."""
     placement, ledger = desk.room.placement, desk.ledger
     owners = placement.owner_indexes(list(wires))
-    commands: dict[int, list[Command]] = {}
-    for wire, owner in zip(wires, owners, strict=True):
-        commands.setdefault(owner, []).extend([(b"GET", wire), (b"PTTL", wire)])
-    outcomes = yield from exchange([Batch(shard, asked, True) for shard, asked in commands.items()])
-    answers = {
-        shard: iter([outcome] * len(asked) if isinstance(outcome, ShardError) else outcome)
-        for (shard, asked), outcome in zip(commands.items(), outcomes, strict=True)
-    }
+    outcomes = yield from each([(owner, asking(wire)) for wire, owner in zip(wires, owners, strict=True)])
     sight = Sight()
     tally = ledger.tally
     there: list[tuple[bytes, int, Loaded, Freshness]] = []
     out: dict[str, list[ShardError]] = {}
-    for wire, owner in zip(wires, owners, strict=True):
-        raw, pttl = next(answers[owner]), next(answers[owner])
+    for wire, owner, outcome in zip(wires, owners, outcomes, strict=True):
+        raw, pttl = (outcome, outcome) if isinstance(outcome, ShardError) else outcome
         sight.missing.append(wire)
         if isinstance(raw, WrongType):
             ledger.damaged(owner, "get_or_set_many", raw)

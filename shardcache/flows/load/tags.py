@@ -13,7 +13,8 @@ from shardcache.codecs import Loaded
 from shardcache.errors import InvalidArgument, ShardError
 from shardcache.flows import batch
 from shardcache.flows.load.desk import LoadDesk
-from shardcache.flows.steps import Batch, Flow, exchange
+from shardcache.flows.parts import each
+from shardcache.flows.steps import Flow
 from shardcache.keys import internal
 
 __all__ = ("LONGEST_TAG", "check", "ensure", "invalidate", "plain", "plain_many", "valid", "wires_of")
@@ -66,21 +67,10 @@ def ensure(
     wires = wires_of(tags, desk)
     life: bytes | int = b"" if ttl_ms is None else ttl_ms + grace_ms + _SLACK_MS
     owners = desk.room.placement.owner_indexes(wires)
-    batches = [
-        Batch(shard, [(b"EVAL", ENSURE, 1, wire, desk.version(), life)], True)
-        for shard, wire in zip(owners, wires, strict=True)
-    ]
-    # One batch per shard: an exchange has one connection for each.
-    joined: dict[int, Batch] = {}
-    for one in batches:
-        kept = joined.setdefault(one.shard, Batch(one.shard, [], True))
-        kept.commands.extend(one.commands)
-    outcomes = yield from exchange(list(joined.values()))
-    by_shard = {
-        shard: iter([outcome] * len(tags) if isinstance(outcome, ShardError) else outcome)
-        for shard, outcome in zip(joined, outcomes, strict=True)
-    }
-    versions = [next(by_shard[shard]) for shard in owners]
+    outcomes = yield from each(
+        [(shard, [(b"EVAL", ENSURE, 1, wire, desk.version(), life)]) for shard, wire in zip(owners, wires, strict=True)]
+    )
+    versions: list[Any] = [outcome if isinstance(outcome, ShardError) else outcome[0] for outcome in outcomes]
     for version in versions:
         if isinstance(version, ShardError):
             desk.ledger.dropped(version.shard, "tags", 1, version)

@@ -114,7 +114,7 @@ def _attempt(
         yield Canvass([Batch(shard, commands, True) for shard in voters.shards], ballot.take, plan.patience, limit)
         new = bool(ballot.runs) or roll.longest < plan.ttl_ms
         if new:
-            yield from _vet(plan, register, ballot)
+            yield from ballot.vet(plan, register)
         if ballot.granted and roll.longest >= plan.ttl_ms:
             lease.fence = fence = ballot.fence
             # A voter that restarted after its grant and before the register knew it has forgotten us, and nobody can tell. So
@@ -134,12 +134,6 @@ def _attempt(
     if not won:
         yield from give_back(plan, token, ballot.unsure)
     return (lease if won else None), ballot
-
-
-def _vet(plan: LockPlan, register: Register, ballot: Ballot) -> Flow[None]:
-    """Have the voters that were never met in this life looked up; let the votes count of those that may vote."""
-    yield from register.vet(plan, ballot.runs)
-    ballot.recount(register.roll(plan.voters))
 
 
 def _confirm(plan: LockPlan, lease: Lease, ballot: Ballot, known: list[int]) -> Flow[list[int]]:
@@ -175,10 +169,7 @@ def _reason(plan: LockPlan, ballot: Ballot) -> LockNotAcquired:
             f"a majority granted it, but did not confirm it in time for a ttl of {plan.ttl:g} s: {said}",
             votes,
         )
-    # It is free when enough of the holders' keys have gone for a majority: the quorum-th smallest of the times left.
-    lefts = sorted(ballot.lefts)
-    retry_after = lefts[min(plan.quorum, len(lefts)) - 1] if lefts else 0.0
-    return LockConflict(plan.name, f"held by somebody else: {said}", votes, retry_after)
+    return LockConflict(plan.name, f"held by somebody else: {said}", votes, ballot.free_in)
 
 
 def _split(ballot: Ballot) -> bool:
@@ -193,5 +184,4 @@ def _woken(plan: LockPlan, ballot: Ballot, patience: float) -> Listen:
         for place, answer in enumerate(ballot.answers)
         if answer is not None and not isinstance(answer, ShardError)
     )
-    shard = plan.voters.shards[next(heard, 0)]
-    return Listen(shard, (b"BLPOP", plan.keys.wake, b"%.3f" % max(patience, 0.001)), patience)
+    return plan.woken_at(plan.voters.shards[next(heard, 0)], patience)

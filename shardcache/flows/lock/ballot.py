@@ -1,9 +1,9 @@
 """Counting votes: what each voter said, and when the outcome of an attempt is certain."""
 
 from shardcache.errors import ShardError, ShardTimeout
-from shardcache.flows.lock.plan import Voters
-from shardcache.flows.lock.register import Roll
-from shardcache.flows.steps import Outcome, Run
+from shardcache.flows.lock.plan import LockPlan, Voters
+from shardcache.flows.lock.register import Register, Roll
+from shardcache.flows.steps import Flow, Outcome, Run
 from shardcache.votes import Vote
 
 __all__ = ("Ballot",)
@@ -78,6 +78,11 @@ class Ballot:
         self.fences[place] = fence
         self.reseeded += reseeded
 
+    def vet(self, plan: LockPlan, register: Register) -> Flow[None]:
+        """Have voters looked up that were never met in this life, and let those votes count that may."""
+        yield from register.vet(plan, self.runs)
+        self.recount(register.roll(plan.voters))
+
     def recount(self, roll: Roll) -> None:
         """Let the votes count of those voters that have been vetted meanwhile and may vote."""
         for place in [place for place, wait in self.guarded.items() if wait is None]:
@@ -105,14 +110,14 @@ class Ballot:
         return max(highest, self.remembered + 1) if self.reseeded else highest
 
     @property
-    def lefts(self) -> list[float]:
-        """Seconds until each voter that answered could grant to somebody else, in the order of the voters."""
-        found = []
+    def free_in(self) -> float:
+        """Seconds until a majority could grant, if nobody renews: the quorum-th smallest of the times left where somebody answered."""
+        lefts = []
         for place, answer in enumerate(self.answers):
             reply = None if answer is None or isinstance(answer, ShardError) else answer[0]
             if reply.__class__ is list:
-                found.append((self.guarded.get(place) or 0.0) if reply[0] == 1 else max(reply[1], 0) / 1000)
-        return found
+                lefts.append((self.guarded.get(place) or 0.0) if reply[0] == 1 else max(reply[1], 0) / 1000)
+        return sorted(lefts)[min(self._quorum, len(lefts)) - 1] if lefts else 0.0
 
     def votes(self, names: tuple[str, ...]) -> list[Vote]:
         """Return what each voter said, in words."""

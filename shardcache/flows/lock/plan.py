@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from shardcache.commands import Command
-from shardcache.flows.lock.scripts import ACQUIRE, RELEASE
+from shardcache.flows.lock.scripts import ACQUIRE
+from shardcache.flows.steps import Listen
 from shardcache.keys import INTERNAL, internal
 
 __all__ = (
@@ -93,9 +94,10 @@ class LockPlan:
             *(token, self.ttl_ms, FENCE_TTL, int(polite), announce_ms),
         )
 
-    def release(self, token: bytes) -> Command:
-        return (b"EVAL", RELEASE, 4, *self.keys, token)
-
     def script(self, script: bytes, *arguments: bytes | int) -> Command:
         """Return the command that runs one of the shorter scripts."""
         return (b"EVAL", script, 4, *self.keys, *arguments)
+
+    def woken_at(self, shard: int, patience: float) -> Listen:
+        """Return the step that waits on a shard for ``patience`` seconds to be woken by who lets go."""
+        return Listen(shard, (b"BLPOP", self.keys.wake, b"%.3f" % max(patience, 0.001)), patience)

@@ -75,9 +75,15 @@ class Register:
         return found
 
     def vet(self, plan: LockPlan, runs: dict[int, Run]) -> Flow[None]:
-        """Ask the register about the voters at these places, and tell it of them. Without a majority nothing is vetted."""
+        """Ask the register about the voters at these places, and tell it of them and of the ttl, as far as it does not know.
+
+        Without a majority nothing is vetted.
+        """
         voters = plan.voters
         roll = self.roll(voters)
+        runs = {place: run for place, run in runs.items() if roll.runs[voters.shards[place]] != run.id}
+        if not runs and roll.longest >= plan.ttl_ms:
+            return  # somebody else in this process has seen to it
         places = list(runs)
         forgot = [self._forgot(voters.names[place], runs[place]) for place in places]
         command: Command = (b"EVAL", REGISTER, 1, REGISTER_KEY, plan.ttl_ms)

@@ -59,14 +59,13 @@ class Grant:
 class Judge:
     """Keeps what is needed to judge, and what was found."""
 
-    __slots__ = ("_highest", "_store", "_world", "_writers", "grants", "refused", "valid", "violations", "written")
+    __slots__ = ("_store", "_world", "_writers", "grants", "refused", "valid", "violations", "written")
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.grants: list[Grant] = []
         self.valid: list[Grant] = []  # those whose holders may still believe in them
         self.violations: list[Violation] = []
-        self._highest = 0  # token of a complete acquisition
         self._store = 0  # highest token that the fenced store has seen
         self._writers: list[Grant] = []
         self.written = 0
