@@ -2,7 +2,7 @@
 
 import random
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from shardcache.codecs import Loaded
@@ -79,18 +79,6 @@ class LoaderBase:
         call = loader if callable(loader) else lambda: loader
         return Order((job,), call, self._requests.ttl_ms(ttl), policy, check(tags), single=True, name="get_or_set")
 
-    def order_many(
-        self, keys: Iterable[Key], loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None
-    ) -> Order:
-        """Return the order of several keys that are loaded in one call."""
-        if not callable(loader):
-            raise InvalidArgument(
-                f"the loader of many keys must be callable with a list of keys, got {type(loader).__name__}"
-            )
-        jobs = tuple(self.desk.job(key, self._wire(key), policy) for key in keys)
-        ttl_ms = self._requests.ttl_ms(ttl)
-        return Order(jobs, loader, ttl_ms, policy, check(tags), single=False, name="get_or_set_many")
-
     @staticmethod
     def asking(wire: bytes) -> bytes:
         """Return the two packed commands that ask for value and time left."""
@@ -164,24 +152,37 @@ class LoaderBase:
         self.desk.tally.stale += look.stale
         return look.value
 
-    def loaded_many(self, order: Order) -> Flow[dict[Key, Any]]:
-        """Return what is there, and what is not there when it is loaded."""
-        policy, desk = order.policy, self.desk
-        sight = yield from look_many(order.wires, desk, policy)
+    def loaded_many(
+        self, keys: list[Key], loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None
+    ) -> Flow[dict[Key, Any]]:
+        """Return what is there, and what is not there when it is loaded, in one call. All arguments are checked first."""
+        if not callable(loader):
+            raise InvalidArgument(
+                f"the loader of many keys must be callable with a list of keys, got {type(loader).__name__}"
+            )
+        ttl_ms, names = self._requests.ttl_ms(ttl), check(tags)
+        desk = self.desk
+        wires = self._core.keys.wire_many(keys)
+
+        def order(wanted: Collection[bytes]) -> Order:
+            jobs = tuple(desk.job(key, wire, policy) for key, wire in zip(keys, wires, strict=True) if wire in wanted)
+            return Order(jobs, loader, ttl_ms, policy, names, single=False, name="get_or_set_many")
+
+        sight = yield from look_many(wires, desk, policy)
         values = sight.values
         if sight.late and policy.background:
-            yield from refresh_behind(order.of(tuple(sight.late)), sight.late, desk)
+            yield from refresh_behind(order(sight.late), sight.late, desk)
         elif sight.late:
-            values |= yield from refresh_first(order.of(tuple(sight.late)), sight.late, desk)
+            values |= yield from refresh_first(order(sight.late), sight.late, desk)
         if sight.missing:
-            values |= yield from obtain(order.of(tuple(sight.missing)), desk)
+            values |= yield from obtain(order(frozenset(sight.missing)), desk)
         found = {}
-        for job in order.jobs:
-            value = values.get(job.wire, MISS)
+        for key, wire in zip(keys, wires, strict=True):
+            value = values.get(wire, MISS)
             if value.__class__ is Loaded:  # known not to be there: left out, as a loader would leave it out
                 desk.tally.negative += 1
             elif value is not MISS:
-                found[job.key] = value
+                found[key] = value
         return found
 
     def reloaded(self, order: Order) -> Flow[Any]:

@@ -42,7 +42,7 @@ class Loader(LoaderBase):
         self, keys: list[Key], loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None
     ) -> dict[Key, Any]:
         """Return what is there, and what is not there when it is loaded."""
-        return self._run(self.loaded_many(self.order_many(keys, loader, ttl, policy, tags)))
+        return self._run(self.loaded_many(keys, loader, ttl, policy, tags))
 
     def reload(self, order: Order) -> Any:
         """Load and store whether or not there is a value."""

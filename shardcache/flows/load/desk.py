@@ -45,7 +45,7 @@ class LoadDesk:
 
     def job(self, key: Key, wire: bytes, policy: LoadPolicy) -> Job:
         """Return the job of one key."""
-        return Job(key, wire, self.room.load_plan(key, lock_ttl_ms(self.paces.get(wire, 0), policy) / 1000))
+        return Job(key, wire, self.room.load_plan(key, wire, lock_ttl_ms(self.paces.get(wire, 0), policy) / 1000))
 
     def paced(self, wires: Iterable[bytes], took: float, policy: LoadPolicy) -> None:
         """Remember how long loading took: the next lock must last as long."""

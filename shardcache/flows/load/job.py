@@ -81,7 +81,8 @@ class Order:
 
     def of(self, wires: tuple[bytes, ...], seen: Mapping[bytes, int] | None = None) -> "Order":
         """Return the part of it that is about these keys, which a reader saw with these PTTLs and wants refreshed."""
-        jobs = tuple(job for job in self.jobs if job.wire in wires)
+        wanted = frozenset(wires)
+        jobs = tuple(job for job in self.jobs if job.wire in wanted)
         if seen is not None:
             jobs = tuple(replace(job, seen=seen[job.wire]) for job in jobs)
         return replace(self, jobs=jobs)

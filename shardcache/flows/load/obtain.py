@@ -21,10 +21,10 @@ def obtain(order: Order, desk: LoadDesk) -> Flow[Values]:
     values: Values = {}
     left = order.wires
     while left:
-        taken: list[bytes] = []
+        taken: set[bytes] = set()
 
-        def work(mine: tuple[bytes, ...], taken: list[bytes] = taken) -> Flow[Values]:
-            taken += mine
+        def work(mine: tuple[bytes, ...], taken: set[bytes] = taken) -> Flow[Values]:
+            taken.update(mine)
             return (yield from load(order.of(mine), desk, patient=True))
 
         landing: Landing = yield Fly(left, work, policy.wait)

@@ -70,10 +70,9 @@ class LockRoom:
         """Return the bytes under which ``key`` is stored."""
         return self._core.keys.wire(key)
 
-    def load_plan(self, key: Key, ttl: float) -> LockPlan:
+    def load_plan(self, key: Key, wire: bytes, ttl: float) -> LockPlan:
         """Return the plan of the lock under which ``key`` is loaded; the key's own shard is the first voter."""
         core = self._core
-        wire = core.keys.wire(key)
         names = core.placement.owners(wire, MOST_VOTERS)
         chosen = Voters(tuple(self._places[one] for one in names), names)
         shown = key if isinstance(key, str) else key.decode("utf-8", "backslashreplace")
