@@ -4,29 +4,48 @@ Forms (the notation of redis-py, so that existing URLs work)::
 
     redis://[[user]:password@]host[:port][/db][?name=a&weight=2]
     rediss://…                                   the same over verified TLS
+    valkey://… valkeys://…                       other words for redis:// and rediss://
     unix://[[user]:password@]/path/to.sock[?db=1&name=a&weight=2]
+    host:port[/db][?name=a&weight=2]             as redis://, without a login
 
-Several shards in one text: hosts joined by commas share everything else
-(``redis://h1:6379,h2:6379/0``); whole URLs joined by commas stand for themselves.
+Several shards in one text, with or without spaces after the commas: hosts (or paths of sockets) joined by commas
+share everything else (``redis://:password@h1:6379,h2:6379/0``), except that each may have a login of its own
+(``redis://:p1@h1,:p2@h2``); whole URLs joined by commas stand for themselves.
+
+Outside of the login an ``@`` is written %40; within it ``/``, ``?``, ``#`` and ``,`` are written %2F, %3F, %23 and %2C.
+So a login that was not escaped is refused rather than misread, and whatever stands before the last ``@`` of a text,
+or in the place of a host, port or path, is never quoted in a message (G7).
 """
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote, urlsplit
+from ipaddress import ip_address
+from typing import NoReturn
+from urllib.parse import parse_qsl, unquote
 
 from shardcache.errors import InvalidURL
 
-__all__ = ("Address", "ParsedURL", "parse_many", "parse_url", "redact")
+__all__ = ("Address", "ParsedURL", "parse_many", "parse_url", "redact", "shown")
 
-SCHEMES = ("redis", "rediss", "unix")
+SCHEMES = {"redis": False, "rediss": True, "valkey": False, "valkeys": True, "unix": False}  # whether by TLS
 # Up to the last "@": a password that was not percent-encoded may hold any of "/?#".
 _CREDENTIALS = re.compile(r"(?<=://).*@", re.DOTALL)
-_NEXT_URL = re.compile(r",(?=[a-z][a-z0-9+.-]*://)")
+_NEXT_URL = re.compile(r"\s*,\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HOST_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::(.*))?", re.DOTALL)
 
 
-def redact(url: str) -> str:
-    """Return ``url`` with user and password replaced, fit for a log or a repr."""
-    return _CREDENTIALS.sub("***@", url)
+def redact(text: str) -> str:
+    """Return ``text`` with user and password of a URL in it replaced, fit for a log."""
+    return _CREDENTIALS.sub("***@", text)
+
+
+def shown(url: str) -> str:
+    """Return ``url``, however malformed, with all that may be user and password replaced, fit for a repr."""
+    scheme = _SCHEME.match(url)
+    login, _, rest = url.rpartition("@")
+    return f"{scheme[0] if scheme else ''}***@{rest}" if login else url
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,97 +69,209 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class ParsedURL:
-    """One URL: its address and what its query said, each option as text."""
+    """One URL: its address and what its query said, each option as text.
+
+    ``quotable`` is False where an ``@`` stands further on in the text that it came from: then the query and the address may be
+    part of a login that was not escaped, and no message quotes them.
+    """
 
     address: Address
-    query: dict[str, str]
+    query: dict[str, str] = field(repr=False)
+    quotable: bool = True
+
+    @property
+    def shown(self) -> str:
+        """The address for a message, without what may be secret."""
+        return repr(self.address.label) if self.quotable else "a node"
+
+    def quote(self, value: str) -> str:
+        """Return a setting's name or value for a message, without what may be secret."""
+        return f"{value!r:.80}" if self.quotable else "one that may be part of a password and is not shown"
 
 
 def parse_url(url: str) -> ParsedURL:
-    """Parse the URL of one server; raise `InvalidURL` naming what is wrong, without the credentials."""
-    if not isinstance(url, str):
-        raise InvalidURL(f"a URL must be a str such as 'redis://127.0.0.1:6379/0', got {type(url).__name__}")
-    shown = redact(url)
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise InvalidURL(f"URL {shown!r} cannot be parsed: {_without_credentials(str(error), url)}") from None
-    if parts.scheme not in SCHEMES:
-        raise InvalidURL(f"URL {shown!r} has the scheme {parts.scheme!r}; allowed are {', '.join(SCHEMES)}")
-    if parts.fragment:
-        raise InvalidURL(f"URL {shown!r} has a fragment ('#…'); write a '#' in a password as %23")
-    query = _query(parts.query, shown)
-    username = unquote(parts.username) if parts.username else None
-    password = unquote(parts.password) if parts.password else None
-    if parts.scheme == "unix":
-        if parts.hostname or not parts.path.startswith("/") or parts.path == "/":
-            raise InvalidURL(f"URL {shown!r} needs an absolute path to a socket, as in 'unix:///run/valkey.sock'")
-        db = _db(query.pop("db", "0"), shown)
-        address = Address(path=unquote(parts.path), port=0, db=db, username=username, password=password)
-        return ParsedURL(address, query)
-    if not parts.hostname:
-        raise InvalidURL(f"URL {shown!r} names no host")
-    if port == 0:
-        raise InvalidURL(f"URL {shown!r} has port 0; allowed are 1 to 65535")
-    in_path = parts.path.strip("/")
-    if in_path and "db" in query:
-        raise InvalidURL(f"URL {shown!r} names a database in its path and in its query; use one")
-    db = _db(in_path or query.pop("db", "0"), shown)
-    return ParsedURL(
-        Address(
-            host=unquote(parts.hostname),
-            port=port or 6379,
-            db=db,
-            tls=parts.scheme == "rediss",
-            username=username,
-            password=password,
-        ),
-        query,
-    )
+    """Parse the URL of one server; raise `InvalidURL` naming the part that is wrong, without the credentials."""
+    found = parse_many(url)
+    if len(found) > 1:
+        raise InvalidURL(
+            f"one URL of one server is expected here, got {len(found)} servers (a ',' in a password is %2C)"
+        )
+    return found[0]
 
 
 def parse_many(text: str) -> list[ParsedURL]:
     """Parse one or several shards out of one text (see the module's docstring for the forms)."""
-    if not isinstance(text, str) or not text.strip():
-        raise InvalidURL(f"expected URLs such as 'redis://h1:6379,h2:6379/0', got {text!r}")
-    return [parse_url(one) for url in _NEXT_URL.split(text.strip()) for one in _spread(url)]
-
-
-def _spread(url: str) -> list[str]:
-    """Give each of the hosts that one URL lists a URL of its own."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return [url]
-    if scheme == "unix":
-        paths, mark, query = rest.partition("?")
-        return [f"unix://{path}{mark}{query}" for path in paths.split(",")]
-    end = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
-    authority, tail = rest[:end], rest[end:]
-    login, at, hosts = authority.rpartition("@")
-    return [f"{scheme}://{login}{at}{host}{tail}" for host in hosts.split(",")]
-
-
-def _query(text: str, shown: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text))
-    except ValueError:
-        raise InvalidURL(f"URL {shown!r} has a query that is not of the form name=value&name=value") from None
-    for name, value in pairs:
-        if name in found:
-            raise InvalidURL(f"URL {shown!r} gives {name!r} twice")
-        found[name] = value
+    if not isinstance(text, str):
+        raise InvalidURL(f"a URL must be a str such as 'redis://127.0.0.1:6379/0', got {type(text).__name__}")
+    if not text.strip():
+        raise InvalidURL("expected URLs such as 'redis://h1:6379,h2:6379/0', got an empty text")
+    urls = _NEXT_URL.split(text.strip())
+    found: list[ParsedURL] = []
+    for at, url in enumerate(urls):
+        which = f"URL {at + 1} of {len(urls)}" if len(urls) > 1 else "the URL"
+        found += _Text(url, which, "@" not in "".join(urls[at + 1 :])).parse()
     return found
 
 
-def _db(text: str, shown: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise InvalidURL(f"URL {shown!r} has the database {text!r}; allowed is a whole number from 0")
-    return int(text)
+class _Text:
+    """One URL of one or several servers while it is taken apart."""
+
+    def __init__(self, text: str, which: str, last: bool) -> None:
+        self.which = which
+        self.last = last  # no later URL has a login
+        if _CONTROL.search(text):
+            self.refuse("has a control character in it; write it as %0A and the like")
+        found = _SCHEME.match(text)
+        self.scheme = found[1].lower() if found else ""
+        self.rest = text[found.end() :] if found else text
+        if found and self.scheme not in SCHEMES:
+            got = f", got {self.scheme!r:.40}" if last and "@" not in text else ""
+            self.refuse(f"must begin with one of {', '.join(f'{one}://' for one in SCHEMES)}{got}")
+        if not found and "@" in text:
+            self.refuse(
+                "has no scheme in front, which it needs where there is a login: redis://user:password@host:6379"
+            )
+        if not found and text.startswith(("/", ".")):
+            self.refuse("has no scheme in front; a Unix socket is written unix:///run/valkey.sock")
+
+    def refuse(self, what: str) -> NoReturn:
+        raise InvalidURL(f"{self.which} {what}")
+
+    def parse(self) -> list[ParsedURL]:
+        """Return one `ParsedURL` for each host or path."""
+        unix = self.scheme == "unix"
+        head, tail = _cut(self.rest, "?#" if unix else "/?#")
+        if "@" in tail:
+            self.refuse(
+                "has an '@' behind the host; in a password write '/', '?' and '#' as %2F, %3F and %23, "
+                "elsewhere write '@' as %40"
+            )
+        if "#" in tail:
+            self.refuse("has a '#'; write it as %23")
+        path, _, query_text = tail.partition("?")
+        query = self.query(query_text)
+        in_path = path.strip("/")
+        if in_path and "db" in query:
+            self.refuse("names a database both in its path and in its query; use one")
+        quotable = self.last and "@" not in head
+        quotable_query = self.last
+        db = self.database(in_path or query.pop("db", "0"))
+        items = [item.strip() for item in head.split(",")]
+        if "" in items and len(items) > 1:
+            self.refuse("has an empty place between its commas")
+        logins = self.logins(items)
+        found = []
+        for item, (username, password) in zip(items, logins, strict=True):
+            where = item.rpartition("@")[2]
+            if unix:
+                address = Address(path=self.socket(where), port=0, db=db, username=username, password=password)
+            else:
+                host, port = self.host_port(where)
+                tls = SCHEMES.get(self.scheme, False)
+                address = Address(host, port, db=db, tls=tls, username=username, password=password)
+            found.append(ParsedURL(address, dict(query), quotable_query if len(items) == 1 else quotable))
+        return found
+
+    def logins(self, items: list[str]) -> list[tuple[str | None, str | None]]:
+        """Return user and password of each host: the first one's for all, or each its own."""
+        signs = [item.count("@") for item in items]
+        if len(items) > 1 and (
+            max(signs) > 1 or (any(signs) and not all(signs) and signs != [1] + [0] * (len(items) - 1))
+        ):
+            self.refuse(
+                "has a list of hosts in which neither the first alone has a login, which counts for all, nor each its own "
+                "(in a password write ',' as %2C and '@' as %40)"
+            )
+        found = [self.login(item.rpartition("@")[0]) for item in items]
+        return found if all(signs) else found[:1] * len(items)
+
+    def login(self, text: str) -> tuple[str | None, str | None]:
+        user, _, password = text.partition(":")
+        if "/" in text:
+            self.refuse("has an '@' behind a '/'; write '/' in a password as %2F, and '@' in a path as %40")
+        decoded = [_decoded(part) for part in (user, password)]
+        if None in decoded:
+            self.refuse("has a login whose percent codes are not UTF-8")
+        return decoded[0] or None, decoded[1] or None
+
+    def socket(self, path: str) -> str:
+        """Return the path of a Unix socket."""
+        decoded = _decoded(path)
+        if decoded is None or not decoded.startswith("/") or decoded == "/":
+            self.refuse("needs an absolute path to each socket, as in 'unix:///run/valkey.sock'")
+        return decoded
+
+    def host_port(self, text: str) -> tuple[str, int]:
+        found = _HOST_PORT.fullmatch(text)
+        if found is None:
+            self.refuse("has a malformed host; an IPv6 address stands in brackets, as in redis://[::1]:6379")
+        host, port = found[1], found[2]
+        if port is None and not self.scheme:
+            self.refuse("has no scheme in front, which it needs unless each server is written host:port")
+        if port is not None and not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
+            self.refuse(
+                "has a port that is not a whole number from 1 to 65535 (a login ends with an '@': redis://user:password@host)"
+            )
+        return self.host(host), int(port or 6379)
+
+    def host(self, text: str) -> str:
+        if not text:
+            self.refuse("names no host")
+        name = _ip(text[1:-1]) if text.startswith("[") else _name(text)
+        if name is None:
+            self.refuse("has a host that is neither a name nor an IP address")
+        return name
+
+    def query(self, text: str) -> dict[str, str]:
+        found: dict[str, str] = {}
+        try:
+            pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict")
+        except ValueError:
+            pairs = None
+        if pairs is None:
+            self.refuse("has a query that is not of the form name=value&name=value in UTF-8")
+        for name, value in pairs:
+            if name in found:
+                self.refuse(f"gives {f'{name!r:.40}' if self.last else 'a setting'} twice")
+            found[name] = value
+        return found
+
+    def database(self, text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            hint = "; several hosts stand before one '/', or write whole URLs" if "," in text else ""
+            self.refuse(f"has a database that is not a whole number from 0{hint}")
+        return int(text)
 
 
-def _without_credentials(message: str, url: str) -> str:
-    """Drop a library's message altogether where it quotes part of the login."""
-    login = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
-    return "its host or port is malformed" if login else message
+def _cut(text: str, signs: str) -> tuple[str, str]:
+    """Split ``text`` before the first of ``signs``."""
+    end = min((at for at in map(text.find, signs) if at >= 0), default=len(text))
+    return text[:end], text[end:]
+
+
+def _decoded(text: str) -> str | None:
+    """Return ``text`` with its percent codes decoded; None if that is no UTF-8."""
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return None
+
+
+def _ip(text: str) -> str | None:
+    """Return an IP address, with its zone if it has one; None if it is none."""
+    try:
+        ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return unquote(text).lower()
+
+
+def _name(text: str) -> str | None:
+    """Return a host's name; None if it is none."""
+    name = _decoded(text) or ""
+    try:
+        name.encode("idna")  # as the resolver will: an empty or too long part would be an error in every call
+    except UnicodeError:
+        return None
+    wrong = any(sign.isspace() or not sign.isprintable() or sign in "/?#@[]:,\\" for sign in name)
+    return None if wrong or not name else name.lower()

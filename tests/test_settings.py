@@ -1,6 +1,8 @@
 """Settings out of a URL."""
 
 from contextlib import suppress
+from dataclasses import fields
+from typing import get_type_hints
 
 import pytest
 from hypothesis import given
@@ -71,15 +73,82 @@ def test_settings_of_several_urls() -> None:
     [
         ("redis://h1?timeout=2,redis://h2?timeout=3", InvalidURL, "two things of 'timeout': '2' and '3'"),
         ("redis://h?timeout=fast", InvalidOption, "timeout in the URL must be a number, got 'fast'"),
-        ("redis://h?max_idle=1.5", InvalidOption, "max_idle in the URL must be a number, got '1.5'"),
-        ("redis://h?default_ttl=5s", InvalidOption, "default_ttl in the URL must be a number, got '5s'"),
+        ("redis://h?max_idle=1.5", InvalidOption, "max_idle in the URL must be a whole number, got '1.5'"),
+        ("redis://h?default_ttl=5s", InvalidOption, "default_ttl in the URL must be a number or 'none', got '5s'"),
         ("redis://h?protocol=three", InvalidOption, "protocol in the URL"),
+        ("redis://h?echo_check=ture", InvalidOption, "echo_check in the URL must be 'true' or 'false', got 'ture'"),
+        ("redis://h?echo_check=", InvalidOption, "echo_check in the URL must be 'true' or 'false', got ''"),
+        ("redis://h?signing_key=k", InvalidURL, r"give it as options=Options\(signing_key=…\)"),
+        ("redis://h?on_event=f", InvalidURL, r"give it as options=Options\(on_event=…\)"),
     ],
 )
 def test_refused(url, kind, says) -> None:
     """A setting that contradicts itself or is no number is refused by name."""
     with pytest.raises(kind, match=says):
         read_url(url)
+
+
+EXAMPLES = {int: "7", float: "0.5", bool: "yes", str: "text"}
+
+
+def said_by_url(annotation) -> type | None:
+    """Return the plain type of an annotation that a text can say: the test's own way to read it."""
+    plain = {"int": int, "float": float, "bool": bool, "str": str}
+    words = {word.strip() for word in str(getattr(annotation, "__name__", annotation)).split("|")} - {
+        "None",
+        "NoneType",
+    }
+    return plain.get(words.pop()) if len(words) == 1 else None
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(Options)])
+def test_every_plain_option(name) -> None:
+    """Every field of Options that is a text, a number or a flag may stand in a URL; of the others it is said how to give them."""
+    kind = str if name == "placement" else said_by_url(get_type_hints(Options)[name])
+    if kind is None:
+        with pytest.raises(InvalidURL, match=f"'{name}' cannot stand in a URL: give it as options="):
+            read_url(f"redis://h?{name}=x")
+        return
+    found = read_url(f"redis://h?{name}={EXAMPLES[kind]}").options
+    assert (type(found[name]), list(found)) == (kind, [name])
+
+
+@pytest.mark.parametrize("text", ["true", "True", "yes", "on", "1", "false", "NO", "off", "0"])
+def test_flags(text) -> None:
+    """A flag is written in the usual words."""
+    assert read_url(f"redis://h?echo_check={text}").options == {
+        "echo_check": text.lower() in ("true", "yes", "on", "1")
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"),
+    [("tiemout", "timeout"), ("wieght", "weight"), ("Namespace", "namespace"), ("maxidle", "max_idle")],
+)
+def test_misspelt(wrong, near) -> None:
+    """A misspelt setting is refused: by name, with the nearest that there is, and with all that are allowed."""
+    with pytest.raises(InvalidURL) as caught:
+        read_url(f"redis://h?{wrong}=1")
+    text = str(caught.value)
+    assert f"'{wrong}' (did you mean '{near}'?)" in text
+    told = text.partition("allowed are ")[2].split(", ")
+    assert {
+        "name",
+        "weight",
+        "db",
+        "ssl_ca_certs",
+        "namespace",
+        "timeout",
+        "max_idle",
+        "echo_check",
+        "client_name",
+    } <= {*told}
+
+
+def test_nothing_near() -> None:
+    """Where nothing is near, nothing is guessed."""
+    with pytest.raises(InvalidURL, match="unknown setting, 'zzz'; allowed are name, "):
+        read_url("redis://h?zzz=1")
 
 
 @given(st.text())

@@ -72,9 +72,20 @@ def test_unix_socket() -> None:
         ("redis://h?weight=0", InvalidNode, "above 0 and at most 1000, got 0"),
         ("redis://h?weight=-1", InvalidNode, "above 0 and at most 1000, got -1"),
         ("redis://h?weight=1001", InvalidNode, "at most 1000, got 1001"),
-        ("redis://h?wieght=2", InvalidURL, "unknown settings: wieght.*weight"),
+        (
+            "redis://h?wieght=2",
+            InvalidURL,
+            r"unknown setting, 'wieght' \(did you mean 'weight'\?\); allowed are name, weight, db",
+        ),
+        ("redis://h?timeout=2", InvalidURL, "'timeout', which is one for the whole client: give it as timeout=…"),
+        (
+            "redis://h?max_idle=2",
+            InvalidURL,
+            r"give it as options=Options\(max_idle=…\), or make the client by from_url",
+        ),
+        ("redis://h?name=", InvalidNode, "empty name"),
         ("rediss://h?ssl_cert_reqs=optional", InvalidURL, "'required' or 'none', got 'optional'"),
-        ("rediss://h?ssl_check_hostname=1", InvalidURL, "'true' or 'false', got '1'"),
+        ("rediss://h?ssl_check_hostname=maybe", InvalidURL, "'true' or 'false', got 'maybe'"),
     ],
 )
 def test_refused(nodes, kind, says) -> None:

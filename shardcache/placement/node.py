@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from shardcache.errors import InvalidNode
-from shardcache.urls import redact
+from shardcache.urls import shown
 
 __all__ = ("Node",)
 
@@ -38,5 +38,5 @@ class Node:
 
     def __repr__(self) -> str:
         """Show everything but the credentials in the address (G7)."""
-        url = f", url={redact(self.url)!r}" if self.url is not None else ""
+        url = f", url={shown(self.url)!r}" if self.url is not None else ""
         return f"Node({self.name!r}, weight={self.weight!r}{url})"
