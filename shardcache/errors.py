@@ -15,6 +15,7 @@
     ├── KeyMissing (ValueError)         incr or decr of a key that is not there
     ├── ClientClosed                    a call on a client after close()
     ├── ServerNotStarted                a local server did not come up
+    ├── ThreadNotStarted                the system had no thread for what needs one
     ├── LoadFailed                      the loader brought no value
     │   ├── LoadCycle                   a loader asked for the key that it loads
     │   ├── LoadTimeout                 it took longer than the policy's hard timeout
@@ -82,6 +83,7 @@ __all__ = (
     "ShardTimeout",
     "ShardUnavailable",
     "StaleToken",
+    "ThreadNotStarted",
     "WrongTopology",
     "WrongType",
 )
@@ -137,6 +139,12 @@ class ClientClosed(ShardCacheError):
 
 class ServerNotStarted(ShardCacheError):
     """A local server binary is missing, or its process did not come up."""
+
+
+class ThreadNotStarted(ShardCacheError):
+    """The system had no thread (a limit on processes, say) for what cannot be done without one: a loader with a hard timeout, or a
+    lock with ``auto_renew``. Nothing was begun; all else (a prober, a refresh) does without, and tells by an event.
+    """
 
 
 class StaleToken(ShardCacheError):

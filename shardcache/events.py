@@ -8,7 +8,15 @@ from typing import Literal
 __all__ = ("Event", "Hook", "Kind", "tell")
 
 Kind = Literal[
-    "degraded_read", "dropped_write", "damaged", "shard_out", "shard_back", "lock_lost", "lock_kept", "load_failed"
+    "degraded_read",
+    "dropped_write",
+    "damaged",
+    "shard_out",
+    "shard_back",
+    "lock_lost",
+    "lock_kept",
+    "load_failed",
+    "thread_not_started",
 ]
 
 
@@ -20,7 +28,8 @@ class Event:
     a write that did not happen (`dropped_write`), a stored value that does not decode
     (`damaged`), a shard whose breaker opened or closed (`shard_out`, `shard_back`), a lock whose lease ended under its
     holder (`lock_lost`), or that could not be released for certain, so that it stays until its ttl ends it (`lock_kept`),
-    a loader that failed in the background or behind a stale value (`load_failed`).
+    a loader that failed in the background or behind a stale value (`load_failed`), a thread that the system did not have
+    (`thread_not_started`: ``operation`` says what for, "probe", "refresh", "load" or "renew", and it is tried again when next needed).
     ``operation`` is the method called, ``keys`` how many keys it concerns, ``error`` why.
     Keys and values themselves are left out: they may be secret, and there are too many of them.
     """

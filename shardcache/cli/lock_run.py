@@ -8,12 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from types import FrameType
 
 from shardcache.cli.codes import Exit
-from shardcache.errors import LockLost, QuorumUnavailable
+from shardcache.drivers.threads import Worker
+from shardcache.errors import LockLost, QuorumUnavailable, ThreadNotStarted
 from shardcache.locks import QuorumLock
 
 __all__ = ("Guarded",)
@@ -77,17 +78,19 @@ class Guarded:
         lock = self._lock
         environ = {"SHARDCACHE_FENCING_TOKEN": str(lock.fencing_token), "SHARDCACHE_LOCK_NAME": lock.name}
         process = subprocess.Popen(self._command, env={**os.environ, **environ}, start_new_session=True)
-        threading.Thread(target=self._await, args=(process,), daemon=True).start()
+        with suppress(ThreadNotStarted):  # then the command is looked at now and then
+            Worker(f"command {process.pid}", lambda: self._await(process)).begin(None, "wait")
         # A lease that cannot be renewed ends at a known time: the command should be gone by then.
         early = min(self._grace, lock.ttl / 3)
         while (left := lock.remaining() - early) > 0:
             try:
-                event = self._events.get(timeout=min(left, LOOK))
+                event: int | None = self._events.get(timeout=min(left, LOOK))
             except Empty:
-                continue
+                event = ENDED if process.poll() is not None else None
             if event == ENDED:
                 return _code(process.returncode)
-            _send(process.pid, event)
+            if event is not None:
+                _send(process.pid, event)
         self._end(process, lock.remaining() or self._grace)
         return Exit.LOST
 

@@ -338,7 +338,8 @@ class AsyncShard(ShardState):
             return error
 
     def knock(self) -> None:
-        self._prober = self.loop.create_task(self._knock(), name=f"shardcache prober of {self.name}")
+        if self._prober is None or self._prober.done():
+            self._prober = self.loop.create_task(self._knock(), name=f"shardcache prober of {self.name}")
 
     async def _knock(self) -> None:
         """Ask after the shard until it answers: the one task per loop that touches it while it is out."""

@@ -8,7 +8,9 @@ from contextlib import suppress
 from typing import Any
 
 from shardcache.drivers.keeper import Keeper
-from shardcache.errors import InvalidArgument, LoadCycle, LoadTimeout
+from shardcache.drivers.threads import Worker
+from shardcache.errors import InvalidArgument, LoadCycle, LoadTimeout, ThreadNotStarted
+from shardcache.events import Hook
 from shardcache.flows.steps import Flow, Fly, Landing, Load
 
 __all__ = ("Flight", "Flights", "Loads", "inside", "refuse_cycle")
@@ -59,11 +61,12 @@ class Flight:
 class Flights:
     """The flights of one client, by key."""
 
-    __slots__ = ("_clock", "_flights", "_guard", "_run")
+    __slots__ = ("_clock", "_flights", "_guard", "_hook", "_run")
 
-    def __init__(self, run: Run, clock: Callable[[], float]) -> None:
+    def __init__(self, run: Run, clock: Callable[[], float], hook: Hook | None = None) -> None:
         self._run = run
         self._clock = clock
+        self._hook = hook
         self._guard = threading.Lock()
         self._flights: dict[bytes, Flight] = {}
 
@@ -72,15 +75,7 @@ class Flights:
         flight, mine, others = self._board(step)
         waits = not step.behind
         if mine and (step.behind or step.own is not None):
-            context = contextvars.copy_context()
-            context.run(inside.set, ())  # nobody need wait for it, so it stands in no loader
-            threading.Thread(
-                target=context.run,
-                args=(self._behind, flight, step, mine),
-                name="shardcache refresh",
-                daemon=True,
-            ).start()
-            waits = waits and flight.wait(step.own)
+            waits = self._begin(flight, step, mine) and waits and flight.wait(step.own)
         elif mine:
             self._pilot(flight, step, mine)
         if not waits:
@@ -120,11 +115,28 @@ class Flights:
             error = caught
             raise
         finally:
-            with self._guard:
-                for wire in mine:
-                    if self._flights.get(wire) is flight:
-                        del self._flights[wire]
-            flight.land(values, error)
+            self._end(flight, mine, values, error)
+
+    def _end(
+        self, flight: Flight, mine: tuple[bytes, ...], values: dict[bytes, Any], error: BaseException | None
+    ) -> None:
+        """Let nobody join any more, and those go on who have."""
+        with self._guard:
+            for wire in mine:
+                if self._flights.get(wire) is flight:
+                    del self._flights[wire]
+        flight.land(values, error)
+
+    def _begin(self, flight: Flight, step: Fly, mine: tuple[bytes, ...]) -> bool:
+        """Fly in a thread of its own; return whether there is one. Without it whoever wanted a refresh has the value as it is."""
+        context = contextvars.copy_context()
+        context.run(inside.set, ())  # nobody need wait for it, so it stands in no loader
+        worker = Worker("refresh", lambda: context.run(self._behind, flight, step, mine))
+        try:
+            worker.begin(self._hook, "refresh", undo=lambda: self._end(flight, mine, {}, None))
+        except ThreadNotStarted:
+            return False
+        return True
 
     def _behind(self, flight: Flight, step: Fly, mine: tuple[bytes, ...]) -> None:
         with suppress(Exception):  # whoever waits for the flight sees it, and the flow has noted it
@@ -141,12 +153,15 @@ class Flights:
 class Loads:
     """Runs loaders, so many at a time; the loader that another one waits for needs no place of its own."""
 
-    __slots__ = ("_flights", "_keeper", "_run", "_slots")
+    __slots__ = ("_flights", "_hook", "_keeper", "_run", "_slots")
 
-    def __init__(self, most: int, run: Run, clock: Callable[[], float], flights: Flights) -> None:
+    def __init__(
+        self, most: int, run: Run, clock: Callable[[], float], flights: Flights, hook: Hook | None = None
+    ) -> None:
         self._slots = threading.BoundedSemaphore(most)
         self._run = run
-        self._keeper = Keeper(clock)
+        self._hook = hook
+        self._keeper = Keeper(clock, hook)
         self._flights = flights
 
     def __call__(self, step: Load) -> Any:
@@ -185,11 +200,7 @@ class Loads:
             flight.land(values, error)
 
         context = contextvars.copy_context()
-        try:
-            threading.Thread(target=context.run, args=(body,), name="shardcache loader", daemon=True).start()
-        except BaseException:
-            give_back()
-            raise
+        Worker("loader", lambda: context.run(body)).begin(self._hook, "load", undo=give_back)
         if not flight.wait(patience):
             raise LoadTimeout(f"the loader took longer than {patience:g} s")
         return flight.values()[b""]

@@ -1,9 +1,14 @@
 """Renewing the locks of loads that run: one thread for all of a client, and none while there is nothing to renew."""
 
 import heapq
-import threading
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
+from queue import Empty, SimpleQueue
+
+from shardcache.drivers.threads import Worker
+from shardcache.errors import ThreadNotStarted
+from shardcache.events import Hook
 
 __all__ = ("Keeper", "Kept")
 
@@ -11,13 +16,17 @@ _IDLE = 5.0  # seconds after which the thread ends
 
 
 class Kept:
-    """One load that runs: ``renew`` is called every ``gap`` seconds until it returns False, raises, or `stop`."""
+    """One load that runs: ``renew`` is called every ``gap`` seconds until it returns False, raises, or `stop`.
 
-    __slots__ = ("gap", "renew", "stopped")
+    ``due``: when next, by the keeper's clock.
+    """
 
-    def __init__(self, gap: float, renew: Callable[[], bool]) -> None:
+    __slots__ = ("due", "gap", "renew", "stopped")
+
+    def __init__(self, gap: float, renew: Callable[[], bool], due: float) -> None:
         self.gap = gap
         self.renew = renew
+        self.due = due
         self.stopped = False
 
     def stop(self) -> None:
@@ -26,54 +35,68 @@ class Kept:
 
 
 class Keeper:
-    """Calls what is due. Most loads are over before they are."""
+    """Calls what is due. Most loads are over before they are.
 
-    __slots__ = ("_clock", "_due", "_guard", "_numbers", "_running")
+    Nothing here is locked: loads hand over what is to be renewed by a queue that may be put into from anywhere, and the thread alone
+    has them in order. Should two loads that come at once start a thread each, each renews what it takes from the queue.
+    """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    __slots__ = ("_clock", "_hook", "_new", "_numbers", "_worker")
+
+    def __init__(self, clock: Callable[[], float], hook: Hook | None = None) -> None:
         self._clock = clock
-        self._guard = threading.Condition()
-        self._due: list[tuple[float, int, Kept]] = []
+        self._hook = hook
+        self._new: SimpleQueue[Kept] = SimpleQueue()
         self._numbers = count()
-        self._running = False
+        self._worker: Worker | None = None
 
     def keep(self, gap: float, renew: Callable[[], bool]) -> Kept:
-        """Begin to call ``renew``."""
-        kept = Kept(gap, renew)
-        with self._guard:
-            self._push(kept)
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._run, name="shardcache keeper of load locks", daemon=True).start()
-            elif self._due[0][2] is kept:
-                self._guard.notify()
+        """Begin to call ``renew``. Without a thread it is not called before a later load has one: an event tells."""
+        kept = Kept(gap, renew, self._clock() + gap)
+        self._new.put(kept)
+        # Looked at behind the put: a thread that ends says so before it looks for the last time.
+        if self._worker is None or not self._worker.is_alive():
+            self._worker = worker = Worker("keeper of load locks", lambda: self._run(worker))
+            with suppress(ThreadNotStarted):
+                worker.begin(self._hook, "renew")
         return kept
 
-    def _push(self, kept: Kept) -> None:
-        heapq.heappush(self._due, (self._clock() + kept.gap, next(self._numbers), kept))
+    def _run(self, worker: Worker) -> None:
+        due: list[tuple[float, int, Kept]] = []
+        while True:
+            while due and due[0][2].stopped:
+                heapq.heappop(due)
+            wait = due[0][0] - self._clock() if due else _IDLE
+            kept = self._next(wait)
+            if kept is not None:
+                heapq.heappush(due, (kept.due, next(self._numbers), kept))
+            elif due:
+                self._renew(due)
+            else:
+                if self._worker is worker:
+                    self._worker = None
+                kept = self._next(0)  # it may have come before anybody could see that this thread ends
+                if kept is None:
+                    return
+                heapq.heappush(due, (kept.due, next(self._numbers), kept))
 
-    def _next(self) -> Kept | None:
-        """Wait for what is due; None when there has been nothing for a while."""
-        with self._guard:
-            while True:
-                while self._due and self._due[0][2].stopped:
-                    heapq.heappop(self._due)
-                if not self._due:
-                    if not self._guard.wait(_IDLE) and not self._due:
-                        self._running = False
-                        return None
-                    continue
-                wait = self._due[0][0] - self._clock()
-                if wait <= 0:
-                    return heapq.heappop(self._due)[2]
-                self._guard.wait(wait)
+    def _next(self, wait: float) -> Kept | None:
+        """Return what is new within ``wait`` seconds."""
+        try:
+            return self._new.get(timeout=max(wait, 0.0))
+        except Empty:
+            return None
 
-    def _run(self) -> None:
-        while (kept := self._next()) is not None:
-            try:
-                goes_on = kept.renew()
-            except Exception:  # noqa: BLE001  a failed renewal is tried again: the lock has two more in its ttl
-                goes_on = True
-            if goes_on and not kept.stopped:
-                with self._guard:
-                    self._push(kept)
+    def _renew(self, due: list[tuple[float, int, Kept]]) -> None:
+        """Renew what is due first, if it is due."""
+        if due[0][0] > self._clock():
+            return
+        kept = heapq.heappop(due)[2]
+        if kept.stopped:
+            return
+        try:
+            goes_on = kept.renew()
+        except Exception:  # noqa: BLE001  a failed renewal is tried again: the lock has two more in its ttl
+            goes_on = True
+        if goes_on and not kept.stopped:
+            heapq.heappush(due, (self._clock() + kept.gap, next(self._numbers), kept))

@@ -15,6 +15,7 @@ from shardcache.drivers.line import Line
 from shardcache.drivers.replies import answered
 from shardcache.drivers.shard import Shard, may_retry
 from shardcache.errors import OutOfStep, ShardError, ShardOut, ShardUnavailable
+from shardcache.events import Hook
 from shardcache.flows.core import Core
 from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Fly, Listen, Load, Outcome, Sleep, Step
 from shardcache.policy.breaker import Breaker, BreakerPolicy, State
@@ -34,6 +35,7 @@ class Runner:
         "_clock",
         "_finalizer",
         "_flights",
+        "_hook",
         "_loads",
         "_max_loads",
         "_sleep",
@@ -49,6 +51,7 @@ class Runner:
         clock: Callable[[], float],
         sleep: Callable[[float], None] = time.sleep,
         max_loads: int = 64,
+        hook: Hook | None = None,
     ) -> None:
         self.shards = tuple(shards)
         self._timeout = timeout
@@ -56,6 +59,7 @@ class Runner:
         self._sleep = sleep
         self.line = Line()
         self._max_loads = max_loads
+        self._hook = hook
         self._begin()
         self._finalizer = weakref.finalize(self, _close_all, self.shards)
         self._finalizer.atexit = False
@@ -79,14 +83,14 @@ class Runner:
             )
             for (node, address, tls), breaker in zip(core.members, breakers(core), strict=True)
         ]
-        return cls(shards, core.timeout, clock, max_loads=options.max_loads)
+        return cls(shards, core.timeout, clock, max_loads=options.max_loads, hook=options.on_event)
 
     def close(self) -> None:
         self._finalizer()
 
     def _begin(self) -> None:
-        self._flights = Flights(self.run, self._clock)
-        self._loads = Loads(self._max_loads, self.run, self._clock, self._flights)
+        self._flights = Flights(self.run, self._clock, self._hook)
+        self._loads = Loads(self._max_loads, self.run, self._clock, self._flights, self._hook)
 
     def overtaken(self, wires: Iterable[bytes] | None = None) -> None:
         """Let nobody join loads of these keys (None: of any) that are under way: something newer has been written."""

@@ -2,12 +2,14 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from threading import get_ident
 from typing import NamedTuple
 
 from shardcache.commands import ErrorReply, Op, Reply, as_error
 from shardcache.drivers.state import ShardState
-from shardcache.errors import ClientClosed, OutOfStep, ShardError
+from shardcache.drivers.threads import Worker
+from shardcache.errors import ClientClosed, OutOfStep, ShardError, ThreadNotStarted
 from shardcache.events import Hook
 from shardcache.flows.steps import GRACE
 from shardcache.policy.breaker import Breaker, State
@@ -30,7 +32,7 @@ class Late(NamedTuple):
 class Shard(ShardState):
     """Sends packed commands to one server within a deadline, and keeps away from it while it is out."""
 
-    __slots__ = ("_closing", "_marked", "late", "pool")
+    __slots__ = ("_marked", "_prober", "late", "pool")
 
     def __init__(
         self,
@@ -46,14 +48,13 @@ class Shard(ShardState):
         super().__init__(dial.shard, breaker, clock=dial.clock, timeout=timeout, hook=hook, luck=luck)
         self.pool = Pool(dial, max_idle, self.tally)
         self._marked = echo_check
-        self._closing = threading.Event()
+        self._prober: Worker | None = None
         self.late: dict[int, Late] = {}  # by thread
 
     def after_fork(self) -> None:
         """Replace what another thread may have held, and forget the prober, which did not come along."""
         self._lock = threading.Lock()
-        self._closing = threading.Event()
-        self.knocking = False
+        self._prober = None
         self.late = {}
         self.breaker.trials = 0  # those were calls of the parent's threads
 
@@ -71,7 +72,8 @@ class Shard(ShardState):
     def close(self) -> None:
         """Close what lies idle, and the rest when it comes back; end the prober."""
         self.closed = True
-        self._closing.set()
+        if self._prober is not None:
+            self._prober.end()
         self.pool.close()
         self.drop_idle()
 
@@ -194,12 +196,17 @@ class Shard(ShardState):
         return as_error(self.name, reply) if isinstance(reply, ErrorReply) else reply
 
     def knock(self) -> None:
-        threading.Thread(target=self._knock, name=f"shardcache prober of {self.name}", daemon=True).start()
+        # The thread itself says whether it asks: a note of its own would stay when it could not be started.
+        if self.closed or (self._prober is not None and self._prober.is_alive()):
+            return
+        self._prober = prober = Worker(f"prober of {self.name}", lambda: self._knock(prober))
+        with suppress(ThreadNotStarted):  # the next call that finds the shard out tries again
+            prober.begin(self._hook, "probe", shard=self.name)
 
-    def _knock(self) -> None:
+    def _knock(self, prober: Worker) -> None:
         """Ask after the shard until it answers: the one thread per process that touches it while it is out."""
-        closing = self._closing
-        while not closing.wait(self.next_knock()):
+        # Two calls that came at once may have started one each: the last one stays.
+        while prober.pause(self.next_knock()) != "end" and self._prober is prober:
             self.tally.probes += 1
             try:
                 link = self.probe()
@@ -207,6 +214,9 @@ class Shard(ShardState):
                 return
             except Exception:  # noqa: BLE001  a credential provider may raise anything; without a prober the shard stays out
                 continue
+            self._prober = (
+                None  # before the shard is back: should it go out again at once, the next prober is a new one
+            )
             self.heard()
             self.pool.give(link)
             return

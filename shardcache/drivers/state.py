@@ -35,7 +35,6 @@ class ShardState(ABC):
         "breaker",
         "clock",
         "closed",
-        "knocking",
         "name",
         "tally",
         "timeout",
@@ -55,7 +54,6 @@ class ShardState(ABC):
         self.breaker = breaker
         self.clock = clock
         self.tally = ShardTally()
-        self.knocking = False
         self.closed = False
         self._hook = hook
         self._last: ShardError | None = None
@@ -73,7 +71,7 @@ class ShardState(ABC):
 
     @abstractmethod
     def knock(self) -> None:
-        """Start asking after the shard in the background; `heard` when it answers. Called with the lock held."""
+        """See to it that somebody asks after the shard in the background, and says `heard` when it answers. Raises nothing."""
 
     def stats(self) -> ShardStats:
         """Return a frozen snapshot."""
@@ -86,8 +84,8 @@ class ShardState(ABC):
         with self._lock:
             if self.breaker.admit():
                 return
-            if self.breaker.state is State.OPEN and not self.knocking:
-                self._start_knocking()  # this is a fork of the process that had the prober
+        if self.breaker.state is State.OPEN:
+            self.knock()  # this may be a fork of the process that had the prober, or none could be started
         self.tally.refused_open += 1
         why = f" after: {self._last.reason}" if self._last else ""
         raise ShardOut(self.name, f"is out of service{why}") from self._last
@@ -158,16 +156,11 @@ class ShardState(ABC):
         self._last = copy(error)  # without the traceback, which would keep the callers' frames alive
         with self._lock:
             opened = self.breaker.failed(timeout=timeout)
-            if opened:
-                self._start_knocking()
         if opened:
             tally.ejections += 1
             self.drop_idle()
             tell(self._hook, Event("shard_out", self.name, error=error))
-
-    def _start_knocking(self) -> None:
-        self.knocking = True
-        self.knock()
+            self.knock()
 
     def late_error(self) -> ShardError:
         """Return the error for a reply that has not come in time, without judging the shard for it yet."""
@@ -180,5 +173,4 @@ class ShardState(ABC):
     def heard(self) -> None:
         """Note that a probe was answered: calls are let in again, a few at first."""
         with self._lock:
-            self.knocking = False
             self.breaker.probed(answered=True)

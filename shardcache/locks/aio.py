@@ -215,9 +215,7 @@ class AsyncQuorumLock(LockBase):
         self.lost.clear()
         if self._hold is not None:
             self._stop(self._hold)
-        hold = super()._took(lease)
-        self._start(hold)
-        return hold
+        return super()._took(lease)
 
     def _start(self, hold: Hold) -> None:
         if (self._auto_renew or self._cancel_on_loss) and not hold.over:

@@ -197,8 +197,14 @@ class LockBase:
     # The state of the handle.
 
     def _took(self, lease: Lease) -> Hold:
-        hold = self._hold = Hold(lease, self._identity(), os.getpid(), self._gate())
+        hold = Hold(lease, self._identity(), os.getpid(), self._gate())
+        self._start(hold)  # first: what should be renewed and cannot be is not held
+        self._hold = hold
         return hold
+
+    def _start(self, hold: Hold) -> None:
+        """Begin to renew, if that is asked for. Raises `ThreadNotStarted`."""
+        raise NotImplementedError
 
     def _current(self) -> Hold | None:
         """What this handle has, unless it was the process that this one was forked from that got it."""

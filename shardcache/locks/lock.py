@@ -2,12 +2,20 @@
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 from shardcache.base import CacheBase
 from shardcache.drivers.run import Runner
-from shardcache.errors import InvalidArgument, LockConflict, LockError, LockNotAcquired, QuorumUnavailable
+from shardcache.errors import (
+    InvalidArgument,
+    LockConflict,
+    LockError,
+    LockNotAcquired,
+    QuorumUnavailable,
+    ThreadNotStarted,
+)
 from shardcache.flows.core import Core
 from shardcache.flows.lock import Lease
 from shardcache.flows.lock.room import LockRoom
@@ -141,8 +149,7 @@ class QuorumLock(LockBase):
             return self._extended(hold, ttl)
         finally:
             if ttl is not None:  # the next renewal may be due sooner
-                self._stop(hold)
-                self._start(hold)
+                self._hurry(hold)
 
     def _extended(self, hold: Hold, ttl: float | None) -> bool:
         with hold.gate:
@@ -175,7 +182,7 @@ class QuorumLock(LockBase):
         hold = self._hold
         if hold is not None:
             self._stop(hold)
-            if hold.renewal is not None and hold.renewal is not threading.current_thread():
+            if hold.renewal is not None and hold.renewal.is_alive() and hold.renewal is not threading.current_thread():
                 hold.renewal.join()
         if self._own:
             self._runner.close()
@@ -202,14 +209,20 @@ class QuorumLock(LockBase):
         self.lost.clear()
         if self._hold is not None:
             self._stop(self._hold)
-        hold = super()._took(lease)
-        self._start(hold)
-        return hold
+        return super()._took(lease)
 
     def _start(self, hold: Hold) -> None:
         if self._auto_renew and not hold.over:
             hold.renewal = Renewal(self, hold, self._pause(hold, "extended"))
-            hold.renewal.start()
+            hold.renewal.begin(self._hook, "renew")
+
+    def _hurry(self, hold: Hold) -> None:
+        """Let the renewal reckon anew when the next time is; start it again if it had ended."""
+        if hold.renewal is not None and hold.renewal.is_alive():
+            hold.renewal.look()
+        else:
+            with suppress(ThreadNotStarted):  # the lease is what the voters say, and an event tells
+                self._start(hold)
 
     def _renew(self, hold: Hold) -> float | None:
         """Extend; return the seconds until the next time, None if there is none."""

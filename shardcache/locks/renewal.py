@@ -1,9 +1,9 @@
 """The thread that renews one lease of a `QuorumLock`."""
 
-import threading
 import weakref
 from typing import Protocol
 
+from shardcache.drivers.threads import Worker
 from shardcache.locks.hold import Hold
 
 __all__ = ("Renewal",)
@@ -17,26 +17,26 @@ class Renews(Protocol):
 
     def _renew(self, hold: Hold) -> float | None: ...
 
+    def _pause(self, hold: Hold, outcome: str) -> float: ...
 
-class Renewal(threading.Thread):
-    """Renews until the lease ends, or nobody has the lock any more: what nobody can release shall end by its ttl."""
+
+class Renewal(Worker):
+    """Renews until the lease ends, or nobody has the lock any more: what nobody can release shall end by its ttl.
+
+    Told to `look`, it reckons anew when the next time is: with another ttl it may be sooner.
+    """
 
     def __init__(self, lock: Renews, hold: Hold, pause: float) -> None:
-        super().__init__(name=f"shardcache renewal of {lock.name}", daemon=True)
+        super().__init__(f"renewal of {lock.name}", self._renew)
         self._lock = weakref.ref(lock)
         self._hold = hold
         self._first = pause
-        self._ended = threading.Event()
 
-    def end(self) -> None:
-        """Renew no more. What is under way is not waited for."""
-        self._ended.set()
-
-    def run(self) -> None:
+    def _renew(self) -> None:
         pause: float | None = self._first
-        while pause is not None and not self._ended.wait(pause):
+        while pause is not None and (why := self.pause(pause)) != "end":
             lock = self._lock()
             if lock is None:
                 return
-            pause = lock._renew(self._hold)
+            pause = lock._renew(self._hold) if why == "over" else lock._pause(self._hold, "extended")
             del lock  # or it would never be nobody's

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
+from shardcache.drivers.threads import Worker
 from shardcache.embedded.ports import reserve_port
 from shardcache.errors import InvalidURL
 from shardcache.testing.connection import Connection, Pipe, close_socket
@@ -76,8 +77,8 @@ class Relay:
         self._selector.register(self._wake_read, selectors.EVENT_READ)
         self._listener: socket.socket | None = None
         self.listen()
-        self._thread = threading.Thread(target=self._loop, name=f"fault-proxy-{self.port}", daemon=True)
-        self._thread.start()
+        self._thread = Worker(f"fault proxy {self.port}", self._loop)
+        self._thread.begin(None, "proxy", undo=self.stop)
         _relays.add(self)
 
     def traffic(self) -> Traffic:

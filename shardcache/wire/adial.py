@@ -48,6 +48,11 @@ class AsyncDialer:
                 while True:
                     replies = await link.send(pack_all(commands), len(commands), deadline)
                     commands = steps.send([replies] if len(commands) == 1 else replies)
+        except RuntimeError as error:
+            # Names are looked up in threads, and there may be none: as much a reason why there is no connection as any.
+            link.end(error)
+            await link.wait_closed()
+            raise OSError(str(error)) from error
         except StopIteration as end:
             link.met(end.value)
             link.marked = self.options.echo_check

@@ -79,7 +79,13 @@ class Quiet(Shard):
     __slots__ = ("knocked",)
 
     def knock(self) -> None:
-        self.knocked = getattr(self, "knocked", 0) + 1
+        if self._prober is None:
+            self._prober = object()
+            self.knocked = getattr(self, "knocked", 0) + 1
+
+    def heard(self) -> None:
+        self._prober = None
+        super().heard()
 
 
 def shard_of(dialer: FakeDialer, kind=Quiet, failures: int = 3, events=None) -> Shard:

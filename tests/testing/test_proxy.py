@@ -411,7 +411,7 @@ def test_close_twice_and_then_nothing(echo):
     proxy.clear()
     assert peer.rest() in (b"", "reset")  # its connection may not have been accepted yet
     peer.sock.close()
-    assert f"fault-proxy-{proxy.port}" not in {thread.name for thread in threading.enumerate()}
+    assert f"shardcache fault proxy {proxy.port}" not in {thread.name for thread in threading.enumerate()}
     with pytest.raises(ConnectionRefusedError):
         Peer(proxy)
 
