@@ -131,9 +131,7 @@ class AsyncShardCache(CacheBase):
         """Store all values; return the keys that were not stored, so an empty list says that all were."""
         asked, wires, raws, ms = self._core.encoded(mapping, ttl)
         try:
-            failed = await self._run(
-                batch.store(self._core.placement, wires, raws, ms, void=self._core.options.void_loads)
-            )
+            failed = await self._run(batch.store(self._core.placement, wires, raws, ms, void=self._core.passes))
         finally:
             self._runner.overtaken(wires)
         return self._ledger.stored(asked, failed)
@@ -156,7 +154,7 @@ class AsyncShardCache(CacheBase):
         """Delete the keys; return how many were there."""
         wires = self._core.keys.wire_many(distinct(keys))
         try:
-            deleted = await self._run(batch.delete(self._core.placement, wires, void=self._core.options.void_loads))
+            deleted = await self._run(batch.delete(self._core.placement, wires, void=self._core.passes))
         finally:
             self._runner.overtaken(wires)
         return self._ledger.counted("delete_many", *deleted)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shardcache.errors import (
+    AccessDenied,
     AuthenticationFailed,
     CommandRefused,
     OutOfMemory,
@@ -54,8 +55,8 @@ _CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS"})
 _KIND = ("not an integer", "not a valid integer", "not a valid float", "would overflow")
 
 
-def as_error(shard: str, reply: ErrorReply) -> ShardError:
-    """Return the error that an error reply of ``shard`` stands for."""
+def as_error(shard: str, reply: ErrorReply, keys: str = "*") -> ShardError:
+    """Return the error that an error reply of ``shard`` stands for. ``keys``: the pattern that the client's keys match."""
     text = str(reply)
     code = text.split(" ", 1)[0]
     kind: type[ShardError]
@@ -65,6 +66,9 @@ def as_error(shard: str, reply: ErrorReply) -> ShardError:
         kind = AuthenticationFailed
     elif code == "WRONGTYPE" or "WRONGTYPE" in text or any(sign in text for sign in _KIND):
         kind = WrongType
+    elif code == "NOPERM" or "ACL failure in script" in text:
+        kind = AccessDenied
+        text = f"{text.rstrip('.')}. This client needs the keys ~{keys}"
     elif code == "OOM":
         kind = OutOfMemory
     else:

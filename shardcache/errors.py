@@ -35,6 +35,7 @@
         │   ├── ShardOut                its breaker is open: nothing was sent
         │   └── OutOfStep               replies did not match requests; connection closed
         ├── CommandRefused              the server answered with an error: ``.code``
+        │   ├── AccessDenied            an ACL does not let this user do it
         │   ├── WrongType               the key holds another kind of value
         │   └── OutOfMemory             the server takes no writes now
         ├── AuthenticationFailed        the server does not accept the credentials
@@ -49,6 +50,7 @@ from collections.abc import Sequence
 from shardcache.votes import Vote
 
 __all__ = (
+    "AccessDenied",
     "AuthenticationFailed",
     "ClientClosed",
     "CommandRefused",
@@ -273,6 +275,10 @@ class CommandRefused(ShardError):
     @property
     def code(self) -> str:
         return self.reason.split(" ", 1)[0]
+
+
+class AccessDenied(CommandRefused):
+    """The server's ACL does not let this user run the command, or touch the key. The message names the pattern of the client's keys."""
 
 
 class WrongType(CommandRefused):

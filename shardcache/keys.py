@@ -3,18 +3,25 @@
 A wire key is ``namespace + ":" + key`` as bytes. What decides its shard is the text
 in its first ``{…}``, if there is one that is not empty, exactly by the rule of
 Redis Cluster (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
+
+Keys of the library's own (locks, counters, tags …) lie inside the namespace too, so that an ACL with its pattern is enough, and
+two namespaces share none. `INTERNAL` tells them from values: no namespace and no caller's key may contain it. Byte by byte: docs/wire-format.md.
 """
 
+from binascii import crc_hqx
 from collections.abc import Iterable
+from functools import lru_cache
+from itertools import count
 
 from shardcache.errors import InvalidKey, InvalidOption
 
-__all__ = ("INTERNAL", "MAX_KEY", "Key", "KeySpace", "distinct", "hash_tag", "internal", "load_pass")
+__all__ = ("INTERNAL", "MAX_KEY", "Key", "KeySpace", "distinct", "hash_tag", "literal")
 
 Key = str | bytes
 _STR: frozenset[type] = frozenset({str})
-INTERNAL = b"shardcache:"  # what every key of the library's own begins with; no namespace may
+INTERNAL = b"@shardcache:"  # stands in every key of the library's own, behind the namespace, and in no other key
 MAX_KEY = 64 * 1024  # bytes, namespace included
+_SLOTS = 16384  # of a Redis Cluster
 
 
 def hash_tag(wire_key: bytes) -> bytes:
@@ -27,33 +34,33 @@ def hash_tag(wire_key: bytes) -> bytes:
     return wire_key
 
 
-def internal(family: bytes, wire_key: bytes) -> bytes:
-    """Return a key of the library's own that lies in the same slot of a Redis Cluster as ``wire_key``."""
-    if hash_tag(wire_key) is not wire_key:
-        return b"%b%b::%b" % (INTERNAL, family, wire_key)
-    return b"%b%b:{%b}" % (INTERNAL, family, wire_key)
+def literal(text: bytes) -> bytes:
+    """Return a glob for exactly this text."""
+    special = b"\\*?[]^"
+    return b"".join(b"\\" + text[at : at + 1] if text[at] in special else text[at : at + 1] for at in range(len(text)))
 
 
-def load_pass(wire_key: bytes) -> bytes:
-    """Return the key without which a load of ``wire_key`` under way cannot store its value: whoever writes takes it away."""
-    return internal(b"load-pass", wire_key)
+@lru_cache(_SLOTS)
+def _tag_of_slot(slot: int) -> bytes:
+    """Return the smallest number whose digits, as a hash tag, lie in this slot of a Redis Cluster."""
+    return next(tag for tag in map(b"%d".__mod__, count()) if crc_hqx(tag, 0) % _SLOTS == slot)
 
 
 class KeySpace:
     """Turns a caller's keys into wire keys and back, for one namespace.
 
-    Colons nest: the namespace ``shop:eu`` lies inside ``shop``, whose `scan` and `clear` reach it too.
+    Colons nest: the namespace ``shop:eu`` lies inside ``shop``, whose `scan` and `clear` reach its values too (but not its locks).
     """
 
-    __slots__ = ("namespace", "prefix")
+    __slots__ = ("_pass", "internals", "namespace", "prefix")
 
     def __init__(self, namespace: str = "") -> None:
         if not isinstance(namespace, str) or "{" in namespace or "}" in namespace:
             # A brace would make one tag of every key, and one shard of the whole cache.
             raise InvalidOption(f"namespace must be a str without '{{' and '}}', got {namespace!r}")
-        if f"{namespace}:".startswith(INTERNAL.decode()):
+        if INTERNAL.decode() in f"{namespace}:":
             raise InvalidOption(
-                f"namespace must not begin with 'shardcache', where the library keeps its own, got {namespace!r}"
+                f"namespace must not contain {INTERNAL.decode()!r}, which marks the library's own keys, got {namespace!r}"
             )
         try:
             self.prefix = f"{namespace}:".encode() if namespace else b""
@@ -62,6 +69,38 @@ class KeySpace:
         if len(self.prefix) > MAX_KEY // 2:
             raise InvalidOption(f"namespace may take {MAX_KEY // 2} bytes at most, got {len(self.prefix)}")
         self.namespace = namespace
+        self.internals = self.prefix + INTERNAL  # what every key of the library's own begins with here
+        self._pass = self.internals + b"load-pass:{"
+
+    @property
+    def glob(self) -> str:
+        """The pattern of all keys of this namespace, the library's own among them, as a server's ACL takes it."""
+        return (literal(self.prefix) + b"*").decode()
+
+    def internal(self, family: bytes, wire: bytes) -> bytes:
+        """Return a key of the library's own in the same slot of a Redis Cluster as the wire key ``wire``."""
+        if hash_tag(wire) is not wire:
+            return b"%b%b::%b" % (self.internals, family, wire)
+        if b"}" not in wire:
+            return b"%b%b:{%b}" % (self.internals, family, wire)
+        # No tag can hold a brace: another text of the same slot has to stand for it.
+        return b"%b%b:{%b}:%b" % (self.internals, family, _tag_of_slot(crc_hqx(wire, 0) % _SLOTS), wire)
+
+    def wire_of(self, family: bytes, key: bytes) -> bytes | None:
+        """Return the wire key that `internal` made ``key`` of; None if it made it of none."""
+        rest = key.removeprefix(b"%b%b:" % (self.internals, family))
+        if rest.startswith(b":"):
+            wire = rest[1:]
+        else:
+            end = rest.find(b"}")
+            wire = rest[1:end] if end == len(rest) - 1 else rest[end + 2 :]
+        return wire if wire and self.internal(family, wire) == key else None
+
+    def load_pass(self, wire: bytes) -> bytes:
+        """Return the key without which a load of ``wire`` under way cannot store its value: whoever writes takes it away."""
+        if b"}" not in wire:  # then it has no tag either: the short way, since every write comes by
+            return self._pass + wire + b"}"
+        return self.internal(b"load-pass", wire)
 
     def wire(self, key: Key) -> bytes:
         """Return the bytes under which ``key`` is stored; raise `InvalidKey` if it is none."""
@@ -81,6 +120,10 @@ class KeySpace:
         raw = self.prefix + raw
         if len(raw) > MAX_KEY:
             raise InvalidKey(f"a key may take {MAX_KEY} bytes with its namespace, got {len(raw)}")
+        if INTERNAL in raw:
+            raise InvalidKey(
+                f"a key must not contain {INTERNAL.decode()!r}, which marks the library's own keys, got {key!r:.80}"
+            )
         return raw
 
     def wire_many(self, keys: list[Key]) -> list[bytes]:
@@ -94,7 +137,7 @@ class KeySpace:
             return [self.wire(key) for key in keys]
         if prefix:
             raws = list(map(prefix.__add__, raws))
-        if raws and (min(map(len, raws)) == len(prefix) or max(map(len, raws)) > MAX_KEY):
+        if raws and (min(map(len, raws)) == len(prefix) or max(map(len, raws)) > MAX_KEY or INTERNAL in b"".join(raws)):
             return [self.wire(key) for key in keys]
         return raws
 

@@ -91,9 +91,27 @@ def test_longest_key_is_taken() -> None:
     assert len(KeySpace("n").wire("x" * (MAX_KEY - 2))) == MAX_KEY
 
 
-@pytest.mark.parametrize("namespace", ["a{b", "}", 1, None, "\ud800", "x" * MAX_KEY])
+@pytest.mark.parametrize("key", ["@shardcache:lock:{a}", b"x@shardcache:y", "@shardcache:"])
+@pytest.mark.parametrize("namespace", ["", "n"])
+def test_the_librarys_own_keys_are_refused(namespace: str, key: str | bytes) -> None:
+    """No caller's key can be one of the library's own, of its namespace or of one within it."""
+    space = KeySpace(namespace)
+    for refused in (lambda: space.wire(key), lambda: space.wire_many(["good", key]), lambda: space.wire_many([key])):
+        with pytest.raises(InvalidKey, match="must not contain '@shardcache:'"):
+            refused()
+
+
+def test_a_mark_across_two_keys_is_none() -> None:
+    """Keys that would make up the library's mark only together are keys like others."""
+    assert KeySpace().wire_many(["a@shard", "cache:b"]) == [b"a@shard", b"cache:b"]
+    assert KeySpace("n").wire_many(["shardcache:b", "@shardcache"]) == [b"n:shardcache:b", b"n:@shardcache"]
+
+
+@pytest.mark.parametrize(
+    "namespace", ["a{b", "}", 1, None, "\ud800", "x" * MAX_KEY, "@shardcache", "a:@shardcache:b", "x@shardcache"]
+)
 def test_namespace_refused(namespace: object) -> None:
-    """A namespace with braces would put every key on one shard."""
+    """A namespace with braces would put every key on one shard, and one with the library's mark hide them all."""
     with pytest.raises(InvalidOption, match="namespace"):
         KeySpace(namespace)  # type: ignore[arg-type]
 

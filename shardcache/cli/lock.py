@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
 
     names = actions.add_parser(
         "ls",
-        help="list the locks that are held, in the namespace of the URL or, without one, all",
+        help="list the locks that are held in the namespace of the URL",
         description="Walks over all keys of all servers (SCAN). Exit code 3 if a server does not answer.",
     )
     names.add_argument("--json", action="store_true", help="print a JSON array")

@@ -118,6 +118,7 @@ class AsyncRunner:
                 luck=self._luck,
                 max_calls=options.max_in_flight,
                 max_bytes=options.max_bytes_in_flight,
+                keys=core.keys.glob,
             )
             for (node, address, tls), breaker in zip(core.members, breakers(core), strict=True)
         )
@@ -129,9 +130,10 @@ class AsyncRunner:
         [outcome] = await self.exchange(
             [Batch(shard, [void, command], op.twice, lambda found: found[1].__class__ in op.kinds)]
         )
-        reply = outcome if isinstance(outcome, ShardError) else outcome[1]
-        if isinstance(reply, ShardError):
-            raise reply
+        voided, reply = (None, outcome) if isinstance(outcome, ShardError) else outcome
+        for error in (reply, voided):
+            if isinstance(error, ShardError):
+                raise error
         return reply
 
     def ask(self, shard: int, payload: bytes, op: Op) -> Awaitable[Reply]:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from shardcache.commands import ErrorReply, Op, Reply, as_error
+from shardcache.commands import ErrorReply, Op, Reply
 from shardcache.drivers.ears import Ears
 from shardcache.drivers.shard import may_retry
 from shardcache.drivers.state import ShardState
@@ -204,8 +204,9 @@ class AsyncShard(ShardState):
         luck: Callable[[], float],
         max_calls: int,
         max_bytes: int,
+        keys: str = "*",
     ) -> None:
-        super().__init__(dial.shard, breaker, clock=loop.time, timeout=timeout, hook=hook, luck=luck)
+        super().__init__(dial.shard, breaker, clock=loop.time, timeout=timeout, hook=hook, luck=luck, keys=keys)
         self.loop = loop
         self._dial = dial
         self.main = Lane(self, dial, max_calls, max_bytes)
@@ -378,7 +379,7 @@ class AsyncShard(ShardState):
         """Return if the server answers a PING as one that serves."""
         reply = await link.send(_PING, 1, self.clock() + self.timeout)
         if isinstance(reply, ErrorReply):
-            raise as_error(self.name, reply)
+            raise self.named(reply)
 
 
 def _pass_on(sink: Sink, future: "asyncio.Future[Any]") -> None:

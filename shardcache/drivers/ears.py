@@ -1,6 +1,6 @@
 """Connections for commands that block on the server: on a shared one, everybody else would wait behind them."""
 
-from shardcache.commands import ErrorReply, Reply, as_error
+from shardcache.commands import ErrorReply, Reply
 from shardcache.drivers.state import ShardState
 from shardcache.errors import ShardError
 from shardcache.flows.steps import GRACE
@@ -60,7 +60,7 @@ class Ears:
             self._idle.append(link)
         else:
             link.end(ConnectionError("there are enough connections"))
-        return as_error(shard.name, reply) if isinstance(reply, ErrorReply) else reply
+        return shard.named(reply) if isinstance(reply, ErrorReply) else reply
 
     def end(self, error: Exception) -> list[AsyncLink]:
         """Close all connections; return them, to be waited for."""

@@ -1,6 +1,6 @@
 """What a shard's replies say about the shard, whatever the colour."""
 
-from shardcache.commands import ErrorReply, Reply, as_error
+from shardcache.commands import ErrorReply, Reply
 from shardcache.drivers.state import ShardState
 from shardcache.errors import ShardUnavailable
 from shardcache.policy.breaker import State
@@ -11,7 +11,7 @@ __all__ = ("answered",)
 def answered(shard: ShardState, replies: list[Reply]) -> list[Reply]:
     """Put a `ShardError` in the place of each error reply, and note how the shard is doing."""
     if ErrorReply in set(map(type, replies)):
-        replies = [as_error(shard.name, reply) if reply.__class__ is ErrorReply else reply for reply in replies]
+        replies = [shard.named(reply) if reply.__class__ is ErrorReply else reply for reply in replies]
         down = [reply for reply in replies if isinstance(reply, ShardUnavailable)]
         if down:
             shard.lost(down[0], dialled=False)

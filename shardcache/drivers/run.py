@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
-from shardcache.commands import Command, Op, Reply
+from shardcache.commands import Command, ErrorReply, Op, Reply
 from shardcache.drivers.canvass import canvass
 from shardcache.drivers.flights import Flights, Loads
 from shardcache.drivers.line import Line
@@ -80,6 +80,7 @@ class Runner:
                 hook=options.on_event,
                 luck=luck,
                 echo_check=options.echo_check,
+                keys=core.keys.glob,
             )
             for (node, address, tls), breaker in zip(core.members, breakers(core), strict=True)
         ]
@@ -129,7 +130,11 @@ class Runner:
         """Send one command to one shard, and ``void`` before it; return its reply or raise `ShardError`."""
         if void is None:
             return self.shards[shard].call(pack(command), self._clock() + self._timeout, op)
-        return self.shards[shard].call(pack(void) + pack(command), self._clock() + self._timeout, op, 1)
+        known, voided = self.shards[shard], list[Reply]()
+        reply = known.call(pack(void) + pack(command), self._clock() + self._timeout, op, 1, voided)
+        if voided[0].__class__ is ErrorReply:
+            raise known.named(voided[0])
+        return reply
 
     def two(self, shard: int, payload: bytes, op: Op) -> Outcome:
         """Send two packed commands, the second one an ``op``, to one shard: `exchange` in short."""

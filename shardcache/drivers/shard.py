@@ -6,7 +6,7 @@ from contextlib import suppress
 from threading import get_ident
 from typing import NamedTuple
 
-from shardcache.commands import ErrorReply, Op, Reply, as_error
+from shardcache.commands import ErrorReply, Op, Reply
 from shardcache.drivers.state import ShardState
 from shardcache.drivers.threads import Worker
 from shardcache.errors import ClientClosed, OutOfStep, ShardError, ThreadNotStarted
@@ -44,8 +44,9 @@ class Shard(ShardState):
         hook: Hook | None,
         luck: Callable[[], float],
         echo_check: bool = False,
+        keys: str = "*",
     ) -> None:
-        super().__init__(dial.shard, breaker, clock=dial.clock, timeout=timeout, hook=hook, luck=luck)
+        super().__init__(dial.shard, breaker, clock=dial.clock, timeout=timeout, hook=hook, luck=luck, keys=keys)
         self.pool = Pool(dial, max_idle, self.tally)
         self._marked = echo_check
         self._prober: Worker | None = None
@@ -193,7 +194,7 @@ class Shard(ShardState):
         self.pool.give(link)
         if self.breaker.failures or self.breaker.state is not _CLOSED:
             self.answered()
-        return as_error(self.name, reply) if isinstance(reply, ErrorReply) else reply
+        return self.named(reply) if isinstance(reply, ErrorReply) else reply
 
     def knock(self) -> None:
         # The thread itself says whether it asks: a note of its own would stay when it could not be started.
@@ -232,7 +233,7 @@ class Shard(ShardState):
             raise
         if isinstance(reply, ErrorReply):
             link.close()
-            raise as_error(self.name, reply)
+            raise self.named(reply)
         return link
 
 

@@ -35,6 +35,7 @@ class ShardState(ABC):
         "breaker",
         "clock",
         "closed",
+        "keys",
         "name",
         "tally",
         "timeout",
@@ -49,8 +50,10 @@ class ShardState(ABC):
         timeout: float,
         hook: Hook | None,
         luck: Callable[[], float],
+        keys: str = "*",
     ) -> None:
         self.name = name
+        self.keys = keys  # the pattern that the client's keys match, for messages
         self.breaker = breaker
         self.clock = clock
         self.tally = ShardTally()
@@ -108,9 +111,13 @@ class ShardState(ABC):
         self.tally.retries += 1
         self.drop_idle()
 
+    def named(self, reply: ErrorReply) -> ShardError:
+        """Return the error that an error reply stands for."""
+        return as_error(self.name, reply, self.keys)
+
     def refused(self, reply: ErrorReply) -> NoReturn:
         """Raise what an error reply stands for; "not serving now" counts as a failure of the shard."""
-        error = as_error(self.name, reply)
+        error = self.named(reply)
         if isinstance(error, ShardUnavailable):
             self._failed(error)
         else:

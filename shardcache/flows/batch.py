@@ -1,7 +1,7 @@
 """Many keys at once: one exchange per shard, all shards together."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,11 +9,13 @@ from shardcache.commands import Command, ErrorReply, Reply
 from shardcache.errors import ShardError
 from shardcache.flows.requests import NUMBER, Request
 from shardcache.flows.steps import Batch, Flow, exchange
-from shardcache.keys import load_pass
 from shardcache.placement import Placement
 
-__all__ = ("CHUNK", "delete", "fetch", "queue", "store")
+__all__ = ("CHUNK", "Pass", "delete", "fetch", "queue", "store")
 
+Pass = (
+    Callable[[bytes], bytes] | None
+)  # `KeySpace.load_pass`: what to take away with a key so that loads of it are void
 CHUNK = 1000  # keys in one MGET or UNLINK: a server serves nobody else while it works on one command
 
 
@@ -31,13 +33,13 @@ def _chunks(verb: bytes, keys: list[bytes]) -> list[Command]:
     return [(verb, *keys[at : at + CHUNK]) for at in range(0, len(keys), CHUNK)]
 
 
-def _voids(wires: list[bytes]) -> list[Command]:
+def _voids(wires: list[bytes], void: Pass) -> list[Command]:
     """Return what voids loads of these keys."""
-    return _chunks(b"UNLINK", list(map(load_pass, wires)))
+    return [] if void is None else _chunks(b"UNLINK", list(map(void, wires)))
 
 
-def _unlinks(wires: list[bytes], *, void: bool = False) -> list[Command]:
-    return [*(_voids(wires) if void else ()), *_chunks(b"UNLINK", wires)]
+def _unlinks(wires: list[bytes], void: Pass) -> list[Command]:
+    return [*_voids(wires, void), *_chunks(b"UNLINK", wires)]
 
 
 def fetch(placement: Placement, wires: list[bytes]) -> Flow[list[Reply]]:
@@ -69,7 +71,7 @@ def fetch(placement: Placement, wires: list[bytes]) -> Flow[list[Reply]]:
 
 
 def store(
-    placement: Placement, wires: list[bytes], raws: list[bytes], ms: int | None, *, void: bool = False
+    placement: Placement, wires: list[bytes], raws: list[bytes], ms: int | None, *, void: Pass = None
 ) -> Flow[dict[int, ShardError]]:
     """Store each value under its key; return the errors, by position. ``ms`` 0 deletes instead; ``void`` voids loads of them."""
     groups = _by_shard(placement.owner_indexes(wires))
@@ -83,29 +85,30 @@ def store(
             commands = [(b"SET", wires[at], raws[at], b"PX", life) for at in positions]
         else:
             commands = [(b"UNLINK", wires[at]) for at in positions]
-        voids = _voids([wires[at] for at in positions]) if void else []
-        batches.append(Batch(shard, [*voids, *commands], True))
+        batches.append(Batch(shard, [*_voids([wires[at] for at in positions], void), *commands], True))
     outcomes = yield from exchange(batches)
     failed: dict[int, ShardError] = {}
     for positions, outcome in zip(groups.values(), outcomes, strict=True):
         if isinstance(outcome, ShardError):
             failed.update(dict.fromkeys(positions, outcome))
         else:
-            stored = outcome[-len(positions) :]  # behind the answers to what voids
-            failed.update(
-                (at, reply) for at, reply in zip(positions, stored, strict=True) if isinstance(reply, ShardError)
-            )
+            voided, stored = outcome[: -len(positions)], outcome[-len(positions) :]
+            refusal = next((reply for reply in voided if isinstance(reply, ShardError)), None)
+            for at, reply in zip(positions, stored, strict=True):
+                error = reply if isinstance(reply, ShardError) else refusal
+                if error is not None:
+                    failed[at] = error
     return failed
 
 
 def delete(
-    placement: Placement, wires: list[bytes], *, void: bool = False
+    placement: Placement, wires: list[bytes], *, void: Pass = None
 ) -> Flow[tuple[int, list[tuple[int, ShardError]]]]:
     """Delete the keys; return how many were there, and for each shard that failed its number of keys and why."""
     groups = _by_shard(placement.owner_indexes(wires))
     outcomes = yield from exchange(
         [
-            Batch(shard, _unlinks([wires[at] for at in positions], void=void), True, _numbers)
+            Batch(shard, _unlinks([wires[at] for at in positions], void), True, _numbers)
             for shard, positions in groups.items()
         ]
     )
@@ -115,8 +118,12 @@ def delete(
         if isinstance(outcome, ShardError):
             failed.append((len(positions), outcome))
             continue
-        for at, reply in enumerate(outcome[len(outcome) // 2 :] if void else outcome):
-            if isinstance(reply, ShardError):
+        half = 0 if void is None else len(outcome) // 2
+        refusal = next((reply for reply in outcome[:half] if isinstance(reply, ShardError)), None)
+        for at, reply in enumerate(outcome[half:]):
+            if refusal is not None:
+                failed.append((min(CHUNK, len(positions) - at * CHUNK), refusal))
+            elif isinstance(reply, ShardError):
                 failed.append((min(CHUNK, len(positions) - at * CHUNK), reply))
             else:
                 count += reply
@@ -145,9 +152,9 @@ def queue(placement: Placement, requests: list[Request]) -> Flow[list[tuple[int,
 
 def _own(replies: Iterator[Reply], request: Request) -> Reply:
     """Return the reply to the request's own command."""
-    if request.void is not None:
-        next(replies)
-    return next(replies)
+    voided = next(replies) if request.void is not None else None
+    reply = next(replies)
+    return voided if isinstance(voided, ShardError) and not isinstance(reply, ShardError) else reply
 
 
 def _batch(shard: int, requests: list[Request]) -> Batch:

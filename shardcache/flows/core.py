@@ -7,6 +7,7 @@ from shardcache.codecs import Codec
 from shardcache.errors import InvalidArgument, InvalidOption, ShardError
 from shardcache.explanation import Explanation
 from shardcache.flows import sweep
+from shardcache.flows.batch import Pass
 from shardcache.flows.ledger import Ledger
 from shardcache.flows.requests import Requests
 from shardcache.flows.steps import Flow
@@ -62,11 +63,11 @@ class Core:
         )
 
     @classmethod
-    def of_lock(cls, members: Sequence[Member], options: Options | None) -> Self:
+    def of_lock(cls, members: Sequence[Member], options: Options | None, namespace: str) -> Self:
         """Return the core of a lock that stands alone: it stores no values."""
         return cls(
             members,
-            namespace="",
+            namespace=namespace,
             default_ttl=None,
             serializer="safe",
             compression=None,
@@ -106,10 +107,14 @@ class Core:
         """Return the callers' forms of the keys that ``shard`` holds by right; note or raise ``error``."""
         if error is not None:
             self.ledger.degraded(error.shard, "scan", 0, error)
-        if not self.keys.prefix:
-            wires = [wire for wire in wires if not wire.startswith(INTERNAL)]
+        wires = [wire for wire in wires if INTERNAL not in wire]
         owners = self.placement.owner_indexes(wires)
         return [self.keys.user(wire) for wire, owner in zip(wires, owners, strict=True) if owner == shard]
+
+    @property
+    def passes(self) -> Pass:
+        """How the pass of a load is called that a write takes away; None if writes do not."""
+        return self.keys.load_pass if self.options.void_loads else None
 
     def explain(self, key: Key, states: Sequence[str]) -> Explanation:
         """Say where ``key`` lives; ``states`` are the breakers', in the order of the members."""

@@ -10,7 +10,7 @@ from shardcache.codecs import Codec
 from shardcache.commands import Command, ErrorReply, Op, Reply
 from shardcache.errors import InvalidArgument, KeyMissing
 from shardcache.flows.scripts import ADD_TO, PERSIST
-from shardcache.keys import Key, KeySpace, load_pass
+from shardcache.keys import Key, KeySpace
 from shardcache.results import MISS
 from shardcache.ttl import DEFAULT, TTL, Default, milliseconds
 
@@ -85,10 +85,11 @@ class Request(NamedTuple):
 class Requests:
     """Builds requests for one namespace, codec and default ttl."""
 
-    __slots__ = ("_default_ttl", "_encode", "_voids", "_wire")
+    __slots__ = ("_default_ttl", "_encode", "_pass", "_voids", "_wire")
 
     def __init__(self, keys: KeySpace, codec: Codec, default_ttl: TTL, *, void_loads: bool = True) -> None:
         self._wire = keys.wire
+        self._pass = keys.load_pass
         self._encode = codec.encode
         self._default_ttl = milliseconds(default_ttl)
         self._voids = void_loads
@@ -99,7 +100,7 @@ class Requests:
 
     def void(self, wire: bytes) -> Command | None:
         """Return the command that voids a load of this key under way, if writes do that."""
-        return (b"UNLINK", load_pass(wire)) if self._voids else None
+        return (b"UNLINK", self._pass(wire)) if self._voids else None
 
     def get(self, key: Key, default: Any = None) -> Request:
         wire = self._wire(key)

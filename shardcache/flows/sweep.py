@@ -7,7 +7,7 @@ from shardcache.commands import Command, Reply
 from shardcache.errors import ShardError
 from shardcache.flows.requests import NUMBER
 from shardcache.flows.steps import Batch, Flow, exchange
-from shardcache.keys import INTERNAL
+from shardcache.keys import INTERNAL, literal
 
 __all__ = ("Page", "flush", "load_passes", "page", "pattern", "wipe")
 
@@ -27,15 +27,9 @@ def pattern(prefix: bytes, match: bytes) -> bytes:
     return literal(prefix) + match
 
 
-def literal(text: bytes) -> bytes:
-    """Return a glob for exactly this text."""
-    special = b"\\*?[]^"
-    return b"".join(b"\\" + text[at : at + 1] if text[at] in special else text[at : at + 1] for at in range(len(text)))
-
-
 def load_passes(prefix: bytes) -> bytes:
-    """Return a glob for the passes (`keys.load_pass`) of loads of keys that begin with ``prefix``."""
-    return literal(INTERNAL) + b"load-pass:[{:]" + literal(prefix) + b"*"
+    """Return a glob for the passes (`KeySpace.load_pass`) of loads in the namespaces that begin with ``prefix``."""
+    return literal(prefix) + b"*" + INTERNAL + b"load-pass:*"
 
 
 def _scan(cursor: int, glob: bytes) -> Command:
@@ -105,7 +99,7 @@ def _wipe(shards: Iterable[int], glob: bytes, failed: dict[int, ShardError], *, 
                 cursors[shard] = int(cursor)
                 if not cursors[shard]:
                     del cursors[shard]
-                keys = [key for key in keys if own or not key.startswith(INTERNAL)]
+                keys = [key for key in keys if own or INTERNAL not in key]
                 if keys:
                     found[shard] = keys
     return count

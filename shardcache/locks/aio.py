@@ -15,7 +15,7 @@ from shardcache.flows.core import Core
 from shardcache.flows.lock import Lease
 from shardcache.flows.lock.room import LockRoom
 from shardcache.keys import Key
-from shardcache.locks.base import LockBase
+from shardcache.locks.base import LONE, LockBase
 from shardcache.locks.hold import Hold
 from shardcache.locks.holder import Holder
 from shardcache.options import Options
@@ -50,9 +50,10 @@ class AsyncQuorumLock(LockBase):
         voters: Sequence[str] | None = None,
         voter_timeout: float | None = None,
         label: str | None = None,
+        namespace: str | None = None,
         options: Options | None = None,
     ) -> None:
-        room, hook = self._connect(nodes, options)
+        room, hook = self._connect(nodes, options, namespace)
         super().__init__(
             room,
             hook,
@@ -72,7 +73,10 @@ class AsyncQuorumLock(LockBase):
         self._guarded: asyncio.Task[Any] | None = None  # the task to cancel
         self._cancelled = False  # whether it was
 
-    def _connect(self, nodes: "Nodes | CacheBase | AsyncQuorumLock", options: Options | None) -> tuple[LockRoom, Any]:
+    def _connect(
+        self, nodes: "Nodes | CacheBase | AsyncQuorumLock", options: Options | None, namespace: str | None
+    ) -> tuple[LockRoom, Any]:
+        self._check_namespace(namespace, shared=isinstance(nodes, (CacheBase, AsyncQuorumLock)))
         if isinstance(nodes, AsyncQuorumLock):
             self._runner, self._own = nodes._runner, False
             self._root = nodes  # whose connections are closed when nobody has it any more
@@ -85,7 +89,7 @@ class AsyncQuorumLock(LockBase):
                 )
             self._runner, self._own = runner, False
             return nodes._locks, nodes._core.options.on_event
-        core = Core.of_lock(members(nodes), options)
+        core = Core.of_lock(members(nodes), options, LONE if namespace is None else namespace)
         self._runner, self._own = AsyncRunner(core), True
         return LockRoom(core), core.options.on_event
 

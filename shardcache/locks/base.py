@@ -31,8 +31,9 @@ from shardcache.keys import Key
 from shardcache.locks.hold import Hold
 from shardcache.locks.holder import Holder
 
-__all__ = ("LockBase",)
+__all__ = ("LONE", "LockBase")
 
+LONE = "locks"  # the namespace of locks without a cache
 _RENEWALS = 3  # in one ttl: two may fail
 _HURRY = 10  # after a failed one, the next comes after this part of the ttl
 
@@ -306,6 +307,13 @@ class LockBase:
             return None
         _check_timeout(timeout)
         return float(timeout)
+
+    @staticmethod
+    def _check_namespace(namespace: str | None, *, shared: bool) -> None:
+        if shared and namespace is not None:
+            raise InvalidOption(
+                f"namespace is for a lock of its own servers; one that shares connections has theirs, got {namespace!r:.80}"
+            )
 
     def _refused(self, error: LockNotAcquired) -> bool:
         """Return False for a lock that others hold; raise when it is the voters that are out."""

@@ -20,7 +20,7 @@ from shardcache.flows.core import Core
 from shardcache.flows.lock import Lease
 from shardcache.flows.lock.room import LockRoom
 from shardcache.keys import Key
-from shardcache.locks.base import LockBase
+from shardcache.locks.base import LONE, LockBase
 from shardcache.locks.hold import Hold
 from shardcache.locks.holder import Holder
 from shardcache.locks.renewal import Renewal
@@ -40,7 +40,8 @@ class QuorumLock(LockBase):
     one voter, seconds (a tenth of the ttl, and not above the client's timeout). ``on_lost`` is called once, with this lock, when
     the lease is found to have ended under its holder: by the renewal as soon as it has, without one by `ensure_held` or `extend`;
     ``lost`` is then set as well. ``reentrant``: the same owner (``owner``, any hashable; left out, the
-    thread) may acquire it again. ``label``: what an operator reads in `owner`.
+    thread) may acquire it again. ``label``: what an operator reads in `owner`. ``namespace``: of a lock that is made from servers ("locks" if left
+    out); one that shares a client's connections has the client's.
 
     One handle is for one holder at a time: make one for each use, they are cheap. A handle that nobody refers to any more renews no longer.
 
@@ -66,9 +67,10 @@ class QuorumLock(LockBase):
         voters: Sequence[str] | None = None,
         voter_timeout: float | None = None,
         label: str | None = None,
+        namespace: str | None = None,
         options: Options | None = None,
     ) -> None:
-        room, hook = self._connect(nodes, options)
+        room, hook = self._connect(nodes, options, namespace)
         super().__init__(
             room,
             hook,
@@ -85,7 +87,10 @@ class QuorumLock(LockBase):
         )
         self.lost = threading.Event()
 
-    def _connect(self, nodes: "Nodes | CacheBase | QuorumLock", options: Options | None) -> tuple[LockRoom, Any]:
+    def _connect(
+        self, nodes: "Nodes | CacheBase | QuorumLock", options: Options | None, namespace: str | None
+    ) -> tuple[LockRoom, Any]:
+        self._check_namespace(namespace, shared=isinstance(nodes, (CacheBase, QuorumLock)))
         if isinstance(nodes, QuorumLock):
             self._runner, self._own = nodes._runner, False
             return nodes._room, nodes._hook
@@ -95,7 +100,7 @@ class QuorumLock(LockBase):
                 raise InvalidArgument(f"nodes of a QuorumLock may be a ShardCache, got {type(nodes).__name__}")
             self._runner, self._own = runner, False
             return nodes._locks, nodes._core.options.on_event
-        core = Core.of_lock(members(nodes), options)
+        core = Core.of_lock(members(nodes), options, LONE if namespace is None else namespace)
         self._runner, self._own = Runner.of(core), True
         return LockRoom(core), core.options.on_event
 

@@ -40,7 +40,7 @@ def roll_call(cache: CacheBase) -> tuple[list[HeldLock], list[ShardError]]:
     runner, core = cache._driver, cache._core
     if not isinstance(runner, Runner):
         raise InvalidArgument(f"expected a ShardCache, got {type(cache).__name__}")
-    found, out = runner.run(census(len(core.members), core.keys.prefix))
+    found, out = runner.run(census(len(core.members), core.keys))
     names = [member.node.name for member in core.members]
     errors = list(out.values())
     locks: list[HeldLock] = []

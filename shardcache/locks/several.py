@@ -37,6 +37,9 @@ class _LockSetBase(ABC, Generic[L]):
         root = nodes
         for name in asked:
             root = lock = self._make(name, ttl, root, settings)
+            settings = {
+                key: value for key, value in settings.items() if key != "namespace"
+            }  # the others share the first one's
             made.setdefault(lock._plan.keys.lock, (name, lock))  # "a" and b"a" are one
         # One fixed order for the whole fleet: that of the bytes of the keys.
         self.locks: Mapping[Key, L] = dict(made[key] for key in sorted(made))

@@ -161,7 +161,7 @@ def waiting_keys(cache):
     found = []
     for server in cache._core.members:
         with redis.Redis(unix_socket_path=server.address.path) as client:
-            found += client.keys("shardcache:wait:*")
+            found += client.keys("*@shardcache:wait:*")
     return found
 
 

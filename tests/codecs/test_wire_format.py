@@ -15,6 +15,9 @@ from shardcache.codecs import Codec, Loaded, envelope, scalars
 from shardcache.codecs.compress import find_zstd
 from shardcache.codecs.safe import _MARKED
 from shardcache.errors import DamagedPayload
+from shardcache.flows.lock import LockKeys
+from shardcache.flows.lock.plan import register_key
+from shardcache.keys import KeySpace
 
 TESTS = Path(__file__).parents[1]
 PAGE = (TESTS.parent / "docs" / "wire-format.md").read_text(encoding="utf-8")
@@ -29,6 +32,9 @@ NAMES = {
 }
 EXAMPLES = re.findall(r"^\| `(.+)` \| `((?:[0-9a-f]{2} ?)+)` \|$", PAGE, re.MULTILINE)
 HEADERS = re.findall(r"^\| `0x(F[0-9A-F])` \| ([A-Z_]+) \|", PAGE, re.MULTILINE)
+OWN_KEYS = json.loads((TESTS / "vectors" / "keys.json").read_text(encoding="utf-8"))
+KEY_EXAMPLES = re.findall(r"^\| (?:`(.+?)` )?\| `(.+)` \| `([a-z-]+)` \| `(.*@shardcache:.+)` \|$", PAGE, re.MULTILINE)
+FAMILIES = re.findall(r"^\| `([a-z-]+)` \| [^`|]", PAGE, re.MULTILINE)
 EXTENSIONS = re.findall(r"^\| `0x([0-9a-f]{2})` \| (\w+) \|", PAGE, re.MULTILINE)
 
 
@@ -90,6 +96,29 @@ def test_page_lists_the_extensions_of_the_code():
     assert in_code.keys() == _MARKED.keys() | scalars._UNPACK.keys()
 
 
+@pytest.mark.parametrize("vector", OWN_KEYS["keys"], ids=lambda vector: vector["own"])
+def test_own_key_vector(vector):
+    """The keys of the library's own are called the same in every version."""
+    space = KeySpace(vector["namespace"])
+    own = space.internal(vector["family"].encode(), space.wire(vector["key"]))
+    assert own == vector["own"].encode()
+
+
+@pytest.mark.parametrize(("namespace", "key", "family", "own"), KEY_EXAMPLES)
+def test_own_key_of_the_page(namespace, key, family, own):
+    """The page's examples of keys are real."""
+    space = KeySpace(namespace)
+    assert space.internal(family.encode(), space.wire(key)) == own.encode()
+
+
+def test_page_lists_the_families_of_the_code():
+    """Every kind of key that the code makes is on the page."""
+    space = KeySpace("n")
+    made = [*LockKeys.of(b"n:k", space), *LockKeys.of_load(b"n:k", space), register_key(space)]
+    families = [key.removeprefix(space.internals).partition(b":")[0].decode() for key in made]
+    assert [*families, "tag"] == FAMILIES
+
+
 def test_page_has_its_examples():
     """A table that no longer parses is noticed."""
-    assert len(EXAMPLES) >= 20
+    assert (len(EXAMPLES) >= 20, len(KEY_EXAMPLES) >= 5) == (True, True)

@@ -6,8 +6,9 @@ from shardcache.errors import LockConflict, QuorumUnavailable, ShardOut, ShardTi
 from shardcache.flows.lock import Lease, LockKeys, LockPlan, Register, Voters, acquire, extend, release, scripts
 from shardcache.flows.lock.plan import drift
 from shardcache.flows.steps import Canvass, Listen, Run, Sleep
+from shardcache.keys import KeySpace
 
-PLAN = LockPlan("l", LockKeys.of(b"n:l"), Voters((0, 1, 2), ("a", "b", "c")), 10.0, 0.5)
+PLAN = LockPlan("l", LockKeys.of(b"n:l", KeySpace("n")), Voters((0, 1, 2), ("a", "b", "c")), 10.0, 0.5, b"n:register")
 OUT = ShardOut("a", "is out of service")
 LATE = ShardTimeout("a", "no reply")
 DEAD = ShardUnavailable("a", "connection lost")

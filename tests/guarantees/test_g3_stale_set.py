@@ -17,7 +17,7 @@ from shardcache.flows.load.desk import LoadDesk
 from shardcache.flows.load.tags import ENSURE
 from shardcache.flows.lock.scripts import EXTEND
 from shardcache.flows.requests import Requests
-from shardcache.keys import internal
+from shardcache.keys import KeySpace
 from shardcache.testing.simulation.database import Database
 from shardcache.testing.simulation.interleaving import interleave
 from shardcache.testing.simulation.load_scripts import LOAD_SCRIPTS, execute
@@ -102,7 +102,7 @@ def test_what_the_argument_needs(monkeypatch, ablation, kind) -> None:
         case "no second look after the claim":
             monkeypatch.setattr(LoadDesk, "newer", lambda *_: None)
         case "voiding takes the lock away":
-            monkeypatch.setattr(Requests, "void", lambda _, wire: (b"UNLINK", internal(b"load", wire)))
+            monkeypatch.setattr(Requests, "void", lambda _, wire: (b"UNLINK", KeySpace().internal(b"load", wire)))
         case "no lock":
             monkeypatch.setitem(LOAD_SCRIPTS, real.CLAIM, lambda _, __, ___: [1, 0, 0])
     found: set[str] = set()

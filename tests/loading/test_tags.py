@@ -3,13 +3,12 @@
 import pytest
 
 from shardcache import MISS, Hit, LoadPolicy, LoadResult, Miss, Options
-from shardcache.keys import internal
 
 KEYS = [f"k{n}" for n in range(9)]  # on every shard
 
 
 def tag_key(cache, tag):
-    return internal(b"tag", cache.explain(tag).wire_key)
+    return cache._core.keys.internal(b"tag", cache.explain(tag).wire_key)
 
 
 def test_invalidating_reaches_every_shard(make, counter) -> None:

@@ -13,6 +13,7 @@ from shardcache.embedded import LocalShards
 from shardcache.flows.lock import LockKeys
 from shardcache.flows.lock import scripts as real
 from shardcache.flows.lock.plan import FENCE_TTL
+from shardcache.keys import KeySpace
 from shardcache.testing.simulation.database import Database
 from shardcache.testing.simulation.scenario import ServerPlan
 from shardcache.testing.simulation.scripts import SCRIPTS, run
@@ -70,7 +71,7 @@ def close(left: object, right: object, place: int | None) -> bool:
 @given(steps=st.lists(STEPS, max_size=25))
 def test_scripts_answer_as_on_a_real_server(connection: redis.Redis, steps: list[tuple]) -> None:
     """Any sequence of the voters' scripts, of keys lost and keys that end, gives the same replies and leaves the same keys."""
-    keys = LockKeys.of(b"%d" % next(numbers))
+    keys = LockKeys.of(b"%d" % next(numbers), KeySpace())
     register = b"register of " + keys.lock
     db = Database()
     for name, *arguments in steps:
@@ -109,7 +110,7 @@ def test_every_script_is_there() -> None:
 
 def test_key_ends_after_its_last_millisecond(connection: redis.Redis) -> None:
     """A key is there until its time is over, on both."""
-    keys = LockKeys.of(b"short")
+    keys = LockKeys.of(b"short", KeySpace())
     command = (b"EVAL", real.ACQUIRE, 3, *keys[:3], b"a", 20, FENCE_TTL, 0, 0)
     db = Database()
     db.now = 10**15
@@ -126,7 +127,7 @@ def test_key_ends_after_its_last_millisecond(connection: redis.Redis) -> None:
 
 def test_blocking_pop_answers_alike(connection: redis.Redis) -> None:
     """A release wakes one who waits, with the same reply."""
-    keys = LockKeys.of(b"wake")
+    keys = LockKeys.of(b"wake", KeySpace())
     server = Server(0, ServerPlan(0.0, 1.7e9, 10.0))
     for command in (
         (b"EVAL", real.ACQUIRE, 3, *keys[:3], b"a", 100_000, FENCE_TTL, 0, 0),

@@ -6,6 +6,7 @@ former loader stored is seen: it stored it while it held this lock there, and we
 """
 
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from shardcache.codecs import Loaded
 from shardcache.commands import Command
@@ -111,7 +112,7 @@ def claim(order: Order, jobs: Sequence[Job], desk: LoadDesk, waiter: bytes) -> F
             yield from give_up(over, homes_only=True)
         rest = [bid for bid in bids if bid.home and bid.found is None]
         if rest and order.policy.protect == "fleet":
-            yield from _ask_others(rest, desk)
+            yield from _ask_others(order, rest, desk)
             refused = [bid for bid in rest if bid.held]
             if refused:
                 yield from give_up(refused, waiter)
@@ -172,6 +173,15 @@ def _ask_homes(order: Order, bids: list[Bid], desk: LoadDesk, waiter: bytes) -> 
 
     asked = [(bid.job.home, [bid.job.claim(bid.token, waiter if fleet else b""), *bid.job.read()]) for bid in bids]
     yield from send(asked, heard, max(bid.plan.patience for bid in bids))
+    for bid in bids:
+        if bid.ballot.refusals:  # by an ACL, say: nothing could ever be stored, and nobody would know why
+            _refuse(order, bid.ballot.refusals[0], desk)
+
+
+def _refuse(order: Order, error: ShardError, desk: LoadDesk) -> NoReturn:
+    """Tell of a load whose lock the servers do not let this client take, and raise why."""
+    desk.ledger.note("dropped_write", error.shard, order.name, 1, error)
+    raise error
 
 
 def sift(order: Order, bids: Sequence[Bid], desk: LoadDesk) -> Flow[None]:
@@ -185,7 +195,7 @@ def sift(order: Order, bids: Sequence[Bid], desk: LoadDesk) -> Flow[None]:
             bid.found = None
 
 
-def _ask_others(bids: list[Bid], desk: LoadDesk) -> Flow[None]:
+def _ask_others(order: Order, bids: list[Bid], desk: LoadDesk) -> Flow[None]:
     asked = [(bid, place) for bid in bids for place in range(1, len(bid.plan.voters.shards))]
     uncertain = {bid for bid, _ in asked}
 
@@ -199,6 +209,8 @@ def _ask_others(bids: list[Bid], desk: LoadDesk) -> Flow[None]:
         commands = [(bid.plan.voters.shards[place], [bid.job.claim(bid.token)]) for bid, place in asked]
         yield from send(commands, heard, max(bid.plan.patience for bid in bids))
     for bid in bids:
+        if bid.ballot.refusal is not None:
+            _refuse(order, bid.ballot.refusal, desk)
         if _guarded(bid):
             yield from bid.ballot.vet(bid.plan, desk.register)
     now = desk.clock()

@@ -15,7 +15,7 @@ from shardcache.flows import batch
 from shardcache.flows.load.desk import LoadDesk
 from shardcache.flows.parts import each
 from shardcache.flows.steps import Flow
-from shardcache.keys import internal
+from shardcache.keys import INTERNAL
 
 __all__ = ("LONGEST_TAG", "check", "ensure", "invalidate", "plain", "plain_many", "valid", "wires_of")
 
@@ -52,12 +52,15 @@ def check(tags: Iterable[str] | None) -> tuple[bytes, ...]:
         raise InvalidArgument(f"a tag must be encodable as UTF-8, got {tags!r:.200}") from None
     if len(found) > MOST_TAGS or max(map(len, found)) > LONGEST_TAG:
         raise InvalidArgument(f"at most {MOST_TAGS} tags of {LONGEST_TAG} bytes each, got {len(found)}")
+    if any(INTERNAL in tag for tag in found):
+        raise InvalidArgument(f"a tag must not contain {INTERNAL.decode()!r}, which marks the library's own keys")
     return found
 
 
 def wires_of(tags: Sequence[bytes], desk: LoadDesk) -> list[bytes]:
     """Return the keys of tags."""
-    return [internal(b"tag", desk.room.wire(tag)) for tag in tags]
+    space = desk.room.space
+    return [space.internal(b"tag", space.wire(tag)) for tag in tags]
 
 
 def ensure(
@@ -117,5 +120,5 @@ def plain_many(values: Sequence[Any], default: Any, desk: LoadDesk) -> Flow[list
 
 def invalidate(tags: tuple[bytes, ...], desk: LoadDesk) -> Flow[int]:
     """Make every value with one of these tags a miss; return how many of the tags were in use."""
-    count, failed = yield from batch.delete(desk.room.placement, wires_of(tags, desk), void=False)
+    count, failed = yield from batch.delete(desk.room.placement, wires_of(tags, desk))
     return desk.ledger.counted("invalidate_tags", count, failed)

@@ -68,6 +68,8 @@ def acquire(
         if lease is not None:
             return lease
         before, error = error, _reason(plan, ballot)
+        if ballot.refusal is not None:  # waiting would not mend it
+            raise error from ballot.refusal
         if before is not None and limit is not None and limit < plan.patience and isinstance(error, QuorumUnavailable):
             error = before  # there was no time left to hear the voters
         left = most if deadline is None else min(deadline - clock(), most)

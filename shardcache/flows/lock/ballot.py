@@ -1,6 +1,6 @@
 """Counting votes: what each voter said, and when the outcome of an attempt is certain."""
 
-from shardcache.errors import ShardError, ShardTimeout
+from shardcache.errors import OutOfMemory, ShardError, ShardTimeout, ShardUnavailable
 from shardcache.flows.lock.plan import LockPlan, Voters
 from shardcache.flows.lock.register import Register, Roll
 from shardcache.flows.steps import Flow, Outcome, Run
@@ -94,6 +94,22 @@ class Ballot:
     @property
     def granted(self) -> bool:
         return len(self.fences) >= self._quorum
+
+    @property
+    def refusals(self) -> list[ShardError]:
+        """What voters said that waiting does not mend: an ACL, a login, a role, a command that is switched off."""
+        answers = [one if one is None or isinstance(one, ShardError) else one[0] for one in self.answers]
+        return [
+            one
+            for one in answers
+            if isinstance(one, ShardError) and not isinstance(one, (ShardUnavailable, OutOfMemory))
+        ]
+
+    @property
+    def refusal(self) -> ShardError | None:
+        """Why no majority can ever grant this, as long as nobody changes the servers; None if one can."""
+        found = self.refusals
+        return found[0] if len(found) > len(self.answers) - self._quorum else None
 
     @property
     def unsure(self) -> frozenset[int]:

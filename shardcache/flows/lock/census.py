@@ -3,10 +3,11 @@
 from shardcache.commands import Command
 from shardcache.errors import ShardError
 from shardcache.flows.lock.look import Seen, seen_in
-from shardcache.flows.lock.plan import INTERNAL, LockKeys, wire_of
+from shardcache.flows.lock.plan import LockKeys
 from shardcache.flows.lock.scripts import LOOK
 from shardcache.flows.steps import Batch, Flow, exchange
 from shardcache.flows.sweep import page, pattern
+from shardcache.keys import KeySpace
 
 __all__ = ("Census", "census")
 
@@ -16,8 +17,8 @@ Census = dict[bytes, dict[int, Seen | ShardError]]
 FAMILY = b"lock"
 
 
-def census(shards: int, prefix: bytes) -> Flow[tuple[Census, dict[int, ShardError]]]:
-    """Return the locks whose wire keys begin with ``prefix``, and the shards that could not be asked (to the end).
+def census(shards: int, space: KeySpace) -> Flow[tuple[Census, dict[int, ShardError]]]:
+    """Return the locks of a namespace by their wire keys, and the shards that could not be asked (to the end).
 
     No moment in time: a lock that was taken or released during the walk may be in it or not. The servers look at
     all their keys, 500 per step; each step has the deadline of a call.
@@ -27,19 +28,19 @@ def census(shards: int, prefix: bytes) -> Flow[tuple[Census, dict[int, ShardErro
     for shard in range(shards):
         cursor = None
         while cursor != 0:
-            cursor, keys, error = yield from page(shard, cursor or 0, pattern(INTERNAL + FAMILY + b":", b"*"))
-            wires = [wire for wire in (wire_of(FAMILY, key) for key in keys) if wire and wire.startswith(prefix)]
+            cursor, keys, error = yield from page(shard, cursor or 0, pattern(space.internals + FAMILY + b":", b"*"))
+            wires = [wire for wire in (space.wire_of(FAMILY, key) for key in keys) if wire]
             if wires and error is None:
-                error = yield from _look(shard, wires, found)
+                error = yield from _look(shard, wires, space, found)
             if error is not None:
                 out[shard] = error
                 break
     return found, out
 
 
-def _look(shard: int, wires: list[bytes], found: Census) -> Flow[ShardError | None]:
+def _look(shard: int, wires: list[bytes], space: KeySpace, found: Census) -> Flow[ShardError | None]:
     """Note what one shard has under these names."""
-    commands: list[Command] = [(b"EVAL", LOOK, 4, *LockKeys.of(wire)) for wire in wires]
+    commands: list[Command] = [(b"EVAL", LOOK, 4, *LockKeys.of(wire, space)) for wire in wires]
     [outcome] = yield from exchange([Batch(shard, commands, True)])
     if isinstance(outcome, ShardError):
         return outcome

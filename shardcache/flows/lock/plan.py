@@ -6,22 +6,18 @@ from typing import NamedTuple, Self
 from shardcache.commands import Command
 from shardcache.flows.lock.scripts import ACQUIRE
 from shardcache.flows.steps import Listen
-from shardcache.keys import INTERNAL, internal
+from shardcache.keys import KeySpace
 
 __all__ = (
     "FENCE_TTL",
-    "INTERNAL",
     "MOST_VOTERS",
-    "REGISTER_KEY",
     "LockKeys",
     "LockPlan",
     "Voters",
     "drift",
-    "internal",
-    "wire_of",
+    "register_key",
 )
 
-REGISTER_KEY = INTERNAL + b"voters"
 MOST_VOTERS = 5
 FENCE_TTL = (
     30 * 24 * 3600 * 1000
@@ -33,12 +29,9 @@ def drift(ttl: float) -> float:
     return ttl * 0.01 + 0.002
 
 
-def wire_of(family: bytes, key: bytes) -> bytes | None:
-    """Return the wire key that `internal` made ``key`` of; None if it made it of none."""
-    begin = b"%b%b:" % (INTERNAL, family)
-    rest = key.removeprefix(begin)
-    wire = rest[1:] if rest.startswith(b":") else rest[1:-1]
-    return wire if wire and internal(family, wire) == key else None
+def register_key(space: KeySpace) -> bytes:
+    """Return the key of the register of voters: each namespace has one."""
+    return space.internals + b"voters"
 
 
 class LockKeys(NamedTuple):
@@ -50,14 +43,14 @@ class LockKeys(NamedTuple):
     wake: bytes
 
     @classmethod
-    def of(cls, wire: bytes) -> Self:
+    def of(cls, wire: bytes, space: KeySpace) -> Self:
         """Return the keys of the lock of this name."""
-        return cls(*(internal(family, wire) for family in (b"lock", b"fence", b"wait", b"wake")))
+        return cls(*(space.internal(family, wire) for family in (b"lock", b"fence", b"wait", b"wake")))
 
     @classmethod
-    def of_load(cls, wire: bytes) -> Self:
+    def of_load(cls, wire: bytes, space: KeySpace) -> Self:
         """Return the keys of the lock under which a value is loaded: no user's lock is called so."""
-        return cls(*(internal(family, wire) for family in (b"load", b"load-pass", b"load-wait", b"load-wake")))
+        return cls(*(space.internal(family, wire) for family in (b"load", b"load-pass", b"load-wait", b"load-wake")))
 
 
 class Voters(NamedTuple):
@@ -73,13 +66,17 @@ class Voters(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LockPlan:
-    """One lock: ``name`` for messages, ``ttl`` and ``patience`` (the longest wait for a voter) in seconds."""
+    """One lock: ``name`` for messages, ``ttl`` and ``patience`` (the longest wait for a voter) in seconds.
+
+    ``register`` is the key of the register of voters.
+    """
 
     name: str
     keys: LockKeys
     voters: Voters
     ttl: float
     patience: float
+    register: bytes
     quorum: int = field(init=False)
     ttl_ms: int = field(init=False)
 

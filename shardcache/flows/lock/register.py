@@ -23,8 +23,8 @@ remembers; the fencing token is then what is left.
 from collections.abc import Iterable
 
 from shardcache.commands import Command
-from shardcache.errors import ShardError
-from shardcache.flows.lock.plan import REGISTER_KEY, LockPlan, Voters, drift
+from shardcache.errors import CommandRefused, QuorumUnavailable, ShardError
+from shardcache.flows.lock.plan import LockPlan, Voters, drift
 from shardcache.flows.lock.scripts import REGISTER
 from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
 
@@ -86,10 +86,11 @@ class Register:
             return  # somebody else in this process has seen to it
         places = list(runs)
         forgot = [self._forgot(voters.names[place], runs[place]) for place in places]
-        command: Command = (b"EVAL", REGISTER, 1, REGISTER_KEY, plan.ttl_ms)
+        command: Command = (b"EVAL", REGISTER, 1, plan.register, plan.ttl_ms)
         for place, known in zip(places, forgot, strict=True):
             command += (voters.names[place], runs[place].id, int(known))
         answers: list[list[int]] = []
+        refused: list[CommandRefused] = []
         asked = 0
 
         def take(_: int, outcome: Outcome, __: Run | None) -> bool:
@@ -97,11 +98,15 @@ class Register:
             asked += 1
             if not isinstance(outcome, ShardError) and isinstance(outcome[0], list):
                 answers.append(outcome[0])
+            elif not isinstance(outcome, ShardError) and isinstance(outcome[0], CommandRefused):
+                refused.append(outcome[0])
             return asked == len(voters.shards)
 
         commands = [command]
         yield Canvass([Batch(shard, commands, True) for shard in voters.shards], take, plan.patience)
         if len(answers) < plan.quorum:
+            if len(refused) > len(voters.shards) - plan.quorum:  # asking again would not mend it
+                raise QuorumUnavailable(plan.name, f"the voters keep no register: {refused[0]}") from refused[0]
             return
         roll.longest = max(roll.longest, *(answer[0] for answer in answers))
         for at, place in enumerate(places, 1):

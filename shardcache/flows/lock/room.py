@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from shardcache.errors import InvalidOption
 from shardcache.flows.core import Core
-from shardcache.flows.lock.plan import MOST_VOTERS, LockKeys, LockPlan, Voters
+from shardcache.flows.lock.plan import MOST_VOTERS, LockKeys, LockPlan, Voters, register_key
 from shardcache.flows.lock.register import Register
-from shardcache.keys import Key
+from shardcache.keys import Key, KeySpace
 from shardcache.placement import Placement
 
 __all__ = ("LONGEST_TTL", "SHORTEST_TTL", "LockRoom", "check_ttl")
@@ -22,11 +22,12 @@ _SHARE = 10  # a voter that takes longer than a tenth of the ttl eats too much o
 class LockRoom:
     """Makes plans of locks for the client with this core."""
 
-    __slots__ = ("_core", "_places", "register")
+    __slots__ = ("_core", "_places", "_register_key", "register")
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._places = {member.node.name: place for place, member in enumerate(core.members)}
+        self._register_key = register_key(core.keys)
         self.register = Register()
 
     def plan(
@@ -40,7 +41,7 @@ class LockRoom:
         names = self._voters(wire, voters)
         chosen = Voters(tuple(self._places[one] for one in names), names)
         shown = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
-        return LockPlan(shown, LockKeys.of(wire), chosen, float(ttl), patience)
+        return LockPlan(shown, LockKeys.of(wire, core.keys), chosen, float(ttl), patience, self._register_key)
 
     def lasting(self, plan: LockPlan, ttl: float, voter_timeout: float | None) -> LockPlan:
         """Return ``plan`` with another ttl; raise `InvalidOption` for what cannot be."""
@@ -66,9 +67,10 @@ class LockRoom:
         """Where keys lie."""
         return self._core.placement
 
-    def wire(self, key: Key) -> bytes:
-        """Return the bytes under which ``key`` is stored."""
-        return self._core.keys.wire(key)
+    @property
+    def space(self) -> KeySpace:
+        """How keys are called."""
+        return self._core.keys
 
     def load_plan(self, key: Key, wire: bytes, ttl: float) -> LockPlan:
         """Return the plan of the lock under which ``key`` is loaded; the key's own shard is the first voter."""
@@ -76,7 +78,8 @@ class LockRoom:
         names = core.placement.owners(wire, MOST_VOTERS)
         chosen = Voters(tuple(self._places[one] for one in names), names)
         shown = key if isinstance(key, str) else key.decode("utf-8", "backslashreplace")
-        return LockPlan(shown, LockKeys.of_load(wire), chosen, ttl, min(core.timeout, ttl / 2))
+        keys = LockKeys.of_load(wire, core.keys)
+        return LockPlan(shown, keys, chosen, ttl, min(core.timeout, ttl / 2), self._register_key)
 
     def _voters(self, wire: bytes, chosen: Sequence[str] | None) -> tuple[str, ...]:
         if chosen is None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from shardcache.flows.lock import LockKeys, LockPlan, Register, Voters
+from shardcache.flows.lock.plan import register_key
+from shardcache.keys import KeySpace
 from shardcache.testing.simulation.behaviour import heir_life, life
 from shardcache.testing.simulation.client import Client
 from shardcache.testing.simulation.judge import Judge, Violation
@@ -16,7 +18,8 @@ from shardcache.testing.simulation.world import Note, World
 __all__ = ("History", "play", "replay")
 
 _MOST_EVENTS = 20_000
-_KEYS = LockKeys.of(b"lock")
+_SPACE = KeySpace("n")
+_KEYS = LockKeys.of(b"n:lock", _SPACE)
 _LOCK_KEYS = (_KEYS.lock, _KEYS.waiting, _KEYS.wake)
 
 
@@ -69,18 +72,18 @@ class _Stage:
         self.servers = [Server(place, plan) for place, plan in enumerate(scenario.servers)]
         voters = Voters(tuple(range(len(self.servers))), tuple(server.name for server in self.servers))
         self._plans = {
-            ttl: LockPlan("lock", _KEYS, voters, ttl, scenario.patience)
+            ttl: LockPlan("lock", _KEYS, voters, ttl, scenario.patience, register_key(_SPACE))
             for ttl in {client.ttl for client in scenario.clients}
         }
         registers: dict[int, Register] = {}
         luck = Random(scenario.seed)
         if scenario.warm:
-            acquaint(self.servers, _KEYS, max(self._plans), luck)
+            acquaint(self.servers, self._plans[max(self._plans)], max(self._plans), luck)
         self.clients: list[Client] = []
         for number, plan in enumerate(scenario.clients):
             register = registers.setdefault(plan.process, Register())
             if scenario.warm and luck.random() < 0.7:
-                acquaint(self.servers, _KEYS, plan.ttl, luck, register.roll(voters))
+                acquaint(self.servers, self._plans[plan.ttl], plan.ttl, luck, register.roll(voters))
             self._enter(f"client-{number + 1}", plan, register)
         for fault in scenario.faults:
             self.world.at(fault.at, self._strike, fault)
