@@ -52,6 +52,7 @@ def new_desk(core: Core, room: LockRoom) -> LoadDesk:
         mint=mint,
         version=lambda: secrets.token_bytes(16),
         tally=LoadTally(),
+        salt=secrets.token_bytes(16),
     )
 
 

@@ -25,17 +25,29 @@ so with beta = 1 and delta = 0.4 s one read in 148 is early at r = 2 s, and more
 reads a second the refresh begins about beta · delta · ln(R · beta · delta) before the end: the busier the key, the earlier, which is the
 point. XFetch alone does not promise one refresh (several readers may draw low), nor help with a value
 that is not there at all: both are up to the load lock.
+
+One draw for one version
+------------------------
+XFetch is for readers who cannot agree: whoever draws lowest refreshes, so with many readers that is far too early. Where a load lock
+lets only one of them load anyway, one draw is enough, and all should have the same. So with ``protect="fleet"`` the draw is a
+hash of what is stored (`version_draw`): each reader in each process computes the same, and the next version has another. It is mapped
+so that a refresh begins at least beta · delta before the end, one and a half times that on average. A load that takes as long
+as the last one has then brought the next value in time. With ``protect="process"`` each process has a draw of its own for each
+version, and with "none" each read has one, as in the paper.
 """
 
 from enum import Enum
-from math import log
+from hashlib import blake2b
+from math import e, log, sqrt
 
 from shardcache.policy.load_policy import LoadPolicy
 
-__all__ = ("Freshness", "jittered", "judge", "lock_ttl_ms")
+__all__ = ("LONGEST_DRAW", "Freshness", "jittered", "judge", "lock_ttl_ms", "version_draw")
 
 _NO_EXPIRY = -1  # PTTL's answers, https://redis.io/docs/latest/commands/pttl/
 _LOADS_PER_LOCK = 3  # how much longer than last time a load may take before its lock must be renewed
+LONGEST_DRAW = 1 + 32 * log(2)  # no `version_draw` is early when more than so many times beta · delta is left
+_ENDS = 256  # bytes at either end that tell one version from another: a large value need not be hashed whole
 _LONGEST_LOCK_MS = 60_000  # nobody should wait longer for a loader that died
 
 
@@ -61,6 +73,16 @@ def judge(pttl_ms: int, grace_ms: int, delta_ms: int, policy: LoadPolicy, luck: 
         return Freshness.STALE if -left < policy.stale_ttl * 1000 else Freshness.GONE
     scale = delta_ms * policy.beta
     return Freshness.EARLY if scale > 0 and -scale * log(luck) >= left else Freshness.FRESH
+
+
+def version_draw(raw: bytes, wire_key: bytes, salt: bytes = b"") -> float:
+    """Return what `judge` takes as luck for one stored version, the same for whoever has the same ``salt`` (16 bytes at most).
+
+    From exp(-`LONGEST_DRAW`) to 1/e: the square root of a uniform draw, over e.
+    """
+    ends = raw if len(raw) <= 2 * _ENDS else raw[:_ENDS] + raw[-_ENDS:]
+    draw = blake2b(ends, digest_size=8, key=wire_key[:64], salt=salt).digest()
+    return sqrt((int.from_bytes(draw) + 1) / 2**64) / e
 
 
 def jittered(ttl_ms: int | None, jitter: float, luck: float) -> int | None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from shardcache.policy.freshness import Freshness, jittered, judge, lock_ttl_ms
+from shardcache.policy.freshness import LONGEST_DRAW, Freshness, jittered, judge, lock_ttl_ms, version_draw
 from shardcache.policy.load_policy import LoadPolicy
 
 NEVER_EARLY = LoadPolicy(beta=0, stale_ttl=60)
@@ -143,3 +143,26 @@ def test_lock_ttl_is_bounded_and_grows_with_the_load(delta, other, policy):
 def test_lock_ttl(delta, lock_ttl, expected):
     """Three times the last load, between the policy's ttl and a minute."""
     assert lock_ttl_ms(delta, LoadPolicy(lock_ttl=lock_ttl)) == expected
+
+
+@given(st.binary(max_size=2000), st.binary(min_size=1, max_size=100), st.sampled_from([b"", b"s" * 16]))
+def test_draw_of_a_version_is_the_same_for_all(raw, wire, salt):
+    """It depends on nothing else, and lies where it must: early at beta · delta from the end, never before the longest draw."""
+    draw = version_draw(raw, wire, salt)
+    assert draw == version_draw(bytes(raw), bytes(wire), salt)
+    assert 1 <= -math.log(draw) <= LONGEST_DRAW
+    assert judge(1000, 0, 1000, EAGER, draw) is Freshness.EARLY
+    assert judge(int(1000 * LONGEST_DRAW) + 1, 0, 1000, EAGER, draw) is Freshness.FRESH
+
+
+def test_draws_of_versions_are_spread():
+    """Another value, key, process (salt) or time of loading is another draw; on average one and a half times beta · delta."""
+    one = version_draw(b"value", b"key")
+    assert one not in {
+        version_draw(b"other", b"key"),
+        version_draw(b"value", b"other"),
+        version_draw(b"value", b"key", b"process"),
+    }
+    waits = [-math.log(version_draw(b"%d" % n, b"key")) for n in range(5000)]
+    assert 1.47 < sum(waits) / len(waits) < 1.53
+    assert 0.45 < sum(wait < 1.35 for wait in waits) / len(waits) < 0.55

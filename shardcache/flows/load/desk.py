@@ -15,7 +15,7 @@ from shardcache.flows.lock.room import LockRoom
 from shardcache.keys import Key
 from shardcache.load_result import LoadResult
 from shardcache.policy import Freshness, LoadPolicy
-from shardcache.policy.freshness import jittered, judge, lock_ttl_ms
+from shardcache.policy.freshness import LONGEST_DRAW, jittered, judge, lock_ttl_ms, version_draw
 from shardcache.stats import LoadTally
 from shardcache.ttl import DEFAULT, milliseconds
 
@@ -36,6 +36,7 @@ class LoadDesk:
     mint: Callable[[str], bytes]  # a token nobody else has
     version: Callable[[], bytes]  # 16 bytes nobody else has
     tally: LoadTally
+    salt: bytes  # 16 bytes that no other process has: what its draws are made of where processes do not wait for each other
     paces: dict[bytes, int] = field(default_factory=dict)  # ms that loading took last time, where that was long
     tended: dict[bytes, float] = field(default_factory=dict)  # until when nobody here need see to a refresh
 
@@ -77,7 +78,15 @@ class LoadDesk:
         found = self.codec.decode_loaded(raw, wire)
         if not found.grace and not found.delta:
             return found, Freshness.FRESH if pttl != -2 else Freshness.GONE
-        return found, judge(pttl, found.grace, found.delta, policy, 1.0 - self.luck())
+        return found, judge(pttl, found.grace, found.delta, policy, self._draw(raw, pttl, wire, found, policy))
+
+    def _draw(self, raw: bytes, pttl: int, wire: bytes, found: Loaded, policy: LoadPolicy) -> float:
+        """Return the draw of an early refresh: one for each stored version; where nobody is kept from loading, one for each read."""
+        if policy.protect == "none":
+            return 1.0 - self.luck()
+        if pttl - found.grace > LONGEST_DRAW * found.delta * policy.beta:
+            return 1.0  # whatever the draw, it is too soon
+        return version_draw(raw, wire, b"" if policy.protect == "fleet" else self.salt)
 
     def newer(self, job: Job, policy: LoadPolicy, raw: bytes | None, pttl: int) -> Loaded | None:
         """Return what a load found when it looked again, if that makes loading unnecessary."""

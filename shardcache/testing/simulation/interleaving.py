@@ -174,7 +174,7 @@ class _Stage:
 
         clock = lambda: self.now  # noqa: E731
         return LoadDesk(
-            _CORE.codec, _CORE.ledger, LockRoom(_CORE), clock, self.luck.random, mint, lambda: bytes(16), LoadTally()
+            _CORE.codec, _CORE.ledger, LockRoom(_CORE), clock, self.luck.random, mint, lambda: bytes(16), LoadTally(), b""
         )
 
     def _actor(self, number: int, act: Act) -> _Actor:

@@ -1,0 +1,92 @@
+"""How often a hot value is loaded: the desks of many processes in virtual time, each read judged as `get_or_set` does it."""
+
+import random
+
+import pytest
+
+from shardcache import LoadPolicy
+from shardcache.flows.core import Core
+from shardcache.flows.load import LoadDesk
+from shardcache.flows.lock.room import LockRoom
+from shardcache.policy import Freshness
+from shardcache.stats import LoadTally
+from shardcache.topology import members
+
+WIRE = b"hot"
+TTL, DELTA, SECONDS = 1000, 100, 10_000  # milliseconds
+
+
+def desk(seed: int) -> LoadDesk:
+    """Return the desk of one process, whose chances are all of ``seed``."""
+    chance = random.Random(seed)
+    core = Core(
+        members(["redis://one"]),
+        namespace="",
+        default_ttl=60,
+        serializer="safe",
+        compression=None,
+        timeout=1.0,
+        on_unavailable="degrade",
+        options=None,
+    )
+    return LoadDesk(
+        codec=core.codec,
+        ledger=core.ledger,
+        room=LockRoom(core),
+        clock=lambda: 0.0,
+        luck=chance.random,
+        mint=lambda kind: kind.encode(),
+        version=lambda: bytes(16),
+        tally=LoadTally(),
+        salt=chance.randbytes(16),
+    )
+
+
+def loads(policy: LoadPolicy, processes: int, readers: int, seed: int) -> int:
+    """Return how often a value is loaded in ten seconds if so many readers in each process look every ten milliseconds.
+
+    One loads at a time, as under the load lock, and one load takes a tenth of a second, more or less.
+    """
+    chance = random.Random(seed)
+    desks = [desk(chance.randrange(2**32)) for _ in range(processes)]
+    count, over, expires, raw = 0, None, 0, b""
+    for now in range(0, SECONDS, 10):
+        if over is not None and now >= over:
+            took, over = over - began, None
+            raw = desks[0].codec.encode_loaded(f"value {count}", WIRE, delta_ms=took)
+            expires = now + TTL
+        if over is not None:
+            continue  # whoever looks now sees that somebody is at it, or waits
+        left = expires - now
+        early = left <= 0 or any(
+            one.judge(raw, left, WIRE, policy)[1] is Freshness.EARLY for one in desks for _ in range(readers)
+        )
+        if early:
+            count, began, over = count + 1, now, now + DELTA + chance.randrange(-3, 4)
+    return count
+
+
+@pytest.mark.parametrize(("processes", "readers"), [(1, 1), (1, 64), (8, 1), (8, 8), (64, 1)])
+def test_a_hot_value_is_loaded_once_for_each_ttl(processes, readers) -> None:
+    """With a ttl of 1 s and a loader of 0.1 s: 10 to 12 times in 10 s, however many read, and wherever."""
+    found = [loads(LoadPolicy(), processes, readers, seed) for seed in range(3)]
+    assert [count for count in found if not 10 <= count <= 12] == []
+
+
+def test_where_nobody_is_kept_from_loading_each_read_draws() -> None:
+    """Without protection that is what spreads the loads (XFetch): the more readers, the earlier."""
+    few, many = (loads(LoadPolicy(protect="none"), 1, readers, 1) for readers in (1, 64))
+    assert 10 <= few < 20 < many
+
+
+def test_processes_that_do_not_wait_for_each_other_draw_for_themselves() -> None:
+    """Else all of them would load at the same moment."""
+    one, two = desk(1), desk(2)
+    raw = one.codec.encode_loaded("value", WIRE, delta_ms=DELTA)
+
+    def begins(which: LoadDesk, policy: LoadPolicy) -> int:
+        return next(left for left in range(TTL, 0, -1) if which.judge(raw, left, WIRE, policy)[1] is Freshness.EARLY)
+
+    apart, together = LoadPolicy(protect="process"), LoadPolicy()
+    assert begins(one, apart) == begins(one, apart) != begins(two, apart)
+    assert begins(one, together) == begins(two, together)
