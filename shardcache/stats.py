@@ -36,7 +36,7 @@ class LoadStats:
     loads: int  # loaders run to load a value that was missing, or to refresh one
     failures: int  # of those, the ones that raised or were given up
     alone: int  # of those, the ones run without a quorum, so that other processes may have loaded too
-    joined: int  # calls that waited for a load of this process
+    joined: int  # keys that calls of this process waited for, or wait for now, because another one was loading them
     waits: int  # loads that waited for another process
     stale: int  # stale values served
     refreshes: int  # loads in the background, before or after the ttl

@@ -52,6 +52,8 @@ class AsyncFlights:
         others = {wire: self._flights[wire] for wire in step.wires if wire in self._flights}
         mine = tuple(wire for wire in step.wires if wire not in others)
         own = self._take_off(step, mine, goes_on=first) if mine else None
+        if step.joined is not None and others:
+            step.joined(len(others))
         if step.behind:
             return Landing({})
         values: dict[bytes, Any] = {}

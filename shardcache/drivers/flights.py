@@ -103,6 +103,8 @@ class Flights:
             if step.own is None and not step.behind:
                 refuse_cycle(self, step.wires)
             self._flights |= dict.fromkeys(mine, flight)
+        if step.joined is not None and others:
+            step.joined(len(others))
         return flight, mine, {} if step.behind or step.own is not None else others
 
     def _pilot(self, flight: Flight, step: Fly, mine: tuple[bytes, ...]) -> None:

@@ -145,6 +145,7 @@ class Fly:
 
     ``wait``: how long for the flights of others, in seconds. ``own``: how long for one's own, which then goes on without us (None: to
     its end, and it ends with the last who waits for it). ``behind``: wait for nothing; what others are at is left to them.
+    ``joined`` is told how many keys others are at, before they are waited for.
     """
 
     wires: tuple[bytes, ...]
@@ -152,6 +153,7 @@ class Fly:
     wait: float
     own: float | None = None
     behind: bool = False
+    joined: Callable[[int], None] | None = None
 
 
 Step = Exchange | Canvass | Listen | Sleep | Load | Fly

@@ -49,10 +49,12 @@ def loads(policy: LoadPolicy, processes: int, readers: int, seed: int) -> int:
     """
     chance = random.Random(seed)
     desks = [desk(chance.randrange(2**32)) for _ in range(processes)]
-    count, over, expires, raw = 0, None, 0, b""
+    count, expires, raw = 0, 0, b""
+    began, over = 0, None
     for now in range(0, SECONDS, 10):
         if over is not None and now >= over:
-            took, over = over - began, None
+            took = over - began
+            over = None
             raw = desks[0].codec.encode_loaded(f"value {count}", WIRE, delta_ms=took)
             expires = now + TTL
         if over is not None:
@@ -62,7 +64,8 @@ def loads(policy: LoadPolicy, processes: int, readers: int, seed: int) -> int:
             one.judge(raw, left, WIRE, policy)[1] is Freshness.EARLY for one in desks for _ in range(readers)
         )
         if early:
-            count, began, over = count + 1, now, now + DELTA + chance.randrange(-3, 4)
+            count += 1
+            began, over = now, now + DELTA + chance.randrange(-3, 4)
     return count
 
 

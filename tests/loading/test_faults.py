@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import pytest
+import redis
 
 from shardcache import LoadPolicy, Options
+from shardcache.keys import internal
 
 QUIET = Options(first_probe=60, max_probe=60)
 KEYS = [f"k{n}" for n in range(12)]
@@ -15,7 +17,7 @@ KEYS = [f"k{n}" for n in range(12)]
 
 def owned(cache, name, inside=True):
     """Return a key that lies on this shard, or on another."""
-    return next(key for key in KEYS if (cache.explain(key).shard == name) is inside)
+    return next(key for key in map("k{}".format, range(1000)) if (cache.explain(key).shard == name) is inside)
 
 
 @pytest.mark.parametrize("what", ["kill", "pause"])
@@ -28,6 +30,7 @@ def test_without_a_quorum(mortal, make, begin, gate, until, counter, what) -> No
         getattr(server, what)()
     calls = [begin(client.get_or_set, key, gate()) for client in (one, two) for _ in range(3)]
     gate.begun(1)
+    until(lambda: [client.stats().loading.joined for client in (one, two)] == [2, 2])
     gate.open()
     assert [call.result(30) for call in calls] == ["loaded"] * 6
     assert gate.calls <= 2
@@ -35,13 +38,14 @@ def test_without_a_quorum(mortal, make, begin, gate, until, counter, what) -> No
     assert one.get_or_set(key, counter) == "loaded"
 
 
-def test_with_the_keys_shard_out(mortal, make, begin, gate) -> None:
+def test_with_the_keys_shard_out(mortal, make, begin, gate, until) -> None:
     """Nobody can give the value to another process: each loads once for itself, at once."""
     one, two = (make(mortal.urls, timeout=0.5, options=QUIET) for _ in range(2))
     key = owned(one, next(iter(mortal.urls)))
     mortal.servers[0].kill()
     calls = [begin(client.get_or_set, key, gate()) for client in (one, two) for _ in range(3)]
     gate.begun(2)
+    until(lambda: [client.stats().loading.joined for client in (one, two)] == [2, 2])
     gate.open()
     assert [call.result(30) for call in calls] == ["loaded"] * 6
     assert (gate.calls, one.stats().loading.alone, two.stats().loading.alone) == (2, 1, 1)
@@ -83,6 +87,31 @@ def test_a_minority_restarts_under_a_load(mortal, make, begin, gate, until) -> N
     until(lambda: two.stats().loading.waits)
     gate.open()
     assert (first.result(30), second.result(30), gate.calls) == ("loaded", "loaded", 1)
+
+
+def test_the_keys_own_shard_restarts_under_a_load(mortal, make, begin, gate, until) -> None:
+    """Empty again it would grant the lock anew; with a voter that lost the lock that would be a majority. Its vote must wait."""
+    one, two = (make(mortal.urls, timeout=0.5) for _ in range(2))
+    names = list(mortal.urls)
+    policy = LoadPolicy(wait=60, lock_ttl=60)
+    key = owned(one, names[0])
+    for client in (one, two):  # both have met the voters
+        client.get_or_set("first", "loaded", policy=policy)
+    first = begin(one.get_or_set, key, gate(), policy=policy)
+    gate.begun()
+    with redis.Redis.from_url(mortal.urls[names[2]]) as server:
+        assert server.delete(internal(b"load", one.explain(key).wire_key)) == 1
+    mortal.servers[0].kill()
+    mortal.servers[0].start()
+    until(
+        lambda: (
+            {client.stats().shards[names[0]].state for client in (one, two) if client.get(key) is None} == {"closed"}
+        )
+    )
+    second = begin(two.get_or_set, key, gate(), policy=policy)
+    until(lambda: two.stats().loading.waits or gate.calls > 1)
+    gate.open()
+    assert (first.result(30), second.result(30), gate.most) == ("loaded", "loaded", 1)
 
 
 DYING = """

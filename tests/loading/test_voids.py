@@ -101,6 +101,19 @@ def test_a_refresh_is_voided(cache, gate, begin, until) -> None:
     assert cache.get("k") is None
 
 
+def test_a_refresh_does_not_bring_back_what_others_deleted(cache, servers, gate, until) -> None:
+    """A writer that is not this library voids nothing; but the value that the loader saw is gone before its time."""
+    policy = LoadPolicy(stale_ttl=60)
+    assert cache.get_or_set("k", "first", 0.02, policy=policy) == "first"
+    until(lambda: 0 < servers.home(cache, "k").pttl(cache.explain("k").wire_key) < 60_000)
+    assert cache.get_or_set("k", gate("refreshed"), 60, policy=policy) == "first"
+    gate.begun()
+    assert servers.home(cache, "k").delete(cache.explain("k").wire_key) == 1
+    gate.open()
+    until(lambda: cache.stats().loading.not_stored)
+    assert cache.get("k") is None
+
+
 def test_void_loads_off(make, gate, begin) -> None:
     """Without it a delete is one command, and a load under way fills."""
     cache, other = make(), make(options=Options(void_loads=False))

@@ -73,6 +73,10 @@ class LoadDesk:
         """Whether somebody sees to a refresh of this key."""
         return self.tended.get(wire, 0.0) > self.clock()
 
+    def joined(self, keys: int) -> None:
+        """Note that a call waits for loads of this process."""
+        self.tally.joined += keys
+
     def judge(self, raw: bytes, pttl: int, wire: bytes, policy: LoadPolicy) -> tuple[Loaded, Freshness]:
         """Return what is stored and how fresh it is. Raises `DamagedPayload`."""
         found = self.codec.decode_loaded(raw, wire)

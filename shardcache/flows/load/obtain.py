@@ -27,8 +27,7 @@ def obtain(order: Order, desk: LoadDesk) -> Flow[Values]:
             taken.update(mine)
             return (yield from load(order.of(mine), desk, patient=True))
 
-        landing: Landing = yield Fly(left, work, policy.wait)
-        desk.tally.joined += len(left) - len(taken)
+        landing: Landing = yield Fly(left, work, policy.wait, joined=desk.joined)
         values |= landing.values
         if landing.late:
             rest = order.of(landing.late)

@@ -174,7 +174,15 @@ class _Stage:
 
         clock = lambda: self.now  # noqa: E731
         return LoadDesk(
-            _CORE.codec, _CORE.ledger, LockRoom(_CORE), clock, self.luck.random, mint, lambda: bytes(16), LoadTally(), b""
+            _CORE.codec,
+            _CORE.ledger,
+            LockRoom(_CORE),
+            clock,
+            self.luck.random,
+            mint,
+            lambda: bytes(16),
+            LoadTally(),
+            b"",
         )
 
     def _actor(self, number: int, act: Act) -> _Actor:
