@@ -1,20 +1,26 @@
 """A cache over several independent Redis or Valkey servers, by a consistent-hash ring."""
 
-from shardcache import errors
-from shardcache.aio import AsyncShardCache
-from shardcache.client import ShardCache
-from shardcache.events import Event
-from shardcache.explanation import Explanation
-from shardcache.load_result import LoadResult
-from shardcache.locks import AsyncLockSet, AsyncQuorumLock, Holder, LockSet, QuorumLock
-from shardcache.options import TLS, Options
-from shardcache.pipeline import AsyncPipeline, Pipeline
-from shardcache.placement import HashRing, KetamaRing, Node
-from shardcache.policy import LoadPolicy
-from shardcache.results import MISS, Failed, Hit, Miss, Results
-from shardcache.stats import Stats
-from shardcache.ttl import DEFAULT
-from shardcache.votes import Vote
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shardcache import errors
+    from shardcache.aio import AsyncShardCache
+    from shardcache.client import ShardCache
+    from shardcache.events import Event
+    from shardcache.explanation import Explanation
+    from shardcache.load_result import LoadResult
+    from shardcache.locks import AsyncLockSet, AsyncQuorumLock, Holder, LockSet, QuorumLock
+    from shardcache.options import TLS, Options
+    from shardcache.pipeline import AsyncPipeline, Pipeline
+    from shardcache.placement import HashRing, KetamaRing, Node
+    from shardcache.policy import LoadPolicy
+    from shardcache.results import MISS, Failed, Hit, Miss, Results
+    from shardcache.stats import Stats
+    from shardcache.ttl import DEFAULT
+    from shardcache.votes import Vote
+else:
+    from shardcache.exports import find as __getattr__  # noqa: F401  both are asked for by the interpreter
+    from shardcache.exports import names as __dir__  # noqa: F401
 
 __all__ = (
     "DEFAULT",

@@ -38,7 +38,7 @@ FLOORS = (
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # They only pass names on, or start the command line.
-EXEMPT = ("__init__", "__main__")
+EXEMPT = ("__init__", "__main__", "exports")
 FLOWS, WIRE, EDGE = FLOOR_OF["flows"], FLOOR_OF["wire"], FLOOR_OF["cli"]
 
 # Drivers of the servers: the wire talks to them, and what stands on the client may (a fault proxy, an adapter).

@@ -12,6 +12,7 @@ from symtable import symtable
 import pytest
 
 import shardcache
+from shardcache.exports import HOMES
 
 PACKAGE = Path(shardcache.__path__[0])
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -105,9 +106,13 @@ def test_public_names_are_a_tuple(path: Path) -> None:
 def test_package_init_only_passes_names_on(path: Path) -> None:
     """An `__init__.py` holds a docstring, imports, `__all__` and the version; logic has a module of its own."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    statements = []
+    for statement in tree.body[1:]:  # the docstring
+        for_checkers = isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING"
+        statements += [*statement.body, *statement.orelse] if for_checkers else [statement]
     others = [
         ast.unparse(statement)
-        for statement in tree.body[1:]  # the docstring
+        for statement in statements
         if not isinstance(statement, ast.Import | ast.ImportFrom)
         and not (isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) in ("__all__", "__version__"))
     ]
@@ -118,6 +123,28 @@ def test_top_level_exports_exist() -> None:
     """Every name that the package promises is there."""
     assert isinstance(shardcache.__all__, tuple)
     assert [name for name in shardcache.__all__ if not hasattr(shardcache, name)] == []
+
+
+def test_lazy_exports_are_the_promised_ones() -> None:
+    """What type checkers see as imported, what is promised, and what is imported when it is asked for are the same."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    [block] = [statement for statement in tree.body if isinstance(statement, ast.If)]
+    seen = {
+        (statement.module, alias.name)
+        for statement in block.body
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    }
+    lazy = {(f"shardcache.{module}", name) for module, names in HOMES.items() for name in names}
+    assert seen == {*lazy, ("shardcache", "errors")}
+    assert {name for _, name in seen} == set(shardcache.__all__)
+    assert set(shardcache.__all__) <= set(dir(shardcache))
+
+
+def test_unknown_name_of_the_package() -> None:
+    """A name that the package does not have is an AttributeError that says so."""
+    with pytest.raises(AttributeError, match="'shardcache' has no attribute 'ShardCashe'"):
+        shardcache.ShardCashe  # noqa: B018
 
 
 def defined(source: str, path: Path) -> set[str]:
