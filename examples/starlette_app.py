@@ -23,7 +23,7 @@ PAGE_TTL = 60  # seconds
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     """Open one client for the whole application, and close it (and the servers) with it."""
-    if "SHARDCACHE_URL" in os.environ:
+    if os.environ.get("SHARDCACHE_URL"):
         opened = AsyncShardCache.from_url(namespace="squares")
     else:
         # Starting servers takes a moment: not on the event loop.
@@ -56,7 +56,7 @@ async def health(request: Request) -> Response:
     """Say how each shard is doing, and how often the cache helped."""
     cache: AsyncShardCache = request.app.state.cache
     stats = cache.stats()
-    shards = {name: shard.state for name, shard in stats.shards.items()}
+    shards = {name: shard.service for name, shard in stats.shards.items()}
     return JSONResponse({"shards": shards, "hits": stats.hits, "misses": stats.misses})
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from shardcache.stats import SERVICE
+
 __all__ = ("Explanation",)
 
 
@@ -25,6 +27,6 @@ class Explanation:
     def __str__(self) -> str:
         return (
             f"{self.key!r} is stored as {self.wire_key!r}, hashed by {self.hashed!r}, "
-            f"on {self.shard!r} ({self.address}, {self.state}); next on the ring: "
+            f"on {self.shard!r} ({self.address}, {SERVICE[self.state]}); next on the ring: "
             f"{', '.join(self.successors[1:]) or 'nobody'}"
         )

@@ -3,7 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-__all__ = ("LoadStats", "LoadTally", "ShardStats", "ShardTally", "Stats", "Tally")
+__all__ = ("SERVICE", "LoadStats", "LoadTally", "ShardStats", "ShardTally", "Stats", "Tally")
+
+
+# A breaker's state -> what it means for the shard.
+SERVICE = {"closed": "in service", "open": "out", "half-open": "on trial"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,11 @@ class ShardStats:
     ejections: int  # times the breaker opened
     probes: int  # times the prober knocked
     retries: int  # exchanges sent again on a fresh connection
+
+    @property
+    def service(self) -> str:
+        """The state in words for people: "in service", "out" or "on trial"."""
+        return SERVICE[self.state]
 
     @staticmethod
     def total(rows: "Sequence[ShardStats]") -> "ShardStats":

@@ -58,7 +58,7 @@ def test_starlette_app(example: ModuleType) -> None:
     assert (first[0], second[0], third[0]) == ("miss", "hit", "miss")
     assert first[1] == second[1] == third[1] == example.render(3)
     assert deleted[1] == '{"deleted":true}'
-    shards = '"shards":{"shard-1":"closed","shard-2":"closed","shard-3":"closed"}'
+    shards = '"shards":{"shard-1":"in service","shard-2":"in service","shard-3":"in service"}'
     assert health[1] == f'{{{shards},"hits":1,"misses":2}}'
 
 

@@ -15,6 +15,7 @@ class Exit(IntEnum):
     # Those of locks are high, and not among those that programs commonly end with (sysexits.h names them alike).
     NO_QUORUM = 69  # too few of a lock's voters answer (EX_UNAVAILABLE)
     BUG = 70  # an error that nobody foresaw (EX_SOFTWARE)
+    NO_OUTPUT = 74  # the output could not be written: a full disk, a closed stream (EX_IOERR)
     HELD = 75  # somebody else holds the lock (EX_TEMPFAIL)
     LOST = 76  # the lock was lost while the command ran
     CANNOT_RUN = 126  # the command is there, but cannot be run; as shells say it

@@ -17,6 +17,7 @@ def add(commands: Commands) -> None:
         help="see it work: real load on local shards, one of them killed and brought back",
         description="Caches a real computation from several processes, kills a shard under load, and brings it back. "
         "Uses servers of its own, and leaves nothing behind.",
+        examples=("demo", "demo --shards 6 --seconds 30"),
     )
     demo.add_argument("--shards", type=whole(2, 16), default=4, metavar="N", help="local shards, 2 to 16 (default: 4)")
     demo.add_argument(

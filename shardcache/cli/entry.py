@@ -1,14 +1,14 @@
-"""The entry point: from the arguments to an exit code, and every error to one line."""
+"""From the arguments to an exit code, and every error to one line."""
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from shardcache.cli import demo, keys, lock, ping, ring, up, where
+from shardcache.cli import clear, completion, demo, keys, lock, ping, ring, scan, stats, up, where
 from shardcache.cli.codes import Exit
 from shardcache.cli.parser import URL_HELP, Parser, Run
+from shardcache.cli.streams import OUTPUT_ERRORS, discard_output, finish_output, open_closed_streams
 from shardcache.errors import (
     InvalidArgument,
     QuorumUnavailable,
@@ -19,33 +19,30 @@ from shardcache.errors import (
 )
 from shardcache.urls import redact
 
-__all__ = ("main",)
+__all__ = ("build_parser", "run")
 
 TRACEBACK = "SHARDCACHE_TRACEBACK"
 EPILOG = (
-    "exit codes: 0 fine; 1 not found, not stored, or the demo saw an error; 2 wrong usage or input; "
-    "3 a shard is unavailable; 130 Ctrl-C; those of locks: shardcache lock run --help"
+    "Exit codes: 0 fine; 1 not found, not stored, or the demo saw an error; 2 wrong usage or input; "
+    "3 a shard is unavailable; 74 the output cannot be written; 130 Ctrl-C; those of locks: shardcache lock run --help"
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code (see `Exit`).
-
-    ``argv``: the arguments without the program's name, by default the process' own. Values
-    go to standard output, errors in one line to standard error. Usage errors and ``--help`` raise
-    `SystemExit`, as argparse does.
-    """
-    args = _parser().parse_args(argv)
-    run: Run = args.run
+def run(argv: Sequence[str] | None = None) -> int:
+    """Do what ``main`` in `shardcache.cli.start` promises; `KeyboardInterrupt` goes up to there."""
+    open_closed_streams()
     try:
-        code = run(args)
-        sys.stdout.flush()  # here, where a reader that went away can still be answered for
+        parser = build_parser()
+        args = parser.parse_args(argv)
+        if "run" not in args:
+            parser.print_help()
+            parser.exit()
+        command: Run = args.run
+        code = command(args)
+        finish_output()
         return code
-    except KeyboardInterrupt:
-        return _failed("interrupted", Exit.INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output went away; without this, the interpreter would complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()  # whoever read it went away
         return Exit.NO
     except (InvalidArgument, SerializationError) as error:
         return _failed(str(error), Exit.USAGE)
@@ -56,21 +53,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ShardCacheError as error:
         return _failed(str(error), Exit.NO)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in OUTPUT_ERRORS:
+            discard_output()
+            return _failed(f"cannot write the output: {error.strerror}", Exit.NO_OUTPUT)
         if os.environ.get(TRACEBACK):
             raise
         return _failed(f"internal error, {type(error).__name__}: {error} ({TRACEBACK}=1 shows where)", Exit.BUG)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
+    """Return the parser of the whole command."""
     parser = Parser(
         prog="shardcache",
-        description="A cache over several independent Redis or Valkey servers. Try: shardcache demo",
-        epilog=EPILOG,
+        description="A cache over several independent Redis or Valkey servers.",
+        examples=("demo", "up", "--url redis://h1:6379,h2:6379 ping"),
+        notes=EPILOG,
     )
     parser.add_argument("--version", action="version", version=f"shardcache {_version()}")
     parser.add_argument("--url", help=URL_HELP)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (demo, up, ring, where, keys, ping, lock):
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for module in (demo, up, ring, where, keys, scan, clear, ping, stats, lock, completion):
         module.add(commands)
     return parser
 

@@ -20,13 +20,24 @@ YEAR = 365 * 24 * 3600
 
 def add(commands: Commands) -> None:
     """Add the three commands."""
-    get = commands.add_parser("get", help="print the value of a key; exit code 1 if it is not there")
+    get = commands.add_parser(
+        "get",
+        help="print the value of a key; exit code 1 if it is not there",
+        description="Prints the value of a key: text and bytes as they are, other values as Python writes them, "
+        "or as JSON. Exit code 1 if the key is not there.",
+        examples=("get user:1", "get user:1 --json | jq .name"),
+    )
     get.add_argument("key", metavar="KEY")
     get.add_argument("--json", action="store_true", help="print as JSON; otherwise text and bytes as they are")
     get.set_defaults(run=_get)
     takes_url(get)
 
-    put = commands.add_parser("set", help="store a value")
+    put = commands.add_parser(
+        "set",
+        help="store a value",
+        description="Stores a value. Exit code 1 if it was not stored.",
+        examples=("set greeting hello --ttl 60", """set user:1 --json '{"name": "Ada"}'"""),
+    )
     put.add_argument("key", metavar="KEY")
     put.add_argument("value", metavar="VALUE", help="text, or any JSON value with --json")
     put.add_argument("--json", action="store_true", help="VALUE is JSON: 5 is a number then, and null is None")
@@ -40,7 +51,12 @@ def add(commands: Commands) -> None:
     put.set_defaults(run=_set)
     takes_url(put)
 
-    delete = commands.add_parser("del", help="delete keys; prints how many were there")
+    delete = commands.add_parser(
+        "del",
+        help="delete keys; prints how many were there",
+        description="Deletes keys, and prints how many were there.",
+        examples=("del user:1 user:2",),
+    )
     delete.add_argument("keys", metavar="KEY", nargs="+")
     delete.set_defaults(run=_delete)
     takes_url(delete)

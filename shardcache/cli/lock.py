@@ -8,11 +8,11 @@ import time
 from typing import Any
 
 from shardcache.cli.codes import Exit
+from shardcache.cli.confirm import confirm
 from shardcache.cli.connect import connect
 from shardcache.cli.parser import Commands, number, takes_url, whole
 from shardcache.cli.text import columns, printable, say
 from shardcache.client import ShardCache
-from shardcache.errors import InvalidArgument
 from shardcache.flows.lock.room import LONGEST_TTL
 from shardcache.locks import Holder, QuorumLock
 from shardcache.locks.roll_call import HeldLock, roll_call
@@ -30,7 +30,12 @@ A_DAY = 24 * 3600
 
 def add(commands: Commands) -> None:
     """Add the four commands."""
-    lock = commands.add_parser("lock", help="run a command under a quorum lock; list, show and break locks")
+    lock = commands.add_parser(
+        "lock",
+        help="run a command under a quorum lock; list, show and break locks",
+        description="Runs a command under a quorum lock that the shards vote on; lists, shows and breaks the locks that are held.",
+        examples=("lock run nightly-report -- ./report.sh", "lock ls", "lock show nightly-report"),
+    )
     actions = lock.add_subparsers(metavar="ACTION", required=True)
     _add_run(actions)
 
@@ -38,12 +43,18 @@ def add(commands: Commands) -> None:
         "ls",
         help="list the locks that are held in the namespace of the URL",
         description="Walks over all keys of all servers (SCAN). Exit code 3 if a server does not answer.",
+        examples=("lock ls", "lock ls --json"),
     )
     names.add_argument("--json", action="store_true", help="print a JSON array")
     names.set_defaults(run=_ls)
     takes_url(names)
 
-    show = actions.add_parser("show", help="who holds a lock, since when, on which voters; exit code 1 if nobody does")
+    show = actions.add_parser(
+        "show",
+        help="who holds a lock, since when, on which voters; exit code 1 if nobody does",
+        description="Says who holds a lock, since when, how long still, and what each voter has. Exit code 1 if nobody does.",
+        examples=("lock show nightly-report",),
+    )
     _takes_lock(show)
     show.add_argument("--json", action="store_true", help="print a JSON object, or null if nobody holds it")
     show.set_defaults(run=_show)
@@ -53,6 +64,7 @@ def add(commands: Commands) -> None:
         help="take a lock from whoever holds it",
         description="Takes a lock from whoever holds it. The holder goes on until it looks (with auto-renewal within a "
         "third of its ttl): what keeps it from doing harm meanwhile is its fencing token, where it is checked.",
+        examples=("lock break nightly-report",),
     )
     _takes_lock(free)
     free.add_argument("--yes", action="store_true", help="do not ask")
@@ -67,7 +79,11 @@ def _add_run(actions: Commands) -> None:
         "skips: no output, and an exit code of its own. When the lock is lost, COMMAND and its process group get SIGTERM, then "
         "SIGKILL. COMMAND finds SHARDCACHE_FENCING_TOKEN and SHARDCACHE_LOCK_NAME in its environment, and gets SIGINT, "
         "SIGTERM, SIGHUP and SIGQUIT that are sent here.",
-        epilog=RUN_CODES,
+        examples=(
+            "lock run nightly-report -- ./report.sh",
+            "lock run import --ttl 60 --timeout 600 --label importer -- python import.py",
+        ),
+        notes=RUN_CODES,
     )
     run.add_argument(
         "--ttl",
@@ -228,26 +244,16 @@ def _break(args: argparse.Namespace) -> int:
     with connect(args) as cache:
         lock = _lock(cache, args)
         if not args.yes:
-            _confirm(args.name, lock)
+            holder = lock.owner()
+            if holder is not None:
+                _tell(args.name, holder, lock.voters)
+            confirm("Break it?", "not broken")
         count = lock.force_release()
     if not count:
         print(f"shardcache: nobody holds lock {args.name!r}", file=sys.stderr)
         return Exit.NO
     say(f"lock {args.name!r} is free: it was on {count} of {len(lock.voters)} voters")
     return Exit.FINE
-
-
-def _confirm(name: str, lock: QuorumLock) -> None:
-    """Ask, or raise `InvalidArgument` where nobody can answer."""
-    holder = lock.owner()
-    if holder is not None:
-        _tell(name, holder, lock.voters)
-    if not sys.stdin.isatty():
-        raise InvalidArgument("not broken: standard input is no terminal to confirm on; give --yes")
-    sys.stdout.flush()
-    print("Break it? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise InvalidArgument("not broken")
 
 
 def _clock(since: float | None) -> str:

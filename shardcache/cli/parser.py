@@ -1,11 +1,18 @@
-"""The argument parser: errors in one line, and the option ``--url`` on either side of the command's name."""
+"""The argument parser: errors in one line, help with examples, and ``--url`` on either side of the command's name."""
 
 import argparse
-from collections.abc import Callable
-from typing import NoReturn, TypeAlias
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from shardcache.cli.codes import Exit
+from shardcache.cli.streams import finish_output
 from shardcache.urls import redact
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 __all__ = ("Commands", "Parser", "Run", "number", "takes_url", "whole")
 
@@ -19,11 +26,41 @@ URL_HELP = (
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without credentials, and ends with code 2."""
+    """Says what is wrong in one line, without credentials, and ends with code 2.
+
+    ``description``: what the command does, in sentences. ``examples``: argument lists to copy, without the program's name.
+    ``notes``: what stands at the end of the help.
+    """
+
+    def __init__(
+        self, *, description: str = "", examples: Sequence[str] = (), notes: str = "", **settings: Any
+    ) -> None:
+        width = shutil.get_terminal_size().columns - 2
+        paragraphs = [_example(examples)] if examples else []
+        if notes:
+            paragraphs.append(textwrap.fill(notes, width))
+        super().__init__(
+            description=textwrap.fill(description, width),
+            epilog="\n\n".join(paragraphs),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **settings,
+        )
 
     def error(self, message: str) -> NoReturn:
         line = " ".join(redact(message).split())
         self.exit(Exit.USAGE, f"shardcache: {line} (see {self.prog} --help)\n")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        finish_output()
+        super().exit(status, message)
+
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        # argparse swallows what goes wrong here, and --help on a full disk would count as success.
+        (file or sys.stderr).write(message)
+
+
+def _example(lines: Sequence[str]) -> str:
+    return "\n".join(("Example:" if len(lines) == 1 else "Examples:", *(f"  shardcache {line}" for line in lines)))
 
 
 def takes_url(parser: argparse.ArgumentParser, help: str = URL_HELP) -> None:

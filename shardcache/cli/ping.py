@@ -5,7 +5,7 @@ import argparse
 from shardcache.cli.codes import Exit
 from shardcache.cli.connect import connect
 from shardcache.cli.parser import Commands, takes_url
-from shardcache.cli.text import columns, say
+from shardcache.cli.text import columns, paint, say
 from shardcache.errors import ShardError
 
 __all__ = ("add",)
@@ -13,7 +13,12 @@ __all__ = ("add",)
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    ping = commands.add_parser("ping", help="knock at every shard; exit code 3 if one does not answer")
+    ping = commands.add_parser(
+        "ping",
+        help="ask every shard for a sign of life; exit code 3 if one does not answer",
+        description="Opens a new connection to every shard and asks for a sign of life. Exit code 3 if one does not answer.",
+        examples=("ping", "--url redis://h1:6379,h2:6379 ping"),
+    )
     ping.set_defaults(run=_ping)
     takes_url(ping)
 
@@ -27,4 +32,8 @@ def _ping(args: argparse.Namespace) -> int:
 
 
 def _answer(answer: float | ShardError) -> str:
-    return f"out: {answer.reason}" if isinstance(answer, ShardError) else f"{answer * 1000:.2f} ms"
+    return (
+        paint(f"out: {answer.reason}", "bad")
+        if isinstance(answer, ShardError)
+        else paint(f"{answer * 1000:.2f} ms", "good")
+    )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from shardcache.cli.codes import Exit
 from shardcache.cli.connect import url_of
 from shardcache.cli.parser import Commands, takes_url
-from shardcache.cli.text import bar, columns, say
+from shardcache.cli.text import bars, say
 from shardcache.errors import InvalidNode
 from shardcache.placement import HashRing, KetamaRing, Node
 from shardcache.placement.circle import Circle
@@ -22,6 +22,7 @@ def add(commands: Commands) -> None:
         "ring",
         help="show each shard's share of the keys, and what a change would move; asks no server",
         description="Shows each shard's share of the keys. With changes: who would own what then, and what would move.",
+        examples=("ring", "ring --add cache-4 --remove cache-1", "ring --node a --node b=2 --weight a=3"),
     )
     ring.add_argument(
         "--node",
@@ -93,11 +94,7 @@ def _node(text: str, *, weighty: bool = False) -> Node:
 
 def _show(ring: Circle) -> None:
     shares = ring.shares()
-    full = max(shares.values())
-    _rows(
-        (node.name, f"x{node.weight:g}", f"{shares[node.name]:7.2%}", bar(shares[node.name], full))
-        for node in ring.nodes
-    )
+    _rows(((node.name, f"x{node.weight:g}", f"{shares[node.name]:7.2%}"), shares[node.name]) for node in ring.nodes)
 
 
 def _show_change(now: Circle, then: Circle) -> None:
@@ -108,9 +105,9 @@ def _show_change(now: Circle, then: Circle) -> None:
     say()
     say(f"{moved.total:.2%} of the keys would change hands:")
     flows = sorted(moved.items(), key=lambda flow: -flow[1])
-    _rows((source, "->", target, f"{share:7.2%}", bar(share, flows[0][1])) for (source, target), share in flows)
+    _rows(((source, "->", target, f"{share:7.2%}"), share) for (source, target), share in flows)
 
 
-def _rows(rows: Iterable[tuple[str, ...]]) -> None:
-    for line in columns(rows):
+def _rows(rows: Iterable[tuple[tuple[str, ...], float]]) -> None:
+    for line in bars(rows):
         say(line)

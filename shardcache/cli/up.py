@@ -19,14 +19,26 @@ LOOK = 0.5  # seconds between two looks at the servers
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    up = commands.add_parser("up", help="run shards on this machine until Ctrl-C, and print the URL to paste")
+    up = commands.add_parser(
+        "up",
+        help="run shards on this machine until Ctrl-C, and print the URL to paste",
+        description="Runs Valkey servers on ports of 127.0.0.1, without persistence, until Ctrl-C. With --port their addresses "
+        "are the same every time.",
+        examples=("up", "up --shards 5 --port 7001"),
+    )
     up.add_argument("--shards", type=whole(1, MAX_SHARDS), default=3, metavar="N", help="how many (default: 3)")
+    up.add_argument(
+        "--port",
+        type=whole(1, 65535),
+        metavar="P",
+        help="the first shard's port; the others have the next ones (default: free ports, others each time)",
+    )
     up.set_defaults(run=_up)
 
 
 def _up(args: argparse.Namespace) -> int:
     with Interrupts() as interrupts:
-        servers = LocalShards(args.shards, tcp=True)
+        servers = LocalShards(args.shards, tcp=True, port=args.port)
         try:
             with interrupts.shield():
                 servers.start()

@@ -1,24 +1,107 @@
-"""``where``: on which shard a key lives, and why there."""
+"""``where``: on which shard a key lives, why there, and what that shard has under it."""
 
 import argparse
+import json
 
 from shardcache.cli.codes import Exit
 from shardcache.cli.connect import connect
 from shardcache.cli.parser import Commands, takes_url
-from shardcache.cli.text import say
+from shardcache.cli.text import bars, columns, key_text, paint, printable, say
+from shardcache.client import ShardCache
+from shardcache.errors import ShardError
+from shardcache.explanation import Explanation
+from shardcache.flows.stored_form import StoredForm, stored_form
+from shardcache.placement.circle import Circle
 
 __all__ = ("add",)
+
+Found = StoredForm | ShardError | None
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    where = commands.add_parser("where", help="say on which shard a key lives and why; asks no server")
+    where = commands.add_parser(
+        "where",
+        help="draw on which shard a key lives and why, and ask it for size and ttl",
+        description="Draws on which shard a key lives, and who would own it next. Asks that shard whether the key is there, "
+        "for the size of its value and its ttl; the value itself is not read. Exit code 1 if the key is not there, 3 if the shard "
+        "does not answer.",
+        examples=("where user:1", "where user:1 --offline", "where 'cart:{user:1}' --json"),
+    )
     where.add_argument("key", metavar="KEY")
+    where.add_argument("--offline", action="store_true", help="ask no server: only say where the key belongs")
+    where.add_argument("--json", action="store_true", help="print a JSON object")
     where.set_defaults(run=_where)
     takes_url(where)
 
 
 def _where(args: argparse.Namespace) -> int:
     with connect(args) as cache:
-        say(str(cache.explain(args.key)))
-    return Exit.FINE
+        place = cache.explain(args.key)
+        found = None if args.offline else _ask(cache, place)
+        if args.json:
+            say(json.dumps(_record(place, found, asked=not args.offline), ensure_ascii=False))
+        else:
+            _draw(cache, place)
+            _tell(place, found, asked=not args.offline)
+    if args.offline or isinstance(found, StoredForm):
+        return Exit.FINE
+    return Exit.NO if found is None else Exit.UNAVAILABLE
+
+
+def _ask(cache: ShardCache, place: Explanation) -> Found:
+    names = [member.node.name for member in cache._core.members]
+    return cache._runner.run(stored_form(names.index(place.shard), place.wire_key))
+
+
+def _draw(cache: ShardCache, place: Explanation) -> None:
+    """Show every shard with its share of the keys, and the key beside its own."""
+    circle = cache._core.placement
+    if not isinstance(circle, Circle):
+        return
+    shares = circle.shares()
+    key = printable(key_text(place.key))
+    rows = [
+        ((paint(f"{name} <- {key}", "strong") if name == place.shard else name, f"{share:7.2%}"), share)
+        for name, share in shares.items()
+    ]
+    for line in bars(rows):
+        say(line)
+    say()
+
+
+def _tell(place: Explanation, found: Found, *, asked: bool) -> None:
+    hashed = "all of it" if place.hashed == place.wire_key else f"its tag {printable(key_text(place.hashed))}"
+    rows = [
+        ("stored as", f"{printable(key_text(place.wire_key))}, hashed by {hashed}"),
+        ("shard", f"{place.shard} at {place.address}"),
+        ("next", ", then ".join(place.successors[1:]) or "nobody"),
+        ("value", _value(found) if asked else paint("not asked (--offline)", "faint")),
+    ]
+    for line in columns(rows):
+        say(line)
+
+
+def _value(found: Found) -> str:
+    if isinstance(found, ShardError):
+        return paint(f"unknown, the shard did not answer: {found.reason}", "bad")
+    if found is None:
+        return paint("not there", "warn")
+    what = found.kind if found.size is None else f"{found.size:,} bytes"
+    life = "no expiry" if found.left is None else f"{found.left:.1f} s left"
+    return paint(f"{what}, {life}", "good")
+
+
+def _record(place: Explanation, found: Found, *, asked: bool) -> dict[str, object]:
+    value = {"type": found.kind, "bytes": found.size, "ttl": found.left} if isinstance(found, StoredForm) else None
+    return {
+        "key": key_text(place.key),
+        "stored_as": key_text(place.wire_key),
+        "hashed": key_text(place.hashed),
+        "shard": place.shard,
+        "address": place.address,
+        "next": list(place.successors[1:]),
+        "asked": asked,
+        "value": value,
+        "error": found.reason if isinstance(found, ShardError) else None,
+    }

@@ -36,7 +36,14 @@ class LocalServer:
     """
 
     def __init__(
-        self, name: str, home: Home, binary: str, *, tcp: bool = False, options: Mapping[str, str] | None = None
+        self,
+        name: str,
+        home: Home,
+        binary: str,
+        *,
+        tcp: bool = False,
+        port: int | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self._home = home
@@ -44,8 +51,8 @@ class LocalServer:
         self._command = [binary, str(self._directory / "config")]
         self._options = tuple(_line(key, value) for key, value in (options or {}).items())
         self._socket = "" if tcp else _socket_path(self._directory / "socket")
-        self._port = home.reserve_port() if tcp else 0
-        self._settled = not tcp  # whether the address has been announced, and so must not change
+        self._port = (port or home.reserve_port()) if tcp else 0
+        self._settled = not tcp or port is not None  # whether the address has been announced, and so must not change
         self._process: subprocess.Popen[bytes] | None = None
         self._paused = False
         self._log_start = 0

@@ -24,7 +24,7 @@ class LocalShards:
     They listen on Unix sockets that only this user can reach, or with ``tcp=True`` on ports of
     127.0.0.1 that the system gives. Nothing is written but to a new directory under ``directory``
     (default: the system's temporary one). ``options`` are further lines of valkey.conf, such as
-    ``{"maxmemory": "64mb"}``; ``binary`` is the server program (default: see `find_server`);
+    ``{"maxmemory": "64mb"}``; ``port``, with ``tcp``, is the first server's, and the others have the next ones; ``binary`` is the server program (default: see `find_server`);
     ``timeout`` the seconds that the start may take in all.
 
     Servers and directory are gone when `close` returns or nothing refers to them any more, and soon
@@ -37,6 +37,7 @@ class LocalShards:
         shards: int = 3,
         *,
         tcp: bool = False,
+        port: int | None = None,
         directory: str | os.PathLike[str] | None = None,
         options: Mapping[str, str] | None = None,
         binary: str | None = None,
@@ -46,7 +47,14 @@ class LocalShards:
             raise InvalidOption(f"shards must be a whole number from 1 to {MAX_SHARDS}, got {shards!r:.80}")
         if directory is not None and not os.path.isdir(directory):
             raise InvalidOption(f"directory must be a directory that exists, got {directory!r}")
+        if port is not None and not (
+            tcp and isinstance(port, int) and not isinstance(port, bool) and 0 < port <= 65536 - shards
+        ):
+            raise InvalidOption(
+                f"port must be a whole number from 1 to {65536 - shards} for {shards} servers, with tcp=True, got {port!r:.80}"
+            )
         self._count = shards
+        self._port = port
         self._tcp = tcp
         self._parent = _short_directory() if directory is None else os.path.abspath(os.fspath(directory))
         self._options = dict(options or {})
@@ -83,7 +91,14 @@ class LocalShards:
             self._home = Home(self._parent)
             try:
                 self._servers = tuple(
-                    LocalServer(f"shard-{number}", self._home, binary, tcp=self._tcp, options=self._options)
+                    LocalServer(
+                        f"shard-{number}",
+                        self._home,
+                        binary,
+                        tcp=self._tcp,
+                        port=None if self._port is None else self._port + number - 1,
+                        options=self._options,
+                    )
                     for number in range(1, self._count + 1)
                 )
                 for server in self._servers:

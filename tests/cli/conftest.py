@@ -1,6 +1,7 @@
 """Two shards for all tests of the command line, and the command as a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -36,7 +37,19 @@ class Command:
         self._tmp = tmp
         self._started: list[subprocess.Popen[str]] = []
 
-    def start(self, *args: str, stdout: int = subprocess.PIPE, **environ: str) -> subprocess.Popen[str]:
+    def start(
+        self, *args: str, stdout: int = subprocess.PIPE, closed: int = 0, nohup: bool = False, **environ: str
+    ) -> subprocess.Popen[str]:
+        """Start it with ``environ`` set; ``closed`` 1: without standard output, 2: without input and error too.
+
+        SIGHUP has its usual meaning, also where the tests themselves run under nohup, unless ``nohup`` says otherwise.
+        """
+
+        def prepare() -> None:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
+            for stream in ((), (1,), (0, 1, 2))[closed]:
+                os.close(stream)
+
         clean = {name: value for name, value in os.environ.items() if name not in ("SHARDCACHE_URL", "PYTHONWARNINGS")}
         process = subprocess.Popen(
             [sys.executable, "-m", "shardcache", *args],
@@ -47,12 +60,13 @@ class Command:
             stderr=subprocess.PIPE,
             encoding="utf-8",
             start_new_session=True,  # a process group, as a terminal would give it
+            preexec_fn=prepare,  # noqa: PLW1509  the tests of the command line start no threads of their own
         )
         self._started.append(process)
         return process
 
-    def run(self, *args: str, **environ: str) -> tuple[int, str, str]:
-        process = self.start(*args, **environ)
+    def run(self, *args: str, closed: int = 0, **environ: str) -> tuple[int, str, str]:
+        process = self.start(*args, closed=closed, **environ)
         out, err = process.communicate(timeout=100)
         return process.returncode, out, err
 

@@ -1,12 +1,38 @@
 """What holds for every command: the URL, one line for an error, the exit code."""
 
+import argparse
+import re
+import shlex
 import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from itertools import takewhile
+from pathlib import Path
 
 import pytest
 
 from shardcache.cli import entry, main, ping
 
 DEAD = "redis://:s3cret@127.0.0.1:1?name=gone"  # nothing listens on port 1
+
+
+def parser_of(path: tuple[str, ...]) -> argparse.ArgumentParser:
+    parser = entry.build_parser()
+    for name in path:
+        parser = choices(parser)[name]
+    return parser
+
+
+def choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    found = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return found[0] if found else {}
+
+
+def commands(path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the names of every command and of every action below it, the command itself (no name) first."""
+    yield path
+    for name in choices(parser_of(path)):
+        yield from commands((*path, name))
 
 
 def test_url_before_the_command(url, capsys):
@@ -28,7 +54,7 @@ def test_url_wins_over_the_environment(url, monkeypatch):
     assert main(["set", "k", "v", "--url", url]) == 0
 
 
-@pytest.mark.parametrize("command", ["get k", "set k v", "del k", "where k", "ping", "ring"])
+@pytest.mark.parametrize("command", ["get k", "set k v", "del k", "where k", "ping", "ring", "keys", "clear", "stats"])
 def test_no_url(command, monkeypatch, failing):
     """Without any URL a command says how to give one."""
     monkeypatch.delenv("SHARDCACHE_URL", raising=False)
@@ -44,7 +70,7 @@ def test_wrong_url(command, url, failing):
     assert "s3cret" not in failing(main([*command.split(), "--url", url]), 2)
 
 
-@pytest.mark.parametrize("command", ["get k", "set k v", "del k", "demo"])
+@pytest.mark.parametrize("command", ["get k", "set k v", "del k", "demo", "keys", "clear --yes"])
 def test_shard_that_is_out(command, failing):
     """A shard that does not answer is exit code 3, by name, without its password."""
     line = failing(main([*command.split(), "--url", DEAD]), 3)
@@ -55,12 +81,14 @@ def test_shard_that_is_out(command, failing):
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["fly"],
         ["get"],
         ["get", "k", "redis://:s3cret@h"],
         ["up", "--shards", "0"],
         ["up", "--shards", "many"],
+        ["up", "--port", "0"],
+        ["keys", "--limit", "0"],
+        ["completion", "cmd.exe"],
         ["demo", "--shards", "1"],
         ["demo", "--seconds", "nan"],
         ["demo", "--seconds", "1e9"],
@@ -77,13 +105,85 @@ def test_wrong_usage(arguments, capsys):
     assert "s3cret" not in err
 
 
-@pytest.mark.parametrize("command", ["", "demo", "up", "ring", "where", "get", "set", "del", "ping"])
+@pytest.mark.parametrize("command", [" ".join(path) for path in commands()])
 def test_help(command, capsys):
-    """Every command explains itself."""
+    """Every command explains itself: what it does, in a sentence, and an example to copy."""
     with pytest.raises(SystemExit) as caught:
         main([*command.split(), "--help"])
     assert caught.value.code == 0
-    assert "usage: shardcache" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: shardcache {command}".rstrip())
+    assert re.search(r"\n\n[A-Z][^\0]*?\.( .*)?\n\n", out)
+    assert re.search(rf"^Examples?:\n(  shardcache .*\n)*  shardcache .*{command}", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_help_fits_the_terminal(columns, monkeypatch, capsys):
+    """Sentences are wrapped to the width of the terminal; only what is to be copied may be longer."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        main(["where", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > columns and not line.startswith("  shardcache")] == []
+
+
+def test_alone(capsys):
+    """Without arguments the command prints its help."""
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    alone = capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert (caught.value.code, alone.err, alone.out) == (0, "", capsys.readouterr().out)
+
+
+def test_examples_of_the_help_are_commands():
+    """What the help shows as an example is understood by the parser, as far as a pipe or a redirection."""
+    for path in commands():
+        for line in parser_of(path).epilog.splitlines():
+            if line.startswith("  shardcache "):
+                words = list(takewhile(lambda word: word not in "|>", shlex.split(line)[1:]))
+                assert entry.build_parser().parse_args(words).run, line
+
+
+def test_version(capsys):
+    """--version says which one it is."""
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert (caught.value.code, capsys.readouterr().out) == (0, f"shardcache {version('shardcache')}\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device on this system")
+@pytest.mark.parametrize("arguments", ["ring --node a", "--help", "--version", "completion bash"])
+def test_output_on_a_full_disk(arguments, command):
+    """Output that cannot be written is one line and a code, not a traceback, and not success."""
+    with open("/dev/full", "w") as full:
+        process = command.start(*arguments.split(), stdout=full.fileno())
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (74, "shardcache: cannot write the output: No space left on device\n")
+
+
+@pytest.mark.parametrize("arguments", ["ring --node a", "--help"])
+def test_closed_output(arguments, command):
+    """A standard output that was closed is an error for what wants to write, in one line."""
+    code, _, err = command.run(*arguments.split(), closed=1)
+    assert (code, err) == (74, "shardcache: cannot write the output: Bad file descriptor\n")
+
+
+def test_closed_streams_do_not_matter_to_who_is_silent(url, command):
+    """A command that only has an exit code to give works without any standard stream."""
+    code, _, _ = command.run("lock", "run", "job", "--url", url, "--", sys.executable, "-c", "exit(7)", closed=2)
+    assert code == 7
+
+
+@pytest.mark.parametrize("module", ["mmh3", "redis", "rich"])
+def test_interrupted_while_importing(module, command, tmp_path):
+    """Ctrl-C while it still imports ends it with one line and the code for it."""
+    (tmp_path / f"{module}.py").write_text("raise KeyboardInterrupt")
+    # `rich` is imported by the demo alone, on a terminal; by the time it counts as any other.
+    code, out, err = command.run("ring", "--node", "a", PYTHONPATH=str(tmp_path))
+    expected = (0, "") if module == "rich" else (130, "shardcache: interrupted\n")
+    assert (code, err) == expected, out
 
 
 @pytest.mark.parametrize(
@@ -114,10 +214,10 @@ def test_traceback_on_request(url, monkeypatch):
 
 def test_light(command):
     """A command other than the demo imports neither rich nor multiprocessing."""
-    code, out, err = command.run("where", "k", "--url", "redis://h", PYTHONPROFILEIMPORTTIME="1")
+    code, out, err = command.run("where", "k", "--offline", "--url", "redis://h?name=h", PYTHONPROFILEIMPORTTIME="1")
     imported = {line.rpartition("|")[2].strip() for line in err.splitlines()}
     assert (code, imported & {"rich", "multiprocessing", "shardcache.cli.demo_run"}) == (0, set())
-    assert out.startswith("'k' is stored as b'k'")
+    assert "stored as  k, hashed by all of it" in out
 
 
 def test_as_a_process(url, command):
@@ -132,7 +232,7 @@ def test_as_a_process(url, command):
 
 def test_reader_that_went_away(url, command):
     """Output into a closed pipe ends the command quietly."""
-    process = command.start("where", "k", "--url", url)
+    process = command.start("where", "k", "--offline", "--url", url)
     process.stdout.close()
     process.stdout = None
     _, err = process.communicate(timeout=60)
@@ -154,12 +254,3 @@ def test_ping_of_a_dead_shard(url, capsys):
     assert [line.split()[1] for line in out.splitlines() if line.startswith("gone")] == ["out:"]
     assert len(out.splitlines()) == 3
     assert "s3cret" not in out + err
-
-
-def test_where(url, shards, capsys):
-    """Where says on which shard a key lives."""
-    assert main(["where", "--url", url, "user:1"]) == 0
-    out = capsys.readouterr().out
-    assert "'user:1' is stored as" in out
-    assert any(name in out for name in shards.urls)
-    assert sys.stdout

@@ -236,6 +236,18 @@ def test_signals_go_to_the_command(holding, command, cache, number):
     assert (command.processes(), cache.lock("job").locked()) == ([], False)
 
 
+def test_nohup(command, url, cache, tmp_path):
+    """What nohup started is not ended by SIGHUP; the command ends by itself, and with its own code."""
+    go = tmp_path / "go"
+    code = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\nraise SystemExit(5)"
+    process = command.start("lock", "run", "job", "--url", url, *python(code), nohup=True)
+    until(lambda: cache.lock("job").locked())
+    process.send_signal(signal.SIGHUP)
+    go.touch()
+    process.communicate(timeout=60)
+    assert process.returncode == 5
+
+
 def test_signal_while_waiting(holding, command, url, cache):
     """A signal that comes while another holds the lock ends the waiting, and leaves nothing behind."""
     holding()

@@ -3,6 +3,7 @@
 import re
 import shlex
 import signal
+import socket
 
 import pytest
 
@@ -33,6 +34,45 @@ def test_up(command, number):
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert (command.processes(), command.files()) == ([], [])
+
+
+def test_up_on_given_ports(command):
+    """With --port the addresses are those asked for, so that a URL in a configuration stays right."""
+    seen = ""
+    while not seen:  # between looking and starting somebody else may be given one of the ports
+        port = consecutive_ports(2)
+        process = command.start("up", "--shards", "2", "--port", str(port))
+        try:
+            seen = read_until(process, "Ctrl-C")
+        except AssertionError as ended:
+            if "in use" not in str(ended):
+                raise
+    assert re.findall(r"redis://127.0.0.1:(\d+)/0$", seen, re.MULTILINE) == [str(port), str(port + 1)]
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_up_on_a_port_in_use(command):
+    """A port that somebody has is an error that names it, and nothing is left running."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, out, err = command.run("up", "--shards", "1", "--port", str(taken.getsockname()[1]))
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert "in use" in err
+    assert (command.processes(), command.files()) == ([], [])
+
+
+def consecutive_ports(count: int) -> int:
+    """Return the first of ``count`` ports in a row that are free just now."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as first:
+            port = first.getsockname()[1]
+            try:
+                for number in range(port + 1, port + count):
+                    socket.create_server(("127.0.0.1", number)).close()
+            except OSError:
+                continue
+        return port
 
 
 def test_up_killed(command):

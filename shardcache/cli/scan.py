@@ -1,0 +1,43 @@
+"""``keys``: the keys of a namespace, shard by shard."""
+
+import argparse
+import json
+from itertools import islice
+
+from shardcache.cli.codes import Exit
+from shardcache.cli.connect import connect
+from shardcache.cli.parser import Commands, takes_url, whole
+from shardcache.cli.text import key_text, printable, say
+
+__all__ = ("add",)
+
+MOST = 999_999_999
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    keys = commands.add_parser(
+        "keys",
+        help="list the keys of the namespace that fit a glob",
+        description="Lists the keys of the URL's namespace, shard by shard, by SCAN: the servers go on serving meanwhile. "
+        "A key that is there all the while comes at least once. Exit code 3 if a shard does not answer.",
+        examples=("keys", "keys 'user:*' --limit 20", "keys --json | jq -r '.[]'"),
+    )
+    keys.add_argument(
+        "match", metavar="GLOB", nargs="?", default="*", help="as in Redis, such as 'user:*' (default: *)"
+    )
+    keys.add_argument("--limit", type=whole(1, MOST), metavar="N", help="stop after so many (default: list all)")
+    keys.add_argument("--json", action="store_true", help="print a JSON array; bytes that are no UTF-8 are escaped")
+    keys.set_defaults(run=_keys)
+    takes_url(keys)
+
+
+def _keys(args: argparse.Namespace) -> int:
+    with connect(args) as cache:
+        found = islice(map(key_text, cache.scan(args.match)), args.limit)
+        if args.json:
+            say(json.dumps(list(found), ensure_ascii=False))
+        else:
+            for key in found:
+                say(printable(key))
+    return Exit.FINE
