@@ -215,7 +215,7 @@ def test_scan_and_clear_stay_in_their_namespace(cache: ShardCache, urls: Mapping
 def test_ping_reaches_every_shard(cache: ShardCache) -> None:
     """`ping` gives seconds for each shard by name."""
     answers = cache.ping()
-    assert {name: type(answer) for name, answer in answers.items()} == dict.fromkeys("abc", float)
+    assert {name: answer.ok for name, answer in answers.items()} == dict.fromkeys("abc", True)
 
 
 def test_scripts_survive_their_loss(cache: ShardCache, servers: Servers) -> None:
@@ -254,7 +254,7 @@ def test_tasks_get_the_same_answers(urls: Mapping[str, str], options: Options, c
                 pipe.get("k")
                 pipe.delete("k")
             assert pipe.results == [1, 2, True]
-            assert {type(answer) for answer in (await tasks.ping()).values()} == {float}
+            assert all(answer.ok for answer in (await tasks.ping()).values())
             assert max(shard.connects for shard in tasks.stats().shards.values()) <= 2
 
     asyncio.run(everything())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from shardcache.pipeline import AsyncPipeline, Pipeline
     from shardcache.placement import HashRing, KetamaRing, Node
     from shardcache.policy import LoadPolicy
-    from shardcache.results import MISS, Failed, Hit, Miss, Results
+    from shardcache.results import MISS, Failed, Hit, Miss, PingResult, Results
     from shardcache.stats import Stats
     from shardcache.ttl import DEFAULT
     from shardcache.votes import Vote
@@ -43,6 +43,7 @@ __all__ = (
     "Miss",
     "Node",
     "Options",
+    "PingResult",
     "Pipeline",
     "QuorumLock",
     "Results",

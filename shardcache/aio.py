@@ -22,7 +22,7 @@ from shardcache.locks.several import AsyncLockSet
 from shardcache.pipeline import AsyncPipeline
 from shardcache.policy import LoadPolicy
 from shardcache.policy.load_policy import Preset
-from shardcache.results import MISS, Results
+from shardcache.results import MISS, PingResult, Results
 from shardcache.ttl import DEFAULT, TTL, Default
 from shardcache.wire import PACKED_GET, pack
 
@@ -288,9 +288,12 @@ class AsyncShardCache(CacheBase):
             self._runner.overtaken()
         return self._ledger.swept(*swept)
 
-    async def ping(self) -> dict[str, float | ShardError]:
-        """Knock at every shard over a new connection; return seconds, or what went wrong, by name."""
-        return await self._runner.ping_all()
+    async def ping(self) -> dict[str, PingResult]:
+        """Ask every shard for a sign of life over a new connection; return a `PingResult` for each, by name.
+
+        One deadline for all together. A health endpoint may return ``{name: one.as_dict() for name, one in (await cache.ping()).items()}``.
+        """
+        return {name: PingResult.of(found) for name, found in (await self._runner.ping_all()).items()}
 
     async def close(self) -> None:
         """Close all connections (and embedded servers). Later calls raise `ClientClosed`. May be called twice."""

@@ -20,7 +20,7 @@ from shardcache.locks.several import LockSet
 from shardcache.pipeline import Pipeline
 from shardcache.policy import LoadPolicy
 from shardcache.policy.load_policy import Preset
-from shardcache.results import MISS, Results
+from shardcache.results import MISS, PingResult, Results
 from shardcache.ttl import DEFAULT, TTL, Default
 
 __all__ = ("ShardCache",)
@@ -262,9 +262,12 @@ class ShardCache(CacheBase):
             self._runner.overtaken()
         return self._ledger.swept(*swept)
 
-    def ping(self) -> dict[str, float | ShardError]:
-        """Knock at every shard over a new connection; return seconds, or what went wrong, by name."""
-        return self._runner.ping_all()
+    def ping(self) -> dict[str, PingResult]:
+        """Ask every shard for a sign of life over a new connection; return a `PingResult` for each, by name.
+
+        One deadline for all together. A health endpoint may return ``{name: one.as_dict() for name, one in cache.ping().items()}``.
+        """
+        return {name: PingResult.of(found) for name, found in self._runner.ping_all().items()}
 
     def close(self) -> None:
         """Close all connections (and embedded servers). Later calls raise `ClientClosed`. May be called twice."""

@@ -21,7 +21,7 @@ HOMES = {
     "pipeline": ("AsyncPipeline", "Pipeline"),
     "placement": ("HashRing", "KetamaRing", "Node"),
     "policy": ("LoadPolicy",),
-    "results": ("MISS", "Failed", "Hit", "Miss", "Results"),
+    "results": ("MISS", "Failed", "Hit", "Miss", "PingResult", "Results"),
     "stats": ("Stats",),
     "ttl": ("DEFAULT",),
     "votes": ("Vote",),

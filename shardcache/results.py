@@ -1,13 +1,13 @@
-"""What a look-up says about one key, when "not there" has to be told from "could not ask"."""
+"""What a look-up says about one key, when "not there" has to be told from "could not ask"; and what a ping says about one shard."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Generic, TypeVar
+from typing import ClassVar, Final, Generic, Self, TypeVar
 
-from shardcache.errors import ShardCacheError
+from shardcache.errors import ShardCacheError, ShardError
 
-__all__ = ("MISS", "Failed", "Hit", "Miss", "Missing", "Outcome", "Results")
+__all__ = ("MISS", "Failed", "Hit", "Miss", "Missing", "Outcome", "PingResult", "Results")
 
 T = TypeVar("T")
 
@@ -89,3 +89,39 @@ class Results(Mapping[str | bytes, "Outcome[T]"], Generic[T]):
     def failures(self) -> dict[str | bytes, ShardCacheError]:
         """The keys that nothing is known of, and why."""
         return {key: outcome.error for key, outcome in self.items() if isinstance(outcome, Failed)}
+
+
+@dataclass(frozen=True)
+class PingResult:
+    """Whether one shard answered a ping. Plain data, which a health endpoint can return as it is.
+
+    ok: whether it answered.
+    seconds: how long a new connection and a PING took; None where there was no answer.
+    error: why there was none, without the shard's name and without credentials; None if ``ok``.
+    error_type: the name of the error's class in `shardcache.errors`; None if ``ok``.
+    """
+
+    ok: bool
+    seconds: float | None = None
+    error: str | None = None
+    error_type: str | None = None
+
+    _cause: ClassVar[ShardError | None] = None
+
+    @classmethod
+    def of(cls, outcome: float | ShardError) -> Self:
+        """Make one of the seconds, or of the error."""
+        if not isinstance(outcome, ShardError):
+            return cls(True, outcome)
+        found = cls(False, None, outcome.reason, type(outcome).__name__)
+        object.__setattr__(found, "_cause", outcome)  # no field, so that what is made of the fields stays plain data
+        return found
+
+    def as_dict(self) -> dict[str, bool | float | str | None]:
+        """Return the four fields as a dict that ``json.dumps`` takes."""
+        return {"ok": self.ok, "seconds": self.seconds, "error": self.error, "error_type": self.error_type}
+
+    def raise_for_error(self) -> None:
+        """Raise the `ShardError` that stood in the way of an answer; do nothing if there was one."""
+        if self._cause is not None:
+            raise self._cause

@@ -15,7 +15,7 @@ from shardcache.cli.demo_workload import find_sources, library
 from shardcache.cli.signals import Interrupts
 from shardcache.client import ShardCache
 from shardcache.embedded import LocalShards
-from shardcache.errors import ServerNotStarted, ShardError
+from shardcache.errors import ServerNotStarted
 
 __all__ = ("Demo",)
 
@@ -144,5 +144,4 @@ class Demo:
 
 def _check(cache: ShardCache) -> None:
     for answer in cache.ping().values():
-        if isinstance(answer, ShardError):
-            raise answer
+        answer.raise_for_error()

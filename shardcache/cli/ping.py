@@ -6,7 +6,7 @@ from shardcache.cli.codes import Exit
 from shardcache.cli.connect import connect
 from shardcache.cli.parser import Commands, takes_url
 from shardcache.cli.text import columns, paint, say
-from shardcache.errors import ShardError
+from shardcache.results import PingResult
 
 __all__ = ("add",)
 
@@ -28,12 +28,10 @@ def _ping(args: argparse.Namespace) -> int:
         answers = cache.ping()
     for line in columns((name, _answer(answer)) for name, answer in answers.items()):
         say(line)
-    return Exit.UNAVAILABLE if any(isinstance(answer, ShardError) for answer in answers.values()) else Exit.FINE
+    return Exit.FINE if all(answer.ok for answer in answers.values()) else Exit.UNAVAILABLE
 
 
-def _answer(answer: float | ShardError) -> str:
-    return (
-        paint(f"out: {answer.reason}", "bad")
-        if isinstance(answer, ShardError)
-        else paint(f"{answer * 1000:.2f} ms", "good")
-    )
+def _answer(answer: PingResult) -> str:
+    if answer.seconds is None:
+        return paint(f"out: {answer.error}", "bad")
+    return paint(f"{answer.seconds * 1000:.2f} ms", "good")

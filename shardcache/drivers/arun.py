@@ -15,7 +15,7 @@ from shardcache.drivers.aflights import AsyncFlights, AsyncLoads
 from shardcache.drivers.ashard import BULK, AsyncShard
 from shardcache.drivers.line import AsyncLine
 from shardcache.drivers.run import answered, breakers
-from shardcache.errors import ClientClosed, ShardError, ShardOut, ShardUnavailable
+from shardcache.errors import ClientClosed, ShardError, ShardOut
 from shardcache.flows.core import Core
 from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Fly, Listen, Load, Outcome, Sleep, Step
 from shardcache.policy.breaker import State
@@ -229,10 +229,8 @@ class AsyncRunner:
         start = shard.clock()
         try:
             link = await shard.probe()
-        except ShardError as error:
-            return error
-        except OSError as error:
-            return ShardUnavailable(shard.name, f"cannot connect: {error or type(error).__name__}")
+        except (OSError, ShardError) as error:
+            return shard.named_error(error, dialled=True)
         link.end(ConnectionError("only a ping"))
         return shard.clock() - start
 

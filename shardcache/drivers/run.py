@@ -14,7 +14,7 @@ from shardcache.drivers.flights import Flights, Loads
 from shardcache.drivers.line import Line
 from shardcache.drivers.replies import answered
 from shardcache.drivers.shard import Shard, may_retry
-from shardcache.errors import OutOfStep, ShardError, ShardOut, ShardUnavailable
+from shardcache.errors import OutOfStep, ShardError, ShardOut
 from shardcache.events import Hook
 from shardcache.flows.core import Core
 from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Fly, Listen, Load, Outcome, Sleep, Step
@@ -118,10 +118,8 @@ class Runner:
             start = self._clock()
             try:
                 shard.pool.give(shard.probe(start + max(deadline - start, 0) / left))
-            except ShardError as error:
-                found[shard.name] = error
-            except OSError as error:
-                found[shard.name] = ShardUnavailable(shard.name, f"cannot connect: {error or type(error).__name__}")
+            except (OSError, ShardError) as error:
+                found[shard.name] = shard.named_error(error, dialled=True)
             else:
                 found[shard.name] = self._clock() - start
         return found

@@ -130,7 +130,7 @@ class ShardState(ABC):
         ``dialled``: it happened while connecting. ``hurried``: before the call's own deadline,
         because several shards had to share it; such a timeout weighs like any failure.
         """
-        found = self._named(error, dialled)
+        found = self.named_error(error, dialled)
         if found is not error:
             found.__cause__ = error
         if isinstance(found, ShardUnavailable):
@@ -139,7 +139,8 @@ class ShardState(ABC):
             self.abandon()
         return found
 
-    def _named(self, error: OSError | ShardError, dialled: bool) -> ShardError:
+    def named_error(self, error: OSError | ShardError, dialled: bool) -> ShardError:
+        """Return the `ShardError` for an exchange that ended without a reply; ``dialled``: while connecting."""
         if isinstance(error, (ShardUnavailable, OutOfStep)):
             return error
         if isinstance(error, TimeoutError):

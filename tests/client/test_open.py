@@ -1,10 +1,13 @@
 """Making, asking about, and closing a client."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 import redis
 
-from shardcache import HashRing, Node, Options
-from shardcache.errors import ClientClosed, InvalidArgument, InvalidOption, InvalidURL, ShardError
+from shardcache import HashRing, Node, Options, PingResult
+from shardcache.errors import ClientClosed, InvalidArgument, InvalidOption, InvalidURL, ShardUnavailable
 
 PATIENCE = 20.0
 
@@ -111,23 +114,26 @@ def test_explain(cache, shards, namespace, raw) -> None:
 
 
 def test_ping(cache, shards) -> None:
-    """Ping answers seconds for each shard by name."""
+    """Ping answers seconds for each shard by name, as data that can be sent as JSON."""
     found = cache.ping()
-    assert {name: type(seconds) for name, seconds in found.items()} == dict.fromkeys(shards.urls, float)
-    assert all(0 < seconds < PATIENCE for seconds in found.values())
+    assert {name: (one.ok, one.error) for name, one in found.items()} == dict.fromkeys(shards.urls, (True, None))
+    assert all(0 < one.seconds < PATIENCE for one in found.values())
+    sent = json.loads(json.dumps({name: one.as_dict() for name, one in found.items()}))
+    assert {name: PingResult(**one) for name, one in sent.items()} == found
 
 
 def test_ping_tells_the_dead(mortal, make) -> None:
-    """Ping has the error of a dead shard in its place, and the seconds of the living."""
+    """Ping says of a dead shard why, and of the living in how many seconds; whoever wants an exception gets it."""
     cache = make(mortal.urls)
     mortal.servers[1].kill()
     found = cache.ping()
-    assert {name: isinstance(answer, ShardError) for name, answer in found.items()} == {
-        "shard-1": False,
-        "shard-2": True,
-        "shard-3": False,
-    }
-    assert found["shard-2"].shard == "shard-2"
+    assert {name: answer.ok for name, answer in found.items()} == {"shard-1": True, "shard-2": False, "shard-3": True}
+    dead = found["shard-2"]
+    assert (dead.seconds, dead.error_type, dead.error.partition(":")[0]) == (None, "ShardUnavailable", "cannot connect")
+    assert asdict(dead) == dead.as_dict() == json.loads(json.dumps(dead.as_dict()))
+    with pytest.raises(ShardUnavailable, match="shard 'shard-2': cannot connect"):
+        dead.raise_for_error()
+    found["shard-1"].raise_for_error()
 
 
 def test_stats_are_frozen(cache, shards) -> None:

@@ -20,6 +20,7 @@ from shardcache import (
     Miss,
     Node,
     Options,
+    PingResult,
     Pipeline,
     Results,
     ShardCache,
@@ -78,7 +79,7 @@ def the_sync_client(cache: ShardCache) -> None:
     assert_type(list(cache.scan("user:*")), list[str | bytes])
     assert_type(cache.explain("key"), Explanation)
     assert_type(cache.stats(), Stats)
-    assert_type(cache.ping(), dict[str, float | errors.ShardError])
+    assert_type(cache.ping(), dict[str, PingResult])
     with cache.pipeline() as pipe:
         assert_type(pipe, Pipeline)
         assert_type(pipe.get("key", MISS), int)
@@ -122,7 +123,7 @@ async def the_asyncio_client(cache: AsyncShardCache) -> None:
     assert_type(await cache.ttl("key"), float | None)
     assert_type(await cache.contains("key"), bool)
     assert_type(await cache.clear(), int)
-    assert_type(await cache.ping(), dict[str, float | errors.ShardError])
+    assert_type(await cache.ping(), dict[str, PingResult])
     assert_type(cache.explain("key"), Explanation)
     assert_type(cache.stats(), Stats)
     assert_type([key async for key in cache.scan()], list[str | bytes])
