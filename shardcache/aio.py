@@ -291,7 +291,7 @@ class AsyncShardCache(CacheBase):
     async def ping(self) -> dict[str, PingResult]:
         """Ask every shard for a sign of life over a new connection; return a `PingResult` for each, by name.
 
-        One deadline for all together. A health endpoint may return ``{name: one.as_dict() for name, one in (await cache.ping()).items()}``.
+        One deadline for all together. A health endpoint may return ``{name: found.as_dict() for name, found in answers.items()}``.
         """
         return {name: PingResult.of(found) for name, found in (await self._runner.ping_all()).items()}
 
