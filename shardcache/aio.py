@@ -16,7 +16,7 @@ from shardcache.flows.load import tags as tagging
 from shardcache.flows.requests import GET
 from shardcache.keys import Key, distinct
 from shardcache.loading.aio import AsyncLoader
-from shardcache.loading.cached import AsyncCached, P, R, Recipe, unwrapped
+from shardcache.loading.cached import AsyncCached, AsyncDecorator, Recipe, unwrapped
 from shardcache.locks.aio import AsyncQuorumLock
 from shardcache.locks.several import AsyncLockSet
 from shardcache.pipeline import AsyncPipeline
@@ -232,7 +232,7 @@ class AsyncShardCache(CacheBase):
         key: str | None = None,
         policy: LoadPolicy | Preset | None = None,
         tags: Iterable[str] = (),
-    ) -> Callable[[Callable[P, Awaitable[R]]], AsyncCached[P, R]]:
+    ) -> AsyncDecorator:
         """Return a decorator: results are kept for ``ttl`` under ``key``, a template such as ``"user:{id}:{lang}"``, each loaded once in the fleet.
 
         The template's names are the function's parameters; unknown ones are an error when decorating. Left out, the key is made of the function's
@@ -241,7 +241,7 @@ class AsyncShardCache(CacheBase):
         """
         chosen = LoadPolicy.of(policy)
 
-        def decorate(function: Callable[P, Awaitable[R]]) -> AsyncCached[P, R]:
+        def decorate(function: Any) -> Any:
             plain, kind = unwrapped(function)
             return AsyncCached(self, Recipe(plain, key, ttl, chosen, tags), kind)
 

@@ -13,7 +13,7 @@ from shardcache.flows.core import Core
 from shardcache.flows.load import tags as tagging
 from shardcache.flows.requests import GET
 from shardcache.keys import Key, distinct
-from shardcache.loading.cached import Cached, P, R, Recipe, sync_only, unwrapped
+from shardcache.loading.cached import Cached, Decorator, Recipe, sync_only, unwrapped
 from shardcache.loading.sync import Loader
 from shardcache.locks.lock import QuorumLock
 from shardcache.locks.several import LockSet
@@ -206,7 +206,7 @@ class ShardCache(CacheBase):
         key: str | None = None,
         policy: LoadPolicy | Preset | None = None,
         tags: Iterable[str] = (),
-    ) -> Callable[[Callable[P, R]], Cached[P, R]]:
+    ) -> Decorator:
         """Return a decorator: results are kept for ``ttl`` under ``key``, a template such as ``"user:{id}:{lang}"``, each loaded once in the fleet.
 
         The template's names are the function's parameters; unknown ones are an error when decorating. Left out, the key is made of the function's
@@ -215,7 +215,7 @@ class ShardCache(CacheBase):
         """
         chosen = LoadPolicy.of(policy)
 
-        def decorate(function: Callable[P, R]) -> Cached[P, R]:
+        def decorate(function: Any) -> Any:
             plain, kind = unwrapped(function)
             sync_only(plain)
             return Cached(self, Recipe(plain, key, ttl, chosen, tags), kind)

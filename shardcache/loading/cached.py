@@ -1,19 +1,32 @@
 """`cached`: a function whose results are kept in the cache, each loaded once in the fleet.
 
 What decorates a method binds as methods do; the instance is no part of the key unless the template names it.
+To whoever looks (`inspect`, a web framework, `pickle`) the result passes for the function that was decorated.
 """
 
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from shardcache.errors import InvalidArgument
 from shardcache.policy import LoadPolicy
 from shardcache.templates import DefaultKey, KeyTemplate
 from shardcache.ttl import DEFAULT, TTL, Default, milliseconds
 
-__all__ = ("AsyncBound", "AsyncCached", "Bound", "Cached", "P", "R", "Recipe", "sync_only", "unwrapped")
+__all__ = (
+    "AsyncBound",
+    "AsyncCached",
+    "AsyncCachedOfClass",
+    "AsyncDecorator",
+    "Bound",
+    "Cached",
+    "CachedOfClass",
+    "Decorator",
+    "Recipe",
+    "sync_only",
+    "unwrapped",
+)
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -34,6 +47,7 @@ class Recipe:
     ) -> None:
         if not callable(function):
             raise InvalidArgument(f"cached decorates a function, got {type(function).__name__}")
+        _no_generator(function)
         if isinstance(tags, (str, bytes)):
             raise InvalidArgument(f"tags must be an iterable of templates, got the single {tags!r:.80}")
         self.function = function
@@ -43,6 +57,7 @@ class Recipe:
             milliseconds(ttl)  # a wrong one is an error here, not at the call
         self.ttl = ttl
         self.policy = policy
+        self.of_class = next(iter(inspect.signature(function).parameters), None) == "cls"
 
     def tags_of(self, args: Any, kwargs: Any) -> list[str] | None:
         """Return the tags of one call."""
@@ -56,6 +71,21 @@ def unwrapped(function: Any) -> tuple[Any, type | None]:
     return function, None
 
 
+def sync_only(function: Callable[..., Any]) -> None:
+    """Raise if the sync client would keep a coroutine instead of its result."""
+    if inspect.iscoroutinefunction(function):
+        raise InvalidArgument(f"{function!r} is a coroutine function: decorate it with an AsyncShardCache's cached")
+
+
+def _no_generator(function: Callable[..., Any]) -> None:
+    for one in (function, getattr(function, "__call__", None)):  # noqa: B004 - the method, of an object that has one
+        if inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one):
+            raise InvalidArgument(
+                f"{function!r} is a generator function: what it returns can be read once and not be stored. "
+                "Decorate a function that returns a list"
+            )
+
+
 class _Decorated:
     """What both colours share: names, keys, binding."""
 
@@ -63,6 +93,7 @@ class _Decorated:
         self._client = client
         self._recipe = recipe
         self._kind = kind
+        self.__name__ = self.__qualname__ = type(recipe.function).__name__  # of an object that has no name of its own
         functools.update_wrapper(self, recipe.function)  # type: ignore[arg-type]  # callable where it is derived from
 
     def _bound_to(self, instance: Any, owner: Any) -> tuple[Any, ...]:
@@ -73,149 +104,230 @@ class _Decorated:
             return (owner if owner is not None else type(instance),)
         return () if instance is None else (instance,)
 
+    def _key(self, args: Any, kwargs: Any) -> str:
+        # From 3.13 on, a classmethod around this one passes the class to calls, and to nothing else.
+        if args and self._recipe.of_class and not isinstance(args[0], type):
+            raise InvalidArgument(
+                f"the first argument of {self.__qualname__} is the class, got {args[0]!r:.80}: "
+                "to use key, invalidate and refresh of a classmethod, put cached above classmethod"
+            )
+        return self._recipe.key(*args, **kwargs)
+
+    def _order(self, args: Any, kwargs: Any) -> Any:
+        """Return what loads the result of one call, whether or not it is there."""
+        recipe = self._recipe
+        return self._client._loader.order(
+            self._key(args, kwargs),
+            lambda: recipe.function(*args, **kwargs),
+            recipe.ttl,
+            recipe.policy,
+            recipe.tags_of(args, kwargs),
+        )
+
+    def _looked_up(self, args: Any, kwargs: Any) -> Any:
+        """Return what `get_or_set` returns for one call."""
+        recipe = self._recipe
+        return self._client.get_or_set(
+            recipe.key(*args, **kwargs),
+            lambda: recipe.function(*args, **kwargs),
+            recipe.ttl,
+            policy=recipe.policy,
+            tags=recipe.tags_of(args, kwargs),
+        )
+
     def __repr__(self) -> str:
         return f"<cached {self._recipe.function!r}>"
+
+    def __reduce__(self) -> str:
+        """Pickle by reference, as functions are: the module and the name, found again where it is unpickled."""
+        return self.__qualname__
+
+
+class _BoundBase:
+    """A decorated method of one instance or class, which passes for a bound method of the function."""
+
+    def __init__(self, cached: Any, before: tuple[Any, ...]) -> None:
+        self._cached = cached
+        self._before = before
+        self.__doc__ = cached.__doc__
+        self.__module__ = cached.__module__
+
+    @property
+    def __func__(self) -> Any:
+        return self._cached
+
+    @property
+    def __self__(self) -> Any:
+        return self._before[0]
+
+    def __getattr__(self, name: str) -> Any:
+        """Name, annotations and all else are the function's; the signature is without what is bound."""
+        if name in ("_cached", "_before"):  # not there yet
+            raise AttributeError(name)
+        if name != "__signature__":
+            return getattr(self._cached, name)
+        whole = inspect.signature(self._cached)
+        return whole.replace(parameters=_without_first(list(whole.parameters.values())))
+
+    def __repr__(self) -> str:
+        return f"<bound {self._cached!r} of {self._before[0]!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _BoundBase):
+            return NotImplemented
+        return self._cached is other._cached and self._before[0] is other._before[0]
+
+    def __hash__(self) -> int:
+        return hash((id(self._cached), id(self._before[0])))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as bound methods are: the object, and the name of its method."""
+        return getattr, (self._before[0], self._cached.__name__)
+
+
+def _without_first(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    takes_any = bool(parameters) and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
+    return parameters if takes_any else parameters[1:]
 
 
 class Cached(_Decorated, Generic[P, R]):
     """A function of the sync client's. Called like the function itself."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        recipe = self._recipe
-        result: R = self._client.get_or_set(
-            recipe.key(*args, **kwargs),
-            lambda: recipe.function(*args, **kwargs),
-            recipe.ttl,
-            policy=recipe.policy,
-            tags=recipe.tags_of(args, kwargs),
-        )
+        result: R = self._looked_up(args, kwargs)
         return result
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key under which the result of this call is kept."""
-        return self._recipe.key(*args, **kwargs)
+        return self._key(args, kwargs)
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Delete the result of this call, and void its load if one is under way; return whether it was there."""
-        return bool(self._client.delete(self.key(*args, **kwargs)))
+        return bool(self._client.delete(self._key(args, kwargs)))
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function now, store its result and return it."""
-        recipe, loader = self._recipe, self._client._loader
-        order = loader.order(
-            recipe.key(*args, **kwargs),
-            lambda: recipe.function(*args, **kwargs),
-            recipe.ttl,
-            recipe.policy,
-            recipe.tags_of(args, kwargs),
-        )
-        result: R = loader.reload(order)
+        result: R = self._client._loader.reload(self._order(args, kwargs))
         return result
 
     @overload
     def __get__(self, instance: None, owner: type) -> "Cached[P, R]": ...
     @overload
     def __get__(self: "Cached[Concatenate[S, Q], R]", instance: S, owner: type) -> "Bound[Q, R]": ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> "Cached[P, R]": ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         before = self._bound_to(instance, owner)
         return Bound(self, before) if before else self
 
 
-class Bound(Generic[P, R]):
+class Bound(_BoundBase, Generic[P, R]):
     """A `Cached` method of one instance or class."""
 
-    __slots__ = ("_before", "_cached")
-
-    def __init__(self, cached: "Cached[..., R]", before: tuple[Any, ...]) -> None:
-        self._cached = cached
-        self._before = before
-
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self._cached(*self._before, *args, **kwargs)
+        result: R = self._cached(*self._before, *args, **kwargs)
+        return result
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key under which the result of this call is kept."""
-        return self._cached.key(*self._before, *args, **kwargs)
+        return str(self._cached.key(*self._before, *args, **kwargs))
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Delete the result of this call, and void its load if one is under way; return whether it was there."""
-        return self._cached.invalidate(*self._before, *args, **kwargs)
+        return bool(self._cached.invalidate(*self._before, *args, **kwargs))
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function now, store its result and return it."""
-        return self._cached.refresh(*self._before, *args, **kwargs)
+        result: R = self._cached.refresh(*self._before, *args, **kwargs)
+        return result
 
 
 class AsyncCached(_Decorated, Generic[P, R]):
     """A function of the asyncio client's. Called like the coroutine function itself."""
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        recipe = self._recipe
-        result: R = await self._client.get_or_set(
-            recipe.key(*args, **kwargs),
-            lambda: recipe.function(*args, **kwargs),
-            recipe.ttl,
-            policy=recipe.policy,
-            tags=recipe.tags_of(args, kwargs),
-        )
+        result: R = await self._looked_up(args, kwargs)
         return result
+
+    # What `inspect.iscoroutinefunction` looks at, in every version of Python: the code that a call runs.
+    __code__ = __call__.__code__
+    __defaults__ = __kwdefaults__ = None
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key under which the result of this call is kept."""
-        return self._recipe.key(*args, **kwargs)
+        return self._key(args, kwargs)
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Delete the result of this call, and void its load if one is under way; return whether it was there."""
-        return bool(await self._client.delete(self.key(*args, **kwargs)))
+        return bool(await self._client.delete(self._key(args, kwargs)))
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function now, store its result and return it."""
-        recipe, loader = self._recipe, self._client._loader
-        order = loader.order(
-            recipe.key(*args, **kwargs),
-            lambda: recipe.function(*args, **kwargs),
-            recipe.ttl,
-            recipe.policy,
-            recipe.tags_of(args, kwargs),
-        )
-        result: R = await loader.reload(order)
+        result: R = await self._client._loader.reload(self._order(args, kwargs))
         return result
 
     @overload
     def __get__(self, instance: None, owner: type) -> "AsyncCached[P, R]": ...
     @overload
     def __get__(self: "AsyncCached[Concatenate[S, Q], R]", instance: S, owner: type) -> "AsyncBound[Q, R]": ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> "AsyncCached[P, R]": ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         before = self._bound_to(instance, owner)
         return AsyncBound(self, before) if before else self
 
 
-class AsyncBound(Generic[P, R]):
+class AsyncBound(_BoundBase, Generic[P, R]):
     """An `AsyncCached` method of one instance or class."""
 
-    __slots__ = ("_before", "_cached")
-
-    def __init__(self, cached: "AsyncCached[..., R]", before: tuple[Any, ...]) -> None:
-        self._cached = cached
-        self._before = before
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
-        return self._cached(*self._before, *args, **kwargs)
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = await self._cached(*self._before, *args, **kwargs)
+        return result
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key under which the result of this call is kept."""
-        return self._cached.key(*self._before, *args, **kwargs)
+        return str(self._cached.key(*self._before, *args, **kwargs))
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Delete the result of this call, and void its load if one is under way; return whether it was there."""
-        return await self._cached.invalidate(*self._before, *args, **kwargs)
+        return bool(await self._cached.invalidate(*self._before, *args, **kwargs))
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function now, store its result and return it."""
-        return await self._cached.refresh(*self._before, *args, **kwargs)
+        result: R = await self._cached.refresh(*self._before, *args, **kwargs)
+        return result
 
 
-def sync_only(function: Callable[..., Any]) -> None:
-    """Raise if the sync client would keep a coroutine instead of its result."""
-    if inspect.iscoroutinefunction(function):
-        raise InvalidArgument(f"{function!r} is a coroutine function: decorate it with an AsyncShardCache's cached")
+class CachedOfClass(Cached[Concatenate[type[S], Q], R], Generic[S, Q, R]):
+    """To a type checker: a `Cached` whose first parameter is a class, as a classmethod's is. At run time there is `Cached` only."""
+
+    def __get__(self, instance: object, owner: type) -> Bound[Q, R]: ...  # type: ignore[override,empty-body]
+
+
+class AsyncCachedOfClass(AsyncCached[Concatenate[type[S], Q], R], Generic[S, Q, R]):
+    """To a type checker: an `AsyncCached` whose first parameter is a class. At run time there is `AsyncCached` only."""
+
+    def __get__(self, instance: object, owner: type) -> AsyncBound[Q, R]: ...  # type: ignore[override,empty-body]
+
+
+class Decorator(Protocol):
+    """What `ShardCache.cached` returns: it keeps the function's parameters and result.
+
+    Type checkers hand over what stands in a classmethod as a function of a class, whichever decorator is the outer one.
+    """
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[type[S], Q], R], /) -> CachedOfClass[S, Q, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Cached[P, R]: ...
+
+
+class AsyncDecorator(Protocol):
+    """What `AsyncShardCache.cached` returns; see `Decorator`."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[type[S], Q], Awaitable[R]], /
+    ) -> AsyncCachedOfClass[S, Q, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> AsyncCached[P, R]: ...
