@@ -2,9 +2,9 @@
 
 import asyncio
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 
 from shardcache.base import CacheBase
 from shardcache.codecs import Loaded
@@ -15,6 +15,7 @@ from shardcache.flows.core import Core
 from shardcache.flows.load import tags as tagging
 from shardcache.flows.requests import GET
 from shardcache.keys import Key, distinct
+from shardcache.load_result import LoadResult
 from shardcache.loading.aio import AsyncLoader
 from shardcache.loading.cached import AsyncCached, AsyncDecorator, Recipe, unwrapped
 from shardcache.locks.aio import AsyncQuorumLock
@@ -29,6 +30,10 @@ from shardcache.wire import PACKED_GET, pack
 __all__ = ("AsyncShardCache",)
 
 IN_ONE_TURN = 1000  # keys that are packed or decoded while others wait
+
+
+K = TypeVar("K", bound=Key)
+T = TypeVar("T")
 
 
 class AsyncShardCache(CacheBase):
@@ -68,7 +73,11 @@ class AsyncShardCache(CacheBase):
             return await self._run(tagging.plain(value, default, self._desk))
         return value
 
-    async def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
+    @overload
+    async def get_many(self, keys: Iterable[K]) -> dict[K, Any]: ...
+    @overload
+    async def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]: ...  # type: ignore[overload-cannot-match]  # a list of both kinds does
+    async def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
         """Return the keys that are there with their values; one exchange per shard, all shards at once."""
         asked = distinct(keys)
         if len(asked) > IN_ONE_TURN:
@@ -127,7 +136,11 @@ class AsyncShardCache(CacheBase):
         """Store ``value`` only if ``key`` is present; return whether it was."""
         return bool(await self._call(self._requests.replace(key, value, ttl)))
 
-    async def set_many(self, mapping: Mapping[Key, Any], ttl: TTL | Default = DEFAULT) -> list[Key]:
+    @overload
+    async def set_many(self, mapping: Mapping[K, object], ttl: TTL | Default = DEFAULT) -> list[K]: ...
+    @overload
+    async def set_many(self, mapping: Mapping[Key, object], ttl: TTL | Default = DEFAULT) -> list[Key]: ...  # type: ignore[overload-cannot-match]
+    async def set_many(self, mapping: Mapping[Any, Any], ttl: TTL | Default = DEFAULT) -> list[Any]:
         """Store all values; return the keys that were not stored, so an empty list says that all were."""
         asked, wires, raws, ms = self._core.encoded(mapping, ttl)
         try:
@@ -190,6 +203,46 @@ class AsyncShardCache(CacheBase):
         """Return whether ``key`` is there."""
         return bool(await self._call(self._requests.contains(key)))
 
+    @overload
+    async def get_or_set(
+        self,
+        key: Key,
+        loader: Callable[[], Awaitable[LoadResult[T]] | LoadResult[T]],
+        ttl: TTL | Default = DEFAULT,
+        *,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> T: ...
+    @overload
+    async def get_or_set(
+        self,
+        key: Key,
+        loader: Callable[[], Awaitable[T]],
+        ttl: TTL | Default = DEFAULT,
+        *,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> T: ...
+    @overload
+    async def get_or_set(
+        self,
+        key: Key,
+        loader: Callable[[], T],
+        ttl: TTL | Default = DEFAULT,
+        *,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> T: ...
+    @overload
+    async def get_or_set(
+        self,
+        key: Key,
+        loader: T,
+        ttl: TTL | Default = DEFAULT,
+        *,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> T: ...
     async def get_or_set(
         self,
         key: Key,
@@ -208,15 +261,35 @@ class AsyncShardCache(CacheBase):
         """
         return await self._loader.get_or_set(key, loader, ttl, LoadPolicy.of(policy), tags)
 
+    @overload
     async def get_or_set_many(
         self,
-        keys: Iterable[Key],
+        keys: Iterable[K],
+        loader: Callable[[list[K]], Awaitable[Mapping[K, LoadResult[T]]] | Mapping[K, LoadResult[T]]],
+        ttl: TTL | Default = DEFAULT,
+        *,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> dict[K, T]: ...
+    @overload
+    async def get_or_set_many(
+        self,
+        keys: Iterable[K],
+        loader: Callable[[list[K]], Awaitable[Mapping[K, T]] | Mapping[K, T]],
+        ttl: TTL | Default = DEFAULT,
+        *,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> dict[K, T]: ...
+    async def get_or_set_many(
+        self,
+        keys: Iterable[Any],
         loader: Any,
         ttl: TTL | Default = DEFAULT,
         *,
         policy: LoadPolicy | Preset | None = None,
         tags: Iterable[str] | None = None,
-    ) -> dict[Key, Any]:
+    ) -> dict[Any, Any]:
         """Return the keys with their values; load those that are not there in one call, each once in the whole fleet.
 
         ``loader`` is called with a list of keys and returns a mapping of keys to values (or `LoadResult` s); a key that it leaves
@@ -237,7 +310,7 @@ class AsyncShardCache(CacheBase):
 
         The template's names are the function's parameters; unknown ones are an error when decorating. Left out, the key is made of the function's
         name and all arguments. ``tags`` are templates too. The function gets ``key``, ``invalidate`` and ``refresh``, called with the
-        arguments of the call they are about. On a classmethod or staticmethod this decorator stands outermost.
+        arguments of the call they are about. On a classmethod or staticmethod this decorator should stand outermost. Generator functions are refused.
         """
         chosen = LoadPolicy.of(policy)
 
@@ -251,13 +324,71 @@ class AsyncShardCache(CacheBase):
         """Return a context manager on which calls queue; at its end each shard gets its share in one exchange."""
         return AsyncPipeline(self._core, self._desk, self._runner)
 
-    def lock(self, name: Key, ttl: float = 10.0, **settings: Any) -> AsyncQuorumLock:
-        """Return a lock of this name within the namespace, over this client's connections; see `QuorumLock` for ``settings``."""
-        return AsyncQuorumLock(name, ttl, nodes=self, **settings)
+    def lock(
+        self,
+        name: Key,
+        ttl: float = 10.0,
+        *,
+        timeout: float | None = None,
+        auto_renew: bool = False,
+        cancel_on_loss: bool = False,
+        on_lost: Callable[[AsyncQuorumLock], object] | None = None,
+        reentrant: bool = False,
+        owner: Hashable = None,
+        voters: Sequence[str] | None = None,
+        voter_timeout: float | None = None,
+        label: str | None = None,
+    ) -> AsyncQuorumLock:
+        """Return a lock of this name within the namespace, over this client's connections.
 
-    def lock_many(self, names: Iterable[Key], ttl: float = 10.0, **settings: Any) -> AsyncLockSet:
-        """Return several locks to be taken together, all or none; see `QuorumLock` for ``settings``."""
-        return AsyncLockSet(names, ttl, nodes=self, **settings)
+        The parameters are those of `QuorumLock`, ``nodes`` and ``options`` excepted.
+        """
+        return AsyncQuorumLock(
+            name,
+            ttl,
+            nodes=self,
+            timeout=timeout,
+            auto_renew=auto_renew,
+            cancel_on_loss=cancel_on_loss,
+            on_lost=on_lost,
+            reentrant=reentrant,
+            owner=owner,
+            voters=voters,
+            voter_timeout=voter_timeout,
+            label=label,
+        )
+
+    def lock_many(
+        self,
+        names: Iterable[Key],
+        ttl: float = 10.0,
+        *,
+        timeout: float | None = None,
+        auto_renew: bool = False,
+        cancel_on_loss: bool = False,
+        on_lost: Callable[[AsyncQuorumLock], object] | None = None,
+        owner: Hashable = None,
+        voters: Sequence[str] | None = None,
+        voter_timeout: float | None = None,
+        label: str | None = None,
+    ) -> AsyncLockSet:
+        """Return several locks to be taken together, all or none.
+
+        The parameters are those of `QuorumLock`, ``nodes``, ``options`` and ``reentrant`` excepted; ``timeout`` is for all of them together.
+        """
+        return AsyncLockSet(
+            names,
+            ttl,
+            nodes=self,
+            timeout=timeout,
+            auto_renew=auto_renew,
+            cancel_on_loss=cancel_on_loss,
+            on_lost=on_lost,
+            owner=owner,
+            voters=voters,
+            voter_timeout=voter_timeout,
+            label=label,
+        )
 
     async def scan(self, match: str | bytes = "*") -> AsyncIterator[Key]:
         """Iterate over the keys of this namespace that fit a glob, shard by shard.

@@ -3,8 +3,9 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
+from shardcache.codecs import Serializer
 from shardcache.embedded import LocalShards
 from shardcache.errors import InvalidURL
 from shardcache.explanation import Explanation
@@ -16,9 +17,12 @@ from shardcache.options import OnUnavailable, Options
 from shardcache.settings import read_url
 from shardcache.stats import ShardStats, Stats
 from shardcache.topology import Nodes, members
-from shardcache.ttl import TTL
+from shardcache.ttl import DEFAULT, TTL, Default
 
 __all__ = ("CacheBase",)
+
+SerializerChoice = Literal["safe", "json", "pickle"] | Serializer
+Compression = Literal["zlib", "zstd"] | None
 
 
 class _Runner(Protocol):
@@ -35,8 +39,8 @@ class CacheBase(ABC):
         *,
         namespace: str = "",
         default_ttl: TTL = 300,
-        serializer: Any = "safe",
-        compression: str | None = None,
+        serializer: SerializerChoice = "safe",
+        compression: Compression = None,
         timeout: float = 0.5,
         on_unavailable: OnUnavailable = "degrade",
         options: Options | None = None,
@@ -55,6 +59,7 @@ class CacheBase(ABC):
         self._locks = LockRoom(core)
         self._desk = new_desk(core, self._locks)
         self._servers: LocalShards | None = None
+        self._made_again_by: dict[str, Any] | None = None  # what `from_url` was given, if that is all there is to say
         self._ledger = core.ledger
         self._requests = core.requests
         self._owner = core.placement.owner_index
@@ -65,33 +70,88 @@ class CacheBase(ABC):
         """Make the driver of this colour. Opens no connection."""
 
     @classmethod
-    def from_url(cls, url: str | None = None, *, options: Options | None = None, **overrides: Any) -> Self:
+    def from_url(
+        cls,
+        url: str | None = None,
+        *,
+        namespace: str | Default = DEFAULT,
+        default_ttl: TTL | Default = DEFAULT,
+        serializer: SerializerChoice | Default = DEFAULT,
+        compression: Compression | Default = DEFAULT,
+        timeout: float | Default = DEFAULT,
+        on_unavailable: OnUnavailable | Default = DEFAULT,
+        options: Options | None = None,
+    ) -> Self:
         """Make a client from one text: ``redis://h1,h2:6380/0?namespace=shop&timeout=0.2``.
 
-        Without ``url`` the environment variable SHARDCACHE_URL is taken. ``overrides`` are
-        constructor parameters that win over what the URL says.
+        Without ``url`` the environment variable SHARDCACHE_URL is taken. The other parameters are the
+        constructor's: given, they win over what the URL says; left out, the URL or the constructor's default counts.
+
+        A client that was made without ``url`` and without ``options`` can be pickled: where it is unpickled, it is made anew
+        from SHARDCACHE_URL there. No other client can be.
         """
         text = os.environ.get("SHARDCACHE_URL") if url is None else url
         if not text:
             raise InvalidURL("no URL was given and the environment variable SHARDCACHE_URL is not set")
         said = read_url(text)
-        return cls(said.urls, options=said.merged(options), **{**said.client, **overrides})
+        given: dict[str, Any] = {
+            "namespace": namespace,
+            "default_ttl": default_ttl,
+            "serializer": serializer,
+            "compression": compression,
+            "timeout": timeout,
+            "on_unavailable": on_unavailable,
+        }
+        overrides = {name: value for name, value in given.items() if value is not DEFAULT}
+        cache = cls(said.urls, options=said.merged(options), **{**said.client, **overrides})
+        cache._made_again_by = overrides if url is None and options is None else None
+        return cache
 
     @classmethod
-    def embedded(cls, shards: int = 3, **settings: Any) -> Self:
+    def embedded(
+        cls,
+        shards: int = 3,
+        *,
+        namespace: str = "",
+        default_ttl: TTL = 300,
+        serializer: SerializerChoice = "safe",
+        compression: Compression = None,
+        timeout: float = 0.5,
+        on_unavailable: OnUnavailable = "degrade",
+        options: Options | None = None,
+    ) -> Self:
         """Start local Valkey servers and return a client of them; closing it ends the servers.
 
+        ``shards``: how many. The other parameters are the constructor's.
         Needs the extra ``embedded``, or a valkey-server or redis-server on the PATH.
         """
         servers = LocalShards(shards)
         servers.start()
         try:
-            cache = cls(servers.urls, **settings)
+            cache = cls(
+                servers.urls,
+                namespace=namespace,
+                default_ttl=default_ttl,
+                serializer=serializer,
+                compression=compression,
+                timeout=timeout,
+                on_unavailable=on_unavailable,
+                options=options,
+            )
         except BaseException:
             servers.close()
             raise
         cache._servers = servers
         return cache
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the call of `from_url` that made it; refuse where a secret or a connection would have to go along."""
+        if self._made_again_by is None:
+            raise TypeError(
+                f"this {type(self).__name__} cannot be pickled, since its addresses may hold credentials: make one in each "
+                "process, or make it by from_url() from the environment variable SHARDCACHE_URL, without options"
+            )
+        return _made_again, (type(self), self._made_again_by)
 
     def explain(self, key: Key) -> Explanation:
         """Say on which shard ``key`` lives and why, without asking any server."""
@@ -103,3 +163,8 @@ class CacheBase(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(member.node.name for member in self._core.members)})"
+
+
+def _made_again(kind: type[CacheBase], settings: dict[str, Any]) -> CacheBase:
+    """Return a client as the one that was pickled, with the shards and credentials that the environment names here."""
+    return kind.from_url(**settings)

@@ -1,8 +1,8 @@
 """`ShardCache`: the sync client, a thin shell over flows and the sync driver."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 
 from shardcache.base import CacheBase
 from shardcache.codecs import Loaded
@@ -13,6 +13,7 @@ from shardcache.flows.core import Core
 from shardcache.flows.load import tags as tagging
 from shardcache.flows.requests import GET
 from shardcache.keys import Key, distinct
+from shardcache.load_result import LoadResult
 from shardcache.loading.cached import Cached, Decorator, Recipe, sync_only, unwrapped
 from shardcache.loading.sync import Loader
 from shardcache.locks.lock import QuorumLock
@@ -24,6 +25,10 @@ from shardcache.results import MISS, PingResult, Results
 from shardcache.ttl import DEFAULT, TTL, Default
 
 __all__ = ("ShardCache",)
+
+
+K = TypeVar("K", bound=Key)
+T = TypeVar("T")
 
 
 class ShardCache(CacheBase):
@@ -63,7 +68,11 @@ class ShardCache(CacheBase):
             return self._run(tagging.plain(value, default, self._desk))
         return value
 
-    def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
+    @overload
+    def get_many(self, keys: Iterable[K]) -> dict[K, Any]: ...
+    @overload
+    def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]: ...  # type: ignore[overload-cannot-match]  # a list of both kinds does
+    def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
         """Return the keys that are there with their values; one exchange per shard, all shards at once."""
         asked = distinct(keys)
         wires = self._core.keys.wire_many(asked)
@@ -103,7 +112,11 @@ class ShardCache(CacheBase):
         """Store ``value`` only if ``key`` is present; return whether it was."""
         return bool(self._call(self._requests.replace(key, value, ttl)))
 
-    def set_many(self, mapping: Mapping[Key, Any], ttl: TTL | Default = DEFAULT) -> list[Key]:
+    @overload
+    def set_many(self, mapping: Mapping[K, object], ttl: TTL | Default = DEFAULT) -> list[K]: ...
+    @overload
+    def set_many(self, mapping: Mapping[Key, object], ttl: TTL | Default = DEFAULT) -> list[Key]: ...  # type: ignore[overload-cannot-match]
+    def set_many(self, mapping: Mapping[Any, Any], ttl: TTL | Default = DEFAULT) -> list[Any]:
         """Store all values; return the keys that were not stored, so an empty list says that all were."""
         asked, wires, raws, ms = self._core.encoded(mapping, ttl)
         try:
@@ -164,6 +177,36 @@ class ShardCache(CacheBase):
 
     __contains__ = contains
 
+    @overload
+    def get_or_set(
+        self,
+        key: Key,
+        loader: Callable[[], LoadResult[T]],
+        ttl: TTL | Default = DEFAULT,
+        *,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> T: ...
+    @overload
+    def get_or_set(
+        self,
+        key: Key,
+        loader: Callable[[], T],
+        ttl: TTL | Default = DEFAULT,
+        *,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> T: ...
+    @overload
+    def get_or_set(
+        self,
+        key: Key,
+        loader: T,
+        ttl: TTL | Default = DEFAULT,
+        *,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> T: ...
     def get_or_set(
         self,
         key: Key,
@@ -182,15 +225,35 @@ class ShardCache(CacheBase):
         """
         return self._loader.get_or_set(key, loader, ttl, LoadPolicy.of(policy), tags)
 
+    @overload
     def get_or_set_many(
         self,
-        keys: Iterable[Key],
+        keys: Iterable[K],
+        loader: Callable[[list[K]], Mapping[K, LoadResult[T]]],
+        ttl: TTL | Default = DEFAULT,
+        *,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> dict[K, T]: ...
+    @overload
+    def get_or_set_many(
+        self,
+        keys: Iterable[K],
+        loader: Callable[[list[K]], Mapping[K, T]],
+        ttl: TTL | Default = DEFAULT,
+        *,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> dict[K, T]: ...
+    def get_or_set_many(
+        self,
+        keys: Iterable[Any],
         loader: Any,
         ttl: TTL | Default = DEFAULT,
         *,
         policy: LoadPolicy | Preset | None = None,
         tags: Iterable[str] | None = None,
-    ) -> dict[Key, Any]:
+    ) -> dict[Any, Any]:
         """Return the keys with their values; load those that are not there in one call, each once in the whole fleet.
 
         ``loader`` is called with a list of keys and returns a mapping of keys to values (or `LoadResult` s); a key that it leaves
@@ -211,7 +274,7 @@ class ShardCache(CacheBase):
 
         The template's names are the function's parameters; unknown ones are an error when decorating. Left out, the key is made of the function's
         name and all arguments. ``tags`` are templates too. The function gets ``key``, ``invalidate`` and ``refresh``, called with the
-        arguments of the call they are about. On a classmethod or staticmethod this decorator stands outermost.
+        arguments of the call they are about. On a classmethod or staticmethod this decorator should stand outermost. Generator functions are refused.
         """
         chosen = LoadPolicy.of(policy)
 
@@ -226,13 +289,67 @@ class ShardCache(CacheBase):
         """Return a context manager on which calls queue; at its end each shard gets its share in one exchange."""
         return Pipeline(self._core, self._desk, self._runner)
 
-    def lock(self, name: Key, ttl: float = 10.0, **settings: Any) -> QuorumLock:
-        """Return a lock of this name within the namespace, over this client's connections; see `QuorumLock` for ``settings``."""
-        return QuorumLock(name, ttl, nodes=self, **settings)
+    def lock(
+        self,
+        name: Key,
+        ttl: float = 10.0,
+        *,
+        timeout: float | None = None,
+        auto_renew: bool = False,
+        on_lost: Callable[[QuorumLock], object] | None = None,
+        reentrant: bool = False,
+        owner: Hashable = None,
+        voters: Sequence[str] | None = None,
+        voter_timeout: float | None = None,
+        label: str | None = None,
+    ) -> QuorumLock:
+        """Return a lock of this name within the namespace, over this client's connections.
 
-    def lock_many(self, names: Iterable[Key], ttl: float = 10.0, **settings: Any) -> LockSet:
-        """Return several locks to be taken together, all or none; see `QuorumLock` for ``settings``."""
-        return LockSet(names, ttl, nodes=self, **settings)
+        The parameters are those of `QuorumLock`, ``nodes`` and ``options`` excepted.
+        """
+        return QuorumLock(
+            name,
+            ttl,
+            nodes=self,
+            timeout=timeout,
+            auto_renew=auto_renew,
+            on_lost=on_lost,
+            reentrant=reentrant,
+            owner=owner,
+            voters=voters,
+            voter_timeout=voter_timeout,
+            label=label,
+        )
+
+    def lock_many(
+        self,
+        names: Iterable[Key],
+        ttl: float = 10.0,
+        *,
+        timeout: float | None = None,
+        auto_renew: bool = False,
+        on_lost: Callable[[QuorumLock], object] | None = None,
+        owner: Hashable = None,
+        voters: Sequence[str] | None = None,
+        voter_timeout: float | None = None,
+        label: str | None = None,
+    ) -> LockSet:
+        """Return several locks to be taken together, all or none.
+
+        The parameters are those of `QuorumLock`, ``nodes``, ``options`` and ``reentrant`` excepted; ``timeout`` is for all of them together.
+        """
+        return LockSet(
+            names,
+            ttl,
+            nodes=self,
+            timeout=timeout,
+            auto_renew=auto_renew,
+            on_lost=on_lost,
+            owner=owner,
+            voters=voters,
+            voter_timeout=voter_timeout,
+            label=label,
+        )
 
     def scan(self, match: str | bytes = "*") -> Iterator[Key]:
         """Iterate over the keys of this namespace that fit a glob, shard by shard.

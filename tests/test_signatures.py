@@ -3,15 +3,16 @@
 import inspect
 import types
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from typing import Any
 
 import pytest
 
 from shardcache import AsyncShardCache, ShardCache
-from shardcache.loading.cached import AsyncCached, Cached
+from shardcache.loading.cached import AsyncCached, AsyncDecorator, Cached, Decorator
 from shardcache.locks import AsyncLockSet, AsyncQuorumLock, LockSet, QuorumLock
 from shardcache.pipeline import AsyncPipeline, Pipeline
+from shardcache.ttl import DEFAULT, Default
 
 # Names that only one of the two has, and why.
 ONLY_SYNC = {
@@ -25,12 +26,27 @@ ONLY_ASYNC = {
     "__del__": "a socket closes itself, an asyncio transport that nobody closed has to be told",
     "aclose": "what contextlib.aclosing and asyncio's own objects call it; the same function as close",
 }
-PLAIN = {"from_url", "embedded", "explain", "stats", "pipeline", "lock", "lock_many", "cached", "__init__", "__repr__"}
+PLAIN = {
+    "from_url",
+    "embedded",
+    "explain",
+    "stats",
+    "pipeline",
+    "lock",
+    "lock_many",
+    "cached",
+    "__init__",
+    "__reduce__",
+    "__repr__",
+}
 PLAIN |= {"remaining", "ensure_held", "handover", "fencing_tokens"}  # of locks; none of these has anything to wait for
 LOCKS = [(QuorumLock, AsyncQuorumLock), (LockSet, AsyncLockSet)]
 PAIRS = [(ShardCache, AsyncShardCache), (Pipeline, AsyncPipeline), *LOCKS]
 # A thread cannot be cancelled from outside, so the sync lock can only tell.
-ONLY_ASYNC_PARAMETERS = {(AsyncQuorumLock, "__init__"): {"cancel_on_loss"}}
+ONLY_ASYNC_PARAMETERS = {
+    (kind, name): {"cancel_on_loss"}
+    for kind, name in [(AsyncQuorumLock, "__init__"), (AsyncShardCache, "lock"), (AsyncShardCache, "lock_many")]
+}
 COUNTERPART = {
     AsyncQuorumLock: QuorumLock,
     AsyncLockSet: LockSet,
@@ -39,6 +55,8 @@ COUNTERPART = {
     AsyncPipeline: Pipeline,
     AsyncIterator: Iterator,
     AsyncCached: Cached,
+    AsyncDecorator: Decorator,
+    Callable[[AsyncQuorumLock], object] | None: Callable[[QuorumLock], object] | None,
 }
 
 
@@ -138,6 +156,42 @@ def test_what_talks_to_a_server_is_awaited(sync: type, other: type, name: str) -
     waits = inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
     queues = other is AsyncPipeline and name != "execute"
     assert waits is (name not in PLAIN and not queues)
+
+
+def parameters(function: Any, without: Collection[str] = ()) -> list[tuple[str, Any, Any, Any]]:
+    """Return name, kind, default and annotation of each parameter, ``self`` and those of no interest left out."""
+    return [
+        (one.name, one.kind, one.default, one.annotation)
+        for one in inspect.signature(function).parameters.values()
+        if one.name not in {"self", *without}
+    ]
+
+
+@pytest.mark.parametrize("kind", [ShardCache, AsyncShardCache])
+def test_embedded_takes_what_the_constructor_takes(kind: Any) -> None:
+    """And says so, to type checkers and to `help`."""
+    assert parameters(kind.embedded, ["shards"]) == parameters(kind, ["nodes"])
+
+
+@pytest.mark.parametrize("kind", [ShardCache, AsyncShardCache])
+def test_from_url_takes_what_the_constructor_takes(kind: Any) -> None:
+    """All may be left out, since the URL may say it."""
+    expected = [
+        (name, how, default if name == "options" else DEFAULT, hint if name == "options" else hint | Default)
+        for name, how, default, hint in parameters(kind, ["nodes"])
+    ]
+    assert parameters(kind.from_url, ["url"]) == expected
+
+
+@pytest.mark.parametrize(("kind", "lock"), [(ShardCache, QuorumLock), (AsyncShardCache, AsyncQuorumLock)])
+def test_lock_takes_what_the_lock_takes(kind: Any, lock: Any) -> None:
+    """But for the nodes, which are the client's; several at once are not re-entrant."""
+    made = [
+        (name, how, default, Callable[[lock], object] | None if name == "on_lost" else hint)
+        for name, how, default, hint in parameters(lock, ["nodes", "options"])
+    ]
+    assert parameters(kind.lock) == made
+    assert parameters(kind.lock_many, ["names"]) == [one for one in made if one[0] not in {"name", "reentrant"}]
 
 
 def test_aclose_is_close() -> None:

@@ -83,6 +83,12 @@ class LockBase:
         # What each caller's `with` got: it releases that, even if somebody has used this handle again after its loss.
         self._entered: list[tuple[Hashable, Hold]] = []
 
+    def __reduce__(self) -> str:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be pickled, since a lease belongs to its process: "
+            "hand it over by the text that `handover` returns, which `adopt` takes"
+        )
+
     # What is known without asking anybody.
 
     @property

@@ -237,7 +237,9 @@ class _Rows:
 
 @pytest.mark.parametrize("client", [SYNC, ASYNC], ids=["sync", "async"])
 @pytest.mark.parametrize(
-    "function", [_generator, _agenerator, functools.partial(_generator, user=1), _Rows()], ids=["sync", "async", "partial", "object"]
+    "function",
+    [_generator, _agenerator, functools.partial(_generator, user=1), _Rows()],
+    ids=["sync", "async", "partial", "object"],
 )
 def test_generators_are_refused_at_decoration(client, function):
     """What they return can be read once only, and would be gone for the second caller."""

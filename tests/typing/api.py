@@ -7,7 +7,9 @@ from shardcache import (
     DEFAULT,
     MISS,
     TLS,
+    AsyncLockSet,
     AsyncPipeline,
+    AsyncQuorumLock,
     AsyncShardCache,
     Event,
     Explanation,
@@ -17,11 +19,13 @@ from shardcache import (
     KetamaRing,
     LoadPolicy,
     LoadResult,
+    LockSet,
     Miss,
     Node,
     Options,
     PingResult,
     Pipeline,
+    QuorumLock,
     Results,
     ShardCache,
     Stats,
@@ -50,9 +54,12 @@ def heard(event: Event) -> None:
     assert_type(event.error, BaseException | None)
 
 
-def the_sync_client(cache: ShardCache) -> None:
+def the_sync_client(cache: ShardCache, mixed: list[str | bytes]) -> None:
     assert_type(cache.get("key"), Any)
-    assert_type(cache.get_many(["a", b"b"]), dict[str | bytes, Any])
+    assert_type(cache.get_many(["a"]), dict[str, Any])
+    assert_type(cache.get_many({b"a": 1}), dict[bytes, Any])
+    assert_type(cache.get_many(f"user:{n}" for n in range(3)), dict[str, Any])
+    assert_type(cache.get_many(mixed), dict[str | bytes, Any])
     assert_type(cache.fetch_many(("a",)), Results[Any])
     for outcome in cache.fetch_many({"a"}).values():
         match outcome:
@@ -64,7 +71,8 @@ def the_sync_client(cache: ShardCache) -> None:
                 assert_type(error, errors.ShardCacheError)
     assert_type(cache.set("key", object(), ttl=timedelta(minutes=1)), bool)
     assert_type(cache.set("key", 1, DEFAULT), bool)
-    assert_type(cache.set_many({"a": 1}), list[str | bytes])
+    assert_type(cache.set_many({"a": 1}), list[str])
+    assert_type(cache.set_many(dict.fromkeys(mixed, 1)), list[str | bytes])
     assert_type(cache.add("key", 1, ttl=0.5), bool)
     assert_type(cache.replace(b"key", None), bool)
     assert_type(cache.incr("n", 2, initial=0, ttl=None), int | None)
@@ -107,14 +115,15 @@ def explanations_and_stats_are_plain_data(explanation: Explanation, stats: Stats
     assert_type((stats.hits, stats.shards["a"].state), tuple[int, str])
 
 
-async def the_asyncio_client(cache: AsyncShardCache) -> None:
+async def the_asyncio_client(cache: AsyncShardCache, mixed: list[str | bytes]) -> None:
     assert_type(await cache.get("key"), Any)
-    assert_type(await cache.get_many(["a", b"b"]), dict[str | bytes, Any])
+    assert_type(await cache.get_many(["a"]), dict[str, Any])
+    assert_type(await cache.get_many(mixed), dict[str | bytes, Any])
     assert_type(await cache.fetch_many(["a"]), Results[Any])
     assert_type(await cache.set("key", 1, ttl=None), bool)
     assert_type(await cache.add("key", 1), bool)
     assert_type(await cache.replace("key", 1), bool)
-    assert_type(await cache.set_many({"a": 1}), list[str | bytes])
+    assert_type(await cache.set_many({"a": 1}), list[str])
     assert_type(await cache.delete("key"), bool)
     assert_type(await cache.delete_many(["a"]), int)
     assert_type(await cache.incr("n"), int | None)
@@ -144,12 +153,62 @@ def clients_are_made_in_several_ways() -> None:
     assert_type(AsyncShardCache.embedded(shards=2), AsyncShardCache)
 
 
-def the_values_of_a_loader_are_any(cache: ShardCache) -> None:
+def clients_say_what_they_take(options: Options) -> None:
+    assert_type(ShardCache.from_url(namespace="shop", default_ttl=None, options=options), ShardCache)
+    assert_type(AsyncShardCache.from_url("redis://h1", timeout=0.2, on_unavailable="raise"), AsyncShardCache)
+    assert_type(ShardCache.embedded(2, serializer="json", compression="zlib"), ShardCache)
+    ShardCache.from_url(timeuot=0.2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ShardCache.from_url(timeout="soon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    AsyncShardCache.embedded(nodes=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ShardCache("redis://h1", serializer="yaml")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def locks_say_what_they_take(cache: ShardCache, other: AsyncShardCache) -> None:
+    assert_type(cache.lock("a", 5, auto_renew=True, voters=["n1"], label="cron"), QuorumLock)
+    assert_type(cache.lock_many(["a", b"b"], timeout=1.0, owner=7), LockSet)
+    assert_type(other.lock("a", cancel_on_loss=True, on_lost=print), AsyncQuorumLock)
+    assert_type(other.lock_many({"a"}, ttl=2), AsyncLockSet)
+    cache.lock("a", cancel_on_loss=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    cache.lock_many(["a"], reentrant=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def the_value_is_what_the_loader_returns(cache: ShardCache) -> None:
+    def rows() -> list[int]:
+        return [1]
+
+    def sized(keys: list[str]) -> dict[str, int]:
+        return dict.fromkeys(keys, 1)
+
+    def lasting() -> LoadResult[list[int]]:
+        return LoadResult([1], ttl=5)
+
     policy = LoadPolicy.swr(stale_ttl=60)
-    assert_type(cache.get_or_set("key", lambda: LoadResult([1], ttl=5), 60, policy=policy, tags=["a"]), Any)
-    assert_type(cache.get_or_set_many(["a"], lambda keys: dict.fromkeys(keys, 1), policy="swr"), dict[str | bytes, Any])
+    assert_type(cache.get_or_set("key", rows, 60, policy=policy, tags=["a"]), list[int])
+    assert_type(cache.get_or_set("key", lasting), list[int])
+    assert_type(cache.get_or_set("key", lambda: LoadResult([1], ttl=5)), list[int])
+    assert_type(cache.get_or_set("key", 1.5), float)
+    assert_type(cache.get_or_set_many(["a"], sized, policy="swr"), dict[str, int])
+    assert_type(cache.get_or_set_many(["a"], lambda keys: {key: LoadResult(1.5) for key in keys}), dict[str, float])
     assert_type(cache.set("key", 1, tags=["a"]), bool)
     assert_type(cache.invalidate_tags(["a"]), int)
+
+
+async def the_value_is_what_the_coroutine_returns(cache: AsyncShardCache) -> None:
+    async def rows() -> list[int]:
+        return [1]
+
+    async def sized(keys: list[str]) -> dict[str, int]:
+        return dict.fromkeys(keys, 1)
+
+    async def lasting() -> LoadResult[list[int]]:
+        return LoadResult([1], ttl=5)
+
+    assert_type(await cache.get_or_set("key", rows), list[int])
+    assert_type(await cache.get_or_set("key", lasting), list[int])
+    assert_type(await cache.get_or_set("key", lambda: 1.5), float)
+    assert_type(await cache.get_or_set_many(["a"], sized), dict[str, int])
+    assert_type(await cache.get_or_set_many([b"a"], lambda keys: dict.fromkeys(keys, 1.5)), dict[bytes, float])
+    assert_type(await cache.invalidate_tags(["a"]), int)
 
 
 def cached_functions_keep_their_signature(cache: ShardCache) -> None:
@@ -161,8 +220,8 @@ def cached_functions_keep_their_signature(cache: ShardCache) -> None:
     assert_type(user.key(1), str)
     assert_type(user.invalidate(1, "de"), bool)
     assert_type(user.refresh(id=1), list[str])
-    user("1")  # type: ignore[arg-type]
-    user.key(1, language="de")  # type: ignore[call-arg]
+    user("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    user.key(1, language="de")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
     class Shop:
         @cache.cached(key="price:{item}")
@@ -174,8 +233,8 @@ def cached_functions_keep_their_signature(cache: ShardCache) -> None:
     assert_type(shop.price.refresh(item="a"), float)
     assert_type(shop.price.key("a"), str)
     assert_type(Shop.price(shop, "a"), float)
-    shop.price(1)  # type: ignore[arg-type]
-    shop.price.invalidate()  # type: ignore[call-arg]
+    shop.price(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    shop.price.invalidate()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 async def cached_coroutine_functions_too(cache: AsyncShardCache) -> None:
@@ -186,7 +245,7 @@ async def cached_coroutine_functions_too(cache: AsyncShardCache) -> None:
     assert_type(await user(1), list[str])
     assert_type(await user.invalidate(1), bool)
     assert_type(await user.refresh(1), list[str])
-    await user("1")  # type: ignore[arg-type]
+    await user("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     class Shop:
         @cache.cached(key="price:{item}")
@@ -196,6 +255,56 @@ async def cached_coroutine_functions_too(cache: AsyncShardCache) -> None:
     assert_type(await Shop().price("a"), float)
     assert_type(await Shop().price.refresh("a"), float)
     assert_type(Shop().price.key("a"), str)
-    assert_type(await cache.get_or_set("key", user), Any)
-    assert_type(await cache.get_or_set_many(["a"], lambda keys: dict.fromkeys(keys, 1)), dict[str | bytes, Any])
-    assert_type(await cache.invalidate_tags(["a"]), int)
+    assert_type(await cache.get_or_set("key", lambda: user(1)), list[str])
+
+
+def class_and_static_methods(cache: ShardCache) -> None:
+    class Shop:
+        @cache.cached(key="{cls.__name__}:{item}")
+        @classmethod
+        def above(cls, item: int) -> list[int]:
+            return [item]
+
+        @classmethod
+        @cache.cached(key="{cls.__name__}:{item}")
+        def below(cls, item: int) -> list[int]:
+            return [item]
+
+        @cache.cached(key="{item}")
+        @staticmethod
+        def alone(item: int) -> list[int]:
+            return [item]
+
+        @staticmethod
+        @cache.cached(key="{item}")
+        def around(item: int) -> list[int]:
+            return [item]
+
+    assert_type(Shop.above(1), list[int])
+    assert_type(Shop().above(1), list[int])
+    assert_type(Shop.above.key(1), str)
+    assert_type(Shop.above.refresh(1), list[int])
+    assert_type(Shop.below(1), list[int])
+    assert_type(Shop().below(1), list[int])
+    assert_type(Shop.alone(1), list[int])
+    assert_type(Shop.alone.invalidate(1), bool)
+    assert_type(Shop.around(1), list[int])
+    Shop.above("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def class_methods_that_are_coroutine_functions(cache: AsyncShardCache) -> None:
+    class Shop:
+        @cache.cached(key="{cls.__name__}:{item}")
+        @classmethod
+        async def above(cls, item: int) -> list[int]:
+            return [item]
+
+        @staticmethod
+        @cache.cached(key="{item}")
+        async def around(item: int) -> list[int]:
+            return [item]
+
+    assert_type(await Shop.above(1), list[int])
+    assert_type(await Shop().above(1), list[int])
+    assert_type(Shop.above.key(1), str)
+    assert_type(await Shop.around(1), list[int])
