@@ -341,7 +341,7 @@ class AsyncShardCache(CacheBase):
     ) -> AsyncQuorumLock:
         """Return a lock of this name within the namespace, over this client's connections.
 
-        The parameters are those of `QuorumLock`, ``nodes`` and ``options`` excepted.
+        The parameters are those of `QuorumLock`, ``nodes``, ``namespace`` and ``options`` excepted.
         """
         return AsyncQuorumLock(
             name,
@@ -374,7 +374,7 @@ class AsyncShardCache(CacheBase):
     ) -> AsyncLockSet:
         """Return several locks to be taken together, all or none.
 
-        The parameters are those of `QuorumLock`, ``nodes``, ``options`` and ``reentrant`` excepted; ``timeout`` is for all of them together.
+        The parameters are those of `QuorumLock`, ``nodes``, ``namespace``, ``options`` and ``reentrant`` excepted; ``timeout`` is for all of them together.
         """
         return AsyncLockSet(
             names,

@@ -305,7 +305,7 @@ class ShardCache(CacheBase):
     ) -> QuorumLock:
         """Return a lock of this name within the namespace, over this client's connections.
 
-        The parameters are those of `QuorumLock`, ``nodes`` and ``options`` excepted.
+        The parameters are those of `QuorumLock`, ``nodes``, ``namespace`` and ``options`` excepted.
         """
         return QuorumLock(
             name,
@@ -336,7 +336,7 @@ class ShardCache(CacheBase):
     ) -> LockSet:
         """Return several locks to be taken together, all or none.
 
-        The parameters are those of `QuorumLock`, ``nodes``, ``options`` and ``reentrant`` excepted; ``timeout`` is for all of them together.
+        The parameters are those of `QuorumLock`, ``nodes``, ``namespace``, ``options`` and ``reentrant`` excepted; ``timeout`` is for all of them together.
         """
         return LockSet(
             names,

@@ -185,10 +185,10 @@ def test_from_url_takes_what_the_constructor_takes(kind: Any) -> None:
 
 @pytest.mark.parametrize(("kind", "lock"), [(ShardCache, QuorumLock), (AsyncShardCache, AsyncQuorumLock)])
 def test_lock_takes_what_the_lock_takes(kind: Any, lock: Any) -> None:
-    """But for the nodes, which are the client's; several at once are not re-entrant."""
+    """But for nodes and namespace, which are the client's; several at once are not re-entrant."""
     made = [
         (name, how, default, Callable[[lock], object] | None if name == "on_lost" else hint)
-        for name, how, default, hint in parameters(lock, ["nodes", "options"])
+        for name, how, default, hint in parameters(lock, ["nodes", "namespace", "options"])
     ]
     assert parameters(kind.lock) == made
     assert parameters(kind.lock_many, ["names"]) == [one for one in made if one[0] not in {"name", "reentrant"}]
