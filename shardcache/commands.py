@@ -36,7 +36,7 @@ class Op:
     when a connection broke before the reply; ``writes`` what a degraded call is counted as;
     ``degraded`` what the call answers when its shard is out; ``read`` turns the reply into the
     result. ``kinds`` are the types that its reply can have: anything else means that the
-    connection is out of step.
+    connection is out of step. ``values``: how many stored values the reply can hold, which bounds its length.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Op:
     degraded: Any
     read: Callable[[Reply], Any]
     kinds: frozenset[type]
+    values: int = 0
 
 
 # First word of an error reply: the server is there but does not serve now.

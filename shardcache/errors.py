@@ -34,6 +34,7 @@
         │   ├── ShardTimeout            no answer before the deadline
         │   ├── ShardOut                its breaker is open: nothing was sent
         │   └── OutOfStep               replies did not match requests; connection closed
+        │       └── ReplyTooLarge       more than the command can answer; connection closed
         ├── CommandRefused              the server answered with an error: ``.code``
         │   ├── AccessDenied            an ACL does not let this user do it
         │   ├── WrongType               the key holds another kind of value
@@ -77,6 +78,7 @@ __all__ = (
     "OutOfMemory",
     "OutOfStep",
     "QuorumUnavailable",
+    "ReplyTooLarge",
     "SerializationError",
     "ServerNotStarted",
     "ShardCacheError",
@@ -267,6 +269,10 @@ class ShardOut(ShardUnavailable):
 
 class OutOfStep(ShardUnavailable):
     """The stream broke the protocol or held more than was asked for. The connection was closed (G1)."""
+
+
+class ReplyTooLarge(OutOfStep):
+    """The reply was longer than any answer to the command: a value above ``Options.max_value``, say. It was not read to its end."""
 
 
 class CommandRefused(ShardError):

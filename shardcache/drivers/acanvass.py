@@ -103,7 +103,7 @@ async def canvass(shards: Sequence[AsyncShard], step: Canvass) -> None:
         shard = shards[batch.shard]
         if batch.commands is not commands:
             commands = batch.commands
-            payload, owed = pack_all(commands), Several(len(commands))
+            payload, owed = pack_all(commands), Several(len(commands), answers=commands)
         around.out[place] = shard
         try:
             shard.post(_Part(around, place, shard, single=owed.number == 1), payload, owed, deadline, batch.twice)

@@ -151,7 +151,7 @@ class AsyncRunner:
         """Send two packed commands to one shard, which may be sent again if ``op`` may: `exchange` in short."""
         known = self.shards()[shard]
         try:
-            part = known.start(payload, 2, known.clock() + self._timeout, op.twice, bulk=False)
+            part = known.start(payload, 2, known.clock() + self._timeout, op.twice, bulk=False, answers=op.values)
         except ShardOut as error:
             await asyncio.sleep(0)  # as in `exchange`
             return error
@@ -202,7 +202,13 @@ class AsyncRunner:
                 bulk = len(commands) > BULK_KEYS or (len(commands) == 1 and len(commands[0]) > BULK_KEYS)
                 try:
                     part = shards[batch.shard].start(
-                        pack_all(commands), len(commands), deadline, batch.twice, bulk=bulk, fit=batch.fit
+                        pack_all(commands),
+                        len(commands),
+                        deadline,
+                        batch.twice,
+                        bulk=bulk,
+                        fit=batch.fit,
+                        answers=commands,
                     )
                 except ShardOut as error:
                     parts.append(error)

@@ -16,6 +16,7 @@ from shardcache.policy.breaker import Breaker, State
 from shardcache.wire import pack
 from shardcache.wire.adial import AsyncDialer
 from shardcache.wire.aio import AsyncLink, Several, Sink, Slot
+from shardcache.wire.reply_parser import Answers
 from shardcache.wire.turnstile import Turnstile
 
 __all__ = ("BULK", "AsyncShard", "Lane")
@@ -288,6 +289,7 @@ class AsyncShard(ShardState):
         *,
         bulk: bool,
         fit: Callable[[list[Reply]], bool] | None = None,
+        answers: Answers = 0,
     ) -> "asyncio.Future[Any]":
         """Send commands; return a future of the list of replies (one: bare), error replies among them.
 
@@ -295,9 +297,9 @@ class AsyncShard(ShardState):
         """
         lane = self._bulk if bulk or len(payload) >= BULK else self.main
         if self.breaker.state is _CLOSED:
-            return lane.send(payload, deadline, Several(owed, fit), twice)
+            return lane.send(payload, deadline, Several(owed, fit, answers), twice)
         self.admit()
-        return self._on_trial(lane.send(payload, deadline, Several(owed, fit), twice))
+        return self._on_trial(lane.send(payload, deadline, Several(owed, fit, answers), twice))
 
     def post(self, sink: Sink, payload: bytes, owed: Several, deadline: float, twice: bool) -> None:
         """Send commands as `start` does; what comes of it goes to ``sink``. Raises `ShardOut` at once."""

@@ -65,7 +65,7 @@ class _Round:
             self._note(place, error)
             return
         try:
-            turn = Turn(link, self.payload, len(batch.commands) + owed)
+            turn = Turn(link, self.payload, len(batch.commands), batch.commands, owed)
             self._send(_Asked(place, shard, batch, turn, owed, due, kept))
         except BaseException:
             link.close()
@@ -193,7 +193,7 @@ class _Round:
             shard.abandon()
             raise
         payload = pack_all(batch.commands)
-        turn = Turn(link, payload, len(batch.commands))
+        turn = Turn(link, payload, len(batch.commands), batch.commands)
         self._send(_Asked(asked.place, shard, batch, turn, 0, self.deadline, kept=False))
 
     def _note(self, place: int, error: ShardError) -> None:

@@ -221,7 +221,7 @@ class Runner:
                     raise
                 finally:
                     left -= 1
-                turns.append(Turn(link, pack_all(batch.commands), len(batch.commands)))
+                turns.append(Turn(link, pack_all(batch.commands), len(batch.commands), batch.commands))
                 taken.append((place, shard, fresh))
             transfer(turns, deadline, self._clock)
         except BaseException:

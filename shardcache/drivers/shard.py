@@ -92,9 +92,9 @@ class Shard(ShardState):
             try:
                 link, fresh = pool.take(deadline)
                 if self._marked:
-                    reply = ask(link, payload, deadline, before, first)
+                    reply = ask(link, payload, deadline, before, first, op.values)
                 else:
-                    reply = link.call(payload, deadline, before, first)
+                    reply = link.call(payload, deadline, before, first, op.values)
                 if reply.__class__ not in op.kinds:
                     raise OutOfStep(self.name, f"{op.name} was answered with {type(reply).__name__}")
             except (OSError, ShardError) as error:

@@ -12,6 +12,7 @@ from shardcache.errors import (
     AuthenticationFailed,
     ClientClosed,
     OutOfStep,
+    ReplyTooLarge,
     ShardError,
     ShardOut,
     ShardTimeout,
@@ -133,7 +134,10 @@ class ShardState(ABC):
         found = self.named_error(error, dialled)
         if found is not error:
             found.__cause__ = error
-        if isinstance(found, ShardUnavailable):
+        if isinstance(found, ReplyTooLarge):  # says nothing about other keys, and cost no time
+            self.tally.failures += 1
+            self.abandon()
+        elif isinstance(found, ShardUnavailable):
             self._failed(found, timeout=isinstance(found, ShardTimeout) and not hurried)
         else:
             self.abandon()

@@ -50,7 +50,7 @@ def _seconds(reply: Reply) -> float | None:
 TEXT: frozenset[type] = frozenset({bytes, type(None), ErrorReply})
 NUMBER: frozenset[type] = frozenset({int, ErrorReply})
 
-GET = Op("get", twice=True, writes=False, degraded=MISS, read=_same, kinds=TEXT)
+GET = Op("get", twice=True, writes=False, degraded=MISS, read=_same, kinds=TEXT, values=1)
 SET = Op("set", twice=True, writes=True, degraded=False, read=_stored, kinds=TEXT)
 ADD = Op("add", twice=False, writes=True, degraded=False, read=_stored, kinds=TEXT)
 ADD_DEAD = Op("add", twice=True, writes=True, degraded=False, read=_is_zero, kinds=NUMBER)
@@ -63,7 +63,7 @@ INCR = Op("incr", twice=False, writes=True, degraded=None, read=_counted, kinds=
 DECR = Op("decr", twice=False, writes=True, degraded=None, read=_counted, kinds=TEXT)
 TOUCH = Op("touch", twice=True, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
 TOUCH_DEAD = Op("touch", twice=False, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
-LEFT = Op("ttl", twice=True, writes=False, degraded=0.0, read=_seconds, kinds=NUMBER)
+LEFT = Op("ttl", twice=True, writes=False, degraded=0.0, read=_seconds, kinds=NUMBER, values=1)
 CONTAINS = Op("contains", twice=True, writes=False, degraded=False, read=_is_one, kinds=NUMBER)
 
 _INT64 = 2**63

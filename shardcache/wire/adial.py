@@ -34,7 +34,7 @@ class AsyncDialer:
         Raises OSError where there is no connection, `ShardError` where the server says no.
         """
         loop = asyncio.get_running_loop()
-        link = AsyncLink(self.shard, loop, timeout, on_end, on_room)
+        link = AsyncLink(self.shard, loop, timeout, on_end, on_room, self.options.max_value)
         address = self.address
         try:
             async with asyncio.timeout_at(deadline):

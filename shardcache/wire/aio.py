@@ -30,26 +30,30 @@ from typing import Any, ClassVar, Protocol
 import hiredis
 
 from shardcache.commands import ErrorReply, Op, Reply
-from shardcache.errors import OutOfStep
+from shardcache.errors import OutOfStep, ReplyTooLarge
 from shardcache.flows.steps import Run
-from shardcache.wire.link import mark, unmark
+from shardcache.wire.link import MAX_VALUE, mark, unmark
+from shardcache.wire.reply_parser import NOT_YET, SLACK, Answers, ReplyParser
 
 __all__ = ("AsyncLink", "Several", "Sink", "Slot")
 
-_NOT_YET: Any = object()
 _Push: Any = hiredis.PushNotification
 
 
 class Several:
-    """What is owed for ``number`` commands that go together: a list of replies (one: bare), which ``fit``."""
+    """What is owed for ``number`` commands that go together: a list of replies (one: bare), which ``fit``.
 
-    __slots__ = ("fit", "number")
+    ``answers``: what there can be in them.
+    """
+
+    __slots__ = ("answers", "fit", "number")
 
     kinds: ClassVar[frozenset[type]] = frozenset()  # none of them answers alone, unlike the reply to an `Op`
 
-    def __init__(self, number: int, fit: Callable[[list[Reply]], bool] | None = None) -> None:
+    def __init__(self, number: int, fit: Callable[[list[Reply]], bool] | None = None, answers: Answers = 0) -> None:
         self.number = number
         self.fit = fit
+        self.answers = answers
 
 
 class Marked:
@@ -98,7 +102,8 @@ class AsyncLink(asyncio.Protocol):
         "_on_end",
         "_on_room",
         "_out",
-        "_reader",
+        "_parser",
+        "_received",
         "_timer",
         "_transport",
         "born",
@@ -119,6 +124,7 @@ class AsyncLink(asyncio.Protocol):
         timeout: float,
         on_end: Callable[["AsyncLink", Exception], None],
         on_room: Callable[[int], None],
+        max_value: int = MAX_VALUE,
     ) -> None:
         self.shard = shard
         self.timeout = timeout
@@ -132,8 +138,9 @@ class AsyncLink(asyncio.Protocol):
         self._loop = loop
         self._on_end = on_end
         self._on_room = on_room
-        self._reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=_NOT_YET)
-        self._gets = self._reader.gets
+        self._parser = ReplyParser(shard, max_value)
+        self._gets = self._parser.gets
+        self._received = 0  # bytes, since a caller was last served
         self._got: list[Reply] = []  # of the slot at the head, if it is owed several
         self._out: list[bytes] = []
         self._flushing = False
@@ -264,10 +271,20 @@ class AsyncLink(asyncio.Protocol):
             return
         slots = self.slots
         gets = self._gets
+        parser = self._parser
+        waiting = len(slots)
         size = answers = 0
+        self._received += len(data)
         try:
-            self._reader.feed(data)
-            while slots and (reply := gets()) is not _NOT_YET:
+            if self._received > SLACK:
+                self._judge_length()
+            parser.feed(data)
+            while slots:
+                reply = gets()
+                if reply is NOT_YET:
+                    if parser.held and self._more():
+                        continue
+                    break
                 kind = reply.__class__
                 slot = slots[0]
                 future, _, payload, op, lost = slot
@@ -284,10 +301,11 @@ class AsyncLink(asyncio.Protocol):
                 else:
                     future.set_result(reply)
                     answers += 1
-            while (
-                not slots and self._reader.has_data()
-            ):  # asked first: it does not tell of a piece that gets() began on
-                if gets().__class__ is not _Push:
+            while not slots and (parser.has_data() or parser.held):  # asked first, as in `Link.settled`
+                reply = gets()
+                if reply is NOT_YET and parser.held and self._more():
+                    continue
+                if reply.__class__ is not _Push:
                     raise OutOfStep(self.shard, "more came back than was asked for")
         except OutOfStep as error:
             self.end(error)
@@ -298,11 +316,33 @@ class AsyncLink(asyncio.Protocol):
         else:
             self.used = True
             self.bytes_owed -= size
+            if len(slots) < waiting:
+                self._received = 0
             if answers and not self._flushing:
                 # Behind the callers who wake up now: what they ask next goes out in this turn, not in the next.
                 self._flushing = True
                 self._loop.call_soon(self._flush)
             self._on_room(answers)
+
+    def _judge_length(self) -> None:
+        """Raise `ReplyTooLarge` if more has come than there can be in what the caller at the head is owed."""
+        self._parser.answers = self._answers()
+        if self._received > self._parser.most():
+            raise ReplyTooLarge(self.shard, f"{self._received} bytes have come, more than can be in the answer")
+
+    def _more(self) -> bool:
+        """Let the parser have more of what it holds back, as far as the caller at the head can be owed that."""
+        self._parser.answers = self._answers()
+        return self._parser.more()
+
+    def _answers(self) -> Answers:
+        """Return what there can be in what is being received."""
+        if not self.slots:
+            return 0
+        op = _plain(self.slots[0])[3]
+        if isinstance(op, Several):
+            return op.answers
+        return op.values if isinstance(op, Op) else 0
 
     def _collect(self, slot: Slot, reply: Reply) -> int:
         """Take one of several replies to the slot at the head; return how many single commands that answered."""

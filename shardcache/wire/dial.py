@@ -110,4 +110,4 @@ class Dialer:
             cause = error.__context__
             raise cause if isinstance(cause, OSError) else OSError(str(error)) from None
         sock, connection._sock = connection._sock, None  # ours from here on
-        return Link(self.shard, sock, self.clock, generation)
+        return Link(self.shard, sock, self.clock, generation, self.options.max_value)

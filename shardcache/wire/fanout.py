@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from shardcache.commands import Reply
 from shardcache.wire.link import Link, mark, unmark
+from shardcache.wire.reply_parser import Answers
 
 __all__ = ("Turn", "ask", "transfer")
 
@@ -17,14 +18,20 @@ _BOTH = select.POLLIN | select.POLLOUT
 
 
 class Turn:
-    """One link's part in an exchange: what to send, how many replies are due, what came of it."""
+    """One link's part in an exchange: what to send, how many replies are due and what can be in them, what came of it.
+
+    ``owed``: so many of the replies are to what was sent before, and may have begun to come.
+    """
 
     __slots__ = ("_answer", "error", "expected", "link", "payload", "replies", "rest")
 
-    def __init__(self, link: Link, payload: bytes, expected: int) -> None:
+    def __init__(self, link: Link, payload: bytes, expected: int, answers: Answers = 0, owed: int = 0) -> None:
         self.link = link
         self.payload = payload
-        self.expected = expected
+        self.expected = expected + owed
+        link.parser.answers = answers
+        if not owed:
+            link.got = 0
         self.replies: list[Reply] = []
         self.rest: memoryview | None = None
         self.error: Exception | None = None  # set: the link is useless
@@ -84,9 +91,11 @@ def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> 
                 poll.unregister(fd)
 
 
-def ask(link: Link, payload: bytes, deadline: float, before: int = 0, first: list[Reply] | None = None) -> Reply:
+def ask(
+    link: Link, payload: bytes, deadline: float, before: int = 0, first: list[Reply] | None = None, values: int = 0
+) -> Reply:
     """Send one command and return its reply, as `Link.call` does, also over a marked link."""
-    turn = Turn(link, payload, before + 1)
+    turn = Turn(link, payload, before + 1, values)
     transfer([turn], deadline, link.clock)
     if turn.error is not None:
         raise turn.error

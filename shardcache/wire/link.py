@@ -17,16 +17,17 @@ from typing import Any
 
 import hiredis
 
-from shardcache.commands import ErrorReply, Reply
-from shardcache.errors import OutOfStep
+from shardcache.commands import Reply
+from shardcache.errors import OutOfStep, ReplyTooLarge, ShardError
 from shardcache.flows.steps import Run
+from shardcache.wire.reply_parser import NOT_YET, SLACK, ReplyParser
 
 __all__ = ("PACKED_GET", "PACKED_LOOK", "Closed", "Link", "mark", "pack", "pack_all", "unmark")
 
 READ = 64 * 1024
+MAX_VALUE = 64 * 1024 * 1024
 READ_MOST = 1024 * 1024
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-_NOT_YET: Any = object()
 _Push: Any = hiredis.PushNotification
 
 # The stub types the argument as a tuple of one.
@@ -70,19 +71,27 @@ class Link:
         "_has_data",
         "_pending",
         "_poll",
-        "_reader",
         "_recv",
         "_size",
         "born",
         "clock",
         "generation",
+        "got",
         "marked",
+        "parser",
         "run_id",
         "shard",
         "sock",
     )
 
-    def __init__(self, shard: str, sock: socket.socket, clock: Callable[[], float], generation: int = 0) -> None:
+    def __init__(
+        self,
+        shard: str,
+        sock: socket.socket,
+        clock: Callable[[], float],
+        generation: int = 0,
+        max_value: int = MAX_VALUE,
+    ) -> None:
         sock.setblocking(False)
         self.shard = shard
         self.sock = sock
@@ -92,10 +101,11 @@ class Link:
         self.run_id: bytes | None = None  # which life of the server this is; it began not later than ``born``
         self.born = 0.0
         self._size = READ
-        self._reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=_NOT_YET)
-        self._gets = self._reader.gets
-        self._has_data = self._reader.has_data
+        self.got = 0  # bytes of what is being received
+        self.parser = ReplyParser(shard, max_value)
         self._pending = sock.pending if isinstance(sock, ssl.SSLSocket) else None
+        self._gets = self.parser.gets
+        self._has_data = self.parser.has_data
         self._recv = sock.recv
         poll = select.poll()
         poll.register(sock, select.POLLIN)
@@ -129,12 +139,18 @@ class Link:
             return True
         return True
 
-    def call(self, payload: bytes, deadline: float, before: int = 0, first: list[Reply] | None = None) -> Reply:
+    def call(
+        self, payload: bytes, deadline: float, before: int = 0, first: list[Reply] | None = None, values: int = 0
+    ) -> Reply:
         """Send one command and return its reply. ``before``: how many commands stand before it, whose replies go to ``first``.
+
+        ``values``: how many stored values there can be in the replies.
 
         Raises OSError (`Closed`, TimeoutError among them) or `OutOfStep`; the link is then useless.
         The short way for one command: all else, and a link that is ``marked``, goes by `transfer`.
         """
+        self.got = 0
+        self.parser.answers = values
         try:
             sent = self.sock.send(payload)
         except _WOULD_BLOCK:
@@ -142,9 +158,9 @@ class Link:
         if sent != len(payload):
             self._send_rest(memoryview(payload)[sent:], deadline)
         # What was sent in one go cannot have been answered yet; else the answer may be here already.
-        reply = _NOT_YET if sent == len(payload) else self.next()
-        while reply is _NOT_YET or before:
-            if reply is not _NOT_YET:
+        reply = NOT_YET if sent == len(payload) else self.next()
+        while reply is NOT_YET or before:
+            if reply is not NOT_YET:
                 before -= 1
                 if first is not None:
                     first.append(reply)
@@ -155,7 +171,7 @@ class Link:
                 raise TimeoutError("no reply before the deadline")
             self.feed()
             reply = self.next()
-        if self._has_data():
+        if self._has_data() or self.parser.held:
             self.settled()
         return reply
 
@@ -167,27 +183,42 @@ class Link:
             return rest
 
     def feed(self) -> None:
-        """Hand everything that has come in to the parser. Never waits."""
+        """Hand a piece of what has come in to the parser: never waits, and returns soon, so that its caller can look at the clock.
+
+        Raises `ReplyTooLarge` where more has come since ``got`` was 0 than there can be in the answer.
+        """
         try:
-            while True:
-                data = self._recv(self._size)
-                if not data:
-                    raise Closed("the server closed the connection")
-                self._reader.feed(data)
-                if len(data) < self._size:
-                    if self._pending is not None and self._pending():
-                        continue  # decrypted already, so poll() would not tell of it
-                    return
-                self._size = min(self._size * 2, READ_MOST)
+            data = self._recv(self._size)
+            if self._pending is not None:
+                while more := self._pending():  # decrypted already, so poll() would not tell of it
+                    data += self._recv(more)
         except _WOULD_BLOCK:
             return
+        if not data:
+            raise Closed("the server closed the connection")
+        size = len(data)
+        if size >= self._size:
+            self._size = min(self._size * 2, READ_MOST)
+        self.got = got = self.got + size
+        if got > SLACK and got > self.parser.most():
+            raise ReplyTooLarge(self.shard, f"{got} bytes have come, more than can be in the answer")
+        self.parser.feed(data)
 
     def next(self) -> Reply:
-        """Return the next whole reply, or a marker that `whole` knows."""
+        """Return the next whole reply, or `NOT_YET`."""
+        reply = self._parsed()
+        while reply.__class__ is _Push:  # RESP3: not an answer to anything
+            reply = self._parsed()
+        return reply
+
+    def _parsed(self) -> Reply:
+        parser = self.parser
         try:
             reply = self._gets()
-            while reply.__class__ is _Push:  # RESP3: not an answer to anything
+            while reply is NOT_YET and parser.held and parser.more():
                 reply = self._gets()
+        except ShardError:
+            raise
         except Exception as error:  # hiredis lets TypeError and others through for some broken input
             raise OutOfStep(self.shard, f"the reply breaks the protocol: {error}") from error
         return reply
@@ -196,7 +227,7 @@ class Link:
         """Move whole replies into ``into`` until it holds ``count``; return whether it does."""
         while len(into) < count:
             reply = self.next()
-            if reply is _NOT_YET:
+            if reply is NOT_YET:
                 return False
             into.append(reply)
         self.settled()
@@ -204,13 +235,12 @@ class Link:
 
     def settled(self) -> None:
         """Raise `OutOfStep` if more came than was asked for, push messages aside: then nothing that came can be trusted."""
-        while self._has_data():  # asked first: a parser that has begun on a piece no longer tells of it
+        # Asked first: a parser that has begun on a piece no longer tells of it.
+        while self._has_data() or self.parser.held:
             try:
-                more = self._gets()
-            except Exception as error:  # as in `next`
-                raise OutOfStep(
-                    self.shard, f"more came back than was asked for, and breaks the protocol: {error}"
-                ) from error
+                more = self._parsed()
+            except OutOfStep as error:
+                raise OutOfStep(self.shard, f"more came back than was asked for, and {error.reason}") from error
             if more.__class__ is not _Push:
                 raise OutOfStep(self.shard, "more came back than was asked for")
 

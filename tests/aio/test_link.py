@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shardcache.commands import ErrorReply, Op
-from shardcache.errors import OutOfStep
+from shardcache.errors import OutOfStep, ReplyTooLarge
 from shardcache.wire import pack
 from shardcache.wire.aio import AsyncLink, Several
 
@@ -405,5 +405,65 @@ def test_who_asks_again_at_once_is_written_in_the_same_turn(on_bench) -> None:
         assert bench.wire.written == [GET * 3] * 2
         bench.feed(b"+2\r\n" * 3)
         await asyncio.gather(*tasks)
+
+    on_bench(scene)
+
+
+@pytest.mark.parametrize("cut", [1, 4, 100])
+@pytest.mark.parametrize(
+    "hostile",
+    [b"*2000000000\r\n", b"*2\r\n+a\r\n>2000000000\r\n", b"%1\r\n+a\r\n~2000000000\r\n"],
+    ids=repr,
+)
+def test_announcement_beyond_all_answers(on_bench, hostile: bytes, cut: int) -> None:
+    """What announces more than can be an answer ends the link, for whoever it came; those before have their reply."""
+
+    async def scene(bench: Bench) -> None:
+        futures = [bench.send() for _ in range(3)]
+        bench.feed(b"+1\r\n", *(hostile[at : at + cut] for at in range(0, len(hostile), cut)))
+        assert ([outcome(future) for future in futures], bench.link.alive) == (
+            [b"1", ReplyTooLarge, ReplyTooLarge],
+            False,
+        )
+
+    on_bench(scene)
+
+
+def test_announcement_while_nobody_asks(on_bench) -> None:
+    """A link at rest is no less careful."""
+
+    async def scene(bench: Bench) -> None:
+        bench.feed(b">2\r\n+a\r\n+b\r\n")
+        assert bench.link.alive
+        bench.feed(b">2000000000\r\n")
+        assert not bench.link.alive
+
+    on_bench(scene)
+
+
+def test_stream_that_never_ends(on_bench) -> None:
+    """Of a reply that goes on and on no more is taken than there can be in the answer."""
+
+    async def scene(bench: Bench) -> None:
+        first, second = bench.send(), bench.send()
+        bench.feed(b"+1\r\n$200000000\r\n")
+        fed = 0
+        while bench.link.alive:
+            bench.feed(b"x" * 100_000)
+            fed += 100_000
+        assert (outcome(first), outcome(second), fed <= 400_000) == (b"1", ReplyTooLarge, True)
+
+    on_bench(scene)
+
+
+def test_long_replies_in_a_row_are_no_long_reply(on_bench) -> None:
+    """The length is counted anew for each caller."""
+
+    async def scene(bench: Bench) -> None:
+        value = b"$200000\r\n" + b"v" * 200_000 + b"\r\n"
+        futures = [bench.send() for _ in range(20)]
+        for at in range(0, 20 * len(value), 70_000):
+            bench.feed((value * 20)[at : at + 70_000])
+        assert [outcome(future) == b"v" * 200_000 for future in futures] == [True] * 20
 
     on_bench(scene)

@@ -30,7 +30,7 @@ class FakeLink:
         self.generation = generation
         self.open = True
 
-    def call(self, payload: bytes, deadline: float, before: int = 0, first=None):
+    def call(self, payload: bytes, deadline: float, before: int = 0, first=None, values: int = 0):
         assert self.open
         self.dialer.sent += 1
         return self.dialer.next()

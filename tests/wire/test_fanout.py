@@ -105,7 +105,7 @@ def test_big_payloads_both_ways(peers) -> None:
     threads = [threading.Thread(target=echo, args=(peer,), daemon=True) for _, peer in made]
     for thread in threads:
         thread.start()
-    turns = [Turn(link, bytes([65 + number]) * size, 1) for number, (link, _) in enumerate(made)]
+    turns = [Turn(link, bytes([65 + number]) * size, 1, 1) for number, (link, _) in enumerate(made)]
     transfer(turns, far(), time.monotonic)
     assert [turn.error for turn in turns] == [None] * 3
     assert [turn.replies == [bytes([65 + number]) * size] for number, turn in enumerate(turns)] == [True] * 3

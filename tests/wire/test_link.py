@@ -4,11 +4,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from shardcache.commands import ErrorReply
-from shardcache.errors import OutOfStep
+from shardcache.errors import OutOfStep, ReplyTooLarge
 from shardcache.wire import Link, pack
 from shardcache.wire.link import Closed
 
@@ -173,7 +174,7 @@ def test_big_request_and_reply(pair) -> None:
 
     thread = threading.Thread(target=echo, daemon=True)
     thread.start()
-    assert link.call(request, far()) == request
+    assert link.call(request, far(), values=1) == request
     thread.join()
     assert sum(heard) == size
 
@@ -222,3 +223,64 @@ def test_link_is_not_reusable_by_itself_after_an_interrupt(error) -> None:
 
     with ours, theirs, pytest.raises(error):
         Link("a", ours, clock).call(GET, 1.0)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [b"*2000000000\r\n", b"$1\r\nv\r\n>2000000000\r\n", b"$600000000\r\n" + b"x" * 5000],
+    ids=lambda text: repr(text[:30]),
+)
+def test_announcement_beyond_all_answers(pair, hostile) -> None:
+    """What announces more than can be an answer is refused at once, before or behind the reply."""
+    link, peer = pair
+    peer.sendall(hostile)
+    with pytest.raises(OutOfStep, match="more"):
+        link.call(GET, far(), values=1)
+
+
+@pytest.mark.parametrize("begin", [b"$60000000\r\n", b"+", b">2\r\n+a\r\n+b\r\n"], ids=repr)
+def test_stream_that_never_ends(begin) -> None:
+    """Of a reply that goes on and on no more is taken than there can be in the answer, and the clock is looked at meanwhile."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        looks = 0
+
+        def clock() -> float:
+            nonlocal looks
+            looks += 1
+            with suppress(BlockingIOError):
+                theirs.send(begin * 1000 if begin[0] == 62 else begin if looks == 1 else b"x" * 100_000)
+            return 0.0
+
+        link = Link("a", ours, clock, max_value=1_000_000)
+        with pytest.raises(ReplyTooLarge):
+            link.call(GET, 1.0)
+        assert link.got < 2 * 1024 * 1024
+        assert looks >= link.got // (1024 * 1024)
+
+
+def test_stream_that_is_faster_than_we_are_ends_at_the_deadline() -> None:
+    """Reads that are always full do not keep a call from looking at the clock."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        ticks = iter(range(100))
+
+        class Socket:
+            """Has always more to read than anybody takes."""
+
+            def __getattr__(self, name):
+                return getattr(ours, name)
+
+            def recv(self, size: int) -> bytes:
+                return b"$9000000\r\n".ljust(size, b"x") if self.first() else b"x" * size
+
+            def first(self) -> bool:
+                first, self.begun = not self.__dict__.get("begun"), True
+                return first
+
+        theirs.send(b"x")
+        with pytest.raises(TimeoutError):
+            Link("a", Socket(), lambda: float(next(ticks)), max_value=50_000_000).call(GET, 5.0, values=1)
+        assert next(ticks) < 10
