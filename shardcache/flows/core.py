@@ -11,7 +11,7 @@ from shardcache.flows.batch import Pass
 from shardcache.flows.ledger import Ledger
 from shardcache.flows.requests import Requests
 from shardcache.flows.steps import Flow
-from shardcache.keys import INTERNAL, Key, KeySpace, hash_tag
+from shardcache.keys import Key, KeySpace, hash_tag, is_own
 from shardcache.options import OnUnavailable, Options, check_on_unavailable, check_timeout
 from shardcache.placement import HashRing, KetamaRing, Placement
 from shardcache.placement.node import Node
@@ -107,7 +107,7 @@ class Core:
         """Return the callers' forms of the keys that ``shard`` holds by right; note or raise ``error``."""
         if error is not None:
             self.ledger.degraded(error.shard, "scan", 0, error)
-        wires = [wire for wire in wires if INTERNAL not in wire]
+        wires = [wire for wire in wires if not is_own(wire)]
         owners = self.placement.owner_indexes(wires)
         return [self.keys.user(wire) for wire, owner in zip(wires, owners, strict=True) if owner == shard]
 

@@ -7,7 +7,7 @@ from shardcache.commands import Command, Reply
 from shardcache.errors import ShardError
 from shardcache.flows.requests import NUMBER
 from shardcache.flows.steps import Batch, Flow, exchange
-from shardcache.keys import INTERNAL, literal
+from shardcache.keys import INTERNAL, is_own, literal
 
 __all__ = ("Page", "flush", "load_passes", "page", "pattern", "wipe")
 
@@ -99,7 +99,7 @@ def _wipe(shards: Iterable[int], glob: bytes, failed: dict[int, ShardError], *, 
                 cursors[shard] = int(cursor)
                 if not cursors[shard]:
                     del cursors[shard]
-                keys = [key for key in keys if own or INTERNAL not in key]
+                keys = [key for key in keys if own or not is_own(key)]
                 if keys:
                     found[shard] = keys
     return count
