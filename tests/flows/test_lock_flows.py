@@ -145,6 +145,18 @@ def test_waits_to_be_woken() -> None:
     assert driver.words() == ["ACQUIRE", "RELEASE", "listen", "ACQUIRE"]
 
 
+@pytest.mark.parametrize(("granted", "listens"), [(0, 1), (1, 0), (2, 0)])
+def test_who_was_granted_a_minority_listens_where_the_lock_is_held(granted, listens) -> None:
+    """The sign that somebody waits stands where the lock is held: at the voter that granted nobody would be woken."""
+    driver = Driver(lambda word, place: [1, 7, 0] if place == granted else [0, 5000, 3])
+    flow = acquire(PLAN, known(), token=b"t", wait=30, clock=driver.clock, luck=lambda: 0.5)
+    step = next(flow)
+    while not isinstance(step, Listen):
+        driver.carry_out(step)
+        step = flow.send(None)
+    assert step.shard == listens
+
+
 def test_who_cannot_listen_waits() -> None:
     """Where listening fails at once (a wrong type, no permission) the waiter pauses instead of asking in a loop."""
     driver = Driver(lambda word, place: DEAD if word == "listen" else [0, 5000, 3])

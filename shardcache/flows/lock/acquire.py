@@ -180,10 +180,9 @@ def _split(ballot: Ballot) -> bool:
 
 
 def _woken(plan: LockPlan, ballot: Ballot, patience: float) -> Listen:
-    """Return the step that waits for a release: at the first voter that answered, so that all who wait stand in one line."""
-    heard = (
-        place
-        for place, answer in enumerate(ballot.answers)
-        if answer is not None and not isinstance(answer, ShardError)
-    )
-    return plan.woken_at(plan.voters.shards[next(heard, 0)], patience)
+    """Return the step that waits for a release: at the first voter that refused, so that all who wait stand in one line.
+
+    Never at one that granted: our sign stands where somebody holds, and there alone his release wakes us.
+    """
+    refused = (place for place, reply in ballot.replies() if reply[0] == 0)
+    return plan.woken_at(plan.voters.shards[next(refused, 0)], patience)

@@ -1,5 +1,7 @@
 """Counting votes: what each voter said, and when the outcome of an attempt is certain."""
 
+from collections.abc import Iterator
+
 from shardcache.errors import OutOfMemory, ShardError, ShardTimeout, ShardUnavailable
 from shardcache.flows.lock.plan import LockPlan, Voters
 from shardcache.flows.lock.register import Register, Roll
@@ -125,14 +127,20 @@ class Ballot:
         # Where a counter was lost, those that refused may remember more than those that granted.
         return max(highest, self.remembered + 1) if self.reseeded else highest
 
-    @property
-    def free_in(self) -> float:
-        """Seconds until a majority could grant, if nobody renews: the quorum-th smallest of the times left where somebody answered."""
-        lefts = []
+    def replies(self) -> Iterator[tuple[int, list[int]]]:
+        """Return the votes that came, by place: {1, counter, …} of those that granted, {0, time left, counter} of the others."""
         for place, answer in enumerate(self.answers):
             reply = None if answer is None or isinstance(answer, ShardError) else answer[0]
             if reply.__class__ is list:
-                lefts.append((self.guarded.get(place) or 0.0) if reply[0] == 1 else max(reply[1], 0) / 1000)
+                yield place, reply
+
+    @property
+    def free_in(self) -> float:
+        """Seconds until a majority could grant, if nobody renews: the quorum-th smallest of the times left where somebody answered."""
+        lefts = [
+            (self.guarded.get(place) or 0.0) if reply[0] == 1 else max(reply[1], 0) / 1000
+            for place, reply in self.replies()
+        ]
         return sorted(lefts)[min(self._quorum, len(lefts)) - 1] if lefts else 0.0
 
     def votes(self, names: tuple[str, ...]) -> list[Vote]:

@@ -1,0 +1,23 @@
+"""Waiting in the simulated fleet: a lock that somebody waits for is not left lying about."""
+
+import pytest
+
+from shardcache.testing.simulation.waiting import idle
+
+pytestmark = pytest.mark.long
+
+CROWDS = 800
+ROUND_TRIPS = 30  # of the slowest kind: contenders may take voters from each other a few times
+
+
+def test_nobody_waits_for_a_free_lock() -> None:
+    """From one holder to the next it takes a few round trips, however many want it and however they come together."""
+    waits = {seed: idle(seed) for seed in range(CROWDS)}
+    slow = {seed: wait.longest for seed, wait in waits.items() if wait.longest > ROUND_TRIPS}
+    assert slow == {}
+    assert sum(wait.acquisitions for wait in waits.values()) > 10 * CROWDS
+
+
+def test_a_crowd_is_its_seed() -> None:
+    """The same seed gives the same crowd to the last word."""
+    assert idle(44, noted=True) == idle(44, noted=True)
