@@ -38,7 +38,7 @@ class ShardCache(CacheBase):
     ``namespace`` is put before every key. ``default_ttl``: seconds or a timedelta, None for
     no expiry. ``serializer``: "safe", "json", "pickle", or an object with dumps and loads.
     ``compression``: None, "zlib" or "zstd". ``timeout``: the deadline of one call in seconds,
-    all shards and retries together (name resolution excepted). ``on_unavailable``: "degrade"
+    all shards and retries together. ``on_unavailable``: "degrade"
     (reads miss, writes say False) or "raise" (`ShardUnavailable`).
 
     Safe to share between threads and to use after a fork. No connection is made before the

@@ -71,7 +71,8 @@ class Options:
     ``echo_check``: end every exchange with an ECHO of a fresh number, so that even a broken proxy that
     repeats bytes cannot pass one request's reply off as another's; costs a command per exchange.
     ``protocol``: RESP version to ask for; 3 falls back to 2 by itself.
-    ``credential_provider``: an object with redis-py's ``get_credentials()``, for all shards.
+    ``credential_provider``: an object with redis-py's ``get_credentials()`` (asyncio: ``get_credentials_async()``, if
+    it has it), for all shards; asked for each connection. One with ``on_next()`` renews the login of live connections.
     """
 
     signing_key: Any = field(default=None, repr=False)
@@ -111,6 +112,14 @@ class Options:
             raise InvalidOption(f"placement must be 'ring', 'ketama' or a callable, got {self.placement!r:.80}")
         if self.on_event is not None and not callable(self.on_event):
             raise InvalidOption(f"on_event must be callable or None, got {self.on_event!r:.80}")
+        if self.credential_provider is not None and not any(
+            callable(getattr(self.credential_provider, name, None))
+            for name in ("get_credentials", "get_credentials_async")
+        ):
+            raise InvalidOption(
+                "credential_provider must have the method get_credentials or get_credentials_async, got an object of "
+                f"type {type(self.credential_provider).__name__}"
+            )
         if not isinstance(self.tls, TLS):
             raise InvalidOption(f"tls must be a shardcache.options.TLS, got {type(self.tls).__name__}")
         if self.client_name is not None and not (

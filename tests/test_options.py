@@ -59,17 +59,28 @@ def test_probes_in_order() -> None:
         ("client_name", "é"),
         ("client_name", b"x"),
         ("client_name", "line\n"),
+        ("credential_provider", ("user", "password")),
+        ("credential_provider", lambda: ("user", "password")),
     ],
 )
 def test_refused(name, value) -> None:
     """A choice that does not exist is refused by name."""
-    with pytest.raises(InvalidOption, match=f"{name} must be"):
+    with pytest.raises(InvalidOption, match=f"{name} must (be|have)"):
         Options(**{name: value})
 
 
 def test_secrets_stay_out_of_the_repr() -> None:
     """Signing keys and credential providers are not shown (G7)."""
-    shown = repr(Options(signing_key=b"hunter2hunter2hunter2", credential_provider="hunter2"))
+
+    class Provider:
+        def get_credentials(self) -> tuple[str]:
+            return ("hunter2",)
+
+        def __repr__(self) -> str:
+            return "hunter2"
+
+    provider = Provider()
+    shown = repr(Options(signing_key=b"hunter2hunter2hunter2", credential_provider=provider))
     assert "hunter2" not in shown
 
 

@@ -21,12 +21,13 @@ _INFO: Command = (b"INFO", b"server")
 _RUN = re.compile(rb"^run_id:(\w+)\r?$.*^uptime_in_seconds:(\d+)\r?$", re.MULTILINE | re.DOTALL)
 
 
-def handshake(shard: str, address: Address, options: Options) -> Handshake:
+def handshake(shard: str, address: Address, options: Options, login: tuple[str | bytes, ...]) -> Handshake:
     """Yield commands to send at once, take their replies; end when logged in. Raises `ShardError` for a no.
+
+    ``login`` is what AUTH takes: a password, a user and a password, or nothing.
 
     Returns which life of the server this is, or None where it does not say so.
     """
-    login = _login(address, options)
     select: list[Command] = [(b"SELECT", address.db)] if address.db else []
     if options.protocol == 3:
         hello: Command = (b"HELLO", 3)
@@ -62,14 +63,6 @@ def _run(info: Reply) -> Run | None:
     found = _RUN.search(info) if isinstance(info, bytes) else None  # RESP3 has texts of its own kind; some proxies none
     # The server counts in whole seconds of its wall clock, and may be up for almost one less than it says.
     return Run(found[1], max(float(found[2]) - 1.0, 0.0)) if found else None
-
-
-def _login(address: Address, options: Options) -> tuple[str, ...]:
-    if options.credential_provider is not None:
-        return tuple(options.credential_provider.get_credentials())
-    if address.username is not None:
-        return (address.username, address.password or "")
-    return (address.password,) if address.password else ()
 
 
 def _too_old(reply: Reply) -> bool:

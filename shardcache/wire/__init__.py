@@ -1,4 +1,4 @@
-"""Bytes to and from servers: the only floor that knows redis-py and hiredis."""
+"""Bytes to and from servers: the only floor that knows sockets and hiredis."""
 
 from shardcache.wire.dial import Dialer
 from shardcache.wire.fanout import Turn, ask, transfer

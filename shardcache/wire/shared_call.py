@@ -1,0 +1,104 @@
+"""A function that may block for long, run in a thread of its own: callers wait for it as long as they may, and share its result.
+
+Looking up a host name, asking a credential provider, reading certificates: none of them takes a
+deadline, and each can block for half a minute. So none runs in the thread of a call (G4), nor on an event
+loop. While one runs, those who ask for the same join it: a service that hangs costs one thread, not
+one for every call and every knock of a prober.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import Any, Generic, TypeVar
+
+__all__ = ("NotInTime", "SharedCall")
+
+T = TypeVar("T")
+
+
+class NotInTime(TimeoutError):
+    """A step of opening a connection was not done before the deadline; the text names the step."""
+
+
+class SharedCall(Generic[T]):
+    """Runs one function at a time. ``what`` is the step that it does, as a `NotInTime` is to name it.
+
+    No lock is held while foreign code runs, and a forked child does not wait for a thread that its parent has.
+    """
+
+    __slots__ = ("_running", "_what")
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._running: dict[int, Future[T]] = {}  # by process; at most one of this one
+
+    def start(self, function: Callable[[], T], *, may_block: bool) -> Future[T]:
+        """Run ``function`` in a thread, unless it or its like runs already; return the future of its result.
+
+        Where the system has no thread to give, it runs here if ``may_block``, else the result is OSError.
+        """
+        me = os.getpid()
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()  # nobody who waits can cancel it for the others
+        try:
+            running = self._running.setdefault(me, future)
+            if running is not future:
+                return running
+            for process in self._running.keys() - {me}:
+                self._running.pop(process, None)
+            thread = threading.Thread(
+                target=self._run, args=(function, future), name=f"shardcache: {self._what}", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:  # no thread to be had, or the interpreter is about to end
+                if may_block:
+                    self._run(function, future)
+                else:
+                    self._end(future, error=OSError(f"{self._what}: {error}"))
+        except BaseException:  # a signal handler raised: those who joined must not wait for ever
+            self._end(future, error=ConnectionAbortedError(f"{self._what} was broken off"))
+            raise
+        return future
+
+    def get(self, function: Callable[[], T], deadline: float, clock: Callable[[], float]) -> T:
+        """Return what ``function`` returns, or raise what it raises; `NotInTime` after ``deadline``."""
+        future = self.start(function, may_block=True)
+        wait([future], max(deadline - clock(), 0))
+        return self._result(future)
+
+    async def get_async(self, function: Callable[[], T], deadline: float) -> T:
+        """As `get`, on an event loop, which goes on meanwhile. ``deadline`` is of the loop's clock."""
+        future = self.start(function, may_block=False)
+        waiting = asyncio.wrap_future(future)
+        try:
+            await asyncio.wait([waiting], timeout=max(deadline - asyncio.get_running_loop().time(), 0))
+        finally:
+            waiting.cancel()  # else asyncio complains of an error that comes later, and that nobody looks at
+        return self._result(future)
+
+    def _result(self, future: "Future[T]") -> T:
+        if not future.done():
+            raise NotInTime(self._what)
+        return future.result()
+
+    def _run(self, function: Callable[[], T], future: "Future[T]") -> None:
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001  those who wait raise it
+            self._end(future, error=error)
+        else:
+            self._end(future, result)
+
+    def _end(self, future: "Future[T]", result: Any = None, error: BaseException | None = None) -> None:
+        me = os.getpid()
+        if self._running.get(me) is future:  # first, so that who asks from now on gets a newer result
+            self._running.pop(me, None)
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
