@@ -1,7 +1,7 @@
 """The table of operations, and what a server's error reply means.
 
 An operation is data: whether it may be sent twice, whether it writes, and how its reply reads.
-A command is a tuple that the wire packs (``(b"GET", key)``).
+A command is a tuple of bytes that the wire packs (``(b"GET", key)``); numbers become bytes where commands are made (`decimal`).
 """
 
 from collections.abc import Callable
@@ -18,10 +18,16 @@ from shardcache.errors import (
     WrongType,
 )
 
-__all__ = ("Command", "ErrorReply", "Op", "Reply", "as_error")
+__all__ = ("Command", "ErrorReply", "Op", "Reply", "as_error", "decimal")
 
-Command = tuple[bytes | int | str, ...]
+# Bytes only: hiredis 3.5 ends the process when it packs a number and a signal handler raises at that moment.
+Command = tuple[bytes, ...]
 Reply = Any  # bytes, int, None, list, dict or ErrorReply: what RESP has
+
+
+def decimal(number: int) -> bytes:
+    """Return a number as it stands in a command; True and False are 1 and 0."""
+    return b"%d" % number
 
 
 class ErrorReply(Exception):

@@ -1,6 +1,6 @@
 """Connections for commands that block on the server: on a shared one, everybody else would wait behind them."""
 
-from shardcache.commands import ErrorReply, Reply
+from shardcache.commands import Command, ErrorReply, Reply
 from shardcache.drivers.state import ShardState
 from shardcache.errors import ShardError
 from shardcache.flows.steps import GRACE
@@ -29,7 +29,7 @@ class Ears:
         """Whether a connection is open."""
         return bool(self._links)
 
-    async def listen(self, command: tuple[bytes | int | str, ...], patience: float) -> Reply | ShardError:
+    async def listen(self, command: Command, patience: float) -> Reply | ShardError:
         """Send a command that blocks for up to ``patience`` seconds; return its reply, None if there is none, or what went wrong."""
         shard = self._shard
         link = self._idle.pop() if self._idle else None

@@ -41,7 +41,7 @@ DELETE = "return redis.call('DEL', KEYS[1])"
 class Scripting(Protocol):
     """What is asked of a client: redis-py's `eval`, of any of its clients."""
 
-    def eval(self, script: str, numkeys: int, /, *keys_and_args: Any) -> Any:
+    def eval(self, script: str, numkeys: str, /, *keys_and_args: Any) -> Any:
         """Run ``script`` and return its reply, or an awaitable of it."""
 
 
@@ -107,8 +107,9 @@ class FencedRedis:
         read: Callable[[Any], Any],
     ) -> Any:
         wire = [guard_of(resource), *map(_KEYS.wire, keys)]
-        given = [str(check_token(token)), self._life, *args]
-        reply = self._client.eval(GUARDED + script + BODY_ENDS, len(wire), *wire, *given)
+        given = [str(check_token(token)), self._life, *map(_number_as_bytes, args)]
+        # A text, for redis-py hands numbers on to hiredis, which ends the process if a signal handler raises while it packs one.
+        reply = self._client.eval(GUARDED + script + BODY_ENDS, str(len(wire)), *wire, *given)
 
         def settle(reply: Any) -> Any:
             verdict, result = (*reply, None)[:2]
@@ -132,6 +133,12 @@ def guard_of(key: Key) -> bytes:
     raw = _KEYS.wire(key)
     # One ends in a brace and the other does not: no two keys share a guard.
     return b"fence:{" + raw + b"}" if hash_tag(raw) == raw else raw + b":fence"
+
+
+def _number_as_bytes(argument: Any) -> Any:
+    """Write out a number as redis-py does; all else is left to it."""
+    is_number = isinstance(argument, (int, float)) and not isinstance(argument, bool)
+    return repr(argument).encode() if is_number else argument
 
 
 async def _later(reply: Awaitable[Any], settle: Callable[[Any], Any]) -> Any:

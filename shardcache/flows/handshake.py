@@ -8,7 +8,7 @@ the server's mode and role. A server that does not know HELLO or RESP3 is asked 
 import re
 from collections.abc import Generator
 
-from shardcache.commands import Command, ErrorReply, Reply, as_error
+from shardcache.commands import Command, ErrorReply, Reply, as_error, decimal
 from shardcache.errors import CommandRefused, OutOfStep, ShardError, WrongTopology
 from shardcache.flows.steps import Run
 from shardcache.options import Options
@@ -28,13 +28,14 @@ def handshake(shard: str, address: Address, options: Options, login: tuple[str |
 
     Returns which life of the server this is, or None where it does not say so.
     """
-    select: list[Command] = [(b"SELECT", address.db)] if address.db else []
+    names = tuple(one.encode() if isinstance(one, str) else one for one in login)
+    select: list[Command] = [(b"SELECT", decimal(address.db))] if address.db else []
     if options.protocol == 3:
-        hello: Command = (b"HELLO", 3)
-        if login:
-            hello += (b"AUTH", *(login if len(login) == 2 else ("default", *login)))
+        hello: Command = (b"HELLO", b"3")
+        if names:
+            hello += (b"AUTH", *(names if len(names) == 2 else (b"default", *names)))
         if options.client_name:
-            hello += (b"SETNAME", options.client_name)
+            hello += (b"SETNAME", options.client_name.encode())
         *replies, info = yield [hello, *select, _INFO]
         greeting = replies[0]
         if isinstance(greeting, dict):
@@ -44,9 +45,9 @@ def handshake(shard: str, address: Address, options: Options, login: tuple[str |
         if not _too_old(greeting):
             _check(shard, address, replies)
             raise OutOfStep(shard, f"HELLO was answered with {type(greeting).__name__}")
-    commands: list[Command] = [(b"AUTH", *login)] if login else []
+    commands: list[Command] = [(b"AUTH", *names)] if names else []
     if options.client_name:
-        commands.append((b"CLIENT", b"SETNAME", options.client_name))
+        commands.append((b"CLIENT", b"SETNAME", options.client_name.encode()))
     replies = yield [*commands, *select, _INFO, (b"ROLE",)]
     info, role = replies[-2:]
     if isinstance(info, bytes) and isinstance(role, list) and role:  # else the ACL hides it, and it stays unknown

@@ -7,7 +7,7 @@ The clients send it and give the reply to ``op.read``; a pipeline queues it.
 from typing import Any, NamedTuple
 
 from shardcache.codecs import Codec
-from shardcache.commands import Command, ErrorReply, Op, Reply
+from shardcache.commands import Command, ErrorReply, Op, Reply, decimal
 from shardcache.errors import InvalidArgument, KeyMissing
 from shardcache.flows.scripts import ADD_TO, PERSIST
 from shardcache.keys import Key, KeySpace
@@ -113,7 +113,7 @@ class Requests:
         if ms is None:
             return Request(SET, wire, (b"SET", wire, raw), void=self.void(wire))
         if ms:
-            return Request(SET, wire, (b"SET", wire, raw, b"PX", ms), void=self.void(wire))
+            return Request(SET, wire, (b"SET", wire, raw, b"PX", b"%d" % ms), void=self.void(wire))
         return Request(SET_DEAD, wire, (b"UNLINK", wire), void=self.void(wire))
 
     def add(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> Request:
@@ -129,7 +129,7 @@ class Requests:
         if ms is None:
             return Request(op, wire, (b"SET", wire, raw, flag), void=self.void(wire))
         if ms:
-            return Request(op, wire, (b"SET", wire, raw, flag, b"PX", ms), void=self.void(wire))
+            return Request(op, wire, (b"SET", wire, raw, flag, b"PX", b"%d" % ms), void=self.void(wire))
         return Request(dead.op, wire, (*dead.command, wire), void=self.void(wire))
 
     def delete(self, key: Key) -> Request:
@@ -143,13 +143,16 @@ class Requests:
         wire = self._wire(key)
         ms = self.ttl_ms(ttl)
         if initial is None:
-            return Request(op, wire, (b"EVAL", ADD_TO, 1, wire, step), void=self.void(wire))
+            return Request(op, wire, (b"EVAL", ADD_TO, b"1", wire, decimal(step)), void=self.void(wire))
         first = _whole("initial", initial) + step
         if not -_INT64 <= first < _INT64:
             raise InvalidArgument(f"{op.name}: the first sum must fit in 64 bits, got {first}")
         if ms == 0:
             raise InvalidArgument(f"{op.name}: a ttl of zero or less would drop the counter at once; use delete")
-        command: Command = (b"EVAL", ADD_TO, 1, wire, step, first, b"" if ms is None else ms)
+        command: Command = (
+            *(b"EVAL", ADD_TO, b"1", wire),
+            *(decimal(step), decimal(first), b"" if ms is None else decimal(ms)),
+        )
         return Request(op, wire, command, void=self.void(wire))
 
     def decr(self, key: Key, delta: int, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> Request:
@@ -161,9 +164,9 @@ class Requests:
         wire = self._wire(key)
         ms = self.ttl_ms(ttl)
         if ms is None:
-            return Request(TOUCH, wire, (b"EVAL", PERSIST, 1, wire))
+            return Request(TOUCH, wire, (b"EVAL", PERSIST, b"1", wire))
         if ms:
-            return Request(TOUCH, wire, (b"PEXPIRE", wire, ms))
+            return Request(TOUCH, wire, (b"PEXPIRE", wire, decimal(ms)))
         return Request(TOUCH_DEAD, wire, (b"UNLINK", wire), void=self.void(wire))
 
     def ttl(self, key: Key) -> Request:

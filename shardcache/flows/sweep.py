@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from shardcache.commands import Command, Reply
+from shardcache.commands import Command, Reply, decimal
 from shardcache.errors import ShardError
 from shardcache.flows.requests import NUMBER
 from shardcache.flows.steps import Batch, Flow, exchange
@@ -33,7 +33,7 @@ def load_passes(prefix: bytes) -> bytes:
 
 
 def _scan(cursor: int, glob: bytes) -> Command:
-    return (b"SCAN", cursor, b"MATCH", glob, b"COUNT", COUNT)
+    return (b"SCAN", decimal(cursor), b"MATCH", glob, b"COUNT", decimal(COUNT))
 
 
 def _pages(replies: list[Reply]) -> bool:

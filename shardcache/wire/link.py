@@ -17,7 +17,7 @@ from typing import Any
 
 import hiredis
 
-from shardcache.commands import Reply
+from shardcache.commands import Command, Reply
 from shardcache.errors import OutOfStep, ReplyTooLarge, ShardError
 from shardcache.flows.steps import Run
 from shardcache.wire.reply_parser import NOT_YET, SLACK, ReplyParser
@@ -30,15 +30,15 @@ READ_MOST = 1024 * 1024
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _Push: Any = hiredis.PushNotification
 
-# The stub types the argument as a tuple of one.
-pack: Callable[[Any], bytes] = hiredis.pack_command
+# Bytes only (see `Command`). The stub types the argument as a tuple of one.
+pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
 # `pack((b"GET", key))` of ``len(key), key``, in a third of the time.
 PACKED_GET = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n"
 # Of ``len(key), key`` twice: value and time left.
 PACKED_LOOK = PACKED_GET + b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n"
 
 
-def pack_all(commands: list[Any]) -> bytes:
+def pack_all(commands: list[Command]) -> bytes:
     """Return the bytes of several commands, one behind the other."""
     return b"".join(map(pack, commands))
 

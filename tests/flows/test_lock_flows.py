@@ -224,7 +224,7 @@ def test_seen_in_another_life_by_this_process() -> None:
     register = Register()
     for run, forgot in ((b"one", b"0"), (b"two", b"1")):
         step = next(register.vet(PLAN, {0: Run(run, 1.0)}))
-        assert tuple(map(str, step.batches[0].commands[0][-3:])) == ("a", str(run), forgot.decode())
+        assert step.batches[0].commands[0][-3:] == (b"a", run, forgot)
 
 
 def test_register_without_a_majority() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shardcache.commands import Command
+from shardcache.commands import Command, decimal
 from shardcache.errors import InvalidArgument
 from shardcache.flows.load.scripts import CLAIM, FILL, GIVE_UP, PASS_MS, TAKE
 from shardcache.flows.lock.plan import LockPlan, Voters
@@ -42,21 +42,21 @@ class Job:
         return replace(self.plan, voters=Voters(voters.shards[:1], voters.names[:1]))
 
     def claim(self, token: bytes, waiter: bytes = b"") -> Command:
-        return (b"EVAL", CLAIM, 4, *self.plan.keys, token, waiter, self.plan.ttl_ms, PASS_MS)
+        return (b"EVAL", CLAIM, b"4", *self.plan.keys, token, waiter, decimal(self.plan.ttl_ms), decimal(PASS_MS))
 
     def take(self, token: bytes) -> Command:
         """Return what takes the lock from whoever has it."""
-        return (b"EVAL", TAKE, 4, *self.plan.keys, token, self.plan.ttl_ms, PASS_MS)
+        return (b"EVAL", TAKE, b"4", *self.plan.keys, token, decimal(self.plan.ttl_ms), decimal(PASS_MS))
 
     def fill(self, token: bytes, seen: bytes, ms: int | None, raw: bytes, *, expired: bool) -> Command:
         """Return what stores ``raw`` if the value is still the one that was ``seen``, or none because that has ``expired`` meanwhile."""
         return (
-            *(b"EVAL", FILL, 5, *self.plan.keys, self.wire),
-            *(token, seen, b"" if ms is None else ms, int(expired), raw),
+            *(b"EVAL", FILL, b"5", *self.plan.keys, self.wire),
+            *(token, seen, b"" if ms is None else decimal(ms), decimal(expired), raw),
         )
 
     def give_up(self, token: bytes, waiter: bytes = b"") -> Command:
-        return (b"EVAL", GIVE_UP, 4, *self.plan.keys, token, waiter)
+        return (b"EVAL", GIVE_UP, b"4", *self.plan.keys, token, waiter)
 
     def read(self) -> list[Command]:
         """Return what reads value and time left in one exchange."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from shardcache.codecs import Loaded
+from shardcache.commands import decimal
 from shardcache.errors import InvalidArgument, ShardError
 from shardcache.flows import batch
 from shardcache.flows.load.desk import LoadDesk
@@ -68,10 +69,13 @@ def ensure(
 ) -> Flow[tuple[tuple[bytes, bytes], ...] | None]:
     """Return the tags with their versions, made where there were none; None if a shard that keeps one is out."""
     wires = wires_of(tags, desk)
-    life: bytes | int = b"" if ttl_ms is None else ttl_ms + grace_ms + _SLACK_MS
+    life = b"" if ttl_ms is None else decimal(ttl_ms + grace_ms + _SLACK_MS)
     owners = desk.room.placement.owner_indexes(wires)
     outcomes = yield from each(
-        [(shard, [(b"EVAL", ENSURE, 1, wire, desk.version(), life)]) for shard, wire in zip(owners, wires, strict=True)]
+        [
+            (shard, [(b"EVAL", ENSURE, b"1", wire, desk.version(), life)])
+            for shard, wire in zip(owners, wires, strict=True)
+        ]
     )
     versions: list[Any] = [outcome if isinstance(outcome, ShardError) else outcome[0] for outcome in outcomes]
     for version in versions:

@@ -40,7 +40,7 @@ def census(shards: int, space: KeySpace) -> Flow[tuple[Census, dict[int, ShardEr
 
 def _look(shard: int, wires: list[bytes], space: KeySpace, found: Census) -> Flow[ShardError | None]:
     """Note what one shard has under these names."""
-    commands: list[Command] = [(b"EVAL", LOOK, 4, *LockKeys.of(wire, space)) for wire in wires]
+    commands: list[Command] = [(b"EVAL", LOOK, b"4", *LockKeys.of(wire, space)) for wire in wires]
     [outcome] = yield from exchange([Batch(shard, commands, True)])
     if isinstance(outcome, ShardError):
         return outcome

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
-from shardcache.commands import Command
+from shardcache.commands import Command, decimal
 from shardcache.flows.lock.scripts import ACQUIRE
 from shardcache.flows.steps import Listen
 from shardcache.keys import KeySpace
@@ -87,13 +87,14 @@ class LockPlan:
     def acquire(self, token: bytes, *, polite: bool, announce_ms: int) -> Command:
         keys = self.keys
         return (
-            *(b"EVAL", ACQUIRE, 3, keys.lock, keys.fence, keys.waiting),
-            *(token, self.ttl_ms, FENCE_TTL, int(polite), announce_ms),
+            *(b"EVAL", ACQUIRE, b"3", keys.lock, keys.fence, keys.waiting),
+            *(token, *map(decimal, (self.ttl_ms, FENCE_TTL, polite, announce_ms))),
         )
 
     def script(self, script: bytes, *arguments: bytes | int) -> Command:
         """Return the command that runs one of the shorter scripts."""
-        return (b"EVAL", script, 4, *self.keys, *arguments)
+        said = [one if isinstance(one, bytes) else decimal(one) for one in arguments]
+        return (b"EVAL", script, b"4", *self.keys, *said)
 
     def woken_at(self, shard: int, patience: float) -> Listen:
         """Return the step that waits on a shard for ``patience`` seconds to be woken by who lets go."""

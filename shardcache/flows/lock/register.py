@@ -22,7 +22,7 @@ remembers; the fencing token is then what is left.
 
 from collections.abc import Iterable
 
-from shardcache.commands import Command
+from shardcache.commands import Command, decimal
 from shardcache.errors import CommandRefused, QuorumUnavailable, ShardError
 from shardcache.flows.lock.plan import LockPlan, Voters, drift
 from shardcache.flows.lock.scripts import REGISTER
@@ -86,9 +86,9 @@ class Register:
             return  # somebody else in this process has seen to it
         places = list(runs)
         forgot = [self._forgot(voters.names[place], runs[place]) for place in places]
-        command: Command = (b"EVAL", REGISTER, 1, plan.register, plan.ttl_ms)
+        command: Command = (b"EVAL", REGISTER, b"1", plan.register, decimal(plan.ttl_ms))
         for place, known in zip(places, forgot, strict=True):
-            command += (voters.names[place], runs[place].id, int(known))
+            command += (voters.names[place].encode(), runs[place].id, decimal(known))
         answers: list[list[int]] = []
         refused: list[CommandRefused] = []
         asked = 0

@@ -224,7 +224,7 @@ class _Stage:
         elif command[0] == b"EVAL" and command[1] is scripts.FILL:
             if reply == 1:
                 self.history.stored += 1
-                if self.loaded[bytes(command[-1])] < max(self.voided, self.written):  # type: ignore[arg-type]
+                if self.loaded[command[-1]] < max(self.voided, self.written):
                     self.history.violations.append("overwrote")
             else:
                 self.history.refused += 1

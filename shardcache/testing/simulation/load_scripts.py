@@ -134,5 +134,6 @@ def execute(db: Database, command: Sequence[Any]) -> Any:
     """Carry out one command and return its reply."""
     if command[0] == b"EVAL":
         _, script, count, *rest = command
-        return LOAD_SCRIPTS[script](db, rest[:count], rest[count:])
+        keys = int(count)
+        return LOAD_SCRIPTS[script](db, rest[:keys], rest[keys:])
     return _PLAIN[command[0]](db, *command[1:])

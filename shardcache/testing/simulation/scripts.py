@@ -123,4 +123,5 @@ SCRIPTS: dict[bytes, Script] = {
 def run(db: Database, command: Sequence[Any]) -> Any:
     """Carry out one EVAL and return its reply."""
     _, script, count, *rest = command
-    return SCRIPTS[script](db, rest[:count], rest[count:])
+    keys = int(count)
+    return SCRIPTS[script](db, rest[:keys], rest[keys:])

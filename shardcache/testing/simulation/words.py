@@ -13,7 +13,7 @@ def worded(command: tuple[Any, ...], reply: Any) -> str:
     """Return what was asked, without keys, and what was answered."""
     if command[0] == b"BLPOP":
         return f"BLPOP for {_plain(command[2])} s -> {'waits' if reply is None else 'woken'}"
-    arguments = " ".join(_plain(one) for one in command[3 + command[2] :])
+    arguments = " ".join(_plain(one) for one in command[3 + int(command[2]) :])
     said = " ".join(map(_plain, reply)) if isinstance(reply, list) else _plain(reply)
     return f"{_NAMES[command[1]]} {arguments} -> {said}"
 
