@@ -105,10 +105,14 @@ class AsyncShardCache(CacheBase):
                 task.cancel()
 
     async def fetch_many(self, keys: Iterable[Key]) -> Results[Any]:
-        """Return for each key whether it was there, was not, or could not be asked for and why."""
+        """Return for each key whether it was there (`Hit`), was not (`Miss`), or cannot be said to be and why (`Failed`).
+
+        `Failed` has the error: a shard that is out, a value that does not decode, a list or hash of somebody else's (`WrongType`).
+        One exchange per shard, and a second one, about their types, for keys that the first did not find.
+        """
         asked = distinct(keys)
         wires = self._core.keys.wire_many(asked)
-        raws = await self._run(batch.fetch(self._core.placement, wires))
+        raws = await self._run(batch.fetch_told(self._core.placement, wires))
         found = self._ledger.outcomes("fetch_many", asked, wires, raws)
         hits = found.hits
         if Loaded in set(map(type, hits.values())):

@@ -17,6 +17,7 @@ from shardcache.errors import (
     ShardUnavailable,
     WrongType,
 )
+from shardcache.refusals import explained, words
 
 __all__ = ("Command", "ErrorReply", "Op", "Reply", "as_error", "decimal")
 
@@ -59,27 +60,32 @@ _NOT_SERVING = frozenset(
     {"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "NOREPLICAS", "MISCONF", "UNBLOCKED"}
 )
 _CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS"})
+_ACL = ("ACL failure in script", "user executing the script can't")
+_LOGIN = ("invalid password", "without any password configured")  # of servers from before WRONGPASS
 _KIND = ("not an integer", "not a valid integer", "not a valid float", "would overflow")
 
 
 def as_error(shard: str, reply: ErrorReply, keys: str = "*") -> ShardError:
     """Return the error that an error reply of ``shard`` stands for. ``keys``: the pattern that the client's keys match."""
-    text = str(reply)
-    code = text.split(" ", 1)[0]
+    text = words(str(reply))
+    code = text.partition(" ")[0]
     kind: type[ShardError]
     if code in _NOT_SERVING or text.startswith("ERR max number of clients"):
         kind = ShardUnavailable
-    elif code in _CREDENTIALS:
+    elif code in _CREDENTIALS or any(sign in text for sign in _LOGIN):
         kind = AuthenticationFailed
-    elif code == "WRONGTYPE" or "WRONGTYPE" in text or any(sign in text for sign in _KIND):
+    elif code == "WRONGTYPE" or any(sign in text for sign in _KIND):
         kind = WrongType
-    elif code == "NOPERM" or "ACL failure in script" in text:
+    elif code == "NOPERM" or any(sign in text for sign in _ACL):
         kind = AccessDenied
         text = f"{text.rstrip('.')}. This client needs the keys ~{keys}"
     elif code == "OOM":
         kind = OutOfMemory
     else:
         kind = CommandRefused
-    error = kind(shard, text)
-    error.__cause__ = reply
+    reason = explained(text)
+    error = kind(shard, reason)
+    if isinstance(error, CommandRefused):
+        error = type(error)(shard, reason, code)
+    error.__cause__ = ErrorReply(text)  # not the reply as it came: it may quote a password
     return error

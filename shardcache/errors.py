@@ -276,11 +276,15 @@ class ReplyTooLarge(OutOfStep):
 
 
 class CommandRefused(ShardError):
-    """The server answered with an error reply; ``code`` is its first word, such as ``NOPERM``."""
+    """The server answered with an error reply; ``code`` is its first word, such as ``NOPERM``.
 
-    @property
-    def code(self) -> str:
-        return self.reason.split(" ", 1)[0]
+    Where the call was about one key, the reason begins with the method and the key as the server has it, with its namespace.
+    """
+
+    def __init__(self, shard: str, reason: str, code: str = "") -> None:
+        super().__init__(shard, reason)
+        self.args = (shard, reason, code)
+        self.code = code or reason.partition(" ")[0]
 
 
 class AccessDenied(CommandRefused):

@@ -24,6 +24,7 @@ FLOORS = (
         "load_result",
         "placement",
         "policy",
+        "refusals",
         "settings",
         "templates",
         "topology",

@@ -6,12 +6,12 @@ from functools import partial
 from typing import Any
 
 from shardcache.commands import Command, ErrorReply, Reply
-from shardcache.errors import ShardError
-from shardcache.flows.requests import NUMBER, Request
+from shardcache.errors import ShardError, WrongType
+from shardcache.flows.requests import NUMBER, TEXT, Request
 from shardcache.flows.steps import Batch, Flow, exchange
 from shardcache.placement import Placement
 
-__all__ = ("CHUNK", "Pass", "delete", "fetch", "queue", "store")
+__all__ = ("CHUNK", "Pass", "delete", "fetch", "fetch_told", "queue", "store")
 
 Pass = (
     Callable[[bytes], bytes] | None
@@ -67,6 +67,33 @@ def fetch(placement: Placement, wires: list[bytes]) -> Flow[list[Reply]]:
             else:
                 for at, raw in zip(chunk, reply, strict=True):
                     raws[at] = raw
+    return raws
+
+
+def fetch_told(placement: Placement, wires: list[bytes]) -> Flow[list[Reply]]:
+    """Return what `fetch` does, with a `WrongType` for a key that holds a list, a hash and the like.
+
+    MGET answers nil for those as for absent ones, so the types of the keys that it did not find are asked for: one more exchange,
+    if there are any.
+    """
+    raws = yield from fetch(placement, wires)
+    missing = [at for at, raw in enumerate(raws) if raw is None]
+    if not missing:
+        return raws
+    groups = _by_shard(placement.owner_indexes([wires[at] for at in missing]))
+    outcomes = yield from exchange(
+        [
+            Batch(shard, [(b"TYPE", wires[missing[at]]) for at in positions], True, _texts)
+            for shard, positions in groups.items()
+        ]
+    )
+    for (shard, positions), outcome in zip(groups.items(), outcomes, strict=True):
+        if isinstance(outcome, ShardError):
+            continue  # what MGET said stands
+        for at, kind in zip(positions, outcome, strict=True):
+            if isinstance(kind, bytes) and kind not in (b"none", b"string"):
+                reason = f"the key holds a {kind.decode(errors='replace')}, which this cache has not put there"
+                raws[missing[at]] = WrongType(placement.nodes[shard].name, reason, "WRONGTYPE")
     return raws
 
 
@@ -180,6 +207,10 @@ def _lists(keys: int, replies: list[Reply]) -> bool:
             return False
         keys -= CHUNK
     return True
+
+
+def _texts(replies: list[Reply]) -> bool:
+    return all(reply.__class__ in TEXT for reply in replies)
 
 
 def _numbers(replies: list[Reply]) -> bool:

@@ -76,7 +76,7 @@ def _check(shard: str, address: Address, replies: list[Reply]) -> None:
         if isinstance(reply, ErrorReply):
             error: ShardError = as_error(shard, reply)
             if isinstance(error, CommandRefused) and "DB index" in error.reason:
-                error = CommandRefused(shard, f"{error.reason} (database {address.db})")
+                error = CommandRefused(shard, f"has no database {address.db} ({error.reason})", error.code)
             raise error
 
 

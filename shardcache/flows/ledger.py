@@ -1,11 +1,19 @@
 """The ledger: what each reply or failure means to the caller, and a note of everything that went wrong (G6)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from shardcache.codecs import Codec
-from shardcache.commands import Reply
-from shardcache.errors import DamagedPayload, OutOfMemory, ShardCacheError, ShardError, ShardUnavailable, WrongType
+from shardcache.commands import ErrorReply, Reply
+from shardcache.errors import (
+    CommandRefused,
+    DamagedPayload,
+    OutOfMemory,
+    ShardCacheError,
+    ShardError,
+    ShardUnavailable,
+    WrongType,
+)
 from shardcache.events import Event, Hook, tell
 from shardcache.flows.requests import GET, Request
 from shardcache.keys import Key
@@ -13,7 +21,9 @@ from shardcache.options import OnUnavailable
 from shardcache.results import MISS, Failed, Hit, Miss, Outcome, Results
 from shardcache.stats import Tally
 
-__all__ = ("Ledger",)
+__all__ = ("Ledger", "about")
+
+E = TypeVar("E", bound=ShardCacheError)
 
 
 _ANSWERS: frozenset[type] = frozenset({bytes, type(None)})
@@ -58,7 +68,7 @@ class Ledger:
         try:
             value = self._decode(raw, wire)
         except DamagedPayload as error:
-            self.damaged(shard, "get", error)
+            self.damaged(shard, "get", about(error, "get", wire))
             return default
         self.tally.hits += 1
         return value
@@ -66,6 +76,7 @@ class Ledger:
     def fail(self, request: Request, error: ShardError) -> Any:
         """Return what the call answers instead, or raise ``error``."""
         op = request.op
+        error = about(error, op.name, request.key)
         if op is GET and isinstance(error, WrongType):
             # Somebody else's list or hash under our key: as unreadable as a damaged value.
             self.damaged(self._names.index(error.shard), "get", error)
@@ -98,16 +109,20 @@ class Ledger:
             if raw is None:
                 tally.misses += 1
                 result[key] = Miss()
+            elif isinstance(raw, WrongType):
+                self._note_damaged(raw.shard, name, raw)
+                result[key] = Failed(about(raw, name, wire))
             elif isinstance(raw, ShardError):
                 out.setdefault(raw.shard, []).append(raw)
-                result[key] = Failed(raw)
+                result[key] = Failed(about(raw, name, wire))
             else:
                 try:
                     result[key] = Hit(self._codec.decode(raw, wire))
                     tally.hits += 1
                 except DamagedPayload as error:
-                    self._note_damaged(self._names[self._owner(wire)], name, error)
-                    result[key] = Failed(error)
+                    told = about(error, name, wire)
+                    self._note_damaged(self._names[self._owner(wire)], name, told)
+                    result[key] = Failed(told)
         raising = self._to_raise(result) if name == "get_many" else None
         if raising is not None:
             tally.errors += 1
@@ -126,8 +141,9 @@ class Ledger:
     def stored(self, keys: list[Key], failed: dict[int, ShardError]) -> list[Key]:
         """Return the keys that were not stored."""
         by_shard: dict[str, list[ShardError]] = {}
-        for error in failed.values():
-            by_shard.setdefault(error.shard, []).append(error)
+        for at, error in failed.items():
+            known = by_shard.setdefault(error.shard, [])
+            known.append(error if known else about(error, "set_many", keys[at]))
         for shard, errors in by_shard.items():
             self.dropped(shard, "set_many", len(errors), errors[0])
         return [keys[at] for at in sorted(failed)]
@@ -180,6 +196,26 @@ class Ledger:
         else:
             self.tally.degraded_reads += keys
         tell(self._hook, Event(kind, shard, name, keys, error))
+
+
+def about(error: E, name: str, key: Key) -> E:
+    """Return ``error`` saying in which method and for which key, if it is one of a single key."""
+    of_key = isinstance(error, CommandRefused) or (
+        type(error) is ShardUnavailable and isinstance(error.__cause__, ErrorReply)
+    )
+    if not of_key and not isinstance(error, DamagedPayload):
+        return error
+    text = key if isinstance(key, str) else key.decode("utf-8", "backslashreplace")
+    where = f"{name} of {text!r:.200}"
+    told: Any
+    if isinstance(error, CommandRefused):
+        told = type(error)(error.shard, f"{where}: {error.reason}", error.code)
+    elif isinstance(error, ShardUnavailable):
+        told = ShardUnavailable(error.shard, f"{where}: {error.reason}")
+    else:
+        told = DamagedPayload(f"{where}: {error}")
+    told.__cause__ = error.__cause__
+    return told  # type: ignore[no-any-return]  # of the same class
 
 
 def _may_degrade(error: ShardCacheError) -> bool:

@@ -11,6 +11,7 @@ from shardcache.drivers.clock import boottime
 from shardcache.drivers.token import mint
 from shardcache.errors import DamagedPayload, InvalidArgument, ShardError, WrongType
 from shardcache.flows.core import Core
+from shardcache.flows.ledger import about
 from shardcache.flows.load import LoadDesk, Order, look_many, obtain, refresh_behind, refresh_first, reload
 from shardcache.flows.load.tags import check, ensure, invalidate, valid
 from shardcache.flows.lock.room import LockRoom
@@ -95,13 +96,13 @@ class LoaderBase:
             self._ledger.tally.misses += 1
             return _NOTHING
         if raw.__class__ is not bytes or pttl.__class__ is not int:
-            return self._unreadable(raw, pttl, shard)
+            return self._unreadable(raw, pttl, shard, wire)
         if raw[:1] < _SIGNED:
             return Look(self._ledger.value(raw, wire, MISS, shard))
         try:
             record, freshness = self.desk.judge(raw, pttl, wire, policy)
         except DamagedPayload as error:
-            self._ledger.damaged(shard, "get_or_set", error)
+            self._ledger.damaged(shard, "get_or_set", about(error, "get_or_set", wire))
             return _NOTHING
         if freshness is Freshness.GONE:
             self._ledger.tally.misses += 1
@@ -110,13 +111,13 @@ class LoaderBase:
             return self._verified(record, freshness, pttl)
         return self._fresh(record, freshness, pttl)
 
-    def _unreadable(self, raw: Any, pttl: Any, shard: int) -> Look:
+    def _unreadable(self, raw: Any, pttl: Any, shard: int, wire: bytes) -> Look:
         """Note what came instead of a value, or raise it, as the client's policy has it."""
         if isinstance(raw, WrongType):  # somebody else's list or hash under our key
-            self._ledger.damaged(shard, "get_or_set", raw)
+            self._ledger.damaged(shard, "get_or_set", about(raw, "get_or_set", wire))
             return _NOTHING
         error: ShardError = raw if isinstance(raw, ShardError) else pttl
-        self._ledger.degraded(error.shard, "get_or_set", 1, error)
+        self._ledger.degraded(error.shard, "get_or_set", 1, about(error, "get_or_set", wire))
         return _NOTHING
 
     def _fresh(self, record: Loaded, freshness: Freshness, pttl: int) -> Look:

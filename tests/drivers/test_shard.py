@@ -7,9 +7,9 @@ import pytest
 from shardcache.commands import ErrorReply, Op
 from shardcache.drivers import Runner, Shard
 from shardcache.errors import (
+    AccessDenied,
     AuthenticationFailed,
     ClientClosed,
-    CommandRefused,
     OutOfMemory,
     OutOfStep,
     ShardOut,
@@ -159,7 +159,7 @@ def test_interrupt_closes_the_link(error) -> None:
     [
         ("WRONGTYPE x", WrongType),
         ("OOM x", OutOfMemory),
-        ("NOPERM x", CommandRefused),
+        ("NOPERM x", AccessDenied),
         ("NOAUTH x", AuthenticationFailed),
         ("LOADING x", ShardUnavailable),
         ("MASTERDOWN x", ShardUnavailable),

@@ -5,6 +5,7 @@ from typing import Any
 
 from shardcache.codecs import Loaded
 from shardcache.errors import DamagedPayload, ShardError, WrongType
+from shardcache.flows.ledger import about
 from shardcache.flows.load.desk import LoadDesk
 from shardcache.flows.load.job import asking
 from shardcache.flows.load.tags import valid
@@ -39,17 +40,17 @@ def look_many(wires: Sequence[bytes], desk: LoadDesk, policy: LoadPolicy) -> Flo
         raw, pttl = (outcome, outcome) if isinstance(outcome, ShardError) else outcome
         sight.missing.append(wire)
         if isinstance(raw, WrongType):
-            ledger.damaged(owner, "get_or_set_many", raw)
+            ledger.damaged(owner, "get_or_set_many", about(raw, "get_or_set_many", wire))
         elif isinstance(raw, ShardError) or isinstance(pttl, ShardError):
             error = raw if isinstance(raw, ShardError) else pttl
-            out.setdefault(error.shard, []).append(error)
+            out.setdefault(error.shard, []).append(about(error, "get_or_set_many", wire))
         elif raw is None:
             tally.misses += 1
         else:
             try:
                 record, freshness = desk.judge(raw, pttl, wire, policy)
             except DamagedPayload as damage:
-                ledger.damaged(owner, "get_or_set_many", damage)
+                ledger.damaged(owner, "get_or_set_many", about(damage, "get_or_set_many", wire))
                 continue
             if freshness is Freshness.GONE:
                 tally.misses += 1
