@@ -79,10 +79,11 @@ def test_a_cold_herd_computes_once(make, counter, begin) -> None:
 def test_waiters_do_not_spin(make, servers, gate, begin, until) -> None:
     """A waiter sleeps on the server: a long load costs it few claims, and the fill wakes it."""
     one, two = make(), make()
-    first = begin(one.get_or_set, "k", gate())
+    policy = LoadPolicy(lock_ttl=60)  # not renewed while this test looks
+    first = begin(one.get_or_set, "k", gate(), policy=policy)
     gate.begun()
     before = servers.calls("eval")
-    second = begin(two.get_or_set, "k", gate())
+    second = begin(two.get_or_set, "k", gate(), policy=policy)
     until(lambda: servers.calls("blpop") and two.stats().loading.waits)
     pops = servers.calls("blpop")
     until(lambda: servers.calls("blpop") >= pops + 3)  # three looks later
