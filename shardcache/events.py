@@ -15,6 +15,7 @@ Kind = Literal[
     "shard_back",
     "lock_lost",
     "lock_kept",
+    "lock_waiting",
     "load_failed",
     "thread_not_started",
 ]
@@ -27,7 +28,8 @@ class Event:
     ``kind``: a read that was answered as a miss because its shard was out (`degraded_read`),
     a write that did not happen (`dropped_write`), a stored value that does not decode
     (`damaged`), a shard whose breaker opened or closed (`shard_out`, `shard_back`), a lock whose lease ended under its
-    holder (`lock_lost`), or that could not be released for certain, so that it stays until its ttl ends it (`lock_kept`),
+    holder (`lock_lost`), or that could not be released for certain, so that it stays until its ttl ends it (`lock_kept`), or
+    that somebody has waited for for a second, because others hold it or too few voters answer (`lock_waiting`),
     a loader that failed in the background or behind a stale value (`load_failed`), a thread that the system did not have
     (`thread_not_started`: ``operation`` says what for, "probe", "refresh", "load" or "renew", and it is tried again when next needed).
     ``operation`` is the method called, ``keys`` how many keys it concerns, ``error`` why.

@@ -1,13 +1,31 @@
 """A line before each lock: of all in one process who wait for it, one competes with the rest of the fleet."""
 
 import asyncio
+import math
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from weakref import WeakKeyDictionary
 
 __all__ = ("AsyncLine", "Line")
+
+_LATE = 1.0  # seconds
+
+
+def _split(timeout: float | None) -> tuple[float, float | None]:
+    """Return the seconds until somebody is told, and those behind that: None for no end."""
+    if timeout is None or timeout == math.inf:
+        return _LATE, None
+    return min(timeout, _LATE), max(timeout - _LATE, 0.0)
+
+
+async def _came(turn: asyncio.Event, timeout: float | None) -> bool:
+    try:
+        async with asyncio.timeout(timeout):
+            return await turn.wait()
+    except TimeoutError:
+        return False
 
 
 class Line:
@@ -20,8 +38,11 @@ class Line:
         self._waiting: dict[bytes, deque[threading.Event]] = {}  # the first of each line is not waiting any more
 
     @contextmanager
-    def turn(self, key: bytes, timeout: float | None) -> Iterator[bool]:
-        """Wait for this thread's turn; yield whether it came within ``timeout`` seconds."""
+    def turn(self, key: bytes, timeout: float | None, late: Callable[[], None] | None = None) -> Iterator[bool]:
+        """Wait for this thread's turn; yield whether it came within ``timeout`` seconds (None or inf: whenever it comes).
+
+        ``late`` is called if that has taken a second.
+        """
         turn = threading.Event()
         with self._guard:
             line = self._waiting.setdefault(key, deque())
@@ -29,7 +50,13 @@ class Line:
             if len(line) == 1:
                 turn.set()
         try:
-            yield turn.wait(timeout)
+            first, rest = _split(timeout)
+            came = turn.wait(first)
+            if not came and rest != 0:
+                if late is not None:
+                    late()
+                came = turn.wait(rest)
+            yield came
         finally:
             with self._guard:
                 line.remove(turn)
@@ -49,20 +76,26 @@ class AsyncLine:
         self._waiting = WeakKeyDictionary()
 
     @asynccontextmanager
-    async def turn(self, key: bytes, timeout: float | None) -> AsyncIterator[bool]:
-        """Wait for this task's turn; yield whether it came within ``timeout`` seconds."""
+    async def turn(
+        self, key: bytes, timeout: float | None, late: Callable[[], None] | None = None
+    ) -> AsyncIterator[bool]:
+        """Wait for this task's turn; as `Line.turn`."""
         turn = asyncio.Event()
         lines = self._waiting.setdefault(asyncio.get_running_loop(), {})
         line = lines.setdefault(key, deque())
         line.append(turn)
         try:
             if line[0] is not turn:
-                try:
-                    async with asyncio.timeout(timeout):
-                        await turn.wait()
-                except TimeoutError:
-                    yield False
-                    return
+                first, rest = _split(timeout)
+                if not await _came(turn, first):
+                    if rest == 0:
+                        yield False
+                        return
+                    if late is not None:
+                        late()
+                    if not await _came(turn, rest):
+                        yield False
+                        return
             yield True
         finally:
             line.remove(turn)

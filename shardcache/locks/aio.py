@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from shardcache.base import CacheBase
 from shardcache.drivers.arun import AsyncRunner
-from shardcache.errors import InvalidArgument, LockConflict, LockError, LockLost, LockNotAcquired, QuorumUnavailable
+from shardcache.errors import InvalidArgument, LockError, LockLost, LockNotAcquired, QuorumUnavailable
 from shardcache.flows.core import Core
 from shardcache.flows.lock import Lease
 from shardcache.flows.lock.room import LockRoom
@@ -96,10 +96,12 @@ class AsyncQuorumLock(LockBase):
     async def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take the lock; return whether it was taken.
 
-        ``timeout``: seconds to wait for it (None or -1: for ever). Returns False if others hold it all the time. Raises
+        ``timeout``: seconds to wait for it; -1: without an end; left out: that of the handle. With none anywhere it waits as long as others hold
+        it, but for a majority of the voters to answer no longer than the ttl. After a second of waiting the hook hears of it (`lock_waiting`), and
+        the log. Returns False if others hold it all the time. Raises
         `QuorumUnavailable`, once the time is over, if too many voters are out.
         """
-        wait = self._wait(blocking, timeout)
+        wait = self._wait(blocking, timeout, self._timeout)
         try:
             await self._enter(wait)
         except LockNotAcquired as error:
@@ -112,11 +114,11 @@ class AsyncQuorumLock(LockBase):
             return again
         if wait == 0:
             return await self._runner.run(self._acquire(0))
-        end = None if wait is None else self._clock() + wait
-        async with self._runner.line.turn(self._plan.keys.lock, wait) as came:
+        began, note = self._clock(), self._teller()
+        async with self._runner.line.turn(self._plan.keys.lock, wait, lambda: note(self._others_first())) as came:
             if not came:
-                raise LockConflict(self.name, "others in this process were before us all the time")
-            return await self._runner.run(self._acquire(None if end is None else max(end - self._clock(), 0.0)))
+                raise self._others_first()
+            return await self._runner.run(self._acquire(wait, began, note))
 
     async def release(self) -> None:
         """Let go of the lock.

@@ -4,6 +4,7 @@ The methods whose names begin with an underscore and a verb are flows: each colo
 """
 
 import logging
+import math
 import os
 import random
 import threading
@@ -16,6 +17,7 @@ from shardcache.drivers.token import check_label, default_label, mint
 from shardcache.errors import (
     InvalidArgument,
     InvalidOption,
+    LockConflict,
     LockLost,
     LockNotAcquired,
     LockNotHeld,
@@ -25,6 +27,7 @@ from shardcache.events import Event, Hook, tell
 from shardcache.flows.lock import Lease, acquire, extend, force_release, look, release
 from shardcache.flows.lock.hold import give_back
 from shardcache.flows.lock.look import adopt
+from shardcache.flows.lock.patience import Note
 from shardcache.flows.lock.room import LockRoom
 from shardcache.flows.steps import Flow
 from shardcache.keys import Key
@@ -34,6 +37,7 @@ from shardcache.locks.holder import Holder
 __all__ = ("LONE", "LockBase")
 
 LONE = "locks"  # the namespace of locks without a cache
+_logger = logging.getLogger("shardcache.locks")
 _RENEWALS = 3  # in one ttl: two may fail
 _HURRY = 10  # after a failed one, the next comes after this part of the ttl
 
@@ -62,15 +66,13 @@ class LockBase:
         self._room = room
         self._hook = hook
         self._plan = self._room.plan(name, ttl, voters, voter_timeout)
-        if timeout is not None:
-            _check_timeout(timeout)
         if on_lost is not None and not callable(on_lost):
             raise InvalidOption(f"on_lost must be callable or None, got {on_lost!r:.80}")
         try:
             hash(owner)
         except TypeError as error:
             raise InvalidOption(f"owner must be hashable: {error}") from None
-        self._timeout = timeout
+        self._timeout = _checked_timeout(timeout)
         self._auto_renew = bool(auto_renew)
         self._on_lost = on_lost
         self._reentrant = bool(reentrant)
@@ -148,8 +150,8 @@ class LockBase:
 
     # What is to be asked of the voters.
 
-    def _acquire(self, wait: float | None) -> Flow[Hold]:
-        """Take the lock. Raises `LockNotAcquired` if that cannot be done within ``wait`` seconds."""
+    def _acquire(self, wait: float | None, began: float | None = None, note: Note | None = None) -> Flow[Hold]:
+        """Take the lock. Raises `LockNotAcquired` if that cannot be done within ``wait`` seconds from ``began``; see `acquire`."""
         lease = yield from acquire(
             self._plan,
             self._room.register,
@@ -157,6 +159,8 @@ class LockBase:
             wait=wait,
             clock=self._clock,
             luck=self._luck,
+            began=began,
+            note=self._teller() if note is None else note,
         )
         try:
             return self._took(lease)
@@ -303,16 +307,34 @@ class LockBase:
         gap = self.ttl / (_RENEWALS if outcome == "extended" else _HURRY)
         return min(gap, self._left_of(hold))
 
-    def _wait(self, blocking: bool, timeout: float | None) -> float | None:
-        """Return seconds to wait for the lock: None for ever, 0 for one attempt. As `threading.Lock.acquire` reads them."""
+    @staticmethod
+    def _wait(blocking: bool, timeout: float | None, usual: float | None) -> float | None:
+        """Return seconds to wait for the lock: 0 for one attempt, None if nobody gave an end, inf if none is wanted.
+
+        ``timeout`` as `threading.Lock.acquire` reads it; ``usual`` is the handle's.
+        """
         if not blocking:
             if timeout is not None and timeout != -1:
                 raise InvalidArgument("a timeout cannot be given for an acquire that does not block")
             return 0.0
-        if timeout is None or timeout == -1:
-            return None
-        _check_timeout(timeout)
-        return float(timeout)
+        return usual if timeout is None else _checked_timeout(timeout)
+
+    def _teller(self) -> Note:
+        """Return what tells, once for each reason, why a caller still waits."""
+        told: set[type] = set()
+
+        def note(error: LockNotAcquired) -> None:
+            if type(error) not in told:
+                told.add(type(error))
+                tell(self._hook, Event("lock_waiting", "", "lock", 1, error))
+                level = logging.WARNING if isinstance(error, QuorumUnavailable) else logging.INFO
+                _logger.log(level, "still waiting for lock %r: %s", error.name, error.reason)
+
+        return note
+
+    def _others_first(self) -> LockConflict:
+        """Return why a caller waits whose turn in this process has not come."""
+        return LockConflict(self.name, "others in this process are before us")
 
     @staticmethod
     def _check_namespace(namespace: str | None, *, shared: bool) -> None:
@@ -332,8 +354,15 @@ class LockBase:
         return f"<{type(self).__name__} {self.name!r} on {', '.join(self.voters)}: {state}>"
 
 
-def _check_timeout(timeout: Any) -> None:
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout <= threading.TIMEOUT_MAX:
-        raise InvalidArgument(
-            f"timeout must be a number of seconds from 0 to {threading.TIMEOUT_MAX:.0f}, or None for no end, got {timeout!r:.80}"
-        )
+def _checked_timeout(timeout: Any) -> float | None:
+    """Return the seconds that a caller gave for waiting: None if none, inf if there is to be no end."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, (int, float)) and not isinstance(timeout, bool):
+        if timeout == -1:
+            return math.inf
+        if 0 <= timeout <= threading.TIMEOUT_MAX:
+            return float(timeout)
+    raise InvalidArgument(
+        f"timeout must be a number of seconds from 0 to {threading.TIMEOUT_MAX:.0f}, -1 for no end, or None, got {timeout!r:.80}"
+    )

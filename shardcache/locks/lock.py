@@ -10,7 +10,6 @@ from shardcache.base import CacheBase
 from shardcache.drivers.run import Runner
 from shardcache.errors import (
     InvalidArgument,
-    LockConflict,
     LockError,
     LockNotAcquired,
     QuorumUnavailable,
@@ -35,7 +34,7 @@ class QuorumLock(LockBase):
 
     ``nodes``: URLs, a mapping of names to URLs, Nodes, a `ShardCache` (`ShardCache.lock` is short for that) or another
     `QuorumLock`, whose connections and namespace it then shares. ``ttl``: seconds that a lease lasts; ``auto_renew`` extends it in the background,
-    three times per ttl. ``timeout``: seconds that ``with`` waits for the lock (None: for ever). ``voters``: names of the nodes that
+    three times per ttl. ``timeout``: seconds that ``with`` and `acquire` wait for the lock (see there). ``voters``: names of the nodes that
     vote, all with the same ones; left out, the first five clockwise from the name on the ring. ``voter_timeout``: the longest wait for
     one voter, seconds (a tenth of the ttl, and not above the client's timeout). ``on_lost`` is called once, with this lock, when
     the lease is found to have ended under its holder: by the renewal as soon as it has, without one by `ensure_held` or `extend`;
@@ -107,10 +106,12 @@ class QuorumLock(LockBase):
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take the lock; return whether it was taken.
 
-        ``timeout``: seconds to wait for it (None or -1: for ever). Returns False if others hold it all the time. Raises
+        ``timeout``: seconds to wait for it; -1: without an end; left out: that of the handle. With none anywhere it waits as long as others hold
+        it, but for a majority of the voters to answer no longer than the ttl. After a second of waiting the hook hears of it (`lock_waiting`), and
+        the log. Returns False if others hold it all the time. Raises
         `QuorumUnavailable`, once the time is over, if too many voters are out.
         """
-        wait = self._wait(blocking, timeout)
+        wait = self._wait(blocking, timeout, self._timeout)
         try:
             self._enter(wait)
         except LockNotAcquired as error:
@@ -123,11 +124,11 @@ class QuorumLock(LockBase):
             return again
         if wait == 0:
             return self._runner.run(self._acquire(0))
-        end = None if wait is None else self._clock() + wait
-        with self._runner.line.turn(self._plan.keys.lock, wait) as came:
+        began, note = self._clock(), self._teller()
+        with self._runner.line.turn(self._plan.keys.lock, wait, lambda: note(self._others_first())) as came:
             if not came:
-                raise LockConflict(self.name, "others in this process were before us all the time")
-            return self._runner.run(self._acquire(None if end is None else max(end - self._clock(), 0.0)))
+                raise self._others_first()
+            return self._runner.run(self._acquire(wait, began, note))
 
     def release(self) -> None:
         """Let go of the lock.

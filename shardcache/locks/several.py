@@ -44,7 +44,7 @@ class _LockSetBase(ABC, Generic[L]):
         # One fixed order for the whole fleet: that of the bytes of the keys.
         self.locks: Mapping[Key, L] = dict(made[key] for key in sorted(made))
         self._first: L = next(iter(made.values()))[1]
-        self._timeout = self._first._wait(True, timeout)
+        self._timeout = self._first._wait(True, timeout, None)
         self._clock = self._first._clock
 
     @abstractmethod
@@ -66,12 +66,13 @@ class _LockSetBase(ABC, Generic[L]):
 
     def _acquire(self, wait: float | None) -> Flow[bool]:
         """Take one after the other; on any failure give back what was taken."""
-        end = None if wait is None else self._clock() + wait
+        began, note = self._clock(), self._first._teller()
+        end = None if wait is None else began + wait
         while True:
             taken: list[L] = []
             try:
                 for lock in self.locks.values():
-                    yield from lock._acquire(None if end is None else max(end - self._clock(), 0.0))
+                    yield from lock._acquire(wait, began, note)
                     taken.append(lock)
             except GeneratorExit:
                 raise
@@ -124,7 +125,7 @@ class LockSet(_LockSetBase[QuorumLock]):
     """Several `QuorumLock` s taken together, in a fixed order: all or none.
 
     ``names``: any number of names; ``settings`` are those of `QuorumLock`. ``locks`` has each lock by its name.
-    ``timeout``: seconds that ``with`` waits for all of them (None: for ever).
+    ``timeout``: seconds that ``with`` and `acquire` wait for all of them (see `QuorumLock.acquire`).
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class LockSet(_LockSetBase[QuorumLock]):
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take all locks; return whether they were taken. As `QuorumLock.acquire`."""
-        wait = self._first._wait(blocking, timeout)
+        wait = self._first._wait(blocking, timeout, self._timeout)
         try:
             return self._first._runner.run(self._acquire(wait))
         except LockNotAcquired as error:
@@ -190,7 +191,7 @@ class AsyncLockSet(_LockSetBase[AsyncQuorumLock]):
 
     async def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take all locks; return whether they were taken. As `QuorumLock.acquire`."""
-        wait = self._first._wait(blocking, timeout)
+        wait = self._first._wait(blocking, timeout, self._timeout)
         try:
             return await self._first._runner.run(self._acquire(wait))
         except LockNotAcquired as error:

@@ -1,5 +1,8 @@
 """Acquire, extend, release and the register, driven by hand: each step is seen, each answer is given by the test."""
 
+from contextlib import suppress
+from math import inf
+
 import pytest
 
 from shardcache.errors import LockConflict, QuorumUnavailable, ShardOut, ShardTimeout, ShardUnavailable
@@ -155,6 +158,76 @@ def test_who_was_granted_a_minority_listens_where_the_lock_is_held(granted, list
         driver.carry_out(step)
         step = flow.send(None)
     assert step.shard == listens
+
+
+def test_without_a_majority_a_wait_ends_after_the_ttl() -> None:
+    """Who gave no end waits as long as the ttl for voters to answer; who wants none, or gave one, does not end there."""
+    driver = Driver(lambda word, place: OUT)
+    with pytest.raises(QuorumUnavailable, match="without a timeout a majority is waited for as long as the ttl, 10 s"):
+        attempt(driver, wait=None)
+    assert 110 <= driver.now < 110.2
+    for wait, ends in ((inf, 200), (50, 150)):
+        driver = Driver(lambda word, place: [1, 7, 0] if driver.now >= 200 else OUT)  # noqa: B023
+        with suppress(QuorumUnavailable):
+            attempt(driver, wait=wait)
+        assert driver.now == pytest.approx(ends, abs=0.2)
+
+
+def test_only_an_outage_ends_the_wait() -> None:
+    """While somebody holds it, it is waited for; an outage in between counts from its own beginning."""
+    driver = Driver(lambda word, place: OUT if 125 < driver.now < 130 or driver.now > 140 else [0, 5000, 3])
+    with pytest.raises(QuorumUnavailable, match="without a timeout"):
+        attempt(driver, wait=None)
+    assert 150 <= driver.now < 152
+
+
+def test_who_comes_to_an_outage_waits_for_its_own_ttl() -> None:
+    """Those who came together end together, though one attempts after the other; who comes later waits anew."""
+    register = known()
+    driver = Driver(lambda word, place: OUT)
+
+    def ends(began: float) -> float:
+        with pytest.raises(QuorumUnavailable):
+            driver.run(
+                acquire(PLAN, register, token=b"t", wait=None, began=began, clock=driver.clock, luck=lambda: 0.5)
+            )
+        return driver.now
+
+    assert ends(100) == pytest.approx(110, abs=0.2)
+    end = driver.now
+    assert ends(100) == end
+    driver.now = 200.0
+    assert ends(200) == pytest.approx(210, abs=0.2)
+
+
+def test_restarted_voters_are_waited_for() -> None:
+    """What keeps restarted voters from voting ends by itself, later than the ttl: no outage."""
+    driver = Driver(
+        lambda word, place: [1, 7, 0] if word == "ACQUIRE" else 1 if word == "CONFIRM" else [60_000, 1, 1, 1],
+        run=lambda place: Run(b"%d" % place, driver.now - 100),
+    )
+    assert attempt(driver, Register(), wait=None).fence == 7
+    assert 160 < driver.now < 162
+
+
+@pytest.mark.parametrize(("answer", "kind"), [(OUT, QuorumUnavailable), ([0, 5000, 3], LockConflict)])
+def test_waiting_is_told_after_a_second(answer, kind) -> None:
+    """Why somebody waits is said once, about a second after he came."""
+    told = []
+    driver = Driver(lambda word, place: answer)
+    flow = acquire(
+        PLAN,
+        known(),
+        token=b"t",
+        wait=5,
+        note=lambda error: told.append((type(error), driver.now)),
+        clock=driver.clock,
+        luck=lambda: 0.5,
+    )
+    with pytest.raises(kind):
+        driver.run(flow)
+    assert [kind for kind, _ in told] == [kind]
+    assert 101 <= told[0][1] < 101.2
 
 
 def test_who_cannot_listen_waits() -> None:

@@ -20,6 +20,7 @@ from shardcache.errors import LockConflict, LockNotAcquired, QuorumUnavailable, 
 from shardcache.flows.lock.ballot import Ballot
 from shardcache.flows.lock.hold import give_back
 from shardcache.flows.lock.lease import Lease
+from shardcache.flows.lock.patience import Note, Patience
 from shardcache.flows.lock.plan import FENCE_TTL, LockPlan
 from shardcache.flows.lock.register import Register
 from shardcache.flows.lock.scripts import CONFIRM
@@ -42,20 +43,24 @@ def acquire(
     wait: float | None,
     clock: Callable[[], float],
     luck: Callable[[], float],
+    began: float | None = None,
+    note: Note | None = None,
 ) -> Flow[Lease]:
     """Return a lease, or raise `LockNotAcquired` (`LockConflict`, `QuorumUnavailable`) once ``wait`` seconds are over.
 
-    ``wait`` 0: one attempt; None: for ever. ``token`` must be new, and noted by the caller as its own before this begins.
+    ``wait`` 0: one attempt; None: as long as somebody holds it, and a ttl for a majority to answer; `math.inf`: whatever happens. It counts from
+    ``began``, by default from now. ``note`` is told why it has to wait, when it has for a second. ``token`` must be new, and noted by the
+    caller as its own before this begins.
     """
-    deadline = None if wait is None else clock() + wait
+    patience = Patience(plan, register.roll(plan.voters), wait, clock() if began is None else began, note)
     polite = wait != 0
     attempt = 0
     error: LockNotAcquired | None = None
     while True:
         attempt += 1
         most = LONGEST_WAIT * (0.75 + 0.5 * luck())
-        left = most if deadline is None else min(deadline - clock(), most)
-        limit = None if deadline is None or wait == 0 else max(deadline - clock(), _LAST_LOOK)
+        left = patience.left(clock(), most)
+        limit = None if wait == 0 else patience.limit(clock(), _LAST_LOOK)
         lease, ballot = yield from _attempt(
             plan,
             register,
@@ -66,15 +71,19 @@ def acquire(
             clock=clock,
         )
         if lease is not None:
+            register.roll(plan.voters).out_since = None
             return lease
         before, error = error, _reason(plan, ballot)
         if ballot.refusal is not None:  # waiting would not mend it
             raise error from ballot.refusal
         if before is not None and limit is not None and limit < plan.patience and isinstance(error, QuorumUnavailable):
             error = before  # there was no time left to hear the voters
-        left = most if deadline is None else min(deadline - clock(), most)
+        now = clock()
+        left = patience.left(now, most)
         if left <= 0:
             raise error
+        patience.goes_on(now, error, passing=ballot.passing)
+        left = patience.nap(now, left)
         polite = False
         if isinstance(error, LockConflict):
             free_in = error.retry_after or 0.0

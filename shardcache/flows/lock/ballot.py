@@ -98,6 +98,12 @@ class Ballot:
         return len(self.fences) >= self._quorum
 
     @property
+    def passing(self) -> bool:
+        """Whether a majority could vote but for the guard of voters that have restarted, which ends by itself."""
+        soon = sum(wait is not None for wait in self.guarded.values())
+        return soon > 0 and sum(1 for _ in self.replies()) >= self._quorum
+
+    @property
     def refusals(self) -> list[ShardError]:
         """What voters said that waiting does not mend: an ACL, a login, a role, a command that is switched off."""
         answers = [one if one is None or isinstance(one, ShardError) else one[0] for one in self.answers]

@@ -36,12 +36,13 @@ _MOST_ROLLS = 4096
 class Roll:
     """What one process knows of one set of voters, by shard: whatever order a lock's name puts them in."""
 
-    __slots__ = ("forgetful", "longest", "runs")
+    __slots__ = ("forgetful", "longest", "out_since", "runs")
 
     def __init__(self, shards: Iterable[int]) -> None:
         self.runs: dict[int, bytes | None] = dict.fromkeys(shards)  # vetted: known to a majority of the register
         self.forgetful: dict[int, bool] = dict.fromkeys(self.runs, False)
         self.longest = 0  # ms
+        self.out_since: float | None = None  # when too few of them began to answer
 
     def wait(self, shard: int, run: Run | None) -> float | None:
         """Return the seconds until a vote of this run counts: 0.0 if it does now, None if it must be vetted first."""
