@@ -9,31 +9,34 @@ searched for only once it is known that there is one.
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from shardcache.codecs.collisions import MOST_ALIKE
 from shardcache.errors import SerializationError
 
 __all__ = ("CONTAINERS", "MAX_DEPTH", "path_to", "take_census")
 
 MAX_DEPTH = 128  # containers within containers
 CONTAINERS = frozenset({list, tuple, set, frozenset, dict})
+_HASHED = frozenset({set, frozenset, dict})
 
 
 def take_census(
     value: object, allowed: frozenset[type], *, limit: int, keys: frozenset[type] | None = None, format: str = "safe"
-) -> None:
+) -> list[Any]:
     """Raise `SerializationError` unless ``value`` is made of exactly the types in ``allowed``.
 
-    Subclasses do not count as their base. ``keys`` are the types of dictionary keys, if fewer than ``allowed``.
+    Return the sets and dicts with so many members that their hashes are worth a look (`collisions`). Subclasses do not count as their base. ``keys`` are the types of dictionary keys, if fewer than ``allowed``.
     At most ``limit`` items and `MAX_DEPTH` levels are looked at, so that a value that contains itself, or
     one that a few shared lists blow up, ends here too.
     """
     level: list[Any] = [value]
     seen = 0
+    large: list[Any] = []
     for _ in range(MAX_DEPTH + 1):
         kinds = set(map(type, level))
         if not kinds <= allowed:
             _refuse(value, level, allowed, f"is not among what the serializer {format!r} keeps")
         if kinds.isdisjoint(CONTAINERS):
-            return
+            return large
         below: list[Any] = []
         for item in level:
             kind = type(item)
@@ -43,6 +46,8 @@ def take_census(
             if seen > limit:
                 raise SerializationError(f"the value has more than {limit} items: too many for max_value")
             below += item  # of a dict: its keys
+            if kind in _HASHED and len(item) > MOST_ALIKE:
+                large.append(item)
             if kind is dict:
                 if keys is not None and not keys.issuperset(map(type, item)):
                     _refuse(value, item, keys, f"cannot be a key under the serializer {format!r}")

@@ -6,12 +6,15 @@ recursion, and a payload without a marker is read without any Python code in bet
 """
 
 import datetime as dt
+import re
 from decimal import Decimal
+from typing import Any, NoReturn
 from uuid import UUID
 
 import msgpack  # type: ignore[import-untyped]  # it ships no annotations
 
 from shardcache.codecs.census import CONTAINERS, path_to, take_census
+from shardcache.codecs.collisions import MOST_ALIKE, check_hashes, crowd
 from shardcache.codecs.scalars import pack_scalar, unpack_scalar
 from shardcache.errors import DamagedPayload, SerializationError
 
@@ -23,7 +26,10 @@ SAFE_TYPES = CONTAINERS | {
 }
 _MARKED: dict[int, type] = {0x01: tuple, 0x02: set, 0x03: frozenset}
 _MARKERS = {kind: msgpack.ExtType(code, b"") for code, kind in _MARKED.items()}
-_EXT8, _ARRAY16, _ARRAY32 = 0xC7, 0xDC, 0xDD
+_EXT8, _ARRAY16, _ARRAY32, _MAP32 = 0xC7, 0xDC, 0xDD, 0xDF
+_EXTENSIONS = (_EXT8, 0xC8, 0xC9, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8)
+_LARGE_MAP16 = re.compile(rb"\xde[^\x00]")  # of 256 members or more
+_LEAST_CROWD = 4 * MOST_ALIKE  # bytes that so many keys with an extension, and their values, take
 
 
 class SafeSerializer:
@@ -36,11 +42,13 @@ class SafeSerializer:
 
     def dumps(self, value: object) -> bytes:
         """Return ``value`` as msgpack; raise `SerializationError` saying where it holds what cannot be kept."""
-        take_census(value, SAFE_TYPES, limit=self._limit)
+        crowds = take_census(value, SAFE_TYPES, limit=self._limit)
         culprit: object = value
+        narrow = True  # whether msgpack's own types are all there is: no hundred of those share a hash
 
         def default(item: object) -> object:
-            nonlocal culprit
+            nonlocal culprit, narrow
+            narrow = narrow and type(item) is set
             marker = _MARKERS.get(type(item))
             if marker is not None:
                 return [marker, *item]  # type: ignore[misc]  # a tuple, set or frozenset
@@ -49,6 +57,8 @@ class SafeSerializer:
 
         try:
             packed: bytes = msgpack.packb(value, default=default, strict_types=True)
+            if crowds and not narrow:
+                _refuse_crowds(value, crowds)
             return packed
         except UnicodeEncodeError as error:
             culprit, cause = (error.object if error.encoding == "utf-8" else culprit), error
@@ -63,33 +73,94 @@ class SafeSerializer:
         It allocates at most about 100 bytes for each byte of ``data``, whatever ``data`` claims.
         """
         if _ARRAY16 in data or _ARRAY32 in data:
-            # An array's header may claim 4 billion elements, and msgpack sets aside room for them before it looks.
-            # Skipping over everything first, which builds nothing, shows that all of them are there.
-            walker = msgpack.Unpacker(max_buffer_size=len(data))
-            walker.feed(data)
-            walker.skip()
+            _walk(data)
+        if len(data) > _LEAST_CROWD and _may_collide(data):
+            return _unpack_checked(data)
         if _EXT8 not in data:
             return msgpack.unpackb(data, strict_map_key=False, ext_hook=unpack_scalar, timestamp=3)
-        builder = _Builder()
-        value: object = msgpack.unpackb(
-            data, strict_map_key=False, ext_hook=builder.extension, list_hook=builder.array, timestamp=3
-        )
-        if builder.open:
-            raise DamagedPayload("a marker of a tuple or set stands where none may be")
-        return value
+        return _unpack(data)
+
+
+def _refuse_crowds(value: object, crowds: list[Any]) -> None:
+    """Refuse at the write what would be damage to a reader."""
+    for item in crowds:
+        alike = crowd(item)
+        if alike:
+            raise SerializationError(
+                f"{path_to(value, item)}: {alike} members share one hash; a reader takes {MOST_ALIKE} at most"
+            )
+
+
+def _walk(data: bytes) -> None:
+    """Skip over everything, which builds nothing, to show that all elements are there that the headers claim.
+
+    A header may claim 4 billion of them, and msgpack sets aside room for those of a list before it looks.
+    """
+    walker = msgpack.Unpacker(max_buffer_size=len(data))
+    walker.feed(data)
+    walker.skip()
+
+
+def _unpack(data: bytes, **how: Any) -> object:
+    builder = _Builder()
+    value: object = msgpack.unpackb(
+        data, strict_map_key=False, ext_hook=builder.extension, list_hook=builder.array, timestamp=3, **how
+    )
+    if builder.open:
+        raise DamagedPayload("a marker of a tuple or set stands where none may be")
+    return value
+
+
+def _unpack_checked(data: bytes) -> object:
+    """Unpack ``data``, the keys of large dicts checked before their dict is made.
+
+    That takes Python code for each dict, so it is tried first whether there is anything to check: any extension, then any large dict.
+    """
+    try:
+        return msgpack.unpackb(data, strict_map_key=False, ext_hook=_refuse_extension)
+    except _HasExtension:
+        pass
+    try:
+        return _unpack(data, max_map_len=MOST_ALIKE)
+    except DamagedPayload:
+        raise
+    except ValueError:  # there is a large dict indeed, or something is wrong with the data
+        _walk(data)
+        return _unpack(data, object_pairs_hook=_dict)
+
+
+class _HasExtension(Exception):
+    """There is one, so hashes may have been chosen."""
+
+
+def _refuse_extension(*_: object) -> NoReturn:
+    raise _HasExtension
+
+
+def _may_collide(data: bytes) -> bool:
+    """Whether a dict in ``data`` may be large, and its keys of types whose hashes can be chosen: a few searches for bytes."""
+    return (_MAP32 in data or _LARGE_MAP16.search(data) is not None) and any(head in data for head in _EXTENSIONS)
+
+
+def _dict(pairs: list[tuple[object, object]]) -> dict[object, object]:
+    if len(pairs) > MOST_ALIKE:
+        check_hashes([key for key, _ in pairs])
+    return dict(pairs)
 
 
 class _Builder:
     """Turns marked arrays back into tuples and sets, and counts the markers that marked none."""
 
-    __slots__ = ("open",)
+    __slots__ = ("open", "wide")
 
     def __init__(self) -> None:
         self.open = 0
+        self.wide = False  # whether there has been anything whose hash can be chosen
 
     def extension(self, code: int, data: bytes) -> object:
         kind = _MARKED.get(code)
         if kind is None:
+            self.wide = True
             return unpack_scalar(code, data)
         if data:
             raise DamagedPayload(f"the marker {code:#04x} carries data")
@@ -103,4 +174,7 @@ class _Builder:
         kind = items[0]
         del items[0]
         self.open -= 1
+        if self.wide and kind is not tuple:
+            check_hashes(items)
+        self.wide = self.wide or kind is not set
         return kind(items)
