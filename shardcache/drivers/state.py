@@ -21,6 +21,7 @@ from shardcache.errors import (
 from shardcache.events import Event, Hook, tell
 from shardcache.policy.breaker import Breaker, State
 from shardcache.stats import ShardStats, ShardTally
+from shardcache.wire.shared_call import NotInTime
 
 __all__ = ("ShardState",)
 
@@ -147,6 +148,10 @@ class ShardState(ABC):
         """Return the `ShardError` for an exchange that ended without a reply; ``dialled``: while connecting."""
         if isinstance(error, (ShardUnavailable, OutOfStep)):
             return error
+        if isinstance(error, NotInTime):
+            return ShardTimeout(
+                self.name, f"{error} took longer than the deadline ({self.timeout:g} s for the whole call)"
+            )
         if isinstance(error, TimeoutError):
             doing = "no connection" if dialled else "no reply"
             return ShardTimeout(self.name, f"{doing} within the deadline ({self.timeout:g} s for the whole call)")
