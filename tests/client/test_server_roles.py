@@ -1,6 +1,5 @@
 """What stands at the other end: roles that have no place on a ring, logins, databases, servers too old to greet."""
 
-import shutil
 import socket
 import socketserver
 import subprocess
@@ -14,7 +13,7 @@ import redis
 from shardcache import Options
 from shardcache.embedded import LocalShards
 from shardcache.embedded.binary import find_server
-from shardcache.errors import AuthenticationFailed, CommandRefused, InvalidOption, ServerNotStarted, WrongTopology
+from shardcache.errors import AuthenticationFailed, CommandRefused, WrongTopology
 
 protocols = pytest.mark.parametrize("protocol", [3, 2], ids=["resp3", "resp2"])
 CALLS = {
@@ -216,97 +215,3 @@ def test_old_server(make, old) -> None:
     assert cache.get("k") == 42
     assert old.heard == [b"HELLO", b"SELECT", b"INFO", b"AUTH", b"SELECT", b"INFO", b"ROLE", b"GET"]
     cache.close()
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """A folder with an authority and a certificate for localhost, but not for 127.0.0.1."""
-    if shutil.which("openssl") is None:
-        pytest.skip("making certificates takes the openssl program")
-    folder = tmp_path_factory.mktemp("tls")
-    # From 3.13 on, Python asks of a certificate all that RFC 5280 does.
-    (folder / "ext").write_text("subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n")
-    usage = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    for command in (
-        ["req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority", *usage],
-        ["req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=server"],
-        [
-            *[
-                "x509",
-                "-req",
-                "-in",
-                "server.csr",
-                "-CA",
-                "ca.pem",
-                "-CAkey",
-                "ca.key",
-                "-CAcreateserial",
-                "-days",
-                "2",
-                "-extfile",
-                "ext",
-                "-out",
-                "server.pem",
-            ]
-        ],
-    ):
-        subprocess.run(["openssl", *command], cwd=folder, check=True, capture_output=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def secure(certificates) -> Iterator[int]:
-    """The TLS port of a server."""
-    port = free_port()
-    options = {
-        "tls-port": str(port),
-        "tls-cert-file": str(certificates / "server.pem"),
-        "tls-key-file": str(certificates / "server.key"),
-        "tls-ca-cert-file": str(certificates / "ca.pem"),
-        "tls-auth-clients": "no",
-    }
-    for program in filter(None, (find_server(), *map(shutil.which, ("valkey-server", "redis-server")))):
-        try:
-            with LocalShards(1, tcp=True, options=options, binary=program):
-                yield port
-            return
-        except ServerNotStarted as error:
-            if "TLS" not in str(error) and "tls" not in str(error):
-                raise
-    pytest.skip("no server program here was built with TLS")
-
-
-@pytest.mark.parametrize("protocol", [3, 2])
-def test_tls_verified(make, secure, certificates, protocol) -> None:
-    """With the authority's certificate the connection is made, and big values go both ways."""
-    url = f"rediss://localhost:{secure}/0?ssl_ca_certs={certificates / 'ca.pem'}"
-    cache = make({"a": url}, options=Options(protocol=protocol))
-    big = {str(number): bytes([number]) * 1_500_000 for number in range(4)}
-    assert (cache.set("k", 1), cache.get("k")) == (True, 1)
-    assert (cache.set_many(big), cache.get_many(big), cache.get("3")) == ([], big, big["3"])
-
-
-@each_call
-@pytest.mark.parametrize("wrong", ["unknown authority", "another host's name"])
-def test_tls_refused(make, secure, certificates, call, wrong) -> None:
-    """A certificate that does not verify is an error, never a silent miss, under "degrade" too."""
-    host, query = (
-        ("localhost", "") if wrong == "unknown authority" else ("127.0.0.1", f"?ssl_ca_certs={certificates / 'ca.pem'}")
-    )
-    cache = make({"a": f"rediss://{host}:{secure}/0{query}"})
-    with pytest.raises(AuthenticationFailed, match="certificate") as caught:
-        call(cache)
-    assert (caught.value.shard, cache.stats().shards["a"].connects) == ("a", 0)
-
-
-def test_tls_unverified_on_demand(make, secure) -> None:
-    """Only who says so in words goes unverified."""
-    cache = make({"a": f"rediss://127.0.0.1:{secure}/0?ssl_cert_reqs=none"})
-    assert (cache.set("k", 1), cache.get("k")) == (True, 1)
-
-
-def test_tls_with_a_missing_file(make, secure, certificates) -> None:
-    """A path that is not there is an error of the caller's, never a silent miss."""
-    with pytest.raises(InvalidOption, match=r"nowhere\.pem"):
-        make({"a": f"rediss://localhost:{secure}/0?ssl_ca_certs={certificates / 'nowhere.pem'}"})
