@@ -195,11 +195,19 @@ class AsyncShardCache(CacheBase):
         return result
 
     async def touch(self, key: Key, ttl: TTL | Default = DEFAULT) -> bool:
-        """Give ``key`` a new ttl (None: no expiry; zero or less deletes); return whether it was there."""
+        """Give ``key`` a new ttl (None: no expiry; zero or less deletes); return whether it was there.
+
+        Of a value that may be served stale (`LoadPolicy.stale_ttl`) it is the ttl that begins anew, so it is fresh again; the time for
+        which it may be served after that stays what it was.
+        """
         return bool(await self._call(self._requests.touch(key, ttl)))
 
     async def ttl(self, key: Key) -> float | None:
-        """Return the seconds that ``key`` has left: None if it does not expire, 0.0 if it is not there."""
+        """Return the seconds that ``key`` has left: None if it does not expire, 0.0 if it is not there, or stale.
+
+        The time for which a stale value may still be served (`LoadPolicy.stale_ttl`) does not count: what is stale is there for
+        `contains` and `get`, and has no time left.
+        """
         result: float | None = await self._call(self._requests.ttl(key))
         return result
 

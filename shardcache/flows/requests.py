@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from shardcache.codecs import Codec
 from shardcache.commands import Command, ErrorReply, Op, Reply, decimal
 from shardcache.errors import InvalidArgument, KeyMissing
-from shardcache.flows.scripts import ADD_TO, PERSIST
+from shardcache.flows.scripts import ADD_TO, FRESH_LEFT, PERSIST, TOUCH_FRESH
 from shardcache.keys import Key, KeySpace
 from shardcache.results import MISS
 from shardcache.ttl import DEFAULT, TTL, Default, milliseconds
@@ -166,12 +166,12 @@ class Requests:
         if ms is None:
             return Request(TOUCH, wire, (b"EVAL", PERSIST, b"1", wire))
         if ms:
-            return Request(TOUCH, wire, (b"PEXPIRE", wire, decimal(ms)))
+            return Request(TOUCH, wire, (b"EVAL", TOUCH_FRESH, b"1", wire, decimal(ms)))
         return Request(TOUCH_DEAD, wire, (b"UNLINK", wire), void=self.void(wire))
 
     def ttl(self, key: Key) -> Request:
         wire = self._wire(key)
-        return Request(LEFT, wire, (b"PTTL", wire))
+        return Request(LEFT, wire, (b"EVAL", FRESH_LEFT, b"1", wire))
 
     def contains(self, key: Key) -> Request:
         wire = self._wire(key)

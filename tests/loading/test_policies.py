@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from shardcache import LoadPolicy, LoadResult, errors
+from shardcache import LoadPolicy, LoadResult, Options, errors
 from shardcache.flows.load import desk
 
 SHORT = 0.02  # seconds: over by the time that anybody looks
@@ -13,7 +13,7 @@ SHORT = 0.02  # seconds: over by the time that anybody looks
 def stale(cache, until, policy, value="old") -> None:
     """Leave a value under "k" whose time is over, and its grace is not."""
     cache.get_or_set("k", value, SHORT, policy=policy)
-    until(lambda: cache.ttl("k") < policy.stale_ttl)
+    until(lambda: cache.ttl("k") == 0)
 
 
 def test_stale_while_revalidate(make, until, gate) -> None:
@@ -190,3 +190,54 @@ def test_the_lock_lasts_as_long_as_loading_took(cache, counter) -> None:
         desk.paced([b"%d" % n], 4.0, policy)
     assert len(desk.paces) <= 4096
     del counter
+
+
+@pytest.mark.parametrize("settings", [{}, {"options": Options(signing_key=b"k" * 32)}], ids=["plain", "signed"])
+def test_ttl_and_touch_speak_of_freshness(make, servers, counter, until, settings) -> None:
+    """A ttl of 50 s, and 60 s of grace behind it: 50 are left; touched it is fresh for as long again, and the grace stays."""
+    cache = make(**settings)
+    policy = LoadPolicy.swr(60)
+
+    def expiry() -> float:
+        return servers.home(cache, "k").pttl(cache.explain("k").wire_key) / 1000
+
+    cache.get_or_set("k", "old", 50, policy=policy)
+    assert (45 < cache.ttl("k") <= 50, 105 < expiry() <= 110) == (True, True)
+    assert cache.touch("k", 500) is True
+    assert (495 < cache.ttl("k") <= 500, 555 < expiry() <= 560) == (True, True)
+    assert cache.get_or_set("k", counter, 50, policy=policy) == "old"
+    assert counter.calls == 0
+
+
+def test_touch_makes_a_stale_value_fresh(cache, counter, until) -> None:
+    """A stale one has no time left, though it is there; touched it is not to be refreshed."""
+    policy = LoadPolicy.swr(60)
+    stale(cache, until, policy)
+    assert (cache.ttl("k"), cache.contains("k"), cache.get("k")) == (0.0, True, "old")
+    assert cache.touch("k", 50) is True
+    assert 45 < cache.ttl("k") <= 50
+    assert (cache.get_or_set("k", counter, policy=policy), counter.calls) == ("old", 0)
+    assert cache.touch("k", None) is True
+    assert (cache.ttl("k"), cache.get_or_set("k", counter, policy=policy), counter.calls) == (None, "old", 0)
+
+
+def test_ttl_and_touch_in_a_pipeline(cache, until) -> None:
+    """The same, queued."""
+    stale(cache, until, LoadPolicy.swr(60))
+    pipe = cache.pipeline()
+    pipe.ttl("k")
+    pipe.touch("k", 50)
+    pipe.ttl("k")
+    before, touched, after = pipe.execute()
+    assert (before, touched, 45 < after <= 50) == (0.0, True, True)
+
+
+@pytest.mark.parametrize("kind", ["rpush", "set"])
+def test_ttl_and_touch_of_what_others_stored(cache, servers, kind) -> None:
+    """A list, and a text that begins as if it were ours: no grace, and no error."""
+    home, wire = servers.home(cache, "k"), cache.explain("k").wire_key
+    getattr(home, kind)(wire, b"\xff\x00short")
+    home.pexpire(wire, 40_000)
+    assert 35 < cache.ttl("k") <= 40
+    assert cache.touch("k", 80) is True
+    assert 75 < cache.ttl("k") <= 80
