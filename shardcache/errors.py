@@ -19,6 +19,8 @@
     ├── LoadFailed                      the loader brought no value
     │   ├── LoadCycle                   a loader asked for the key that it loads
     │   ├── LoadTimeout                 it took longer than the policy's hard timeout
+    │   ├── LoadCancelled               it was cancelled, and its caller was not
+    │   ├── TooManyLoaders              so many hang or are at work that no other is begun
     │   ├── LoadWaitTimeout             somebody else's load took longer than the policy's wait
     │   └── NegativeHit                 it refused lately, and that is remembered
     ├── StaleToken                      a newer holder was here: ``.resource``, ``.token``, ``.seen``
@@ -65,6 +67,7 @@ __all__ = (
     "InvalidToken",
     "InvalidURL",
     "KeyMissing",
+    "LoadCancelled",
     "LoadCycle",
     "LoadFailed",
     "LoadTimeout",
@@ -88,6 +91,7 @@ __all__ = (
     "ShardUnavailable",
     "StaleToken",
     "ThreadNotStarted",
+    "TooManyLoaders",
     "WrongTopology",
     "WrongType",
 )
@@ -214,7 +218,17 @@ class LoadFailed(ShardCacheError):
 
 
 class LoadTimeout(LoadFailed):
-    """The loader took longer than ``LoadPolicy.hard_timeout``."""
+    """The loader took longer than ``LoadPolicy.hard_timeout``, the wait for its turn (``Options.max_loads``) included."""
+
+
+class LoadCancelled(LoadFailed):
+    """The loader ended by `asyncio.CancelledError`, though nobody had cancelled the call that it was for."""
+
+
+class TooManyLoaders(LoadFailed):
+    """No loader was begun: ``Options.max_loads`` of them were given up after ``LoadPolicy.hard_timeout`` and have not ended, or as many
+    refreshes are at work in the background. The message names the keys of some of them.
+    """
 
 
 class LoadWaitTimeout(LoadFailed):

@@ -51,6 +51,8 @@ class LoadStats:
     refreshes: int  # loads in the background, before or after the ttl
     not_stored: int  # loaded values that were not stored: the key was set or deleted meanwhile, or the lock was lost
     negative: int  # calls answered by a remembered refusal
+    abandoned: int  # loaders that were given up after hard_timeout and ran on, since nothing can end them
+    skipped: int  # keys whose refresh was not begun because as many as may be were at work
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Stats:
     damaged: int  # keys whose stored bytes did not decode
     errors: int  # errors raised to the caller
     shards: Mapping[str, ShardStats]
-    loading: LoadStats = LoadStats(0, 0, 0, 0, 0, 0, 0, 0, 0)
+    loading: LoadStats = LoadStats(*[0] * 11)
 
 
 @dataclass(slots=True)
@@ -99,6 +101,8 @@ class LoadTally:
     refreshes: int = 0
     not_stored: int = 0
     negative: int = 0
+    abandoned: int = 0
+    skipped: int = 0
 
     def freeze(self) -> LoadStats:
         return LoadStats(**{one.name: getattr(self, one.name) for one in fields(self)})

@@ -8,16 +8,20 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import Any
 
-from shardcache.drivers.flights import inside, refuse_cycle
-from shardcache.errors import ClientClosed, LoadTimeout
-from shardcache.flows.steps import Flow, Fly, Landing, Load
+from shardcache.drivers.flights import inside, refuse_cycle, too_many
+from shardcache.drivers.own_error import own_error
+from shardcache.drivers.places import Place, Places
+from shardcache.errors import ClientClosed, LoadCancelled, LoadTimeout
+from shardcache.flows.steps import Fly, Landing, Load, LoaderEnded
 
 __all__ = ("AsyncFlight", "AsyncFlights", "AsyncLoads")
 
-Run = Callable[[Flow[Any]], Coroutine[Any, Any, Any]]
+_MOMENT = 0.05  # seconds that a loader has to end when it is cancelled
+
+Run = Callable[..., Coroutine[Any, Any, Any]]
 
 
 class AsyncFlight:
@@ -34,10 +38,12 @@ class AsyncFlight:
 class AsyncFlights:
     """The flights of one client on one event loop, by key."""
 
-    __slots__ = ("_closed", "_flights", "_run", "_tasks")
+    __slots__ = ("_behind_us", "_closed", "_flights", "_most", "_run", "_tasks")
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, most: int = 64) -> None:
         self._run = run
+        self._most = most
+        self._behind_us: dict[AsyncFlight, None] = {}  # that go on without those who began them
         self._flights: dict[bytes, AsyncFlight] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -49,6 +55,8 @@ class AsyncFlights:
         first = step.behind or step.own is not None
         if not first:
             refuse_cycle(self, step.wires)
+        elif len(self._behind_us) >= self._most and not all(wire in self._flights for wire in step.wires):
+            raise too_many(flight.wires for flight in self._behind_us)
         others = {wire: self._flights[wire] for wire in step.wires if wire in self._flights}
         mine = tuple(wire for wire in step.wires if wire not in others)
         own = self._take_off(step, mine, goes_on=first) if mine else None
@@ -59,7 +67,7 @@ class AsyncFlights:
         values: dict[bytes, Any] = {}
         try:
             if own is not None:
-                values |= await self._join(own, step.own)
+                values |= await self._join(own, step.own, own=True)
         except TimeoutError:
             if step.own is None or own is None or own.task.done():
                 raise
@@ -71,7 +79,7 @@ class AsyncFlights:
         end = asyncio.get_running_loop().time() + step.wait
         for wire, other in () if first else others.items():
             try:
-                found = await self._join(other, max(end - asyncio.get_running_loop().time(), 0.0))
+                found = await self._join(other, max(end - asyncio.get_running_loop().time(), 0.0), own=False)
             except TimeoutError:
                 if other.task.done():
                     raise
@@ -86,14 +94,17 @@ class AsyncFlights:
         if goes_on:
             context.run(inside.set, ())  # nobody need wait for it, so it stands in no loader
         task = asyncio.get_running_loop().create_task(
-            self._run(step.work(mine)), name="shardcache load", context=context
+            self._run(step.work(mine), step.budget), name="shardcache load", context=context
         )
         flight = AsyncFlight(task, mine, int(goes_on))
         self._flights |= dict.fromkeys(mine, flight)
         self._tasks.add(task)
+        if goes_on:
+            self._behind_us[flight] = None
 
         def landed(_: "asyncio.Task[Any]") -> None:
             self._tasks.discard(task)
+            self._behind_us.pop(flight, None)
             self._forget(flight)
             if not task.cancelled():
                 task.exception()  # looked at, for those who waited may all have gone
@@ -101,8 +112,11 @@ class AsyncFlights:
         task.add_done_callback(landed)
         return flight
 
-    async def _join(self, flight: AsyncFlight, timeout: float | None) -> dict[bytes, Any]:
-        """Return the values, or raise what the flight raised; TimeoutError after ``timeout`` seconds."""
+    async def _join(self, flight: AsyncFlight, timeout: float | None, *, own: bool) -> dict[bytes, Any]:
+        """Return the values, or raise what the flight raised (if it is not one's ``own``, a copy); TimeoutError after ``timeout`` seconds.
+
+        A load that was broken off says nothing about the value: whoever joined it tries for himself.
+        """
         flight.waiters += 1
         try:
             done, _ = await asyncio.wait([flight.task], timeout=timeout)
@@ -113,8 +127,15 @@ class AsyncFlights:
         if flight.task.cancelled():
             if self._closed:
                 raise ClientClosed("the client was closed while the value was loaded")
-            return {}  # it was broken off, which says nothing about the value
-        return flight.task.result()
+            if own:
+                raise LoadCancelled("the load was cancelled, though nobody cancelled its caller")
+            return {}
+        error = flight.task.exception()
+        if own or not isinstance(error, Exception):
+            return flight.task.result()
+        if isinstance(error, LoadCancelled):
+            return {}
+        raise own_error(error)
 
     def _leave(self, flight: AsyncFlight) -> None:
         flight.waiters -= 1
@@ -147,10 +168,10 @@ class AsyncFlights:
 class AsyncLoads:
     """Runs loaders, so many at a time; the loader that another one waits for needs no place of its own."""
 
-    __slots__ = ("_flights", "_run", "_slots")
+    __slots__ = ("_flights", "_places", "_run")
 
     def __init__(self, most: int, run: Run, flights: AsyncFlights) -> None:
-        self._slots = asyncio.Semaphore(most)
+        self._places = _TaskPlaces(most)
         self._run = run
         self._flights = flights
 
@@ -167,15 +188,27 @@ class AsyncLoads:
 
         timer = loop.call_later(step.gap, begin)
         try:
-            async with AsyncExitStack() as stack:
-                if not around:
-                    await stack.enter_async_context(self._slots)
-                return await _within(step)
+            return await self._placed(step, counted=not around)
         finally:
             inside.reset(mark)
             timer.cancel()
             if renewal is not None:
                 renewal.cancel()
+
+    async def _placed(self, step: Load, *, counted: bool) -> Any:
+        """Run a loader when there is a place for it. What time that takes is not left for the loader."""
+        places = self._places
+        if step.patience is not None:
+            places.check_abandoned()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        place = await places.take(step.wires, step.patience) if counted else places.enter(step.wires, counted=False)
+        if step.patience is not None:
+            return await _within(step, step.patience, began + step.patience - loop.time(), places, place)
+        try:
+            return await _called(step.loader)
+        finally:
+            places.leave(place)
 
     async def _renew(self, step: Load) -> None:
         goes_on = True
@@ -185,20 +218,71 @@ class AsyncLoads:
             await asyncio.sleep(step.gap)
 
 
-async def _within(step: Load) -> Any:
-    if step.patience is None:
-        return await _called(step.loader)
-    limit = asyncio.timeout(step.patience)
+class _TaskPlaces(Places):
+    """Places that tasks wait for."""
+
+    __slots__ = ("_slots",)
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self._slots = asyncio.Semaphore(most)
+
+    async def take(self, wires: tuple[bytes, ...], patience: float | None) -> Place:
+        """Wait for a place, for so many seconds or however long it takes (None). Raise `LoadTimeout` if there was none in time."""
+        limit = asyncio.timeout(patience)
+        try:
+            async with limit:
+                await self._slots.acquire()
+        except TimeoutError:
+            raise self.no_turn(patience or 0.0) from None
+        return self.enter(wires, counted=True)
+
+    def free(self) -> None:
+        """Let the next one in."""
+        self._slots.release()
+
+
+async def _within(step: Load, patience: float, left: float, places: Places, place: Place) -> Any:
+    """Run a loader in a task of its own; cancel it when it takes too long, and leave it behind if it does not end at that."""
+    task = asyncio.get_running_loop().create_task(_called(step.loader), name="shardcache loader")
+    task.add_done_callback(lambda _: places.leave(place))
     try:
-        async with limit:
-            return await _called(step.loader)
-    except TimeoutError as error:
-        if limit.expired():
-            raise LoadTimeout(f"the loader took longer than {step.patience:g} s") from error
-        raise
+        done, _ = await asyncio.wait([task], timeout=max(left, 0.0))
+        if done:
+            if task.cancelled():
+                raise LoadCancelled("the loader was cancelled, though nobody cancelled its caller")
+            return task.result()
+        raise LoadTimeout(f"the loader took longer than {patience:g} s")
+    finally:
+        if not task.done():
+            task.cancel()
+            task.add_done_callback(_no_matter)
+            await asyncio.wait(
+                [task], timeout=_MOMENT
+            )  # most end at once: then nothing is left of it when the caller is told
+            if not task.done():
+                places.abandon(place)
+                step.abandoned()
+
+
+def _no_matter(task: "asyncio.Task[Any]") -> None:
+    """Look at an error, or asyncio complains that nobody has."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _called(loader: Callable[[], Any]) -> Any:
     """Call a loader, and await what it returns if that is to be awaited."""
-    result = loader()
-    return await result if inspect.isawaitable(result) else result
+    try:
+        try:
+            result = loader()
+        except GeneratorExit as error:  # of a coroutine it would mean that nobody runs it any more
+            raise LoaderEnded(error) from None
+        return await result if inspect.isawaitable(result) else result
+    except (StopIteration, StopAsyncIteration) as error:
+        raise LoaderEnded(error) from None
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise LoadCancelled("the loader was cancelled, though nobody cancelled its caller") from error

@@ -16,8 +16,22 @@ from shardcache.drivers.ashard import BULK, AsyncShard
 from shardcache.drivers.line import AsyncLine
 from shardcache.drivers.run import answered, breakers
 from shardcache.errors import ClientClosed, ShardError, ShardOut
+from shardcache.flows.budget import Budget
 from shardcache.flows.core import Core
-from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Fly, Listen, Load, Outcome, Sleep, Step
+from shardcache.flows.steps import (
+    Batch,
+    Canvass,
+    Exchange,
+    Flow,
+    Fly,
+    Listen,
+    Load,
+    Outcome,
+    Sleep,
+    Step,
+    gathering,
+    limited,
+)
 from shardcache.policy.breaker import State
 from shardcache.stats import ShardStats
 from shardcache.wire import pack, pack_all
@@ -94,7 +108,7 @@ class AsyncRunner:
         found = self._loading.get(loop)
         if found is None:
             self.shards()  # or the client is closed
-            flights = AsyncFlights(self.run)
+            flights = AsyncFlights(self.run, self._core.options.max_loads)
             found = self._loading[loop] = (flights, AsyncLoads(self._core.options.max_loads, self.run, flights))
         return found
 
@@ -160,13 +174,16 @@ class AsyncRunner:
         except ShardError as error:
             return error
 
-    async def run(self, flow: Flow[T]) -> T:
-        """Run a flow to its end and return its result; an error in a step is thrown into the flow."""
+    async def run(self, flow: Flow[T], budget: Budget | None = None) -> T:
+        """Run a flow to its end and return its result; an error in a step is thrown into the flow.
+
+        ``budget``: what all its exchanges may take together; None: each has the timeout of a call.
+        """
         try:
             step = next(flow)
             while True:
                 try:
-                    outcome = await self._do(step)
+                    outcome = await (self._do(step) if budget is None else self._do_within(step, budget))
                 except BaseException as error:  # noqa: BLE001 - the flow decides
                     step = flow.throw(error)
                 else:
@@ -189,6 +206,17 @@ class AsyncRunner:
                 return await self._loads()[1](step)
             case Fly():
                 return await self._loads()[0](step)
+
+    async def _do_within(self, step: Step, budget: Budget) -> Any:
+        if isinstance(step, Exchange) and step.batches:
+            asking, outcomes = gathering(step.batches, self._timeout, budget.limit())
+            with budget.spent():
+                await canvass(self.shards(), asking)
+            return outcomes
+        if isinstance(step, Canvass):
+            with budget.spent():
+                return await canvass(self.shards(), limited(step, budget.limit()))
+        return await self._do(step)
 
     async def exchange(self, batches: list[Batch]) -> list[Outcome]:
         """Send every batch to its shard, all at once, within one deadline; return an outcome for each."""

@@ -91,7 +91,7 @@ class _Round:
         try:
             link, fresh = shard.pool.take(self._share(left))
         except (OSError, ShardError) as error:
-            raise shard.lost(error, dialled=True) from error
+            raise self._lost(shard, error) from error
         except BaseException:
             shard.abandon()
             raise
@@ -100,7 +100,14 @@ class _Round:
     def _share(self, left: int) -> float:
         """Return the deadline for opening a connection: they are opened one after the other, each within its share of what is left."""
         now = self.clock()
-        return now + (self.deadline - now) / left
+        return now + max(self.until - now, 0.0) / left
+
+    def _lost(self, shard: Shard, error: OSError | ShardError) -> ShardError:
+        """Return the error for a connection that could not be opened. A caller in a hurry says nothing about the shard by giving up."""
+        if isinstance(error, TimeoutError) and self.until < self.deadline:
+            shard.abandon()
+            return shard.late_error()
+        return shard.lost(error, dialled=True)
 
     def _push(self, link: Link) -> None:
         """Send to a shard that hangs, as far as its buffers take it: it will read that when it wakes up."""
@@ -187,7 +194,7 @@ class _Round:
         try:
             link = shard.pool.open(self._share(len(self.out) + 1))
         except (OSError, ShardError) as error:
-            self._note(asked.place, shard.lost(error, dialled=True))
+            self._note(asked.place, self._lost(shard, error))
             return
         except BaseException:
             shard.abandon()

@@ -8,14 +8,19 @@ from contextlib import suppress
 from typing import Any
 
 from shardcache.drivers.keeper import Keeper
+from shardcache.drivers.own_error import own_error
+from shardcache.drivers.places import Place, ThreadPlaces, named
 from shardcache.drivers.threads import Worker
-from shardcache.errors import InvalidArgument, LoadCycle, LoadTimeout, ThreadNotStarted
+from shardcache.errors import InvalidArgument, LoadCycle, LoadTimeout, ThreadNotStarted, TooManyLoaders
 from shardcache.events import Hook
-from shardcache.flows.steps import Flow, Fly, Landing, Load
+from shardcache.flows.steps import Fly, Landing, Load, LoaderEnded
 
-__all__ = ("Flight", "Flights", "Loads", "inside", "refuse_cycle")
+__all__ = ("STOPS", "Flight", "Flights", "Loads", "inside", "refuse_cycle", "too_many")
 
-Run = Callable[[Flow[Any]], Any]
+STOPS = (StopIteration, StopAsyncIteration, GeneratorExit)
+"""What a flow, being a generator, cannot be given as it is: it would end it, or be replaced by RuntimeError."""
+
+Run = Callable[..., Any]
 
 # The keys whose loaders this call stands in, the outermost first, each with whose they are.
 inside: contextvars.ContextVar[tuple[tuple[object, bytes], ...]] = contextvars.ContextVar(
@@ -51,20 +56,22 @@ class Flight:
         """Return whether it has landed within ``timeout`` seconds."""
         return self._done.wait(timeout)
 
-    def values(self) -> dict[bytes, Any]:
-        """Return the values of a flight that has landed, or raise its error."""
+    def values(self, *, own: bool = True) -> dict[bytes, Any]:
+        """Return the values of a flight that has landed, or raise its error: if it is not one's ``own``, a copy of it."""
         if self._error is not None:
-            raise self._error
+            raise self._error if own else own_error(self._error)
         return self._values
 
 
 class Flights:
     """The flights of one client, by key."""
 
-    __slots__ = ("_clock", "_flights", "_guard", "_hook", "_run")
+    __slots__ = ("_behind_us", "_clock", "_flights", "_guard", "_hook", "_most", "_run")
 
-    def __init__(self, run: Run, clock: Callable[[], float], hook: Hook | None = None) -> None:
+    def __init__(self, run: Run, clock: Callable[[], float], hook: Hook | None = None, most: int = 64) -> None:
         self._run = run
+        self._most = most
+        self._behind_us: dict[Flight, tuple[bytes, ...]] = {}  # that have a thread of their own, and their keys
         self._clock = clock
         self._hook = hook
         self._guard = threading.Lock()
@@ -72,6 +79,9 @@ class Flights:
 
     def __call__(self, step: Fly) -> Landing:
         """Carry out a `Fly`."""
+        full = len(self._behind_us) >= self._most
+        if full and (step.behind or step.own is not None) and not all(wire in self._flights for wire in step.wires):
+            raise too_many(self._behind_us.values())
         flight, mine, others = self._board(step)
         waits = not step.behind
         if mine and (step.behind or step.own is not None):
@@ -90,7 +100,7 @@ class Flights:
         for wire, other in others.items():
             if not other.wait(max(end - self._clock(), 0.0)):
                 late.append(wire)
-            elif wire in (found := other.values()):
+            elif wire in (found := other.values(own=False)):
                 values[wire] = found[wire]
         return Landing(values, tuple(late))
 
@@ -112,7 +122,7 @@ class Flights:
         values: dict[bytes, Any] = {}
         error: BaseException | None = None
         try:
-            values = self._run(step.work(mine))
+            values = self._run(step.work(mine), step.budget)
         except BaseException as caught:
             error = caught
             raise
@@ -127,6 +137,7 @@ class Flights:
             for wire in mine:
                 if self._flights.get(wire) is flight:
                     del self._flights[wire]
+        self._behind_us.pop(flight, None)
         flight.land(values, error)
 
     def _begin(self, flight: Flight, step: Fly, mine: tuple[bytes, ...]) -> bool:
@@ -134,6 +145,7 @@ class Flights:
         context = contextvars.copy_context()
         context.run(inside.set, ())  # nobody need wait for it, so it stands in no loader
         worker = Worker("refresh", lambda: context.run(self._behind, flight, step, mine))
+        self._behind_us[flight] = mine
         try:
             worker.begin(self._hook, "refresh", undo=lambda: self._end(flight, mine, {}, None))
         except ThreadNotStarted:
@@ -155,13 +167,14 @@ class Flights:
 class Loads:
     """Runs loaders, so many at a time; the loader that another one waits for needs no place of its own."""
 
-    __slots__ = ("_flights", "_hook", "_keeper", "_run", "_slots")
+    __slots__ = ("_clock", "_flights", "_hook", "_keeper", "_places", "_run")
 
     def __init__(
         self, most: int, run: Run, clock: Callable[[], float], flights: Flights, hook: Hook | None = None
     ) -> None:
-        self._slots = threading.BoundedSemaphore(most)
+        self._places = ThreadPlaces(most)
         self._run = run
+        self._clock = clock
         self._hook = hook
         self._keeper = Keeper(clock, hook)
         self._flights = flights
@@ -172,48 +185,64 @@ class Loads:
         mark = inside.set((*around, *((self._flights, wire) for wire in step.wires)))
         kept = self._keeper.keep(step.gap, lambda: bool(self._run(step.renew())))
         try:
-            if not around:
-                self._slots.acquire()
-            give_back: Callable[[], None] = _nothing if around else self._slots.release
-            if step.patience is None:
-                try:
-                    return _called(step.loader)
-                finally:
-                    give_back()
-            return self._within(step.loader, step.patience, give_back)
+            return self._placed(step, counted=not around)
         finally:
             kept.stop()
             inside.reset(mark)
 
-    def _within(self, loader: Callable[[], Any], patience: float, give_back: Callable[[], None]) -> Any:
+    def _placed(self, step: Load, *, counted: bool) -> Any:
+        """Run a loader when there is a place for it. What time that takes is not left for the loader."""
+        places = self._places
+        if step.patience is not None:
+            places.check_abandoned()
+        began = self._clock()
+        place = places.take(step.wires, step.patience) if counted else places.enter(step.wires, counted=False)
+        if step.patience is not None:
+            return self._within(step, step.patience, place, began + step.patience)
+        try:
+            return _called(step.loader)
+        finally:
+            places.leave(place)
+
+    def _within(self, step: Load, patience: float, place: Place, end: float) -> Any:
         """Run a loader in a thread of its own; leave it behind when it takes too long, for a thread cannot be ended."""
-        flight = Flight()
+        flight, places = Flight(), self._places
 
         def body() -> None:
             error: BaseException | None = None
             values: dict[bytes, Any] = {}
             try:
-                values = {b"": _called(loader)}
+                values = {b"": _called(step.loader)}
             except BaseException as caught:  # noqa: BLE001  it is raised where the result is waited for
                 # One that is no Exception (SystemExit) ends the thread that it is raised in, not the one that waits.
                 error = caught if isinstance(caught, Exception) else RuntimeError(f"the loader raised {caught!r}")
             finally:
-                give_back()
+                places.leave(place)
             flight.land(values, error)
 
         context = contextvars.copy_context()
-        Worker("loader", lambda: context.run(body)).begin(self._hook, "load", undo=give_back)
-        if not flight.wait(patience):
+        worker = Worker("loader", lambda: context.run(body))
+        worker.begin(self._hook, "load", undo=lambda: places.leave(place))
+        if not flight.wait(max(end - self._clock(), 0.0)):
+            if places.abandon(place):
+                step.abandoned()
             raise LoadTimeout(f"the loader took longer than {patience:g} s")
         return flight.values()[b""]
 
 
-def _nothing() -> None:
-    """Give back no place, for none was taken."""
+def too_many(refreshing: Iterable[tuple[bytes, ...]]) -> TooManyLoaders:
+    """Return the error for a refresh that is not begun."""
+    wires = [wire for each in list(refreshing) for wire in each]
+    return TooManyLoaders(
+        f"as many refreshes as may be (max_loads) are at work in the background, so no other is begun: {named(wires)}"
+    )
 
 
 def _called(loader: Callable[[], Any]) -> Any:
-    result = loader()
+    try:
+        result = loader()
+    except STOPS as error:
+        raise LoaderEnded(error) from None
     if inspect.iscoroutine(result):
         result.close()
         raise InvalidArgument(

@@ -16,8 +16,22 @@ from shardcache.drivers.replies import answered
 from shardcache.drivers.shard import Shard, may_retry
 from shardcache.errors import OutOfStep, ShardError, ShardOut
 from shardcache.events import Hook
+from shardcache.flows.budget import Budget
 from shardcache.flows.core import Core
-from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Fly, Listen, Load, Outcome, Sleep, Step
+from shardcache.flows.steps import (
+    Batch,
+    Canvass,
+    Exchange,
+    Flow,
+    Fly,
+    Listen,
+    Load,
+    Outcome,
+    Sleep,
+    Step,
+    gathering,
+    limited,
+)
 from shardcache.policy.breaker import Breaker, BreakerPolicy, State
 from shardcache.stats import ShardStats
 from shardcache.wire import Dialer, Turn, pack, pack_all, transfer
@@ -90,7 +104,7 @@ class Runner:
         self._finalizer()
 
     def _begin(self) -> None:
-        self._flights = Flights(self.run, self._clock, self._hook)
+        self._flights = Flights(self.run, self._clock, self._hook, self._max_loads)
         self._loads = Loads(self._max_loads, self.run, self._clock, self._flights, self._hook)
 
     def overtaken(self, wires: Iterable[bytes] | None = None) -> None:
@@ -145,13 +159,16 @@ class Runner:
         replies.append(last)
         return answered(known, replies)
 
-    def run(self, flow: Flow[T]) -> T:
-        """Run a flow to its end and return its result; an error in a step is thrown into the flow."""
+    def run(self, flow: Flow[T], budget: Budget | None = None) -> T:
+        """Run a flow to its end and return its result; an error in a step is thrown into the flow.
+
+        ``budget``: what all its exchanges may take together; None: each has the timeout of a call.
+        """
         try:
             step = next(flow)
             while True:
                 try:
-                    outcome = self._do(step)
+                    outcome = self._do(step) if budget is None else self._do_within(step, budget)
                 except BaseException as error:  # noqa: BLE001 - the flow decides
                     step = flow.throw(error)
                 else:
@@ -174,6 +191,17 @@ class Runner:
                 return self._loads(step)
             case Fly():
                 return self._flights(step)
+
+    def _do_within(self, step: Step, budget: Budget) -> Any:
+        if isinstance(step, Exchange) and step.batches:
+            asking, outcomes = gathering(step.batches, self._timeout, budget.limit())
+            with budget.spent():
+                canvass(self.shards, asking, self._clock)
+            return outcomes
+        if isinstance(step, Canvass):
+            with budget.spent():
+                return canvass(self.shards, limited(step, budget.limit()), self._clock)
+        return self._do(step)
 
     def exchange(self, batches: list[Batch]) -> list[Outcome]:
         """Send every batch to its shard, all at once, within one deadline; return an outcome for each."""

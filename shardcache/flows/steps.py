@@ -23,11 +23,12 @@ say) may make it yield further steps, to tidy up: they are carried out as well.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from shardcache.commands import Command, Reply
 from shardcache.errors import ShardError
+from shardcache.flows.budget import Budget
 
 __all__ = (
     "GRACE",
@@ -39,12 +40,15 @@ __all__ = (
     "Landing",
     "Listen",
     "Load",
+    "LoaderEnded",
     "Outcome",
     "Run",
     "Sleep",
     "Step",
     "Take",
     "exchange",
+    "gathering",
+    "limited",
 )
 
 T = TypeVar("T")
@@ -122,7 +126,8 @@ class Load:
     """Run the caller's loader for the keys ``wires``, within ``patience`` seconds (None: however long it takes).
 
     From now on, while it waits for its turn and while it runs, ``renew()`` is a flow to be run every ``gap`` seconds, until it
-    returns False.
+    returns False. ``abandoned`` is called when it is given up but cannot be ended, so that it runs on. What a generator does not let through
+    comes as `LoaderEnded`.
     """
 
     wires: tuple[bytes, ...]
@@ -130,6 +135,15 @@ class Load:
     patience: float | None
     gap: float
     renew: "Callable[[], Flow[bool]]"
+    abandoned: Callable[[], None]
+
+
+class LoaderEnded(Exception):
+    """``error`` of a loader that would mean something else to a generator: StopIteration, StopAsyncIteration or GeneratorExit."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class Landing(NamedTuple):
@@ -145,7 +159,7 @@ class Fly:
 
     ``wait``: how long for the flights of others, in seconds. ``own``: how long for one's own, which then goes on without us (None: to
     its end, and it ends with the last who waits for it). ``behind``: wait for nothing; what others are at is left to them.
-    ``joined`` is told how many keys others are at, before they are waited for.
+    ``joined`` is told how many keys others are at, before they are waited for. ``budget``: what the exchanges of the work may take.
     """
 
     wires: tuple[bytes, ...]
@@ -154,10 +168,32 @@ class Fly:
     own: float | None = None
     behind: bool = False
     joined: Callable[[int], None] | None = None
+    budget: Budget | None = None
 
 
 Step = Exchange | Canvass | Listen | Sleep | Load | Fly
 Flow = Generator[Step, Any, T]
+
+
+def gathering(batches: Sequence[Batch], patience: float, limit: float) -> tuple[Canvass, list[Outcome]]:
+    """Return the step that does what an `Exchange` does, but waits for ``limit`` seconds at most, and the list that its outcomes come into.
+
+    A shard that was given less than ``patience`` is not judged by it.
+    """
+    outcomes: list[Outcome | None] = [None] * len(batches)
+    missing = set(range(len(batches)))
+
+    def take(place: int, outcome: Outcome, _: Run | None) -> bool:
+        outcomes[place] = outcome
+        missing.discard(place)
+        return not missing
+
+    return Canvass(batches, take, patience, limit), outcomes  # type: ignore[return-value]  # all are filled by the end
+
+
+def limited(step: Canvass, limit: float) -> Canvass:
+    """Return the same step, which waits for ``limit`` seconds at most."""
+    return replace(step, limit=limit if step.limit is None else min(step.limit, limit))
 
 
 def exchange(batches: list[Batch]) -> Flow[list[Outcome]]:

@@ -1,12 +1,14 @@
 """Loading in the asyncio client."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from shardcache.drivers.arun import AsyncRunner
+from shardcache.flows.budget import Budget
 from shardcache.flows.core import Core
 from shardcache.flows.load import LoadDesk, Order
 from shardcache.flows.requests import LEFT
+from shardcache.flows.steps import Flow, LoaderEnded
 from shardcache.keys import Key
 from shardcache.loading.base import LoaderBase, Look
 from shardcache.policy import LoadPolicy
@@ -14,6 +16,8 @@ from shardcache.results import MISS
 from shardcache.ttl import TTL, Default
 
 __all__ = ("AsyncLoader",)
+
+T = TypeVar("T")
 
 
 class AsyncLoader(LoaderBase):
@@ -23,6 +27,7 @@ class AsyncLoader(LoaderBase):
         super().__init__(core, desk)
         self._run = runner.run
         self._two = runner.two
+        self._clock = desk.clock
 
     async def get_or_set(
         self, key: Key, loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None
@@ -31,19 +36,33 @@ class AsyncLoader(LoaderBase):
         wire = self._wire(key)
         self.check(ttl, tags)
         shard = self._owner(wire)
+        began = self._clock()
         outcome = await self._two(shard, self.asking(wire), LEFT)
         found = self.judged(outcome, wire, shard, policy)
-        look = found if isinstance(found, Look) else await self._run(found)
+        if found.__class__ is Look and found.late is None and found.value is not MISS:
+            return found.value
+        budget = self.desk.budget(began)
+        look = found if isinstance(found, Look) else await self._run(found, budget)
         if (look.late is None and look.value is not MISS) or self.served(look, wire, policy):
             return look.value
-        return await self._run(self.loaded(self.order(key, loader, ttl, policy, tags), look))
+        order = self.order(key, loader, ttl, policy, tags, budget)
+        return await self._load(self.loaded(order, look), budget)
 
     async def get_or_set_many(
         self, keys: list[Key], loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None
     ) -> dict[Key, Any]:
         """Return what is there, and what is not there when it is loaded."""
-        return await self._run(self.loaded_many(keys, loader, ttl, policy, tags))
+        budget = self.desk.budget()
+        return await self._load(self.loaded_many(keys, loader, ttl, policy, tags, budget), budget)
 
     async def reload(self, order: Order) -> Any:
         """Load and store whether or not there is a value."""
-        return await self._run(self.reloaded(order))
+        return await self._load(self.reloaded(order), order.budget)
+
+    async def _load(self, flow: Flow[T], budget: Budget) -> T:
+        """Run a flow that may run the caller's loader, and let out what that raises, StopIteration as Python has it: as RuntimeError."""
+        try:
+            return await self._run(flow, budget)
+        except LoaderEnded as ended:
+            error = ended.error
+        raise error

@@ -2,7 +2,7 @@
 
 import random
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from shardcache.codecs import Loaded
@@ -10,9 +10,21 @@ from shardcache.codecs.envelope import SIGNED
 from shardcache.drivers.clock import boottime
 from shardcache.drivers.token import mint
 from shardcache.errors import DamagedPayload, InvalidArgument, ShardError, WrongType
+from shardcache.flows.budget import Budget
 from shardcache.flows.core import Core
 from shardcache.flows.ledger import about
-from shardcache.flows.load import LoadDesk, Order, look_many, obtain, refresh_behind, refresh_first, reload
+from shardcache.flows.load import (
+    LOADED_AT_ONCE,
+    LOOKED_AT_ONCE,
+    LoadDesk,
+    Order,
+    look_many,
+    obtain,
+    parts,
+    refresh_behind,
+    refresh_first,
+    reload,
+)
 from shardcache.flows.load.tags import check, ensure, invalidate, valid
 from shardcache.flows.lock.room import LockRoom
 from shardcache.flows.requests import Request
@@ -53,6 +65,7 @@ def new_desk(core: Core, room: LockRoom) -> LoadDesk:
         mint=mint,
         version=lambda: secrets.token_bytes(16),
         tally=LoadTally(),
+        timeout=core.timeout,
         salt=secrets.token_bytes(16),
     )
 
@@ -75,11 +88,20 @@ class LoaderBase:
         if tags is not None:
             check(tags)
 
-    def order(self, key: Key, loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None) -> Order:
+    def order(
+        self,
+        key: Key,
+        loader: Any,
+        ttl: TTL | Default,
+        policy: LoadPolicy,
+        tags: Iterable[str] | None,
+        budget: Budget | None = None,
+    ) -> Order:
         """Return the order of one key, all arguments checked. A ``loader`` that cannot be called is the value itself."""
+        budget = budget or self.desk.budget()
         job = self.desk.job(key, self._wire(key), policy)
         call = loader if callable(loader) else lambda: loader
-        return Order((job,), call, self._requests.ttl_ms(ttl), policy, check(tags), single=True, name="get_or_set")
+        return Order((job,), call, self._requests.ttl_ms(ttl), policy, check(tags), True, "get_or_set", budget)
 
     @staticmethod
     def asking(wire: bytes) -> bytes:
@@ -155,41 +177,63 @@ class LoaderBase:
         return look.value
 
     def loaded_many(
-        self, keys: list[Key], loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None
+        self,
+        keys: list[Key],
+        loader: Any,
+        ttl: TTL | Default,
+        policy: LoadPolicy,
+        tags: Iterable[str] | None,
+        budget: Budget,
     ) -> Flow[dict[Key, Any]]:
-        """Return what is there, and what is not there when it is loaded, in one call. All arguments are checked first."""
+        """Return what is there, and what is not there when it is loaded. All arguments are checked first.
+
+        So many keys are looked at, and so many loaded, that a server is at work on them for a few milliseconds; each such part has the
+        deadline of a call.
+        """
         if not callable(loader):
             raise InvalidArgument(
                 f"the loader of many keys must be callable with a list of keys, got {type(loader).__name__}"
             )
         ttl_ms, names = self._requests.ttl_ms(ttl), check(tags)
-        desk = self.desk
         wires = self._core.keys.wire_many(keys)
+        by_wire = dict(zip(reversed(wires), reversed(keys), strict=True))  # "a" and b"a" are one key
 
-        def order(wanted: Collection[bytes]) -> Order:
-            jobs = tuple(desk.job(key, wire, policy) for key, wire in zip(keys, wires, strict=True) if wire in wanted)
-            return Order(jobs, loader, ttl_ms, policy, names, single=False, name="get_or_set_many")
+        def order(wanted: Iterable[bytes], budget: Budget = budget) -> Order:
+            jobs = tuple(self.desk.job(by_wire[wire], wire, policy) for wire in wanted)
+            return Order(jobs, loader, ttl_ms, policy, names, False, "get_or_set_many", budget)
 
+        values: dict[bytes, Any] = {}
+        for part in parts(list(dict.fromkeys(wires)), LOOKED_AT_ONCE):
+            budget.renew()
+            values |= yield from self._part(part, order, policy, budget)
+        found = {}
+        for key, wire in zip(keys, wires, strict=True):
+            value = values.get(wire, MISS)
+            if value.__class__ is Loaded:  # known not to be there: left out, as a loader would leave it out
+                self.desk.tally.negative += 1
+            elif value is not MISS:
+                found[key] = value
+        return found
+
+    def _part(
+        self, wires: list[bytes], order: Callable[[Iterable[bytes]], Order], policy: LoadPolicy, budget: Budget
+    ) -> Flow[dict[bytes, Any]]:
+        """Look at some keys, see to it that what is stale is refreshed, and load what is missing."""
+        desk = self.desk
         sight = yield from look_many(wires, desk, policy)
         values = sight.values
         if sight.late and policy.background:
             yield from refresh_behind(order(sight.late), sight.late, desk)
         elif sight.late:
             values |= yield from refresh_first(order(sight.late), sight.late, desk)
-        if sight.missing:
-            values |= yield from obtain(order(frozenset(sight.missing)), desk)
-        found = {}
-        for key, wire in zip(keys, wires, strict=True):
-            value = values.get(wire, MISS)
-            if value.__class__ is Loaded:  # known not to be there: left out, as a loader would leave it out
-                desk.tally.negative += 1
-            elif value is not MISS:
-                found[key] = value
-        return found
+        for part in parts(sight.missing, LOADED_AT_ONCE):
+            budget.renew()
+            values |= yield from obtain(order(part), desk)
+        return values
 
     def reloaded(self, order: Order) -> Flow[Any]:
         """Return the value of one key, loaded whether or not it is there."""
-        return (yield from reload(order, self.desk))[order.jobs[0].wire]
+        return (yield from reload(order, self.desk))[order.jobs[0].wire].value
 
     def _value(self, value: Any) -> Any:
         if value.__class__ is Loaded:

@@ -38,6 +38,7 @@ def desk(seed: int) -> LoadDesk:
         mint=lambda kind: kind.encode(),
         version=lambda: bytes(16),
         tally=LoadTally(),
+        timeout=1.0,
         salt=chance.randbytes(16),
     )
 

@@ -9,7 +9,6 @@ import pytest
 import redis
 
 from shardcache import LoadPolicy, Options
-from shardcache.keys import internal
 
 QUIET = Options(first_probe=60, max_probe=60)
 KEYS = [f"k{n}" for n in range(12)]
@@ -100,7 +99,7 @@ def test_the_keys_own_shard_restarts_under_a_load(mortal, make, begin, gate, unt
     first = begin(one.get_or_set, key, gate(), policy=policy)
     gate.begun()
     with redis.Redis.from_url(mortal.urls[names[2]]) as server:
-        assert server.delete(internal(b"load", one.explain(key).wire_key)) == 1
+        assert server.delete(one._core.keys.internal(b"load", one.explain(key).wire_key)) == 1
     mortal.servers[0].kill()
     mortal.servers[0].start()
     until(

@@ -184,6 +184,47 @@ def test_a_loader_that_was_cancelled_by_itself(shards, namespace) -> None:
     assert run(shards, namespace, work) == "mine"
 
 
+@pytest.mark.parametrize("timeout", [None, 20])
+@pytest.mark.parametrize("protect", ["fleet", "none"])
+@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+def test_a_loader_cancelled_by_nobody(shards, namespace, timeout, protect, many) -> None:
+    """Its caller gets an error that says so, not a cancellation that nobody asked for; the next one loads."""
+
+    async def work(cache):
+        async def broken(*_):
+            raise asyncio.CancelledError
+
+        policy = LoadPolicy(hard_timeout=timeout, protect=protect)
+        ask = cache.get_or_set_many if many else cache.get_or_set
+        with pytest.raises(errors.LoadCancelled) as caught:
+            await ask(["k"] if many else "k", broken, policy=policy)
+        return [type(caught.value.__cause__), await cache.get_or_set("k", "next"), cache.stats().loading.failures]
+
+    found = run(shards, namespace, work)
+    assert found[1:] == ["next", 1]
+    if timeout is None:
+        assert found[0] is asyncio.CancelledError
+
+
+def test_a_caller_that_was_cancelled_is_cancelled(shards, namespace) -> None:
+    """Whatever the policy, it is told so, and so is its loader."""
+
+    async def work(cache):
+        found = []
+        for policy in (LoadPolicy(), LoadPolicy(hard_timeout=20), LoadPolicy(protect="none")):
+            slow = Slow()
+            call = asyncio.create_task(cache.get_or_set("k", slow, policy=policy))
+            await waits(slow)
+            call.cancel()
+            [error] = await asyncio.gather(call, return_exceptions=True)
+            while not slow.cancelled:  # noqa: ASYNC110  a count, not an event
+                await asyncio.sleep(0.002)
+            found.append(type(error))
+        return found
+
+    assert run(shards, namespace, work) == [asyncio.CancelledError] * 3
+
+
 def test_closing_during_a_load_in_threads(shards, namespace, begin, gate) -> None:
     """The sync client cannot end a loader: its result is returned or the client is said to be closed, and nothing hangs."""
     gate.is_async = False

@@ -30,11 +30,13 @@ class Bid:
 
     ``home``: our token is in the lock on the key's own shard, without which nothing can be stored. ``lease``: what we hold, by ``plan``.
     ``alone``: other processes may load too. ``held``: somebody else loads, and his lock ends in ``left`` seconds if nobody renews it.
-    ``raw``: what is stored; ``found``: the same, if that makes loading unnecessary.
+    ``raw``: what is stored; ``found``: the same, if that makes loading unnecessary. ``asked``: so many of the voters, from the home on,
+    have been asked, and may hold our token.
     """
 
     __slots__ = (
         "alone",
+        "asked",
         "ballot",
         "found",
         "held",
@@ -55,6 +57,7 @@ class Bid:
         self.plan: LockPlan = job.plan
         self.ballot: Ballot
         self.sent = 0.0
+        self.asked = 0
         self.home = False
         self.lease: Lease | None = None
         self.alone = True
@@ -68,6 +71,11 @@ class Bid:
         """Note what is stored. Somebody else's list or hash counts as nothing; so does what cannot be read."""
         if not isinstance(raw, ShardError) and not isinstance(pttl, ShardError):
             self.raw, self.pttl = raw, pttl
+
+    @property
+    def asked_shards(self) -> tuple[int, ...]:
+        """The shards that may hold our token, the home first."""
+        return self.job.plan.voters.shards[: self.asked]
 
     def keep_home(self) -> None:
         """Hold the lock on the key's own shard alone: enough to store, not to keep others from loading."""
@@ -156,7 +164,7 @@ def _ask_homes(order: Order, bids: list[Bid], desk: LoadDesk, waiter: bytes) -> 
     for bid in bids:
         voters = bid.plan.voters
         bid.ballot = Ballot(voters, register.roll(voters), hear_all=_unsure(bid, desk))
-        bid.sent = sent
+        bid.sent, bid.asked = sent, 1
 
     def heard(place: int, outcome: Outcome, run: Run | None) -> bool:
         bid = bids[place]
@@ -198,6 +206,8 @@ def sift(order: Order, bids: Sequence[Bid], desk: LoadDesk) -> Flow[None]:
 def _ask_others(order: Order, bids: list[Bid], desk: LoadDesk) -> Flow[None]:
     asked = [(bid, place) for bid in bids for place in range(1, len(bid.plan.voters.shards))]
     uncertain = {bid for bid, _ in asked}
+    for bid in bids:
+        bid.asked = len(bid.plan.voters.shards)
 
     def heard(at: int, outcome: Outcome, run: Run | None) -> bool:
         bid, place = asked[at]
@@ -219,12 +229,12 @@ def _ask_others(order: Order, bids: list[Bid], desk: LoadDesk) -> Flow[None]:
 
 
 def give_up(bids: Sequence[Bid], waiter: bytes = b"", *, homes_only: bool = False) -> Flow[None]:
-    """Take our tokens from every voter, and wait for no answer. Wakes those who wait, unless ``waiter`` goes on waiting himself."""
+    """Take our tokens from every voter that was asked, and wait for no answer. Wakes those who wait, unless ``waiter`` goes on waiting himself."""
     commands = [
         (shard, [bid.job.give_up(bid.token, b"" if place else waiter)])
         for bid in bids
-        for place, shard in enumerate(bid.job.plan.voters.shards)
-        if bid.token and not (homes_only and place)
+        for place, shard in enumerate(bid.asked_shards)
+        if not (homes_only and place)
     ]
     if commands:
         yield from send(commands, None, bids[0].plan.patience)

@@ -8,7 +8,9 @@ from typing import Any
 from shardcache.codecs import Codec, Loaded
 from shardcache.codecs.loaded import refusal_text
 from shardcache.errors import DamagedPayload
+from shardcache.flows.budget import Budget
 from shardcache.flows.ledger import Ledger
+from shardcache.flows.load.brought import Brought
 from shardcache.flows.load.job import Job
 from shardcache.flows.lock.register import Register
 from shardcache.flows.lock.room import LockRoom
@@ -22,6 +24,7 @@ from shardcache.ttl import DEFAULT, milliseconds
 __all__ = ("LoadDesk", "fingerprint")
 
 _MOST_PACES = 4096
+_UNCHANGING = frozenset({type(None), bool, int, float, complex, str, bytes, Loaded})
 
 
 @dataclass(slots=True)
@@ -36,6 +39,7 @@ class LoadDesk:
     mint: Callable[[str], bytes]  # a token nobody else has
     version: Callable[[], bytes]  # 16 bytes nobody else has
     tally: LoadTally
+    timeout: float  # seconds: the client's
     salt: bytes  # 16 bytes that no other process has: what its draws are made of where processes do not wait for each other
     paces: dict[bytes, int] = field(default_factory=dict)  # ms that loading took last time, where that was long
     tended: dict[bytes, float] = field(default_factory=dict)  # until when nobody here need see to a refresh
@@ -73,6 +77,14 @@ class LoadDesk:
         """Whether somebody sees to a refresh of this key."""
         return self.tended.get(wire, 0.0) > self.clock()
 
+    def budget(self, began: float | None = None) -> Budget:
+        """Return what the exchanges of one call may take, less what they have taken since it ``began``."""
+        return Budget(self.timeout, self.clock, began)
+
+    def abandoned(self) -> None:
+        """Note that a loader was given up and runs on."""
+        self.tally.abandoned += 1
+
     def joined(self, keys: int) -> None:
         """Note that a call waits for loads of this process."""
         self.tally.joined += keys
@@ -91,6 +103,15 @@ class LoadDesk:
         if pttl - found.grace > LONGEST_DRAW * found.delta * policy.beta:
             return 1.0  # whatever the draw, it is too soon
         return version_draw(raw, wire, b"" if policy.protect == "fleet" else self.salt)
+
+    def own(self, brought: Brought, wire: bytes) -> Brought:
+        """Return what a load of somebody else has brought with an object of one's own for a value that could be changed.
+
+        Raises `DamagedPayload` where what is stored does not decode.
+        """
+        if type(brought.value) in _UNCHANGING:
+            return brought
+        return brought._replace(value=self.codec.decode_loaded(brought.raw, wire).value)
 
     def newer(self, job: Job, policy: LoadPolicy, raw: bytes | None, pttl: int) -> Loaded | None:
         """Return what a load found when it looked again, if that makes loading unnecessary."""

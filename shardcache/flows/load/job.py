@@ -6,6 +6,7 @@ from typing import Any
 
 from shardcache.commands import Command, decimal
 from shardcache.errors import InvalidArgument
+from shardcache.flows.budget import Budget
 from shardcache.flows.load.scripts import CLAIM, FILL, GIVE_UP, PASS_MS, TAKE
 from shardcache.flows.lock.plan import LockPlan, Voters
 from shardcache.keys import Key
@@ -74,6 +75,7 @@ class Order:
     tags: tuple[bytes, ...]
     single: bool
     name: str  # of the method, for events
+    budget: Budget  # what the exchanges of the call may take
 
     @property
     def wires(self) -> tuple[bytes, ...]:

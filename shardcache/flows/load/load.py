@@ -21,18 +21,19 @@ still runs.
 Several keys go through all this together: one exchange for each step, one call of the loader.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from shardcache.commands import Command
 from shardcache.errors import LoadWaitTimeout, ShardError
+from shardcache.flows.load.brought import Brought
 from shardcache.flows.load.claim import Bid, claim, give_up, send, sift
 from shardcache.flows.load.desk import LoadDesk, fingerprint
 from shardcache.flows.load.job import Job, Order
 from shardcache.flows.load.tags import ensure
 from shardcache.flows.lock.hold import extend
 from shardcache.flows.parts import each
-from shardcache.flows.steps import Batch, Flow, Load, Outcome, Run, Sleep, exchange
+from shardcache.flows.steps import Batch, Flow, Load, LoaderEnded, Outcome, Run, Sleep, exchange
 
 __all__ = ("Values", "load", "load_anyway", "reload")
 
@@ -40,17 +41,18 @@ _RENEWALS = 3  # in one ttl of the load lock
 _ON_ITS_WAY = 0.05  # seconds, at most, that a fill takes to its server
 _LONGEST_WAIT = 0.25  # seconds after which a waiter looks for itself: nobody wakes it when a loader has died
 
-Values = dict[bytes, Any]
-"""By wire key: a value, or for a remembered refusal its negative `Loaded`."""
+Values = dict[bytes, Brought]
+"""By wire key."""
 
 
-def load(order: Order, desk: LoadDesk, *, patient: bool) -> Flow[Values]:
+def load(order: Order, desk: LoadDesk, *, patient: bool, end: float | None = None) -> Flow[Values]:
     """Return the values, loading them if need be. Raises what the loader raises, and `LoadWaitTimeout`.
 
-    Not ``patient``: without those that somebody else loads, as for a refresh of what is still there.
+    Not ``patient``: without those that somebody else loads, as for a refresh of what is still there. ``end``: until when those are waited
+    for (None: ``policy.wait`` from now on).
     """
     policy = order.policy
-    end = desk.clock() + policy.wait
+    end = desk.clock() + policy.wait if end is None else end
     waiter = desk.mint("wait") if patient else b""
     jobs: Sequence[Job] = order.jobs
     values: Values = {}
@@ -61,18 +63,21 @@ def load(order: Order, desk: LoadDesk, *, patient: bool) -> Flow[Values]:
         held = [bid for bid in bids if bid.held and bid.found is None]
         mine = [bid for bid in bids if not bid.held and bid.found is None]
         if mine:
+            order.budget.wait_until(None)
             values |= yield from _run(order, desk, mine)
         if not held or not patient:
             return values
         desk.tally.waits += not waited
         waited = True
         if desk.clock() < end:
+            order.budget.wait_until(end)
             jobs = yield from _wait(order, desk, held, end, values)
             if not jobs:
                 return values
         elif policy.on_wait_over == "raise":
             raise late(order, held[0].job)
         else:
+            order.budget.wait_until(None)
             return values | (yield from _run(order, desk, [Bid(bid.job) for bid in held]))
 
 
@@ -91,7 +96,7 @@ def reload(order: Order, desk: LoadDesk) -> Flow[Values]:
     bids = [Bid(job, desk.mint("load")) for job in order.jobs]
     try:
         for bid in bids:
-            bid.sent = desk.clock()
+            bid.sent, bid.asked = desk.clock(), 1
             [outcome] = yield from exchange([Batch(bid.job.home, [bid.job.take(bid.token), *bid.job.read()], True)])
             if not isinstance(outcome, ShardError) and not isinstance(outcome[0], ShardError):
                 bid.home = True
@@ -130,7 +135,11 @@ def _wait(order: Order, desk: LoadDesk, held: list[Bid], end: float, values: Val
 
 def _had(bids: Sequence[Bid]) -> Values:
     """Return the values that were there."""
-    return {bid.job.wire: bid.found if bid.found.negative else bid.found.value for bid in bids if bid.found is not None}
+    return {
+        bid.job.wire: Brought(bid.found if bid.found.negative else bid.found.value, bid.raw)
+        for bid in bids
+        if bid.found is not None and bid.raw is not None
+    }
 
 
 def _run(order: Order, desk: LoadDesk, bids: list[Bid]) -> Flow[Values]:
@@ -148,7 +157,9 @@ def _run(order: Order, desk: LoadDesk, bids: list[Bid]) -> Flow[Values]:
                 bids = [Bid(bid.job) for bid in bids]
         began = desk.clock()
         ttl = min(bid.plan.ttl for bid in bids)
-        found = yield Load(wires, order.call(keys), policy.hard_timeout, ttl / _RENEWALS, lambda: _renew(bids, desk))
+        found = yield Load(
+            wires, order.call(keys), policy.hard_timeout, ttl / _RENEWALS, lambda: _renew(bids, desk), desk.abandoned
+        )
         took = desk.clock() - began
         desk.paced(wires, took, policy)
         results = order.results(keys, found)
@@ -163,16 +174,17 @@ def _run(order: Order, desk: LoadDesk, bids: list[Bid]) -> Flow[Values]:
         raise
     except BaseException as error:
         tally.failures += 1
-        if order.single and policy.negative_on and isinstance(error, policy.negative_on):
-            yield from _fill(order, desk, [(bid, *desk.seal_refusal(bid.job.wire, policy, error)) for bid in bids], [])
+        cause = error.error if isinstance(error, LoaderEnded) else error
+        if order.single and policy.negative_on and isinstance(cause, policy.negative_on):
+            yield from _fill(order, desk, [(bid, *desk.seal_refusal(bid.job.wire, policy, cause)) for bid in bids], [])
         else:
             yield from give_up(bids)
         raise
     wanted = [(bid, raw, ms) for bid, (_, raw, ms) in sealed.items() if ms != 0]
     tally.not_stored += sum(not bid.home for bid, *_ in wanted)
     kept = {bid for bid, *_ in wanted}
-    yield from _fill(order, desk, wanted, [bid for bid in bids if bid not in kept])
-    return {bid.job.wire: value for bid, (value, _, _) in sealed.items()}
+    overtaken = yield from _fill(order, desk, wanted, [bid for bid in bids if bid not in kept])
+    return {bid.job.wire: Brought(value, raw, bid in overtaken) for bid, (value, raw, _) in sealed.items()}
 
 
 def _renew(bids: list[Bid], desk: LoadDesk) -> Flow[bool]:
@@ -190,8 +202,13 @@ def _outlive(order: Order, desk: LoadDesk, ms: int) -> Flow[None]:
         yield from ensure(order.tags, desk, None if ms < 0 else ms, 0)
 
 
-def _fill(order: Order, desk: LoadDesk, fills: list[tuple[Bid, bytes, int | None]], back: list[Bid]) -> Flow[None]:
-    """Store each on its own shard, which also wakes those who wait, and give the claims back on the others and of ``back``, at once."""
+def _fill(
+    order: Order, desk: LoadDesk, fills: list[tuple[Bid, bytes, int | None]], back: list[Bid]
+) -> Flow[Collection[Bid]]:
+    """Store each on its own shard, which also wakes those who wait, and give the claims back on the others and of ``back``, at once.
+
+    Return those that were not stored because something newer has happened to their keys.
+    """
     filling = [(bid, raw, ms) for bid, raw, ms in fills if bid.home]
     stored_at = {bid for bid, *_ in filling}
     soon = desk.clock() + _ON_ITS_WAY
@@ -203,10 +220,11 @@ def _fill(order: Order, desk: LoadDesk, fills: list[tuple[Bid, bytes, int | None
     commands += [
         (shard, [bid.job.give_up(bid.token)])
         for bid in (*(bid for bid, *_ in fills), *back)
-        for place, shard in enumerate(bid.job.plan.voters.shards)
-        if bid.token and (place or bid not in stored_at)
+        for place, shard in enumerate(bid.asked_shards)
+        if place or bid not in stored_at
     ]
     waiting = set(range(len(filling)))
+    overtaken: set[Bid] = set()
 
     def heard(place: int, outcome: Outcome, _: Run | None) -> bool:
         if place in waiting:
@@ -215,8 +233,11 @@ def _fill(order: Order, desk: LoadDesk, fills: list[tuple[Bid, bytes, int | None
             if isinstance(reply, ShardError):
                 desk.ledger.note("dropped_write", reply.shard, order.name, 1, reply)
             desk.tally.not_stored += reply != 1
+            if reply in (0, -1):
+                overtaken.add(filling[place][0])
         return not waiting
 
     if commands:
         patience = max(bid.plan.patience for bid in (*(bid for bid, *_ in fills), *back))
         yield from send(commands, heard if waiting else None, max(patience, 0.1), twice=not waiting)
+    return overtaken

@@ -182,6 +182,7 @@ class _Stage:
             mint,
             lambda: bytes(16),
             LoadTally(),
+            _CORE.timeout,
             b"",
         )
 
@@ -191,7 +192,16 @@ class _Stage:
         if act == "load":
             desk = self._desk(name)
             policy = LoadPolicy(beta=0, lock_ttl=3, wait=600)
-            order = Order((desk.job(KEY, _WIRE, policy),), lambda: None, 60_000, policy, (), single=True, name=name)
+            order = Order(
+                (desk.job(KEY, _WIRE, policy),),
+                lambda: None,
+                60_000,
+                policy,
+                (),
+                single=True,
+                name=name,
+                budget=desk.budget(),
+            )
             flow = load(order, desk, patient=True)
         else:
             request = _CORE.requests.delete(KEY) if act == "delete" else _CORE.requests.set(KEY, f"set-{number}")

@@ -1,0 +1,116 @@
+"""Places for loaders: so many run at once, so many that were given up may still run, and errors name those that do."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from queue import Empty, SimpleQueue
+
+from shardcache.errors import LoadTimeout, TooManyLoaders
+
+__all__ = ("Place", "Places", "ThreadPlaces", "named")
+
+_NAMED = 5  # keys that an error names
+
+Wires = tuple[bytes, ...]
+
+
+class Place:
+    """The place of one loader. ``counted``: it is one of the bounded number; the loader that another one waits for needs none."""
+
+    __slots__ = ("counted", "left", "wires")
+
+    def __init__(self, wires: Wires, *, counted: bool) -> None:
+        self.wires = wires
+        self.counted = counted
+        self.left = False
+
+
+class Places:
+    """Who is running and who was given up, whatever the colour.
+
+    Nothing is locked. That a place goes from one set to the other or comes to its end at the same moment is decided by who takes it out
+    of ``_running``.
+    """
+
+    __slots__ = ("_abandoned", "_most", "_running")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._running: dict[Place, None] = {}
+        self._abandoned: dict[Place, None] = {}
+
+    def check_abandoned(self) -> None:
+        """Raise `TooManyLoaders` if no other loader may be begun that might have to be given up."""
+        if len(self._abandoned) >= self._most:
+            raise TooManyLoaders(
+                f"{len(self._abandoned)} loaders that were given up after their hard_timeout have not ended "
+                f"(max_loads allows {self._most}), so no other is begun: {_names(self._abandoned)}"
+            )
+
+    def enter(self, wires: Wires, *, counted: bool) -> Place:
+        """Note that a loader begins."""
+        place = Place(wires, counted=counted)
+        self._running[place] = None
+        return place
+
+    def leave(self, place: Place) -> None:
+        """Note that a loader has ended, given up or not."""
+        place.left = True
+        if self._running.pop(place, place) is None and place.counted:
+            self.free()
+        self._abandoned.pop(place, None)
+
+    def abandon(self, place: Place) -> bool:
+        """Note that a loader runs on though nobody waits for it; others may have its place. Return whether it does run on."""
+        self._abandoned[place] = None
+        if self._running.pop(place, place) is None and place.counted:
+            self.free()
+        if place.left:
+            self._abandoned.pop(place, None)
+        return not place.left
+
+    def free(self) -> None:
+        """Let the next one in."""
+
+    def no_turn(self, seconds: float) -> LoadTimeout:
+        """Return the error for a loader that did not get its turn."""
+        return LoadTimeout(
+            f"the loader had to wait for its turn, and hard_timeout ({seconds:g} s) was over: {self._most} loaders (max_loads) "
+            f"are running: {_names(self._running)}"
+        )
+
+
+class ThreadPlaces(Places):
+    """Places that threads wait for."""
+
+    __slots__ = ("_free", "_unused")
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self._free: SimpleQueue[None] = SimpleQueue()  # unlike a semaphore it may be put into from anywhere
+        self._unused: Iterator[int] = iter(range(most))  # places that nobody has had yet
+
+    def take(self, wires: Wires, patience: float | None) -> Place:
+        """Wait for a place, for so many seconds or however long it takes (None). Raise `LoadTimeout` if there was none in time."""
+        try:
+            self._free.get_nowait()
+        except Empty:
+            if next(self._unused, None) is None:
+                try:
+                    self._free.get(timeout=patience)
+                except Empty:
+                    raise self.no_turn(patience or 0.0) from None
+        return self.enter(wires, counted=True)
+
+    def free(self) -> None:
+        """Let the next one in."""
+        self._free.put(None)
+
+
+def _names(places: Iterable[Place]) -> str:
+    """Return the keys of the loaders that have been there longest."""
+    return named([wire for place in list(places) for wire in place.wires])
+
+
+def named(wires: Sequence[bytes]) -> str:
+    """Return some of the keys, and how many more there are."""
+    shown = ", ".join(repr(wire.decode("utf-8", "backslashreplace")) for wire in wires[:_NAMED])
+    return shown if len(wires) <= _NAMED else f"{shown} and {len(wires) - _NAMED} more"

@@ -1,0 +1,45 @@
+"""The deadline of a call that does more than exchange with servers: what its exchanges may take, all together."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ("Budget",)
+
+
+class Budget:
+    """Seconds that the exchanges of one call may still take, by ``clock``. What else the call waits for does not count.
+
+    While it waits for somebody else (`wait_until`), what it asks meanwhile counts as waiting, up to that moment.
+    """
+
+    __slots__ = ("_clock", "_seconds", "_until", "left")
+
+    def __init__(self, seconds: float, clock: Callable[[], float], began: float | None = None) -> None:
+        self._seconds = self.left = seconds
+        if began is not None:
+            self.left -= clock() - began
+        self._clock = clock
+        self._until: float | None = None
+
+    def wait_until(self, end: float | None) -> None:
+        """Begin to wait, until this moment at most; None: the wait is over."""
+        self._until = end
+
+    def renew(self) -> None:
+        """Begin anew, for another part of a call that is too large for one deadline."""
+        self.left, self._until = self._seconds, None
+
+    def limit(self) -> float:
+        """Return how many seconds the next exchange may take."""
+        waiting = 0.0 if self._until is None else max(self._until - self._clock(), 0.0)
+        return max(self.left, 0.0) + waiting
+
+    @contextmanager
+    def spent(self) -> Iterator[None]:
+        """Count the time that passes meanwhile."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            until = self._until
+            self.left -= max(self._clock() - (began if until is None else max(began, until)), 0.0)

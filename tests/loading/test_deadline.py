@@ -1,0 +1,117 @@
+"""The deadline of a call that loads: what it exchanges with servers, all together, takes no longer than the client's timeout.
+
+These are the tests of a promise about time, so they measure it; without the promise each hung server costs a timeout of its own.
+"""
+
+import time
+
+import pytest
+import redis
+
+from shardcache import LoadPolicy, Options
+
+TIMEOUT = 1.0
+ENOUGH = 1.8  # seconds: less than two timeouts, more than one on a busy machine
+QUIET = Options(first_probe=60, max_probe=60)
+
+
+def on_shard(cache, name, prefix, wire):
+    """Return a key or tag that lies on this shard."""
+    space, placement = cache._core.keys, cache._core.placement
+    found = (f"{prefix}{n}" for n in range(1000))
+    return next(one for one in found if cache._core.members[placement.owner_index(wire(space, one))].node.name == name)
+
+
+def key_on(cache, name):
+    return on_shard(cache, name, "k", lambda space, key: space.wire(key))
+
+
+def tag_on(cache, name):
+    return on_shard(cache, name, "t", lambda space, tag: space.internal(b"tag", space.wire(tag)))
+
+
+@pytest.mark.parametrize("hung", [(0,), (1, 2), (0, 1), (2,)], ids=["home", "other-voters", "majority", "tag"])
+@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+def test_hung_servers_cost_one_timeout(mortal, make, counter, hung, many) -> None:
+    """Look, tags, claim, votes and fill together: whichever of the servers hang, and however many."""
+    cache = make(mortal.urls, timeout=TIMEOUT, options=QUIET)
+    names = list(mortal.urls)
+    key, tag = key_on(cache, names[0]), tag_on(cache, names[2])
+    assert cache.get_or_set("warm", "value", tags=[tag_on(cache, name) for name in names]) == "value"
+    for place in hung:
+        mortal.servers[place].pause()
+    began = time.monotonic()
+    if many:
+        assert cache.get_or_set_many([key], counter.of(lambda keys: dict.fromkeys(keys, 1)), tags=[tag]) == {key: 1}
+    else:
+        assert cache.get_or_set(key, counter, tags=[tag]) == 1
+    assert time.monotonic() - began < ENOUGH
+
+
+@pytest.mark.parametrize("hung", [(2,), (1, 2)], ids=["tag", "tag-and-voter"])
+def test_tags_of_a_value_that_is_there_count_too(mortal, make, counter, hung) -> None:
+    """A value whose tag cannot be asked for is a miss; looking and loading have one timeout together."""
+    cache = make(mortal.urls, timeout=TIMEOUT, options=QUIET)
+    names = list(mortal.urls)
+    key, tag = key_on(cache, names[0]), tag_on(cache, names[2])
+    assert cache.get_or_set(key, counter, tags=[tag]) == 1
+    for place in hung:
+        mortal.servers[place].pause()
+    began = time.monotonic()
+    assert cache.get_or_set(key, counter, tags=[tag]) == 2
+    assert time.monotonic() - began < ENOUGH
+
+
+def test_a_call_in_a_hurry_blames_nobody(mortal, make, counter, is_async) -> None:
+    """What was left of the deadline was too little to judge a server by: it stays in service."""
+    cache = make(mortal.urls, timeout=TIMEOUT, options=QUIET)
+    names = list(mortal.urls)
+    key = key_on(cache, names[0])
+    cache.get_or_set("warm", "value")
+    budget = cache._desk.budget()
+    budget.left = 0.0
+    order = cache._loader.order(key, counter, 60, LoadPolicy(), None, budget)
+    reload = cache._loader.reload
+    assert (cache._finish(reload, order) if is_async else reload(order)) == 1
+    assert [shard.state for shard in cache.stats().shards.values()] == ["closed"] * 3
+    assert [shard.failures for shard in cache.stats().shards.values()] == [0] * 3
+
+
+def evals(mortal, places) -> int:
+    total = 0
+    for place in places:
+        with redis.Redis.from_url(list(mortal.urls.values())[place]) as server:
+            total += server.info("commandstats").get("cmdstat_eval", {"calls": 0})["calls"]
+    return total
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_voters_that_were_not_asked_are_not_told(mortal, make, counter, fails, until) -> None:
+    """Without the quorum lock nobody but the key's own shard hears of a load, whether it succeeds or not."""
+    cache = make(mortal.urls)
+    key = key_on(cache, next(iter(mortal.urls)))
+    policy = LoadPolicy(protect="process")
+    if fails:
+        with pytest.raises(ZeroDivisionError):
+            cache.get_or_set(key, counter.of(lambda: 1 / 0), policy=policy)
+    else:
+        assert cache.get_or_set(key, counter, policy=policy) == 1
+    until(lambda: evals(mortal, [0]) == 2)  # the claim, and the fill or that it is given back
+    assert evals(mortal, [1, 2]) == 0
+
+
+def test_who_is_refused_at_home_tells_nobody_else(mortal, make, gate, begin, until) -> None:
+    """Of two processes that miss at once, the one that waits never asks the other voters, and has nothing to give back there."""
+    one, two = make(mortal.urls), make(mortal.urls)
+    key = key_on(one, next(iter(mortal.urls)))
+    for client in (one, two):
+        client.get_or_set("warm", "value")
+    first = begin(one.get_or_set, key, gate())
+    gate.begun()
+    before = evals(mortal, [1, 2])
+    second = begin(two.get_or_set, key, gate())
+    until(lambda: two.stats().loading.waits)
+    assert evals(mortal, [1, 2]) == before
+    gate.open()
+    assert (first.result(), second.result(), gate.calls) == ("loaded", "loaded", 1)
+    until(lambda: evals(mortal, [1, 2]) == before + 2)  # the loader's, that it gives its votes back

@@ -1,0 +1,130 @@
+"""Loaders that hang: they hold up nobody else for ever, they are counted and bounded, and errors name them."""
+
+import threading
+
+import pytest
+
+from shardcache import LoadPolicy, Options, errors
+
+FEW = 3
+
+
+class Hang:
+    """A loader that hangs whatever is done to it, until the test ends. In the asyncio colour it does not listen to a cancellation."""
+
+    def __init__(self, is_async: bool) -> None:
+        self.calls = 0
+        self.is_async = is_async
+        self.over = threading.Event()
+
+    def __call__(self):
+        if self.is_async:
+            return self._hang()
+        self.calls += 1
+        assert self.over.wait(60)
+        return "late"
+
+    async def _hang(self):
+        import asyncio
+
+        self.calls += 1
+        while not self.over.is_set():
+            try:
+                await asyncio.sleep(0.005)
+            except asyncio.CancelledError:
+                continue
+        return "late"
+
+
+@pytest.fixture
+def hang(is_async):
+    hang = Hang(is_async)
+    yield hang
+    hang.over.set()
+
+
+@pytest.fixture
+def narrow(make, events):
+    return make(options=Options(max_loads=FEW, on_event=events.append))
+
+
+def test_abandoned_loaders_keep_no_place(narrow, hang, counter) -> None:
+    """As many hang as may load at once, each given up: the next key is loaded as if nothing were."""
+    for n in range(FEW - 1):
+        with pytest.raises(errors.LoadTimeout, match=r"0\.05 s"):
+            narrow.get_or_set(f"hung{n}", hang, policy=LoadPolicy(hard_timeout=0.05))
+    assert [narrow.get_or_set(f"k{n}", counter, policy=LoadPolicy(hard_timeout=20)) for n in range(2 * FEW)] == list(
+        range(1, 2 * FEW + 1)
+    )
+    assert (narrow.stats().loading.abandoned, hang.calls) == (FEW - 1, FEW - 1)
+
+
+def test_abandoned_loaders_are_bounded(narrow, hang, counter, until, servers) -> None:
+    """No more of them than ``max_loads``: then an error names them. Who needs none goes on, and so do all when one has ended."""
+    policy = LoadPolicy(hard_timeout=0.05, lock_ttl=60)
+    for n in range(FEW):
+        with pytest.raises(errors.LoadTimeout):
+            narrow.get_or_set(f"hung{n}", hang, policy=policy)
+    with pytest.raises(errors.TooManyLoaders, match=r"hung0.*hung1.*hung2"):
+        narrow.get_or_set("k", counter, policy=policy)
+    assert (hang.calls, counter.calls, narrow.stats().loading.abandoned) == (FEW, 0, FEW)
+    until(lambda: not servers.locked(narrow, "k"))
+    assert narrow.get_or_set("other", counter) == 1
+    hang.over.set()
+    long = LoadPolicy(hard_timeout=20)
+
+    def loads() -> bool:
+        try:
+            return narrow.get_or_set("k", counter, policy=long) == 2
+        except errors.TooManyLoaders:
+            return False
+
+    until(loads)
+
+
+def test_waiting_for_ones_turn_counts(narrow, gate, begin, counter) -> None:
+    """Where all places are taken the time of ``hard_timeout`` runs, and the error names who is at work."""
+    calls = [begin(narrow.get_or_set, f"slow{n}", gate()) for n in range(FEW)]
+    gate.begun(FEW)
+    with pytest.raises(errors.LoadTimeout, match="slow") as caught:
+        narrow.get_or_set("k", counter, policy=LoadPolicy(hard_timeout=0.05))
+    assert f"{FEW} loaders (max_loads)" in str(caught.value)
+    assert (counter.calls, narrow.stats().loading.abandoned) == (0, 0)
+    gate.open()
+    assert [call.result() for call in calls] == ["loaded"] * FEW
+    assert narrow.get_or_set("k", counter, policy=LoadPolicy(hard_timeout=20)) == 1
+
+
+def test_refreshes_in_the_background_are_bounded(narrow, gate, until, events) -> None:
+    """Many stale keys and a loader that hangs: all are served, a few are refreshed, and the rest is counted and told."""
+    policy = LoadPolicy.swr(600)
+    keys = [f"k{n}" for n in range(5 * FEW)]
+    for key in keys:
+        narrow.get_or_set(key, "old", 0.02, policy=policy)
+    until(lambda: not any(narrow.ttl(key) for key in keys))
+    before = threading.active_count()
+    loader = gate("new")
+    assert [narrow.get_or_set(key, loader, 60, policy=policy) for key in keys] == ["old"] * len(keys)
+    gate.begun(FEW)
+    assert threading.active_count() - before <= FEW + 1  # and the one that renews their locks
+    assert (gate.calls, narrow.stats().loading.skipped) == (FEW, 4 * FEW)
+    told = [event for event in events if event.kind == "load_failed"]
+    assert [type(event.error) for event in told] == [errors.TooManyLoaders] * (4 * FEW)
+    assert "k0" in str(told[0].error)
+    gate.open()
+
+    def refreshed() -> bool:
+        return [narrow.get_or_set(key, loader, 60, policy=policy) for key in keys] == ["new"] * len(keys)
+
+    until(refreshed)
+
+
+def test_a_refresh_in_the_foreground_is_bounded_too(narrow, gate, until) -> None:
+    """With ``soft_timeout`` it goes on behind the caller: where no more may, the stale value comes at once."""
+    policy = LoadPolicy(stale_ttl=600, background=False, soft_timeout=0.03)
+    keys = [f"k{n}" for n in range(FEW + 2)]
+    for key in keys:
+        narrow.get_or_set(key, "old", 0.02, policy=policy)
+    until(lambda: not any(narrow.ttl(key) for key in keys))
+    assert [narrow.get_or_set(key, gate("new"), 60, policy=policy) for key in keys] == ["old"] * len(keys)
+    assert gate.calls == FEW
