@@ -1,4 +1,9 @@
-"""What the client tells a hook: one frozen object for each thing that must not pass unseen (G6)."""
+"""What the client tells a hook: one frozen object for each thing that must not pass unseen (G6); and what of it is logged.
+
+The log, under the name "shardcache", gets what an operator has to know and never one line for each call: a shard that goes out of
+service or comes back, and at most once a minute for each shard or lock what may come in crowds (`Repeats`). No line has a key, a
+value or a credential in it.
+"""
 
 import logging
 from collections.abc import Callable
@@ -18,7 +23,11 @@ Kind = Literal[
     "lock_waiting",
     "load_failed",
     "thread_not_started",
+    "auth_failed",
 ]
+
+log = logging.getLogger("shardcache")
+log.addHandler(logging.NullHandler())  # whether and where anything is shown is for the application to say
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +40,8 @@ class Event:
     holder (`lock_lost`), or that could not be released for certain, so that it stays until its ttl ends it (`lock_kept`), or
     that somebody has waited for for a second, because others hold it or too few voters answer (`lock_waiting`),
     a loader that failed in the background or behind a stale value (`load_failed`), a thread that the system did not have
-    (`thread_not_started`: ``operation`` says what for, "probe", "refresh", "load" or "renew", and it is tried again when next needed).
+    (`thread_not_started`: ``operation`` says what for, "probe", "refresh", "load" or "renew", and it is tried again when next needed),
+    a shard that does not accept the credentials, or whose certificate is not accepted (`auth_failed`).
     ``operation`` is the method called, ``keys`` how many keys it concerns, ``error`` why.
     Keys and values themselves are left out: they may be secret, and there are too many of them.
     """
@@ -46,10 +56,80 @@ class Event:
 Hook = Callable[[Event], None]
 
 
+_SINGLE = {"shard_out": "shard %r is out of service: %s", "shard_back": "shard %r is back in service%s"}
+_LIMITED = {
+    "auth_failed": "shard %r does not accept the login, or its certificate is not accepted: %s",
+    "damaged": "shard %r holds a value that cannot be read: %s",
+    "lock_lost": "lock %r is lost: %s",
+    "lock_kept": "lock %r could not be released for certain, and stays until its ttl ends it: %s",
+    "load_failed": "a load failed behind the callers' back: %r%s",
+    "thread_not_started": "there was no thread for %r: %s",
+}
+
+
+class Repeats(logging.Filter):
+    """Lets a warning of one kind about one shard or lock through once in ``seconds``, and says then how many it kept back.
+
+    Time is the records' own, so that this needs no clock. It remembers ``most`` of them at most.
+    """
+
+    def __init__(self, seconds: float = 60.0, most: int = 1024) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._most = most
+        self._seen: dict[object, tuple[float, int]] = {}  # when it was let through, and how many were kept back since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        about = getattr(record, "shardcache_repeats", None)
+        if about is None:
+            return True
+        then, kept = self._seen.get(about, (None, 0))
+        if then is not None and abs(record.created - then) < self._seconds:
+            self._seen[about] = (then, kept + 1)
+            return False
+        if len(self._seen) >= self._most:
+            self._seen.clear()
+        self._seen[about] = (record.created, 0)
+        if kept:
+            record.msg = f"{record.msg} (and {kept} more like it before)"
+        return True
+
+
+log.addFilter(Repeats())
+
+
 def tell(hook: Hook | None, event: Event) -> None:
-    """Give ``event`` to ``hook``; an exception from it is logged, for a cache call must not die of its observer."""
+    """Log ``event`` if it is one for the log, and give it to ``hook``.
+
+    An exception from the hook is logged (once a minute), for a cache call must not die of its observer.
+    """
+    if event.kind in _SINGLE:
+        log.warning(_SINGLE[event.kind], event.shard, _reason(event.error), extra=_extra(event))
+    elif event.kind in _LIMITED:
+        about = event.shard or getattr(event.error, "name", "") or event.operation
+        extra = _extra(event) | {"shardcache_repeats": (event.kind, about)}
+        log.warning(_LIMITED[event.kind], about, _why(event), extra=extra)
     if hook is not None:
         try:
             hook(event)
         except Exception:
-            logging.getLogger("shardcache").exception("event hook failed on %s of shard %s", event.kind, event.shard)
+            extra = _extra(event) | {"shardcache_repeats": ("hook", event.kind, event.shard)}
+            log.exception("event hook failed on %s of shard %s", event.kind, event.shard, extra=extra)
+
+
+def _extra(event: Event) -> dict[str, object]:
+    """Return the fields of a log record by which a program may tell the warnings apart."""
+    return {"shardcache_kind": event.kind, "shardcache_shard": event.shard}
+
+
+def _why(event: Event) -> str:
+    """Return what may be said of an event's error: not the text of what a value or a loader brought along, which may be secret."""
+    if event.kind == "load_failed":
+        return f": {type(event.error).__name__}"
+    if event.kind == "damaged":
+        return f"{type(event.error).__name__} in {event.operation} (fetch_many says which of its keys)"
+    return _reason(event.error)
+
+
+def _reason(error: BaseException | None) -> str:
+    return "" if error is None else str(getattr(error, "reason", error))

@@ -135,6 +135,8 @@ class ShardState(ABC):
         found = self.named_error(error, dialled)
         if found is not error:
             found.__cause__ = error
+        if isinstance(found, AuthenticationFailed) or isinstance(error, AuthenticationFailed):
+            tell(self._hook, Event("auth_failed", self.name, error=copy(found)))
         if isinstance(found, ReplyTooLarge):  # says nothing about other keys, and cost no time
             self.tally.failures += 1
             self.abandon()
