@@ -79,6 +79,10 @@ class Repeats(logging.Filter):
         self._most = most
         self._seen: dict[object, tuple[float, int]] = {}  # when it was let through, and how many were kept back since
 
+    def forget(self) -> None:
+        """Let the next one of each kind through."""
+        self._seen.clear()
+
     def filter(self, record: logging.LogRecord) -> bool:
         about = getattr(record, "shardcache_repeats", None)
         if about is None:
@@ -95,7 +99,8 @@ class Repeats(logging.Filter):
         return True
 
 
-log.addFilter(Repeats())
+repeats = Repeats()
+log.addFilter(repeats)
 
 
 def tell(hook: Hook | None, event: Event) -> None:

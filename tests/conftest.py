@@ -12,10 +12,17 @@ from hypothesis import settings
 
 import shardcache
 from shardcache import ShardCache
+from shardcache.events import repeats
 
 # No example is judged by its duration: the machine may be busy with something else.
 settings.register_profile("shardcache", deadline=None)
 settings.load_profile("shardcache")
+
+
+@pytest.fixture(autouse=True)
+def _log_from_the_start() -> None:
+    """Let no warning be kept back because another test has caused the like of it."""
+    repeats.forget()
 
 
 class Awaited:

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, over
 
 from shardcache.errors import InvalidArgument
 from shardcache.policy import LoadPolicy
-from shardcache.templates import DefaultKey, KeyTemplate
+from shardcache.templates import DefaultKey, KeyTemplate, ShortKey
 from shardcache.ttl import DEFAULT, TTL, Default, milliseconds
 
 __all__ = (
@@ -51,7 +51,7 @@ class Recipe:
         if isinstance(tags, (str, bytes)):
             raise InvalidArgument(f"tags must be an iterable of templates, got the single {tags!r:.80}")
         self.function = function
-        self.key: Callable[..., str] = DefaultKey(function) if key is None else KeyTemplate(key, function)
+        self.key: Callable[..., str] = ShortKey(DefaultKey(function) if key is None else KeyTemplate(key, function))
         self.tags = [KeyTemplate(tag, function) for tag in tags]
         if ttl is not DEFAULT:
             milliseconds(ttl)  # a wrong one is an error here, not at the call

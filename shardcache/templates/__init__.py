@@ -2,5 +2,6 @@
 
 from shardcache.templates.default_key import DefaultKey
 from shardcache.templates.key_template import KeyTemplate
+from shardcache.templates.short_key import ShortKey
 
-__all__ = ("DefaultKey", "KeyTemplate")
+__all__ = ("DefaultKey", "KeyTemplate", "ShortKey")

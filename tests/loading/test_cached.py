@@ -191,3 +191,18 @@ def test_coroutine_function(bare, is_async) -> None:
         cached = bare.cached(key="k")(later)
         assert (asyncio.iscoroutinefunction(cached) or inspect.iscoroutinefunction(cached.__call__)) is True
     assert list(inspect.signature(bare.cached(key="{a}")(lambda a, b=1: a)).parameters) == ["a", "b"] or is_async
+
+
+def test_arguments_too_long_for_a_key(cache, bare, call, made) -> None:
+    """A result of arguments that no key has room for is kept under a digest, and found, refreshed and deleted under it."""
+    calls = []
+
+    def page(text: str) -> int:
+        calls.append(text)
+        return len(calls)
+
+    long = "x" * 100_000
+    cached = bare.cached(60, key="page:{text}")(made(page))
+    assert (call(cached, long), call(cached, long), cache.get(cached.key(long))) == (1, 1, 1)
+    assert (call(cached, long + "y"), call(cached.refresh, long), call(cached, long)) == (2, 3, 3)
+    assert (call(cached.invalidate, long), call(cached, long)) == (True, 4)
