@@ -153,9 +153,10 @@ class AsyncQuorumLock(LockBase):
             return await self._runner.run(self._extend(hold, ttl))
 
     async def adopt(self, token: str) -> None:
-        """Take over the lease that ``token`` stands for (from `handover`, in any process).
+        """Take over the lease that ``token`` stands for (from `handover`, in any process). Of several who do so, one gets it.
 
-        Raises `LockLost` if it has ended, `QuorumUnavailable` if too few voters answer.
+        Raises `LockLost` if somebody else has adopted it, or it has ended; `QuorumUnavailable` if too few voters answer, and then it
+        may be tried again.
         """
         await self._runner.run(self._adopt(token))
 

@@ -25,8 +25,8 @@ from shardcache.errors import (
 )
 from shardcache.events import Event, Hook, tell
 from shardcache.flows.lock import Lease, acquire, extend, force_release, look, release
+from shardcache.flows.lock.adoption import adopt, put_back
 from shardcache.flows.lock.hold import give_back
-from shardcache.flows.lock.look import adopt
 from shardcache.flows.lock.patience import Note
 from shardcache.flows.lock.room import LockRoom
 from shardcache.flows.steps import Flow
@@ -38,6 +38,7 @@ __all__ = ("LONE", "LockBase")
 
 LONE = "locks"  # the namespace of locks without a cache
 _logger = logging.getLogger("shardcache.locks")
+_HANDED_OVER = "handover:"  # what tells the text for `adopt` from a token that is only shown
 _RENEWALS = 3  # in one ttl: two may fail
 _HURRY = 10  # after a failed one, the next comes after this part of the ttl
 
@@ -118,7 +119,7 @@ class LockBase:
 
     @property
     def token(self) -> str:
-        """What this handle's lease is known by, for `adopt`. Raises `LockNotHeld` without a lease."""
+        """What this handle's lease is known by, to be read: fencing token and what stands in the key. Raises `LockNotHeld` without a lease."""
         lease = self._known("has no token").lease
         return f"{lease.fence}:{lease.token.decode()}"
 
@@ -140,8 +141,8 @@ class LockBase:
             raise LockLost(self.name, "the lease has ended, and somebody else may hold the lock")
 
     def handover(self) -> str:
-        """Let go of the lease without releasing it; return the token by which another thread, task or process can `adopt` it."""
-        token = self.token
+        """Let go of the lease without releasing it; return the text by which another thread, task or process can `adopt` it, one of them once."""
+        token = _HANDED_OVER + self.token
         self.ensure_held()
         hold = self._known("has no token")
         hold.over = hold.lease.ended = True  # a renewal under way puts nothing back any more
@@ -169,10 +170,17 @@ class LockBase:
             raise
 
     def _adopt(self, token: str) -> Flow[None]:
-        fence, _, text = token.partition(":") if isinstance(token, str) else ("", "", "")
-        if not (fence.isascii() and fence.isdecimal()) or not text:
-            raise InvalidArgument(f"adopt takes the text that `handover` or `token` gave, got {token!r:.80}")
-        self._took((yield from adopt(self._plan, text.encode(), int(fence), clock=self._clock)))
+        given = token.removeprefix(_HANDED_OVER) if isinstance(token, str) else ""
+        fence, _, text = given.partition(":")
+        if given == token or not (fence.isascii() and fence.isdecimal()) or not text:
+            raise InvalidArgument(f"adopt takes the text that `handover` gave, got {token!r:.80}")
+        own = mint(self._label or default_label())
+        lease = yield from adopt(self._plan, text.encode(), own, int(fence), clock=self._clock, luck=self._luck)
+        try:
+            self._took(lease)
+        except BaseException:
+            yield from put_back(self._plan, lease.token, text.encode())
+            raise
 
     def _extend(self, hold: Hold, ttl: float | None) -> Flow[bool]:
         if ttl is not None:

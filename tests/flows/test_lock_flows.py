@@ -5,8 +5,9 @@ from math import inf
 
 import pytest
 
-from shardcache.errors import LockConflict, QuorumUnavailable, ShardOut, ShardTimeout, ShardUnavailable
+from shardcache.errors import LockConflict, LockLost, QuorumUnavailable, ShardOut, ShardTimeout, ShardUnavailable
 from shardcache.flows.lock import Lease, LockKeys, LockPlan, Register, Voters, acquire, extend, release, scripts
+from shardcache.flows.lock.adoption import adopt
 from shardcache.flows.lock.plan import drift
 from shardcache.flows.steps import Canvass, Listen, Run, Sleep
 from shardcache.keys import KeySpace
@@ -360,7 +361,73 @@ def test_released_while_it_repairs() -> None:
 
     driver = Driver(answer)
     driver.run(extend(PLAN, lease, clock=driver.clock))
-    assert driver.words() == ["EXTEND", "REPAIR", "RELEASE"]
+    assert driver.steps[1:] == [
+        ("REPAIR", (0,)),
+        ("RELEASE", (0,)),
+    ]  # elsewhere it may be somebody's who has adopted it
+
+
+def adopting(driver):
+    return driver.run(adopt(PLAN, b"given", b"own", 7, clock=driver.clock, luck=lambda: 0.5))
+
+
+def test_adopted() -> None:
+    """A majority whose token was changed is a lease, from the asking and for what the voters say is left."""
+    lefts = {0: 4000, 1: 6000, 2: 9000}
+    driver = Driver(lambda word, place: [1, lefts[place]])
+    lease = adopting(driver)
+    assert (lease.token, lease.fence, driver.words(), lease.unsure) == (b"own|1", 7, ["ADOPT"], {2})
+    assert lease.valid_until == 100 + 4 - drift(4)
+
+
+@pytest.mark.parametrize("gone", [[0, 0], [-1, 0]], ids=["ended", "another's"])
+def test_nothing_to_adopt(gone) -> None:
+    """Where a majority has another token, or none, nothing is held, and what was changed is put back."""
+    driver = Driver(lambda word, place: gone if place else [1, 5000])
+    with pytest.raises(LockLost, match="has ended, or somebody else has adopted it"):
+        adopting(driver)
+    assert driver.words() == ["ADOPT", "ADOPT", "sleep"] * 5
+    assert (driver.steps[1]) == ("ADOPT", (0, 1, 2))
+
+
+def test_adopted_by_another() -> None:
+    """Who finds another's token everywhere is told at once."""
+    driver = Driver(lambda word, place: [-1, 0])
+    with pytest.raises(LockLost):
+        adopting(driver)
+    assert driver.words() == ["ADOPT", "ADOPT"]
+
+
+def test_adopters_who_took_voters_from_each_other() -> None:
+    """Who has some voters, and another the rest, puts back and tries again."""
+    first = {0: [1, 5000], 1: [-1, 0], 2: LATE}
+    asked = []
+
+    def answer(word, place):
+        asked.append(place)
+        return first[place] if len(asked) <= 3 else [1, 5000]
+
+    driver = Driver(answer)
+    assert adopting(driver).token == b"own|2"
+    assert driver.words() == ["ADOPT", "ADOPT", "sleep", "ADOPT"]
+
+
+def test_adoption_without_a_majority() -> None:
+    """Where too few answer it is not known whether it is lost: the text may be adopted later."""
+    driver = Driver(lambda word, place: OUT if place else [1, 5000])
+    with pytest.raises(QuorumUnavailable, match="too few of the 3 voters answer"):
+        adopting(driver)
+    assert driver.words() == ["ADOPT", "ADOPT"]
+
+
+def test_adoption_broken_off() -> None:
+    """Whatever is thrown in, the given token is put back on all voters."""
+    flow = adopt(PLAN, b"given", b"own", 7, clock=lambda: 100.0, luck=lambda: 0.5)
+    assert next(flow).batches[0].commands[0][-2:] == (b"given", b"own|1")
+    step = flow.throw(KeyboardInterrupt())
+    assert ({batch.commands[0][-2:] for batch in step.batches}, step.take) == ({(b"own|1", b"given")}, None)
+    with pytest.raises(KeyboardInterrupt):
+        flow.send(None)
 
 
 def test_extend_after_the_end() -> None:

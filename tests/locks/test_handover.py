@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,11 +14,11 @@ def test_to_another_handle(cache, plain) -> None:
     """What one hands over another adopts, fencing token and all; the lock is never free in between."""
     first, second = cache.lock("l", 30), cache.lock("l", 30)
     first.acquire()
-    fence, text = first.fencing_token, first.token
-    assert first.handover() == text
+    fence, token, text = first.fencing_token, first.token, first.handover()
     assert (first.held, len(plain.having(first)) >= 3) == (False, True)
     second.adopt(text)
     assert (second.held, second.fencing_token, 0 < second.remaining() < 30) == (True, fence, True)
+    assert second.token != token
     with pytest.raises(LockNotHeld):
         first.release()
     second.release()
@@ -66,10 +67,11 @@ def test_too_late(cache, plain) -> None:
     """A lease that has ended cannot be adopted, nor handed over."""
     first, second = cache.lock("l"), cache.lock("l")
     first.acquire()
-    text = first.token
+    text = first.handover()
     plain.wipe(first)
     with pytest.raises(LockLost, match="the lease that was handed over has ended"):
         second.adopt(text)
+    first.acquire()
     first._hold.lease.until[:] = [0.0] * 5
     with pytest.raises(LockLost):
         first.handover()
@@ -81,10 +83,61 @@ def test_without_a_lease(cache) -> None:
         cache.lock("l").handover()
 
 
-@pytest.mark.parametrize("token", ["", ":", "x", "1", "1:", "x:y", "²:y", "-1:y", b"1:y", 1, None], ids=repr)
+def test_of_several_adopters_one_gets_it(cache, make) -> None:
+    """A text that arrives twice, in two processes or at once in ten threads, gives one lease; the others are told."""
+    for _ in range(5):
+        first = cache.lock("l", 30)
+        first.acquire(timeout=20)
+        text = first.handover()
+        locks = [client.lock("l", 30) for client in (cache, make()) for _ in range(5)]
+
+        def adopts(lock, text: str = text) -> bool:
+            try:
+                lock.adopt(text)
+            except LockLost:
+                return False
+            return True
+
+        with ThreadPoolExecutor(10) as pool:
+            found = list(pool.map(adopts, locks))
+        assert (found.count(True), [lock.held for lock in locks]) == (1, found)
+        with pytest.raises(LockLost, match="somebody else has adopted it"):
+            cache.lock("l").adopt(text)
+        [heir] = [lock for lock in locks if lock.held]
+        assert heir.extend() is True
+        heir.release()
+
+
+def test_a_token_is_not_to_be_adopted(cache) -> None:
+    """Only what was handed over can be adopted: the holder of a token that is merely read goes on."""
+    lock = cache.lock("l")
+    lock.acquire()
+    with pytest.raises(InvalidArgument, match="adopt takes the text that `handover` gave, got"):
+        cache.lock("l").adopt(lock.token)
+    assert lock.held is True
+
+
+def test_handed_on_again(cache) -> None:
+    """An heir may hand over in his turn; the first text is of no use then."""
+    locks = [cache.lock("l", 30) for _ in range(3)]
+    locks[0].acquire()
+    texts = [locks[0].handover()]
+    locks[1].adopt(texts[0])
+    texts.append(locks[1].handover())
+    with pytest.raises(LockLost):
+        locks[2].adopt(texts[0])
+    locks[2].adopt(texts[1])
+    assert [lock.held for lock in locks] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", ":", "x", "1", "1:", "x:y", "²:y", "-1:y", b"1:y", 1, None, "handover:", "handover:1:", "handover:x:y", "1:y"],
+    ids=repr,
+)
 def test_no_token(cache, token) -> None:
     """A text that no handover gave is refused."""
-    with pytest.raises(InvalidArgument, match="adopt takes the text that `handover` or `token` gave, got"):
+    with pytest.raises(InvalidArgument, match="adopt takes the text that `handover` gave, got"):
         cache.lock("l").adopt(token)
 
 

@@ -37,6 +37,7 @@ STEPS = st.one_of(
     st.tuples(st.just("ACQUIRE"), TOKENS, TTLS, st.just(FENCE_TTL), st.integers(0, 1), st.sampled_from([0, 100_000])),
     st.tuples(st.just("CONFIRM"), TOKENS, FENCES, st.just(FENCE_TTL)),
     st.tuples(st.just("EXTEND"), TOKENS, TTLS),
+    st.tuples(st.just("ADOPT"), TOKENS, TOKENS),
     st.tuples(st.just("REPAIR"), TOKENS, TTLS, FENCES, st.just(FENCE_TTL)),
     st.tuples(st.just("RELEASE"), TOKENS),
     st.tuples(st.just("BREAK")),
@@ -95,7 +96,7 @@ def test_scripts_answer_as_on_a_real_server(connection: redis.Redis, steps: list
                     assert abs(actual[1] - expected[1]) < LOOSE * 1000
                     db.values[keys.fence] = b"%d" % expected[1]
                 else:
-                    place = 1 if name == "LOOK" or (name == "ACQUIRE" and actual[0] == 0) else None
+                    place = 1 if name in ("LOOK", "ADOPT") or (name == "ACQUIRE" and actual[0] == 0) else None
                     assert close(actual, expected, place), (name, arguments, actual, expected)
     for key in (*keys, register):
         left = connection.pttl(key)

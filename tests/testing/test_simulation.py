@@ -26,6 +26,7 @@ SIGNS = {
     "no-drift": "two-holders",
     "no-guard": "two-holders",
     "no-second-look": "two-holders",
+    "no-swap": "two-holders",
     "median": "two-holders",
 }
 

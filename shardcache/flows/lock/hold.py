@@ -65,8 +65,11 @@ def extend(
     if gone and lease.fence:  # a load lock has no counter to put back, and does not last
         repair = [plan.script(REPAIR, lease.token, plan.ttl_ms, lease.fence, FENCE_TTL)]
         yield Canvass([Batch(shards[place], repair, False) for place in gone], None, plan.patience)
-        if lease.ended:  # released meanwhile, on another connection perhaps
-            yield from give_back(plan, lease.token)
+        if (
+            lease.ended
+        ):  # released meanwhile, on another connection perhaps; or handed over, and then the others are somebody else's
+            commands = [plan.script(RELEASE, lease.token)]
+            yield Canvass([Batch(shards[place], commands, True) for place in gone], None, plan.patience)
     return "extended"
 
 

@@ -1,17 +1,16 @@
-"""For the operator and for hand-over: who holds a lock, where, and for how long; and taking it from them."""
+"""For the operator: who holds a lock, where, and for how long; and taking it from them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from shardcache.commands import Reply
-from shardcache.errors import LockLost, QuorumUnavailable, ShardError
-from shardcache.flows.lock.lease import Lease, quorum_th
-from shardcache.flows.lock.plan import LockPlan, drift
+from shardcache.errors import QuorumUnavailable, ShardError
+from shardcache.flows.lock.lease import quorum_th
+from shardcache.flows.lock.plan import LockPlan
 from shardcache.flows.lock.scripts import BREAK, LOOK
 from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
 
-__all__ = ("LockState", "Seen", "adopt", "force_release", "look", "seen_in")
+__all__ = ("LockState", "Seen", "force_release", "look", "seen_in")
 
 
 class Seen(NamedTuple):
@@ -77,20 +76,6 @@ def look(plan: LockPlan) -> Flow[LockState]:
         out = "; ".join(str(one) for one in late if isinstance(one, ShardError))
         raise QuorumUnavailable(plan.name, f"too few of the {len(shards)} voters answer: {out}")
     return state
-
-
-def adopt(plan: LockPlan, token: bytes, fence: int, *, clock: Callable[[], float]) -> Flow[Lease]:
-    """Return a lease on what ``token`` holds now, as another process handed it over. Raises `LockLost` if that is no majority."""
-    asked = clock()
-    state = yield from look(plan)
-    lease = Lease(token, plan.quorum, [0.0] * len(plan.voters.shards), fence)
-    for place, left in enumerate(state.lefts(token)):
-        if left > 0:
-            # The time left was read after ``asked``; what the two clocks may differ by is taken off, as for a new lease.
-            lease.until[place] = asked + left - drift(left)
-    if lease.valid_until <= clock():
-        raise LockLost(plan.name, "the lease that was handed over has ended")
-    return lease
 
 
 def force_release(plan: LockPlan) -> Flow[int]:

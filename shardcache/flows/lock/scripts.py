@@ -10,6 +10,7 @@ granted a million times a second. Below 2**53 a Lua number is exact; that many m
 
 __all__ = (
     "ACQUIRE",
+    "ADOPT",
     "BREAK",
     "CONFIRM",
     "EXTEND",
@@ -55,6 +56,17 @@ return 1
 end
 if held then return -1 end
 return 0"""
+
+# ARGV: the token that is there, the one to put in its place. Answers {1, time left} if that is done, or has been; {0, 0} if nothing is
+# there, {-1, 0} if it is another's. Sent twice it does it once.
+ADOPT = b"""\
+local held=redis.call('GET',KEYS[1])
+local left=redis.call('PTTL',KEYS[1])
+if left<=0 then return {0,0} end
+if held==ARGV[2] then return {1,left} end
+if held~=ARGV[1] then return {-1,0} end
+redis.call('SET',KEYS[1],ARGV[2],'PX',left)
+return {1,left}"""
 
 # ARGV: token, ttl, fence, ttl of the counter. Puts our key where none is, and the counter to the fence.
 REPAIR = b"""\

@@ -7,6 +7,7 @@ no-owner-check    the voters' scripts confirm, extend and delete whatever key is
 no-drift          a lease lasts as long as the voters' clocks say, to the millisecond
 no-guard          a voter that came back empty votes at once
 no-second-look    what voters granted before the register knew this life of theirs counts, though they may have ended it since
+no-swap           a lease that is handed over is looked at by whoever adopts it, and not taken by a token of his own
 median            a lease is taken to last for the median of the times of those that have it
 """
 
@@ -26,8 +27,8 @@ from shardcache.testing.simulation.scripts import SCRIPTS, Script, raise_to
 
 __all__ = ("ABLATIONS", "ablated")
 
-_ACQUIRE, _LEASE, _LOOK, _REGISTER = (
-    import_module(f"shardcache.flows.lock.{name}") for name in ("acquire", "lease", "look", "register")
+_ACQUIRE, _ADOPTION, _LEASE, _LOOK, _REGISTER = (
+    import_module(f"shardcache.flows.lock.{name}") for name in ("acquire", "adoption", "lease", "look", "register")
 )
 _CONFIRM: Callable[[LockPlan, Lease, Ballot, list[int]], Flow[list[int]]] = _ACQUIRE._confirm
 
@@ -77,12 +78,18 @@ def _release(db: Database, keys: Sequence[Any], _: Sequence[Any]) -> int:
     return db.delete(keys[0])
 
 
+def _adopt(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
+    held, left = db.get(keys[0]), db.left(keys[0])
+    return [int(left > 0 and held in argv[:2]), max(left, 0)]
+
+
 ABLATIONS = {
     "no-write-back": _Ablation([(_ACQUIRE, "_confirm", _confirmed_by_all)]),
     "no-owner-check": _Ablation(scripts=[(real.CONFIRM, _confirm), (real.EXTEND, _extend), (real.RELEASE, _release)]),
-    "no-drift": _Ablation([(module, "drift", _nothing) for module in (_LEASE, _LOOK, _REGISTER)]),
+    "no-drift": _Ablation([(module, "drift", _nothing) for module in (_LEASE, _ADOPTION, _REGISTER)]),
     "no-guard": _Ablation([(Roll, "wait", _at_once)]),
     "no-second-look": _Ablation([(_ACQUIRE, "_confirm", _counted_before)]),
+    "no-swap": _Ablation(scripts=[(real.ADOPT, _adopt)]),
     "median": _Ablation([(module, "quorum_th", _median) for module in (_LEASE, _LOOK)]),
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from shardcache.errors import LockConflict, LockLost, LockNotAcquired, QuorumUnavailable
 from shardcache.flows.lock import Lease, LockPlan, acquire, extend, release
-from shardcache.flows.lock.look import adopt
+from shardcache.flows.lock.adoption import adopt
 from shardcache.flows.steps import Flow, Sleep
 from shardcache.testing.simulation.client import Cancelled, Client, Life, Write
 from shardcache.testing.simulation.judge import Grant
@@ -34,9 +34,13 @@ def heir_life(client: Client, plan: LockPlan, token: bytes, fence: int) -> Life:
     """Go on with a lease that was handed over."""
     yield Sleep(client.luck.random() * plan.ttl * 0.1)
     try:
-        lease = yield from adopt(plan, token, fence, clock=client.clock)
+        own = client.name.encode()
+        flow = adopt(plan, token, own, fence, clock=client.clock, luck=client.luck.random)
+        lease = yield from _cancellable(client, flow)
     except (LockLost, QuorumUnavailable) as error:
         client.note(f"adopts nothing: {error}")
+        return
+    if lease is None:
         return
     grant = Grant(client, lease, client.now, client.now)
     client.note(_held("adopted", client, lease))
@@ -99,6 +103,8 @@ def _hold(client: Client, plan: LockPlan, grant: Grant, heir: Heir | None) -> Li
         client.judge.lets_go(grant)
         client.note("hands over")
         heir(lease.token, lease.fence)
+        if luck.random() < 0.5:  # whoever passes it on may do so twice
+            heir(lease.token, lease.fence)
     else:
         freed = yield from _cancellable(client, release(plan, lease))
         client.note(f"release: {freed}")

@@ -63,12 +63,13 @@ def play(scenario: Scenario, *, noted: bool = False) -> History:
 class _Stage:
     """Everybody who takes part in one history."""
 
-    __slots__ = ("_plans", "clients", "judge", "scenario", "servers", "world")
+    __slots__ = ("_heirs", "_plans", "clients", "judge", "scenario", "servers", "world")
 
     def __init__(self, scenario: Scenario, *, noted: bool) -> None:
         self.scenario = scenario
         self.world = World(noted=noted)
         self.judge = Judge(self.world)
+        self._heirs: list[str] = []
         self.servers = [Server(place, plan) for place, plan in enumerate(scenario.servers)]
         voters = Voters(tuple(range(len(self.servers))), tuple(server.name for server in self.servers))
         self._plans = {
@@ -95,8 +96,15 @@ class _Stage:
 
     def _inherit(self, giver: Client, token: bytes, fence: int) -> None:
         """Let somebody new, on another machine, go on with a lease."""
-        plan = replace(giver.plan, luck=giver.plan.luck + 8, drift=-giver.plan.drift, clock=giver.plan.clock + 50)
-        heir = Client(f"{giver.name}h", plan, self.scenario, self.world, self.judge, self.servers, giver.register)
+        plan = replace(
+            giver.plan,
+            luck=giver.plan.luck + 8 + 16 * len(self._heirs),
+            drift=-giver.plan.drift,
+            clock=giver.plan.clock + 50,
+        )
+        name = f"{giver.name}h{len(self._heirs)}"
+        self._heirs.append(name)
+        heir = Client(name, plan, self.scenario, self.world, self.judge, self.servers, giver.register)
         heir.begin(heir_life(heir, self._plans[plan.ttl], token, fence))
 
     def _strike(self, fault: Fault) -> None:

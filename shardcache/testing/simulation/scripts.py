@@ -58,6 +58,18 @@ def _extend(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     return 0 if held is None else -1
 
 
+def _adopt(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
+    held, left = db.get(keys[0]), db.left(keys[0])
+    if left <= 0:
+        return [0, 0]
+    if held == text(argv[1]):
+        return [1, left]
+    if held != text(argv[0]):
+        return [-1, 0]
+    db.put(keys[0], argv[1], left)
+    return [1, left]
+
+
 def _repair(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     if db.exists(keys[0]):
         return 0
@@ -110,6 +122,7 @@ def _register(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
 
 SCRIPTS: dict[bytes, Script] = {
     real.ACQUIRE: _acquire,
+    real.ADOPT: _adopt,
     real.CONFIRM: _confirm,
     real.EXTEND: _extend,
     real.REPAIR: _repair,
