@@ -176,7 +176,7 @@ def test_closed_streams_do_not_matter_to_who_is_silent(url, command):
     assert code == 7
 
 
-@pytest.mark.parametrize("module", ["mmh3", "redis", "rich"])
+@pytest.mark.parametrize("module", ["mmh3", "hiredis", "rich"])
 def test_interrupted_while_importing(module, command, tmp_path):
     """Ctrl-C while it still imports ends it with one line and the code for it."""
     (tmp_path / f"{module}.py").write_text("raise KeyboardInterrupt")
