@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shardcache.policy import LoadPolicy
     from shardcache.results import MISS, Failed, Hit, Miss, PingResult, Results
     from shardcache.stats import Stats
+    from shardcache.topology import AddressAsNameWarning
     from shardcache.ttl import DEFAULT
     from shardcache.votes import Vote
 else:
@@ -26,6 +27,7 @@ __all__ = (
     "DEFAULT",
     "MISS",
     "TLS",
+    "AddressAsNameWarning",
     "AsyncLockSet",
     "AsyncPipeline",
     "AsyncQuorumLock",

@@ -16,7 +16,7 @@ from shardcache.loading.base import new_desk
 from shardcache.options import OnUnavailable, Options
 from shardcache.settings import read_url
 from shardcache.stats import ShardStats, Stats
-from shardcache.topology import Nodes, members
+from shardcache.topology import Nodes, members, warn_of_addresses
 from shardcache.ttl import DEFAULT, TTL, Default
 
 __all__ = ("CacheBase",)
@@ -45,8 +45,10 @@ class CacheBase(ABC):
         on_unavailable: OnUnavailable = "degrade",
         options: Options | None = None,
     ) -> None:
+        found = members(nodes)
+        warn_of_addresses(found)
         core = Core(
-            members(nodes),
+            found,
             namespace=namespace,
             default_ttl=default_ttl,
             serializer=serializer,

@@ -23,6 +23,7 @@ HOMES = {
     "policy": ("LoadPolicy",),
     "results": ("MISS", "Failed", "Hit", "Miss", "PingResult", "Results"),
     "stats": ("Stats",),
+    "topology": ("AddressAsNameWarning",),
     "ttl": ("DEFAULT",),
     "votes": ("Vote",),
 }

@@ -1,7 +1,10 @@
 """Which shards there are: what a caller may give as nodes, resolved to names, weights and addresses."""
 
 import math
+import sys
+import warnings
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +14,7 @@ from shardcache.placement.node import Node
 from shardcache.settings import FLAGS, TLS_SETTINGS, unknown_setting
 from shardcache.urls import Address, ParsedURL, parse_many, parse_url
 
-__all__ = ("Member", "Nodes", "members")
+__all__ = ("AddressAsNameWarning", "Member", "Nodes", "members", "warn_of_addresses")
 
 Nodes = str | Iterable["str | Node | ParsedURL"] | Mapping[str, str]
 
@@ -22,6 +25,7 @@ class Member(NamedTuple):
     node: Node
     address: Address
     tls: TLS | None
+    named: bool  # whether it was given a name, and not called by its address
 
 
 def members(nodes: Nodes) -> list[Member]:
@@ -40,6 +44,42 @@ def members(nodes: Nodes) -> list[Member]:
                 f"every node needs a name of its own, got {named} more than once (nodes {first + 1} and {at + 1})"
             )
     return found
+
+
+class AddressAsNameWarning(UserWarning):
+    """Several nodes, and some without a name of their own: their host names decide where keys lie, and a host may be renamed."""
+
+
+def warn_of_addresses(found: Iterable[Member]) -> None:
+    """Warn, at the line outside of the library that asked for it, if a host name that may change names one node of several.
+
+    An IP address, a Unix socket and localhost are taken for what they say: they are used in trials, and where somebody has decided for them.
+    """
+    found = list(found)
+    unnamed = sum(not member.named and _may_change(member.address) for member in found)
+    if not unnamed or len(found) < 2:
+        return
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "shardcache":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(
+        f"{unnamed} of {len(found)} shards have no name of their own, so that keys are placed by their host names: if one changes, "
+        'its keys are lost. Give names, as in {"a": "redis://host:6379"} or redis://host:6379?name=a (the present host:port/db '
+        "as the name leaves every key where it is)",
+        AddressAsNameWarning,
+        stacklevel=level,
+    )
+
+
+def _may_change(address: Address) -> bool:
+    host = address.host
+    if not host or host == "localhost" or host.endswith(".localhost"):
+        return False
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return True
+    return False
 
 
 def _given(nodes: Nodes) -> list[tuple[str | None, ParsedURL, float]]:
@@ -96,7 +136,9 @@ def _member(name: str | None, url: ParsedURL, weight: float) -> Member:
     for setting in query:
         raise unknown_setting(setting, url, whole_client=False)
     scheme = "unix" if address.path else "rediss" if address.tls else "redis"
-    return Member(Node(name or named or address.label, weight, f"{scheme}://{address.label}"), address, tls)
+    return Member(
+        Node(name or named or address.label, weight, f"{scheme}://{address.label}"), address, tls, bool(name or named)
+    )
 
 
 def _weight(text: str) -> float:

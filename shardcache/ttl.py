@@ -7,7 +7,7 @@ from typing import Final
 
 from shardcache.errors import InvalidTTL
 
-__all__ = ("DEFAULT", "TTL", "Default", "milliseconds")
+__all__ = ("DEFAULT", "TTL", "Default", "default_milliseconds", "milliseconds")
 
 MAX_SECONDS = 100 * 365.25 * 24 * 3600.0  # Redis adds it to its clock in a signed 64-bit number
 
@@ -40,5 +40,18 @@ def milliseconds(ttl: TTL) -> int | None:
     if seconds <= 0:
         return 0
     if not seconds <= MAX_SECONDS:  # NaN as well
+        if isinstance(seconds, float) and not math.isfinite(seconds):
+            raise InvalidTTL(f"ttl must be a finite number of seconds, or None for no expiry, got {ttl!r}")
         raise InvalidTTL(f"ttl may be 100 years ({MAX_SECONDS:.0f} seconds) at most, got {ttl!r:.80}")
     return math.ceil(seconds * 1000)
+
+
+def default_milliseconds(ttl: TTL) -> int | None:
+    """Return a client's ``default_ttl`` in milliseconds, None for no expiry; refuse what would make a delete of every ``set``."""
+    ms = milliseconds(ttl)
+    if ms == 0:
+        raise InvalidTTL(
+            "default_ttl must be above zero, or None for no expiry: with a ttl of zero or less every set would delete, "
+            f"got {ttl!r:.80}"
+        )
+    return ms

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache import Node
+from shardcache import AddressAsNameWarning, AsyncShardCache, Node, ShardCache
 from shardcache.errors import InvalidArgument, InvalidNode, InvalidURL
 from shardcache.options import TLS
 from shardcache.topology import members
@@ -121,3 +121,40 @@ def test_anything_is_understood_or_refused(nodes) -> None:
     """No nodes make it raise anything but the library's own error."""
     with suppress(InvalidArgument):
         assert members(nodes)
+
+
+QUIET = {
+    "one": "redis://cache.example",
+    "names": {"a": "redis://cache.example", "b": "redis://h2"},
+    "names in URLs": "redis://cache.example?name=a,redis://h2?name=b",
+    "the address as the name": {"cache.example:6379/0": "redis://cache.example", "h2:6379/0": "redis://h2"},
+    "nodes": [Node("a", 1, "redis://cache.example"), Node("b", 1, "redis://h2")],
+    "addresses": "redis://10.0.0.1,10.0.0.2,[::1],127.0.0.1:7",
+    "localhost": "redis://localhost:1,localhost:2,a.localhost",
+    "sockets": "unix:///a,/b",
+}
+
+
+@pytest.mark.parametrize("nodes", QUIET.values(), ids=QUIET)
+def test_no_warning(nodes, colour) -> None:
+    """A name of its own, an IP address, a socket and a lone shard are no reason to warn: a warning would be an error here."""
+    with colour(nodes):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("nodes", "says"),
+    [
+        ("redis://cache.example,10.0.0.1", "1 of 2 shards have no name"),
+        (["redis://h1", "redis://h2?name=b", "redis://h3"], "2 of 3 shards have no name"),
+    ],
+)
+@pytest.mark.parametrize("kind", [ShardCache, AsyncShardCache])
+@pytest.mark.parametrize("how", ["constructor", "from_url"])
+def test_host_names_as_names(nodes, says, kind, how) -> None:
+    """Host names that place keys are warned of, once per client, at the line that makes it, and nothing of a login is in it."""
+    text = nodes if isinstance(nodes, str) else ",".join(nodes)
+    with pytest.warns(AddressAsNameWarning, match=says) as caught:
+        kind(nodes) if how == "constructor" else kind.from_url(text)
+    [warning] = caught
+    assert (warning.filename, "example" in str(warning.message)) == (__file__, False)

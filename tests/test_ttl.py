@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardcache.errors import InvalidTTL
-from shardcache.ttl import MAX_SECONDS, milliseconds
+from shardcache.ttl import MAX_SECONDS, default_milliseconds, milliseconds
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,33 @@ def test_refused(ttl: object) -> None:
     """What is no span of time, or one of over a century, is refused."""
     with pytest.raises(InvalidTTL, match="ttl"):
         milliseconds(ttl)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ttl", [math.nan, math.inf])
+def test_not_finite(ttl) -> None:
+    """What is no finite number is refused as such, with what to give for no expiry."""
+    with pytest.raises(InvalidTTL, match=f"finite number of seconds, or None for no expiry, got {ttl}"):
+        milliseconds(ttl)
+
+
+@pytest.mark.parametrize("ttl", [0, -1, 0.0, -math.inf, timedelta(0)])
+def test_default_that_deletes(ttl, colour) -> None:
+    """A default of zero or less would make a delete of every set: it is refused when the client is made, in a URL too."""
+    with pytest.raises(InvalidTTL, match="default_ttl must be above zero, or None for no expiry"):
+        colour("redis://127.0.0.1", default_ttl=ttl)
+    if isinstance(ttl, int):
+        with pytest.raises(InvalidTTL, match="default_ttl must be above zero"):
+            colour.from_url(f"redis://127.0.0.1?default_ttl={ttl}")
+
+
+@pytest.mark.parametrize("ttl", [math.nan, math.inf, "5", True])
+def test_wrong_default(ttl, colour) -> None:
+    """A default that is no ttl at all is refused when the client is made."""
+    with pytest.raises(InvalidTTL, match="ttl must be"):
+        colour("redis://127.0.0.1", default_ttl=ttl)
+
+
+@pytest.mark.parametrize(("ttl", "ms"), [(None, None), (0.0001, 1), (300, 300_000), (timedelta(seconds=1), 1000)])
+def test_default(ttl, ms) -> None:
+    """Any other ttl may be the default."""
+    assert default_milliseconds(ttl) == ms

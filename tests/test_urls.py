@@ -175,6 +175,7 @@ AFTER = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore::shardcache.AddressAsNameWarning")
 @pytest.mark.parametrize(
     "read", [parse_many, parse_url, members, read_url, ShardCache.from_url, lambda url: members({"a": url})]
 )
@@ -200,6 +201,17 @@ def test_no_character_of_a_login_in_a_message(read: Any, before: str, secret: st
 def test_no_login_in_the_repr_of_a_node(secret: str, before: str) -> None:
     """A node shows its URL without the login, malformed or not."""
     assert not {*repr(Node("a", 1, f"{before}{secret}@h"))} & {*"ΞΨΔΘ"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://:hunter2", "redis://user:hunter2/0", "user:hunter2", "redis://h:1/hunter2", "redis://h,user:hunter2"],
+)
+def test_a_login_without_its_host(url: str) -> None:
+    """Where the host was forgotten, and with it the sign that ends a login, what stands in its place is not quoted either."""
+    with pytest.raises(InvalidURL) as caught:
+        parse_many(url)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_repr_hides_credentials() -> None:

@@ -2,16 +2,20 @@
 
 import argparse
 import os
+import warnings
 
 from shardcache.client import ShardCache
 from shardcache.errors import InvalidURL
+from shardcache.topology import AddressAsNameWarning
 
 __all__ = ("connect", "url_of")
 
 
 def connect(args: argparse.Namespace) -> ShardCache:
     """Return a client that raises where a cache would degrade: who types a command wants to know."""
-    return ShardCache.from_url(url_of(args), on_unavailable="raise")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AddressAsNameWarning)  # the program that it is typed for has been told
+        return ShardCache.from_url(url_of(args), on_unavailable="raise")
 
 
 def url_of(args: argparse.Namespace) -> str:

@@ -134,7 +134,7 @@ class AsyncRunner:
                 max_bytes=options.max_bytes_in_flight,
                 keys=core.keys.glob,
             )
-            for (node, address, tls), breaker in zip(core.members, breakers(core), strict=True)
+            for (node, address, tls, _), breaker in zip(core.members, breakers(core), strict=True)
         )
 
     async def one(self, shard: int, command: Command, op: Op, void: Command | None = None) -> Reply:

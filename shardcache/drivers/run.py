@@ -96,7 +96,7 @@ class Runner:
                 echo_check=options.echo_check,
                 keys=core.keys.glob,
             )
-            for (node, address, tls), breaker in zip(core.members, breakers(core), strict=True)
+            for (node, address, tls, _), breaker in zip(core.members, breakers(core), strict=True)
         ]
         return cls(shards, core.timeout, clock, max_loads=options.max_loads, hook=options.on_event)
 

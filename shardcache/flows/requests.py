@@ -12,7 +12,7 @@ from shardcache.errors import InvalidArgument, KeyMissing
 from shardcache.flows.scripts import ADD_TO, FRESH_LEFT, PERSIST, TOUCH_FRESH
 from shardcache.keys import Key, KeySpace
 from shardcache.results import MISS
-from shardcache.ttl import DEFAULT, TTL, Default, milliseconds
+from shardcache.ttl import DEFAULT, TTL, Default, default_milliseconds, milliseconds
 
 __all__ = ("GET", "Request", "Requests")
 
@@ -91,7 +91,7 @@ class Requests:
         self._wire = keys.wire
         self._pass = keys.load_pass
         self._encode = codec.encode
-        self._default_ttl = milliseconds(default_ttl)
+        self._default_ttl = default_milliseconds(default_ttl)
         self._voids = void_loads
 
     def ttl_ms(self, ttl: TTL | Default) -> int | None:
