@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shardcache.stats import Stats
     from shardcache.topology import AddressAsNameWarning
     from shardcache.ttl import DEFAULT
+    from shardcache.value_type import ValueType
     from shardcache.votes import Vote
 else:
     from shardcache.exports import find as __getattr__  # noqa: F401  both are asked for by the interpreter
@@ -51,6 +52,7 @@ __all__ = (
     "Results",
     "ShardCache",
     "Stats",
+    "ValueType",
     "Vote",
     "errors",
 )

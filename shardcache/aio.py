@@ -328,6 +328,7 @@ class AsyncShardCache(CacheBase):
 
         def decorate(function: Any) -> Any:
             plain, kind = unwrapped(function)
+            self._core.codec.check_result(plain)
             return AsyncCached(self, Recipe(plain, key, ttl, chosen, tags), kind)
 
         return decorate

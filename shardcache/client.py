@@ -292,6 +292,7 @@ class ShardCache(CacheBase):
 
         def decorate(function: Any) -> Any:
             plain, kind = unwrapped(function)
+            self._core.codec.check_result(plain)
             sync_only(plain)
             return Cached(self, Recipe(plain, key, ttl, chosen, tags), kind)
 

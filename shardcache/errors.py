@@ -49,6 +49,7 @@ as ``__cause__``, what went wrong underneath. All of them can be pickled.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from shardcache.votes import Vote
 
@@ -130,7 +131,16 @@ class InvalidToken(InvalidArgument):
 
 
 class SerializationError(ShardCacheError, ValueError):
-    """A value would not come back equal and of the same type, so it was not written."""
+    """A value would not come back equal and of the same type, so it was not written.
+
+    ``value`` is that value, also where a loader had returned it: what was loaded is not lost. It does not go along when
+    the error is pickled.
+    """
+
+    value: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args
 
 
 class DamagedPayload(SerializationError):

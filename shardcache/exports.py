@@ -25,6 +25,7 @@ HOMES = {
     "stats": ("Stats",),
     "topology": ("AddressAsNameWarning",),
     "ttl": ("DEFAULT",),
+    "value_type": ("ValueType",),
     "votes": ("Vote",),
 }
 _HOME_OF = {name: module for module, names in HOMES.items() for name in names}

@@ -1,11 +1,13 @@
 """What can be set about a client beyond the constructor's own parameters: one frozen object."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from shardcache.errors import InvalidOption
 from shardcache.events import Hook
+from shardcache.value_type import ValueType
 
 __all__ = ("TLS", "OnUnavailable", "Options", "check_on_unavailable", "check_timeout")
 
@@ -57,6 +59,8 @@ class Options:
 
     ``signing_key``: values are HMAC-signed, bound to their keys, and checked before anything is
     decoded; a sequence of keys signs with the first and accepts all.
+    ``types``: classes of your own that the serializer "safe" keeps as well: dataclasses, Enums, NamedTuples, and
+    others as `ValueType`.
     ``compress_min``: bytes from which a value is worth compressing. ``max_value``: the largest
     value in bytes, encoded or decompressed. ``max_idle``: connections kept per shard (sync).
     ``max_in_flight``, ``max_bytes_in_flight``: calls and bytes sent to a shard and not yet answered,
@@ -76,6 +80,7 @@ class Options:
     """
 
     signing_key: Any = field(default=None, repr=False)
+    types: Sequence[type | ValueType[Any]] = ()
     compress_min: int = 1024
     max_value: int = 64 * 1024 * 1024
     max_idle: int = 64
@@ -120,6 +125,8 @@ class Options:
                 "credential_provider must have the method get_credentials or get_credentials_async, got an object of "
                 f"type {type(self.credential_provider).__name__}"
             )
+        if not isinstance(self.types, (list, tuple)):
+            raise InvalidOption(f"types must be a list of classes and ValueTypes, got {type(self.types).__name__}")
         if not isinstance(self.tls, TLS):
             raise InvalidOption(f"tls must be a shardcache.options.TLS, got {type(self.tls).__name__}")
         if self.client_name is not None and not (

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from shardcache.codecs.collisions import MOST_ALIKE
+from shardcache.codecs.ways_out import ways_out
 from shardcache.errors import SerializationError
 
 __all__ = ("CONTAINERS", "MAX_DEPTH", "path_to", "take_census")
@@ -60,7 +61,8 @@ def _refuse(value: object, items: Iterable[object], allowed: frozenset[type], wh
     culprit = next(item for item in items if type(item) not in allowed)
     names = ", ".join(sorted(kind.__name__ for kind in allowed))
     raise SerializationError(
-        f"{path_to(value, culprit)}: {type(culprit).__qualname__} {why}; allowed are exactly {names}"
+        f"{path_to(value, culprit)}: {type(culprit).__qualname__} {why}: {ways_out(type(culprit))}. "
+        f"Allowed are exactly {names}"
     )
 
 

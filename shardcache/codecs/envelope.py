@@ -7,14 +7,16 @@ Bytes without a header are somebody else's and come back as they are.
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from shardcache.codecs.compress import Compressor, Zlib, compressor, zstd_or_damaged
 from shardcache.codecs.loaded import LOADED, Loaded, Tag, pack, unpack
 from shardcache.codecs.safe import SafeSerializer
-from shardcache.codecs.serializers import JsonSerializer, PickleSerializer, Serializer
+from shardcache.codecs.serializers import JSON_TYPES, JsonSerializer, PickleSerializer, Serializer
 from shardcache.codecs.sign import SIGNATURE_SIZE, Signer
+from shardcache.codecs.ways_out import refused_result, ways_out
 from shardcache.errors import DamagedPayload, InvalidArgument, InvalidOption, SerializationError
+from shardcache.value_type import ValueType
 
 __all__ = ("MAX_VALUE", "Codec")
 
@@ -39,12 +41,14 @@ class Codec:
     ``signing_key`` (at least 16 bytes; or several: the first signs, all verify) makes every value but bare ints carry
     a signature, checked before anything is decompressed or decoded; without it a signed value cannot be
     checked, so it is damaged. ``max_value`` bounds, in bytes before compression, what is written and what
-    a stored value may decompress to; to keep the server's limit it is at most 512 MiB.
+    a stored value may decompress to; to keep the server's limit it is at most 512 MiB. ``types``: what "safe" keeps besides
+    its own types (`ValueType`); everybody who reads such a value needs them too.
 
     Immutable, and safe to share between threads. Raises `InvalidOption` for options that cannot be.
     """
 
     __slots__ = (
+        "_allowed",
         "_compressor",
         "_direct",
         "_dumps",
@@ -65,10 +69,11 @@ class Codec:
         compress_min: int = 1024,
         signing_key: bytes | str | Sequence[bytes | str] | None = None,
         max_value: int = MAX_VALUE,
+        types: Iterable[type | ValueType[Any]] = (),
     ) -> None:
         self._max_value = _whole_number("max_value", max_value, 64, _LARGEST_MAX_VALUE)
         self._min = _whole_number("compress_min", compress_min, 0, _LARGEST_MAX_VALUE)
-        safe, json = SafeSerializer(max_value), JsonSerializer(max_value)
+        safe, json = SafeSerializer(max_value, types), JsonSerializer(max_value)
         self._readers: dict[int, Callable[[bytes], object]] = {
             RAW: bytes,
             TEXT: bytes.decode,
@@ -80,6 +85,7 @@ class Codec:
         header, chosen = _choose(serializer, safe, json)
         self._readers[header] = chosen.loads
         self._header, self._dumps = bytes([header]), chosen.dumps
+        self._allowed = {SAFE: safe.allowed, JSON: JSON_TYPES | {bytes}}.get(header, frozenset())
         self._compressor: Compressor | None = None if compression is None else compressor(compression)
         self._wrapper = bytes([ZSTD if compression == "zstd" else ZLIB])
         self._signer = None if signing_key is None else Signer(signing_key)
@@ -114,10 +120,20 @@ class Codec:
             else:
                 raw = self._header + self._dumps(value)
             return raw if len(raw) <= self._direct else self._wrap(raw, wire_key)
-        except SerializationError:
+        except SerializationError as error:
+            error.value = value
             raise
         except Exception as error:
-            raise SerializationError(f"a {kind.__qualname__} cannot be stored: {_named(error)}") from error
+            refused = SerializationError(f"a {kind.__qualname__} cannot be stored: {_named(error)}")
+            refused.value = value
+            raise refused from error
+
+    def check_result(self, function: object) -> None:
+        """Raise `InvalidArgument` if what ``function`` says that it returns could certainly not be stored."""
+        kind = refused_result(function, self._allowed) if self._allowed else None
+        if kind is not None:
+            name = getattr(function, "__qualname__", repr(function))
+            raise InvalidArgument(f"{name} returns a {kind.__qualname__}, which cannot be stored: {ways_out(kind)}")
 
     def encode_loaded(
         self,

@@ -7,6 +7,7 @@ recursion, and a payload without a marker is read without any Python code in bet
 
 import datetime as dt
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, NoReturn
 from uuid import UUID
@@ -15,8 +16,10 @@ import msgpack  # type: ignore[import-untyped]  # it ships no annotations
 
 from shardcache.codecs.census import CONTAINERS, path_to, take_census
 from shardcache.codecs.collisions import MOST_ALIKE, check_hashes, crowd
+from shardcache.codecs.registry import Registry
 from shardcache.codecs.scalars import pack_scalar, unpack_scalar
 from shardcache.errors import DamagedPayload, SerializationError
+from shardcache.value_type import ValueType
 
 __all__ = ("SAFE_TYPES", "SafeSerializer")
 
@@ -24,8 +27,16 @@ SAFE_TYPES = CONTAINERS | {
     *(type(None), bool, int, float, str, bytes),
     *(dt.datetime, dt.date, dt.time, dt.timedelta, Decimal, UUID),
 }
-_MARKED: dict[int, type] = {0x01: tuple, 0x02: set, 0x03: frozenset}
+
+
+class Typed:
+    """What an array begins with that holds a value of a registered type: its name and what is stored of it follow."""
+
+
+_MARKED: dict[int, type] = {0x01: tuple, 0x02: set, 0x03: frozenset, 0x04: Typed}
 _MARKERS = {kind: msgpack.ExtType(code, b"") for code, kind in _MARKED.items()}
+_TYPED = _MARKERS.pop(Typed)
+_HASHED: frozenset[type] = frozenset({set, frozenset})
 _EXT8, _ARRAY16, _ARRAY32, _MAP32 = 0xC7, 0xDC, 0xDD, 0xDF
 _EXTENSIONS = (_EXT8, 0xC8, 0xC9, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8)
 _LARGE_MAP16 = re.compile(rb"\xde[^\x00]")  # of 256 members or more
@@ -33,38 +44,54 @@ _LEAST_CROWD = 4 * MOST_ALIKE  # bytes that so many keys with an extension, and 
 
 
 class SafeSerializer:
-    """Packs exactly the types in `SAFE_TYPES`, at any nesting up to `census.MAX_DEPTH`."""
+    """Packs exactly the types in `SAFE_TYPES`, and those registered as ``types``, at any nesting up to `census.MAX_DEPTH`."""
 
-    __slots__ = ("_limit",)
+    __slots__ = ("_limit", "_registry", "allowed")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, types: Iterable[type | ValueType[Any]] = ()) -> None:
         self._limit = limit  # items looked at before the census gives up
+        self._registry = Registry(types, SAFE_TYPES)
+        self.allowed = SAFE_TYPES | self._registry.kinds.keys()
 
     def dumps(self, value: object) -> bytes:
         """Return ``value`` as msgpack; raise `SerializationError` saying where it holds what cannot be kept."""
-        crowds = take_census(value, SAFE_TYPES, limit=self._limit)
+        crowds = take_census(value, self.allowed, limit=self._limit)
+        registered = self._registry.kinds
+        left = self._limit
         culprit: object = value
         narrow = True  # whether msgpack's own types are all there is: no hundred of those share a hash
 
         def default(item: object) -> object:
-            nonlocal culprit, narrow
+            nonlocal culprit, narrow, left
             narrow = narrow and type(item) is set
             marker = _MARKERS.get(type(item))
             if marker is not None:
                 return [marker, *item]  # type: ignore[misc]  # a tuple, set or frozenset
             culprit = item
+            known = registered.get(type(item))
+            if known is not None:
+                left -= 6 + len(known.name)  # bytes at the least: what a few shared objects blow up ends here
+                if left < 0:
+                    raise SerializationError("the value holds too many registered objects for max_value")
+                plain = known.plain(item)
+                try:
+                    crowds.extend(take_census(plain, self.allowed, limit=self._limit))
+                except SerializationError as error:
+                    raise SerializationError(f"in the {known.name}, {error}") from error
+                return [_TYPED, known.name, plain]
             return msgpack.ExtType(*pack_scalar(item))
 
         try:
             packed: bytes = msgpack.packb(value, default=default, strict_types=True)
-            if crowds and not narrow:
-                _refuse_crowds(value, crowds)
-            return packed
         except UnicodeEncodeError as error:
             culprit, cause = (error.object if error.encoding == "utf-8" else culprit), error
             reason = f"text that UTF-8 cannot encode ({error.reason})"
         except SerializationError as error:
             cause, reason = error, str(error)  # type: ignore[assignment]
+        else:
+            if crowds and not narrow:
+                _refuse_crowds(value, crowds)
+            return packed
         raise SerializationError(f"{path_to(value, culprit)}: {reason}") from cause
 
     def loads(self, data: bytes) -> object:
@@ -75,10 +102,10 @@ class SafeSerializer:
         if _ARRAY16 in data or _ARRAY32 in data:
             _walk(data)
         if len(data) > _LEAST_CROWD and _may_collide(data):
-            return _unpack_checked(data)
+            return _unpack_checked(data, self._registry)
         if _EXT8 not in data:
             return msgpack.unpackb(data, strict_map_key=False, ext_hook=unpack_scalar, timestamp=3)
-        return _unpack(data)
+        return _unpack(data, self._registry)
 
 
 def _refuse_crowds(value: object, crowds: list[Any]) -> None:
@@ -101,8 +128,8 @@ def _walk(data: bytes) -> None:
     walker.skip()
 
 
-def _unpack(data: bytes, **how: Any) -> object:
-    builder = _Builder()
+def _unpack(data: bytes, registry: Registry, **how: Any) -> object:
+    builder = _Builder(registry)
     value: object = msgpack.unpackb(
         data, strict_map_key=False, ext_hook=builder.extension, list_hook=builder.array, timestamp=3, **how
     )
@@ -111,7 +138,7 @@ def _unpack(data: bytes, **how: Any) -> object:
     return value
 
 
-def _unpack_checked(data: bytes) -> object:
+def _unpack_checked(data: bytes, registry: Registry) -> object:
     """Unpack ``data``, the keys of large dicts checked before their dict is made.
 
     That takes Python code for each dict, so it is tried first whether there is anything to check: any extension, then any large dict.
@@ -121,12 +148,12 @@ def _unpack_checked(data: bytes) -> object:
     except _HasExtension:
         pass
     try:
-        return _unpack(data, max_map_len=MOST_ALIKE)
+        return _unpack(data, registry, max_map_len=MOST_ALIKE)
     except DamagedPayload:
         raise
     except ValueError:  # there is a large dict indeed, or something is wrong with the data
         _walk(data)
-        return _unpack(data, object_pairs_hook=_dict)
+        return _unpack(data, registry, object_pairs_hook=_dict)
 
 
 class _HasExtension(Exception):
@@ -151,9 +178,10 @@ def _dict(pairs: list[tuple[object, object]]) -> dict[object, object]:
 class _Builder:
     """Turns marked arrays back into tuples and sets, and counts the markers that marked none."""
 
-    __slots__ = ("open", "wide")
+    __slots__ = ("open", "registry", "wide")
 
-    def __init__(self) -> None:
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
         self.open = 0
         self.wide = False  # whether there has been anything whose hash can be chosen
 
@@ -174,7 +202,11 @@ class _Builder:
         kind = items[0]
         del items[0]
         self.open -= 1
-        if self.wide and kind is not tuple:
+        if self.wide and kind in _HASHED:
             check_hashes(items)
         self.wide = self.wide or kind is not set
+        if kind is Typed:
+            if len(items) != 2:
+                raise DamagedPayload(f"a registered type is stored with {len(items)} elements instead of 2")
+            return self.registry.back(*items)
         return kind(items)

@@ -49,6 +49,7 @@ class Core:
             compress_min=self.options.compress_min,
             signing_key=self.options.signing_key,
             max_value=self.options.max_value,
+            types=self.options.types,
         )
         self.requests = Requests(self.keys, self.codec, default_ttl, void_loads=self.options.void_loads)
         self.placement = _placement(self.options.placement, [member.node for member in members])

@@ -101,6 +101,8 @@ class LoaderBase:
         budget = budget or self.desk.budget()
         job = self.desk.job(key, self._wire(key), policy)
         call = loader if callable(loader) else lambda: loader
+        if getattr(loader, "__annotations__", None):  # a loader that says that nothing can be stored need not run
+            self._core.codec.check_result(loader)
         return Order((job,), call, self._requests.ttl_ms(ttl), policy, check(tags), True, "get_or_set", budget)
 
     @staticmethod

@@ -4,13 +4,18 @@ import ast
 import datetime as dt
 import json
 import re
+from dataclasses import dataclass
 from decimal import Decimal
+from enum import Enum, Flag
+from fractions import Fraction
 from pathlib import Path
+from typing import Any, NamedTuple
 from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 
+from shardcache import ValueType
 from shardcache.codecs import Codec, Loaded, envelope, scalars
 from shardcache.codecs.compress import find_zstd
 from shardcache.codecs.safe import _MARKED
@@ -23,7 +28,34 @@ TESTS = Path(__file__).parents[1]
 PAGE = (TESTS.parent / "docs" / "wire-format.md").read_text(encoding="utf-8")
 VECTORS = json.loads((TESTS / "vectors" / "values.json").read_text(encoding="utf-8"))
 KEY = VECTORS["wire_key"].encode()
+
+
+class Colour(Enum):
+    RED = "r"
+
+
+class Access(Flag):
+    READ = 1
+    WRITE = 2
+
+
+@dataclass
+class Point:
+    x: Any
+    y: Any
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
+TYPES = [
+    *(ValueType(kind.__name__.lower(), kind) for kind in (Colour, Access, Point, Pair)),
+    ValueType("fraction", Fraction, lambda one: (one.numerator, one.denominator), lambda two: Fraction(*two)),
+]
 NAMES = {
+    **{one.kind.__name__: one.kind for one in TYPES},
     **{name: getattr(dt, name) for name in ("date", "datetime", "time", "timedelta", "timezone")},
     "Decimal": Decimal,
     "UUID": UUID,
@@ -48,7 +80,11 @@ def evaluated(expression):
 @pytest.mark.parametrize("vector", [pytest.param(vector, id=f"{n}") for n, vector in enumerate(VECTORS["values"])])
 def test_vector_decodes_and_encodes(vector):
     """Stored bytes mean the same in every version, and are written the same where the form is canonical."""
-    value, raw, codec = evaluated(vector["python"]), bytes.fromhex(vector["hex"]), Codec(**vector.get("options", {}))
+    value, raw, codec = (
+        evaluated(vector["python"]),
+        bytes.fromhex(vector["hex"]),
+        Codec(**vector.get("options", {}), types=TYPES),
+    )
     if raw[:1] == b"\xfc" and find_zstd() is None:
         pytest.skip("no zstd here")
     back = codec.decode(raw, KEY)
@@ -60,7 +96,11 @@ def test_vector_decodes_and_encodes(vector):
 @pytest.mark.parametrize("vector", [pytest.param(vector, id=f"{n}") for n, vector in enumerate(VECTORS["loaded"])])
 def test_loaded_vector_decodes_and_encodes(vector):
     """The same for what `get_or_set` stores: the value, and all that stands before it."""
-    value, raw, codec = evaluated(vector["python"]), bytes.fromhex(vector["hex"]), Codec(**vector.get("options", {}))
+    value, raw, codec = (
+        evaluated(vector["python"]),
+        bytes.fromhex(vector["hex"]),
+        Codec(**vector.get("options", {}), types=TYPES),
+    )
     grace, delta, negative = vector.get("grace", 0), vector.get("delta", 0), vector.get("negative", False)
     tags = tuple((bytes.fromhex(name), bytes.fromhex(version)) for name, version in vector.get("tags", []))
     assert repr(codec.decode_loaded(raw, KEY)) == repr(Loaded(value, grace, delta, tags, negative))
@@ -73,7 +113,7 @@ def test_loaded_vector_decodes_and_encodes(vector):
 def test_damaged_vector_is_damaged(vector):
     """What the format rules out is refused."""
     with pytest.raises(DamagedPayload):
-        Codec(**vector.get("options", {})).decode(bytes.fromhex(vector["hex"]), KEY)
+        Codec(**vector.get("options", {}), types=TYPES).decode(bytes.fromhex(vector["hex"]), KEY)
 
 
 @pytest.mark.parametrize(("expression", "stored"), EXAMPLES, ids=[stored[:40] for _, stored in EXAMPLES])

@@ -29,6 +29,7 @@ from shardcache import (
     Results,
     ShardCache,
     Stats,
+    ValueType,
     errors,
 )
 from shardcache.results import Missing
@@ -308,3 +309,10 @@ async def class_methods_that_are_coroutine_functions(cache: AsyncShardCache) -> 
     assert_type(await Shop().above(1), list[int])
     assert_type(Shop.above.key(1), str)
     assert_type(await Shop.around(1), list[int])
+
+
+def types_of_ones_own_are_registered() -> None:
+    money = ValueType("money", complex, str, complex)
+    assert_type(money, ValueType[complex])
+    Options(types=[Event, money, ValueType("node", Node)])
+    ValueType("money", complex, len, complex)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
