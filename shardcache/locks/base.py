@@ -23,7 +23,7 @@ from shardcache.errors import (
     LockNotHeld,
     QuorumUnavailable,
 )
-from shardcache.events import Event, Hook, tell
+from shardcache.events import Event, Hook, repeats, tell
 from shardcache.flows.lock import Lease, acquire, extend, force_release, look, release
 from shardcache.flows.lock.adoption import adopt, put_back
 from shardcache.flows.lock.hold import give_back
@@ -38,6 +38,7 @@ __all__ = ("LONE", "LockBase")
 
 LONE = "locks"  # the namespace of locks without a cache
 _logger = logging.getLogger("shardcache.locks")
+_logger.addFilter(repeats)
 _HANDED_OVER = "handover:"  # what tells the text for `adopt` from a token that is only shown
 _RENEWALS = 3  # in one ttl: two may fail
 _HURRY = 10  # after a failed one, the next comes after this part of the ttl
@@ -336,7 +337,8 @@ class LockBase:
                 told.add(type(error))
                 tell(self._hook, Event("lock_waiting", "", "lock", 1, error))
                 level = logging.WARNING if isinstance(error, QuorumUnavailable) else logging.INFO
-                _logger.log(level, "still waiting for lock %r: %s", error.name, error.reason)
+                about = {"shardcache_repeats": ("lock_waiting", type(error), error.name)}
+                _logger.log(level, "still waiting for lock %r: %s", error.name, error.reason, extra=about)
 
         return note
 
