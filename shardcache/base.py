@@ -84,7 +84,7 @@ class CacheBase(ABC):
         on_unavailable: OnUnavailable | Default = DEFAULT,
         options: Options | None = None,
     ) -> Self:
-        """Make a client from one text: ``redis://h1,h2:6380/0?namespace=shop&timeout=0.2``.
+        """Make a client from one text: ``redis://h1/0?name=a,redis://h2:6380/0?name=b&namespace=shop&timeout=0.2``.
 
         Without ``url`` the environment variable SHARDCACHE_URL is taken. The other parameters are the
         constructor's: given, they win over what the URL says; left out, the URL or the constructor's default counts.

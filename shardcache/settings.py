@@ -1,4 +1,4 @@
-"""Settings out of a URL: ``redis://h1,h2/0?namespace=shop&timeout=0.2`` says it all in one text.
+"""Settings out of a URL: ``redis://h1?name=a,redis://h2?name=b&namespace=shop&timeout=0.2`` says it all in one text.
 
 Every field of `Options` that is a text, a number or a flag may stand there: its annotation says how it is read.
 """

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import closing
@@ -14,7 +15,8 @@ import pytest
 
 import shardcache
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
 
 
 @pytest.fixture
@@ -153,3 +155,16 @@ def test_every_example_is_tested() -> None:
         "sqlite_shards",
         "starlette_app",
     ]
+
+
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", *sorted((ROOT / "examples").glob("*.py"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_name_their_nodes(page: Path) -> None:
+    """Where an example makes a client of several servers, each has a name: without one a renamed host loses its keys."""
+    makes = re.compile(r"SHARDCACHE_URL=|from_url\(|(?:Cache|Lock)\(\[|--url")
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if makes.search(line) and (urls := re.findall(r"\w+://[^\s'\"`,]+", line)):
+            unnamed = [url for url in urls if "name=" not in url]
+            assert unnamed == [] or (len(urls) == 1 and "," not in line.partition(urls[0])[2][:1]), line

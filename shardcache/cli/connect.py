@@ -23,6 +23,6 @@ def url_of(args: argparse.Namespace) -> str:
     url: str | None = args.url or os.environ.get("SHARDCACHE_URL")
     if not url:
         raise InvalidURL(
-            "which shards? Give --url redis://h1:6379,h2:6379 or set SHARDCACHE_URL ('shardcache up' starts some)"
+            "which shards? Give --url 'redis://h1:6379?name=a,redis://h2:6379?name=b' or set SHARDCACHE_URL ('shardcache up' starts some)"
         )
     return url

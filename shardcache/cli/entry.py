@@ -66,7 +66,7 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="shardcache",
         description="A cache over several independent Redis or Valkey servers.",
-        examples=("demo", "up", "--url redis://h1:6379,h2:6379 ping"),
+        examples=("demo", "up", "--url 'redis://h1?name=a,redis://h2?name=b' ping"),
         notes=EPILOG,
     )
     parser.add_argument("--version", action="version", version=f"shardcache {_version()}")

@@ -20,7 +20,7 @@ Run: TypeAlias = Callable[[argparse.Namespace], int]
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 URL_HELP = (
-    "the shards, as in 'redis://h1:6379,h2:6379/0?namespace=shop'; without it, what the environment variable "
+    "the shards, as in 'redis://h1:6379?name=a,redis://h2:6379?name=b&namespace=shop'; without it, what the environment variable "
     "SHARDCACHE_URL says"
 )
 

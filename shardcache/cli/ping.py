@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
         "ping",
         help="ask every shard for a sign of life; exit code 3 if one does not answer",
         description="Opens a new connection to every shard and asks for a sign of life. Exit code 3 if one does not answer.",
-        examples=("ping", "--url redis://h1:6379,h2:6379 ping"),
+        examples=("ping", "--url 'redis://h1?name=a,redis://h2?name=b' ping"),
     )
     ping.set_defaults(run=_ping)
     takes_url(ping)
