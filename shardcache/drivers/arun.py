@@ -5,6 +5,7 @@ import os
 import random
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from threading import get_ident
 from typing import Any, TypeVar
@@ -36,6 +37,7 @@ from shardcache.policy.breaker import State
 from shardcache.stats import ShardStats
 from shardcache.wire import pack, pack_all
 from shardcache.wire.adial import AsyncDialer
+from shardcache.wire.credentials import Login, subscribe
 
 __all__ = ("AsyncRunner",)
 
@@ -73,6 +75,7 @@ class AsyncRunner:
         # The last loop and its shards, read and replaced as one so that two threads cannot mix them up.
         self._current: tuple[Any, tuple[AsyncShard, ...]] = (None, ())
         _runners.add(self)
+        subscribe(core.options.credential_provider, self)
 
     def shards(self) -> tuple[AsyncShard, ...]:
         """Return the shards of the running loop."""
@@ -96,6 +99,13 @@ class AsyncRunner:
     def after_fork(self) -> None:
         """Forget which loop runs: this process has another one."""
         self._current = (None, ())
+
+    def reauthenticate(self, login: Login) -> None:
+        """Log in anew with renewed credentials, on all shards of all loops. Called from any thread."""
+        for loop, shards in list(self._shards.items()):
+            for shard in shards:
+                with suppress(RuntimeError):  # the loop has ended
+                    loop.call_soon_threadsafe(shard.reauthenticate, login)
 
     def overtaken(self, wires: Iterable[bytes] | None = None) -> None:
         """Let nobody join loads of these keys (None: of any) that are under way: something newer has been written."""

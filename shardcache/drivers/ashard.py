@@ -16,6 +16,7 @@ from shardcache.policy.breaker import Breaker, State
 from shardcache.wire import pack
 from shardcache.wire.adial import AsyncDialer
 from shardcache.wire.aio import AsyncLink, Several, Sink, Slot
+from shardcache.wire.credentials import Login
 from shardcache.wire.reply_parser import Answers
 from shardcache.wire.turnstile import Turnstile
 
@@ -37,7 +38,6 @@ class Lane:
     __slots__ = (
         "_again",
         "_connecting",
-        "_dial",
         "_future",
         "_lost",
         "_max_bytes",
@@ -47,9 +47,8 @@ class Lane:
         "turnstile",
     )
 
-    def __init__(self, shard: "AsyncShard", dial: AsyncDialer, max_calls: int, max_bytes: int) -> None:
+    def __init__(self, shard: "AsyncShard", max_calls: int, max_bytes: int) -> None:
         self._shard = shard
-        self._dial = dial
         self._max_calls = max_calls
         self._max_bytes = max_bytes
         self._connecting: asyncio.Task[None] | None = None
@@ -160,7 +159,7 @@ class Lane:
     async def _connect(self) -> None:
         shard = self._shard
         try:
-            link = await self._dial(shard.clock() + shard.timeout, shard.timeout, self.lost, self.drained)
+            link = await shard.dial(shard.clock() + shard.timeout, shard.timeout, self.lost, self.drained)
         except Exception as error:  # noqa: BLE001  whatever it was (a credential provider's, say) is the callers' to see
             self._connecting = None
             self.turnstile.turn_away(error)
@@ -192,7 +191,7 @@ class Lane:
 class AsyncShard(ShardState):
     """Sends packed commands to one server over shared connections, on one event loop."""
 
-    __slots__ = ("_bulk", "_dial", "_prober", "ears", "loop", "main")
+    __slots__ = ("_bulk", "_dial", "_prober", "ears", "loop", "main", "renewed")
 
     def __init__(
         self,
@@ -210,10 +209,11 @@ class AsyncShard(ShardState):
         super().__init__(dial.shard, breaker, clock=loop.time, timeout=timeout, hook=hook, luck=luck, keys=keys)
         self.loop = loop
         self._dial = dial
-        self.main = Lane(self, dial, max_calls, max_bytes)
-        self._bulk = Lane(self, dial, max_calls, max_bytes)
+        self.main = Lane(self, max_calls, max_bytes)
+        self._bulk = Lane(self, max_calls, max_bytes)
         self._prober: asyncio.Task[None] | None = None
-        self.ears = Ears(self, dial)
+        self.renewed: bytes | None = None  # the credentials that came last, as a command
+        self.ears = Ears(self, self.dial)
 
     @property
     def run(self) -> Run | None:
@@ -310,6 +310,36 @@ class AsyncShard(ShardState):
         self.admit()
         self._on_trial(lane.send(payload, deadline, owed, twice)).add_done_callback(partial(_pass_on, sink))
 
+    def reauthenticate(self, login: Login) -> None:
+        """Log in anew over every connection, behind what was asked on it before."""
+        self.renewed = pack((b"AUTH", *login))
+        for link in (self.main.link, self._bulk.link, *self.ears.links):
+            if link is not None:
+                self.log_in(link)
+
+    async def dial(
+        self,
+        deadline: float,
+        timeout: float,
+        on_end: Callable[[AsyncLink, Exception], None],
+        on_room: Callable[[int], None],
+    ) -> AsyncLink:
+        """Return a new link; see `AsyncDialer`."""
+        renewed = self.renewed
+        link = await self._dial(deadline, timeout, on_end, on_room)
+        if self.renewed is not renewed:  # while it was opened, perhaps with the credentials before
+            self.log_in(link)
+        return link
+
+    def log_in(self, link: AsyncLink) -> None:
+        """Send renewed credentials; what comes of it is logged if it is a no."""
+        if self.renewed is not None and link.alive:
+            link.send(self.renewed, 1, self.clock() + self.timeout).add_done_callback(self._logged_in)
+
+    def _logged_in(self, future: "asyncio.Future[Any]") -> None:
+        if not future.cancelled() and future.exception() is None and isinstance(future.result(), ErrorReply):
+            self.login_refused(future.result())
+
     def push(self, payload: bytes, owed: int, deadline: float) -> None:
         """Send to a shard that is out, behind what it has not answered yet; nobody waits for what comes of it."""
         link = self.main.link
@@ -369,7 +399,7 @@ class AsyncShard(ShardState):
         """Return a new link over which a PING was answered, or raise."""
         target = lane or self.main
         deadline = self.clock() + self.timeout
-        link = await self._dial(deadline, self.timeout, target.lost, target.drained)
+        link = await self.dial(deadline, self.timeout, target.lost, target.drained)
         try:
             await self._ping(link)
         except BaseException:

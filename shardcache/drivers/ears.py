@@ -1,16 +1,21 @@
 """Connections for commands that block on the server: on a shared one, everybody else would wait behind them."""
 
+from collections.abc import Callable, Coroutine
+from typing import Any
+
 from shardcache.commands import Command, ErrorReply, Reply
 from shardcache.drivers.state import ShardState
 from shardcache.errors import ShardError
 from shardcache.flows.steps import GRACE
 from shardcache.wire import pack
-from shardcache.wire.adial import AsyncDialer
 from shardcache.wire.aio import AsyncLink
 
 __all__ = ("Ears",)
 
 _MOST_IDLE = 4
+Dial = Callable[
+    [float, float, Callable[[AsyncLink, Exception], None], Callable[[int], None]], Coroutine[Any, Any, AsyncLink]
+]
 
 
 class Ears:
@@ -18,11 +23,16 @@ class Ears:
 
     __slots__ = ("_dial", "_idle", "_links", "_shard")
 
-    def __init__(self, shard: ShardState, dial: AsyncDialer) -> None:
+    def __init__(self, shard: ShardState, dial: Dial) -> None:
         self._shard = shard
         self._dial = dial
         self._idle: list[AsyncLink] = []
         self._links: set[AsyncLink] = set()
+
+    @property
+    def links(self) -> list[AsyncLink]:
+        """The open connections."""
+        return list(self._links)
 
     @property
     def busy(self) -> bool:

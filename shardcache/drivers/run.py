@@ -35,6 +35,7 @@ from shardcache.flows.steps import (
 from shardcache.policy.breaker import Breaker, BreakerPolicy, State
 from shardcache.stats import ShardStats
 from shardcache.wire import Dialer, Turn, pack, pack_all, transfer
+from shardcache.wire.credentials import Login, subscribe
 
 __all__ = ("Runner", "answered", "breakers")
 
@@ -98,7 +99,9 @@ class Runner:
             )
             for (node, address, tls, _), breaker in zip(core.members, breakers(core), strict=True)
         ]
-        return cls(shards, core.timeout, clock, max_loads=options.max_loads, hook=options.on_event)
+        runner = cls(shards, core.timeout, clock, max_loads=options.max_loads, hook=options.on_event)
+        subscribe(options.credential_provider, runner)
+        return runner
 
     def close(self) -> None:
         self._finalizer()
@@ -115,6 +118,11 @@ class Runner:
         """In a forked child: the threads that wait or load are the parent's."""
         self.line = Line()
         self._begin()
+
+    def reauthenticate(self, login: Login) -> None:
+        """Log in anew with renewed credentials, on all shards, in the provider's thread."""
+        for shard in self.shards:
+            shard.reauthenticate(login)
 
     def states(self) -> list[str]:
         """Return the breakers' states, in the order of the members."""

@@ -14,6 +14,7 @@ from shardcache.events import Hook
 from shardcache.flows.steps import GRACE
 from shardcache.policy.breaker import Breaker, State
 from shardcache.wire import Dialer, Link, Pool, ask, pack
+from shardcache.wire.credentials import Login
 
 __all__ = ("Late", "Shard", "may_retry")
 
@@ -106,7 +107,8 @@ class Shard(ShardState):
                             first.clear()
                         self.again()
                         continue
-                raise self.lost(error, dialled=link is None) from error
+                found = self.lost(error, dialled=link is None)
+                raise found from found.__cause__
             except BaseException:
                 if link is not None:
                     link.close()
@@ -118,6 +120,26 @@ class Shard(ShardState):
             if self.breaker.failures or self.breaker.state is not _CLOSED:
                 self.answered()
             return reply
+
+    def reauthenticate(self, login: Login) -> None:
+        """Log in anew over every idle connection; those in use are replaced when they come back. Raises nothing of the shard's."""
+        payload = pack((b"AUTH", *login))
+        deadline = self.clock() + self.timeout  # of all together
+        refused: ErrorReply | None = None
+        for link in self.pool.retire():
+            try:
+                reply = ask(link, payload, deadline)
+            except (OSError, ShardError):
+                link.close()
+                continue
+            except BaseException:
+                link.close()
+                raise
+            if isinstance(reply, ErrorReply):
+                refused = reply
+            self.pool.give(link)
+        if refused is not None:
+            self.login_refused(refused)
 
     def recall(self) -> Late | None:
         """Return a link that nobody waited for: what is sent on it comes behind what it owes.

@@ -133,9 +133,9 @@ class ShardState(ABC):
         because several shards had to share it; such a timeout weighs like any failure.
         """
         found = self.named_error(error, dialled)
-        if found is not error:
+        if found is not error and found.__cause__ is None:
             found.__cause__ = error
-        if isinstance(found, AuthenticationFailed) or isinstance(error, AuthenticationFailed):
+        if isinstance(found, AuthenticationFailed) or isinstance(found.__cause__, AuthenticationFailed):
             tell(self._hook, Event("auth_failed", self.name, error=copy(found)))
         if isinstance(found, ReplyTooLarge):  # says nothing about other keys, and cost no time
             self.tally.failures += 1
@@ -157,14 +157,20 @@ class ShardState(ABC):
         if isinstance(error, TimeoutError):
             doing = "no connection" if dialled else "no reply"
             return ShardTimeout(self.name, f"{doing} within the deadline ({self.timeout:g} s for the whole call)")
-        if isinstance(error, ssl.SSLCertVerificationError):
-            error = AuthenticationFailed(self.name, f"its certificate is not trusted: {error.verify_message}")
-        elif isinstance(error, ssl.SSLError) and dialled:
-            error = AuthenticationFailed(self.name, f"no TLS connection: {error}")
+        if isinstance(error, ssl.SSLError) and (dialled or isinstance(error, ssl.SSLCertVerificationError)):
+            why = f"no TLS connection: {error}"
+            if isinstance(error, ssl.SSLCertVerificationError):
+                why = f"its certificate is not trusted: {error.verify_message}"
+            refused = AuthenticationFailed(self.name, why)
+            refused.__cause__, error = error, refused
         if isinstance(error, ShardError):
             # A wrong address, role or password is a mistake to be told; a server that has
             # served before and now says so is out of service.
-            return ShardUnavailable(self.name, error.reason) if self.tally.connects else error
+            if not self.tally.connects:
+                return error
+            found = ShardUnavailable(self.name, f"{error.reason} (new connections were accepted before)")
+            found.__cause__ = error
+            return found
         doing = "cannot connect" if dialled else "connection lost"
         return ShardUnavailable(self.name, f"{doing}: {error or type(error).__name__}")
 
@@ -180,6 +186,11 @@ class ShardState(ABC):
             self.drop_idle()
             tell(self._hook, Event("shard_out", self.name, error=error))
             self.knock()
+
+    def login_refused(self, reply: ErrorReply) -> None:
+        """Note that the server does not take renewed credentials: its connections stay logged in as they were."""
+        why = f"renewed credentials are not taken, connections stay logged in as before: {self.named(reply).reason}"
+        tell(self._hook, Event("auth_failed", self.name, "renew", error=AuthenticationFailed(self.name, why)))
 
     def late_error(self) -> ShardError:
         """Return the error for a reply that has not come in time, without judging the shard for it yet."""

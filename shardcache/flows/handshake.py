@@ -21,19 +21,18 @@ _INFO: Command = (b"INFO", b"server")
 _RUN = re.compile(rb"^run_id:(\w+)\r?$.*^uptime_in_seconds:(\d+)\r?$", re.MULTILINE | re.DOTALL)
 
 
-def handshake(shard: str, address: Address, options: Options, login: tuple[str | bytes, ...]) -> Handshake:
+def handshake(shard: str, address: Address, options: Options, login: tuple[bytes, ...]) -> Handshake:
     """Yield commands to send at once, take their replies; end when logged in. Raises `ShardError` for a no.
 
     ``login`` is what AUTH takes: a password, a user and a password, or nothing.
 
     Returns which life of the server this is, or None where it does not say so.
     """
-    names = tuple(one.encode() if isinstance(one, str) else one for one in login)
     select: list[Command] = [(b"SELECT", decimal(address.db))] if address.db else []
     if options.protocol == 3:
         hello: Command = (b"HELLO", b"3")
-        if names:
-            hello += (b"AUTH", *(names if len(names) == 2 else (b"default", *names)))
+        if login:
+            hello += (b"AUTH", *(login if len(login) == 2 else (b"default", *login)))
         if options.client_name:
             hello += (b"SETNAME", options.client_name.encode())
         *replies, info = yield [hello, *select, _INFO]
@@ -45,7 +44,7 @@ def handshake(shard: str, address: Address, options: Options, login: tuple[str |
         if not _too_old(greeting):
             _check(shard, address, replies)
             raise OutOfStep(shard, f"HELLO was answered with {type(greeting).__name__}")
-    commands: list[Command] = [(b"AUTH", *names)] if names else []
+    commands: list[Command] = [(b"AUTH", *login)] if login else []
     if options.client_name:
         commands.append((b"CLIENT", b"SETNAME", options.client_name.encode()))
     replies = yield [*commands, *select, _INFO, (b"ROLE",)]

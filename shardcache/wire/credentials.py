@@ -8,20 +8,19 @@ that error, for its text may hold what nobody should read in a log (G7).
 
 import asyncio
 import inspect
-import logging
 import weakref
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from shardcache.errors import ShardUnavailable
+from shardcache.events import log
 from shardcache.urls import Address
 from shardcache.wire.shared_call import NotInTime, SharedCall
 
 __all__ = ("Credentials", "Login", "Renewed", "subscribe")
 
-_log = logging.getLogger("shardcache")
 _STEP = "asking the credential provider"
-Login = tuple[str | bytes, ...]  # what AUTH takes: a password, or a user and a password; empty: no login
+Login = tuple[bytes, ...]  # what AUTH takes: a password, or a user and a password; empty: no login
 
 
 class Credentials:
@@ -35,9 +34,9 @@ class Credentials:
         self._call = None if provider is None else _of(provider).call
         self._login: Login = ()
         if address.username is not None:
-            self._login = (address.username, address.password or "")
+            self._login = (address.username.encode(), (address.password or "").encode())
         elif address.password:
-            self._login = (address.password,)
+            self._login = (address.password.encode(),)
 
     def get(self, deadline: float, clock: Callable[[], float]) -> Login:
         """Return the login. Raises `ShardUnavailable` where the provider has none, `NotInTime` where it takes too long."""
@@ -91,9 +90,9 @@ def _checked(found: Any) -> Login:
         found.close()  # it will not be awaited
         raise _NoLogin("get_credentials is a coroutine function, which only the asyncio client can use")
     if isinstance(found, (tuple, list)) and len(found) in (1, 2):
-        login = tuple(found[1:]) if len(found) == 2 and found[0] is None else tuple(found)
+        login = found[1:] if len(found) == 2 and found[0] is None else found
         if all(isinstance(part, (str, bytes)) for part in login):
-            return login
+            return tuple(part.encode() if isinstance(part, str) else part for part in login)
     raise _NoLogin(f"it must return (password,) or (user, password), and returned another {type(found).__name__}")
 
 
@@ -131,14 +130,14 @@ class _Provider:
                 token = (token.try_get("oid"), token.get_value())
             login = _checked(token)
         except Exception as error:  # noqa: BLE001  the connections that there are stay logged in as they are
-            _log.warning("renewed credentials cannot be used: %s", _describe(error))
+            log.warning("renewed credentials cannot be used: %s", _describe(error))
             return _Done()
         for listener in list(self.listeners):
             listener.reauthenticate(login)
         return _Done()
 
     def on_error(self, error: Any) -> "_Done":
-        _log.warning("the credential provider could not renew its credentials: %s", type(error).__name__)
+        log.warning("the credential provider could not renew its credentials: %s", type(error).__name__)
         return _Done()
 
 

@@ -7,6 +7,7 @@ child without any connection: what the parent opened stays the parent's (G1).
 import os
 import weakref
 from collections import deque
+from contextlib import suppress
 
 from shardcache.errors import ClientClosed
 from shardcache.stats import ShardTally
@@ -15,11 +16,13 @@ from shardcache.wire.link import Link
 
 __all__ = ("Pool",)
 
+_RETIRED = -1  # the generation of links that are not to be used again
+
 
 class Pool:
     """Idle links to one shard, the most recently used on top."""
 
-    __slots__ = ("__weakref__", "_closed", "_dial", "_idle", "_links", "_max_idle", "_tally", "generation")
+    __slots__ = ("__weakref__", "_closed", "_dial", "_idle", "_links", "_max_idle", "_tally", "generation", "logins")
 
     def __init__(self, dial: Dialer, max_idle: int, tally: ShardTally) -> None:
         self._dial = dial
@@ -28,6 +31,7 @@ class Pool:
         self._links: weakref.WeakSet[Link] = weakref.WeakSet()
         self._closed = False
         self.generation = 0
+        self.logins = 0  # how often the credentials have been renewed
         self._tally = tally
         _pools.add(self)
 
@@ -50,9 +54,12 @@ class Pool:
         """Open a link, whatever lies idle."""
         if self._closed:
             raise ClientClosed("the client is closed")
+        logins = self.logins
         link = self._dial(deadline, self.generation)
         self._tally.connects += 1
         self._links.add(link)
+        if self.logins != logins:  # renewed meanwhile: it may be logged in as before
+            link.generation = _RETIRED
         return link
 
     def give(self, link: Link) -> None:
@@ -63,6 +70,23 @@ class Pool:
         self._idle.append(link)
         if self._closed:  # closed in this very moment
             self.close()
+
+    def retire(self) -> list[Link]:
+        """Take out what lies idle, to be logged in anew and given back; what is in use is closed when it is given back."""
+        self.logins += 1
+        idle: list[Link] = []
+        with suppress(IndexError):
+            while True:
+                idle.append(self._idle.pop())
+        known: list[Link] | None = None
+        while known is None:
+            with suppress(RuntimeError):  # other threads open links meanwhile
+                known = list(self._links)
+        taken = set(map(id, idle))
+        for link in known:
+            if id(link) not in taken:
+                link.generation = _RETIRED
+        return idle
 
     def empty(self) -> None:
         """Close what lies idle, as after a failure: the others were opened to the same server."""

@@ -53,7 +53,11 @@ class SharedCall(Generic[T]):
             )
             try:
                 thread.start()
-            except RuntimeError as error:  # no thread to be had, or the interpreter is about to end
+            except (
+                RuntimeError,
+                MemoryError,
+                OSError,
+            ) as error:  # no thread to be had, or the interpreter is about to end
                 if may_block:
                     self._run(function, future)
                 else:

@@ -4,18 +4,17 @@ To read the authorities takes 30 to 50 ms of CPU. Done for every connection, tha
 threads spends its deadlines on. The context is made in a thread of its own, once for all who wait for it.
 """
 
-import logging
 import os
 import ssl
 from collections.abc import Callable
 from typing import NamedTuple
 
+from shardcache.events import log
 from shardcache.options import TLS
 from shardcache.wire.shared_call import SharedCall
 
 __all__ = ("TLSContext", "make_context")
 
-_log = logging.getLogger("shardcache")
 Stamp = tuple[tuple[int, int, int] | None, ...]  # of each file: time of change, size, inode
 
 
@@ -69,7 +68,7 @@ class TLSContext:
             if old is None:
                 raise
             self._failed = stamp
-            _log.warning("the TLS files have changed and cannot be used, the ones read before stay in use: %s", error)
+            log.warning("the TLS files have changed and cannot be used, the ones read before stay in use: %s", error)
             return old.context
         self._made = _Made(stamp, context)
         return context

@@ -58,7 +58,9 @@ class Turnstile:
         self._rest()
         for slot in waiting:
             if not slot[0].done():
-                self._on_gone(slot, copy(error))
+                again = copy(error)  # each gets its own, for a raise adds to the traceback
+                again.__cause__ = error.__cause__
+                self._on_gone(slot, again)
 
     def _watch(self, deadline: float) -> None:
         if deadline < self._due:
