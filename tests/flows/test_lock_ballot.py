@@ -11,7 +11,7 @@ from shardcache.flows.lock import Lease, Voters
 from shardcache.flows.lock.ballot import Ballot
 from shardcache.flows.lock.lease import quorum_th
 from shardcache.flows.lock.plan import drift
-from shardcache.flows.lock.register import Register, Roll
+from shardcache.flows.lock.register import Life, Register, Roll
 from shardcache.flows.steps import Run
 
 NAMES = tuple("abcde")
@@ -52,7 +52,7 @@ def test_everybody_is_heard_while_there_is_somebody_to_vet() -> None:
     votes = ballot()
     run = Run(b"new", 5.0)
     assert [votes.take(place, GRANT, run) for place in range(5)] == [False] * 4 + [True]
-    assert (votes.granted, sorted(votes.guarded), sorted(votes.runs)) == (False, [0, 1, 2, 3, 4], [0, 1, 2, 3, 4])
+    assert (votes.granted, sorted(votes.guarded), sorted(votes.lives)) == (False, [0, 1, 2, 3, 4], [0, 1, 2, 3, 4])
 
 
 def test_vetted_votes_count_after_all() -> None:
@@ -63,8 +63,7 @@ def test_vetted_votes_count_after_all() -> None:
         votes.take(place, GRANT, Run(b"%d" % place, 2.0))
     roll.longest = 10_000
     for place in range(5):
-        roll.runs[place] = b"%d" % place
-        roll.forgetful[place] = place < 2
+        roll.met(place, b"%d" % place, forgetful=place < 2, sure=True)
     votes.recount(roll)
     assert (sorted(votes.fences), votes.granted) == ([2, 3, 4], True)
     assert [votes.guarded[place] for place in (0, 1)] == [pytest.approx(10 + drift(10) - 2)] * 2
@@ -149,6 +148,50 @@ def test_shorter_ttl_is_never_outlived(until, ttl, sent) -> None:
     assert all(one <= sent + ttl - drift(ttl) for one in lease.until)
 
 
+@pytest.mark.parametrize(
+    ("forgetful", "sure", "waits"),
+    [(False, True, 0.0), (True, True, 10.0), (True, False, 60.0), (False, False, 60.0)],
+)
+def test_how_long_a_vote_waits(forgetful, sure, waits) -> None:
+    """A forgetful voter waits for the longest ttl; where not all were heard, somebody may have used a longer one."""
+    roll = Roll(range(3))
+    roll.longest = 10_000
+    assert roll.wait(0, Life(b"x", 1.0)) is None
+    roll.met(0, b"x", forgetful=forgetful, sure=sure)
+    left = waits and waits + drift(waits) - 1
+    assert roll.wait(0, Life(b"x", 1.0), vetted=True) == pytest.approx(left)
+    assert (roll.wait(0, Life(b"x", 1.0)) is None) is not sure
+    assert roll.wait(0, Life(b"x", 61.0)) == 0.0
+    assert roll.wait(0, Life(b"y", 61.0)) is None
+
+
+def test_life_ends_with_process_and_with_data() -> None:
+    """The life of a voter is that of its process and of its data, whichever is younger; data alone tell where the run id is hidden."""
+    lives = [
+        Life.of(Run(b"r", 5.0), 7, 2000),
+        Life.of(Run(b"r", 1.0), 8, 2000),
+        Life.of(Run(b"r", 5.0)),
+        Life.of(None, 7, 2000),
+    ]
+    assert [life and (life.id, life.age) for life in [*lives, Life.of(None)]] == [
+        (b"r:7", 2.0),
+        (b"r:8", 1.0),
+        (b"r", 5.0),
+        (b":7", 2.0),
+        None,
+    ]
+
+
+def test_floor_lifts_what_was_granted_before_it() -> None:
+    """A vote that was counted from an old counter, before the register set the floor, gives a token above the floor."""
+    roll = Roll(range(5))
+    roll.floors[1] = 100
+    votes = ballot(roll=roll)
+    for place in range(3):
+        votes.take(place, grant(7), None)
+    assert votes.fence == 101
+
+
 def test_every_pair_of_majorities_meets() -> None:
     """What all of this rests on, for each number of voters."""
     for many in range(1, 6):
@@ -160,9 +203,9 @@ def test_every_pair_of_majorities_meets() -> None:
 def test_order_of_voters_does_not_matter() -> None:
     """What is known of servers is known whatever order a lock's name puts them in: no second exchange to vet them."""
     register = Register()
-    register.roll(Voters((0, 1, 2), ("a", "b", "c"))).runs[1] = b"life"
+    register.roll(Voters((0, 1, 2), ("a", "b", "c"))).met(1, b"life", forgetful=False, sure=True)
     other = register.roll(Voters((1, 2, 0), ("b", "c", "a")))
-    assert other.wait(1, Run(b"life", 5.0)) == 0.0
+    assert other.wait(1, Life(b"life", 5.0)) == 0.0
     ballot = Ballot(Voters((1, 2, 0), ("b", "c", "a")), other, hear_all=False)
     ballot.take(0, [[1, 7, 0]], Run(b"life", 5.0))
-    assert (ballot.fences, ballot.runs) == ({0: 7}, {})
+    assert (ballot.fences, ballot.lives) == ({0: 7}, {})

@@ -9,6 +9,7 @@ from shardcache.errors import LockConflict, LockLost, QuorumUnavailable, ShardOu
 from shardcache.flows.lock import Lease, LockKeys, LockPlan, Register, Voters, acquire, extend, release, scripts
 from shardcache.flows.lock.adoption import adopt
 from shardcache.flows.lock.plan import drift
+from shardcache.flows.lock.register import Life
 from shardcache.flows.steps import Canvass, Listen, Run, Sleep
 from shardcache.keys import KeySpace
 
@@ -204,7 +205,7 @@ def test_who_comes_to_an_outage_waits_for_its_own_ttl() -> None:
 def test_restarted_voters_are_waited_for() -> None:
     """What keeps restarted voters from voting ends by itself, later than the ttl: no outage."""
     driver = Driver(
-        lambda word, place: [1, 7, 0] if word == "ACQUIRE" else 1 if word == "CONFIRM" else [60_000, 1, 1, 1],
+        lambda word, place: [1, 7, 0] if word == "ACQUIRE" else 1 if word == "CONFIRM" else [60_000, 5, 0, 1, 1, 1],
         run=lambda place: Run(b"%d" % place, driver.now - 100),
     )
     assert attempt(driver, Register(), wait=None).fence == 7
@@ -266,26 +267,48 @@ def test_who_may_grant_late_is_undone() -> None:
     assert [batch.undo for batch in flow.send(None).batches] == [False, True, True]
 
 
+def registering(*states: int, floor: int = 0):
+    """Return answers to a register that says this of each voter, and grants."""
+    return lambda word, place: {"ACQUIRE": [1, 7, 0], "REGISTER": [10_000, 5, floor, *states]}.get(word, 1)
+
+
 def test_fresh_fleet() -> None:
-    """Voters never met before are vetted, and vote at once if nobody remembers them."""
+    """Voters never met before are vetted, and vote at once if nobody remembers them; that all were asked is noted for others."""
     register = Register()
+    driver = Driver(registering(0, 0, 0, floor=40), run=lambda place: Run(b"%d" % place, 1.0))
+    assert attempt(driver, register).fence == 41
+    assert driver.words() == ["ACQUIRE", "REGISTER", "REGISTER", "CONFIRM"]
+    assert (attempt(driver, register).fence, driver.words()[4:]) == (41, ["ACQUIRE", "CONFIRM"])
+
+
+def test_fleet_that_others_have_asked() -> None:
+    """Where it is noted that all were asked, nothing is to be told."""
+    driver = Driver(registering(2, 2, 2), run=lambda place: Run(b"%d" % place, 1.0))
+    attempt(driver, Register())
+    assert driver.words() == ["ACQUIRE", "REGISTER", "CONFIRM"]
+
+
+@pytest.mark.parametrize(("states", "votes"), [((0, 0, 0), "guarded"), ((2, 2, 2), "granted")])
+def test_one_that_is_not_heard(states, votes) -> None:
+    """If one voter does not answer the register, it may remember: the others wait, unless all have been asked before."""
+    answer = registering(*states)
     driver = Driver(
-        lambda word, place: {"ACQUIRE": [1, 7, 0], "REGISTER": [10_000, 0, 0, 0], "CONFIRM": 1}[word],
+        lambda word, place: DEAD if word == "REGISTER" and place == 2 else answer(word, place),
         run=lambda place: Run(b"%d" % place, 1.0),
     )
-    assert attempt(driver, register).fence == 7
-    assert driver.words() == ["ACQUIRE", "REGISTER", "CONFIRM"]
-    assert (attempt(driver, register).fence, driver.words()[3:]) == (7, ["ACQUIRE"])
+    try:
+        assert attempt(driver, Register()).fence == 7
+        kinds = {"granted"}
+    except QuorumUnavailable as error:
+        kinds = {vote.kind for vote in error.votes[:2]}
+    assert kinds == {votes}
 
 
 def test_forgetful_majority() -> None:
     """Voters that their peers remember in another life do not count until the longest ttl is over."""
     age = [1.0]
     register = Register()
-    driver = Driver(
-        lambda word, place: [1, 7, 0] if word == "ACQUIRE" else [10_000, 1, 1, 0],
-        run=lambda place: Run(b"%d" % place, age[0]),
-    )
+    driver = Driver(registering(1, 1, 0), run=lambda place: Run(b"%d" % place, age[0]))
     with pytest.raises(QuorumUnavailable, match="have restarted") as caught:
         attempt(driver, register)
     assert [vote.kind for vote in caught.value.votes] == ["guarded", "guarded", "granted"]
@@ -293,18 +316,46 @@ def test_forgetful_majority() -> None:
     assert attempt(driver, register).fence == 7
 
 
+@pytest.mark.parametrize("answers", [0, 1])
+def test_one_answer_of_the_register_is_not_enough(answers) -> None:
+    """A voter is vetted when a majority of the register was told, and the longest ttl is what a majority knows."""
+    register = Register()
+    flow = register.vet(PLAN, {place: Life(b"%d" % place, 100.0, b"%d" % place) for place in range(3)})
+    step = next(flow)
+    for place in range(3):
+        step.take(place, [[10_000, 5, 0, 0, 0, 0]] if place < answers else DEAD, Run(b"%d" % place, 100.0))
+    with pytest.raises(StopIteration):
+        flow.send(None)
+    roll = register.roll(PLAN.voters)
+    assert (roll.longest, [roll.known[place] for place in range(3)]) == (0, [None] * 3)
+
+
+def test_a_voter_answers_for_itself() -> None:
+    """A voter that did not answer the register in the life to be vetted is not vetted: its floor may not be set."""
+    register = Register()
+    flow = register.vet(PLAN, {place: Life(b"%d" % place, 100.0, b"%d" % place) for place in range(3)})
+    step = next(flow)
+    step.take(0, [[10_000, 5, 0, 2, 2, 2]], Run(b"another", 1.0))
+    step.take(1, [[10_000, 5, 9, 2, 2, 2]], Run(b"1", 100.0))
+    step.take(2, DEAD, None)
+    with pytest.raises(StopIteration):
+        flow.send(None)
+    roll = register.roll(PLAN.voters)
+    assert ([roll.known[place] is not None for place in range(3)], roll.floors[1]) == ([False, True, False], 9)
+
+
 def test_seen_in_another_life_by_this_process() -> None:
     """What a process has seen itself counts as a memory: it tells its peers."""
     register = Register()
     for run, forgot in ((b"one", b"0"), (b"two", b"1")):
-        step = next(register.vet(PLAN, {0: Run(run, 1.0)}))
+        step = next(register.vet(PLAN, {0: Life(run, 1.0)}))
         assert step.batches[0].commands[0][-3:] == (b"a", run, forgot)
 
 
 def test_register_without_a_majority() -> None:
     """As long as no majority keeps the register nothing is vetted, and nobody gets the lock."""
     driver = Driver(
-        lambda word, place: [1, 7, 0] if word == "ACQUIRE" else (DEAD if place else [10_000, 0, 0, 0]),
+        lambda word, place: [1, 7, 0] if word == "ACQUIRE" else (DEAD if place else [10_000, 5, 0, 0, 0, 0]),
         run=lambda place: Run(b"%d" % place, 1.0),
     )
     with pytest.raises(QuorumUnavailable):
@@ -313,7 +364,7 @@ def test_register_without_a_majority() -> None:
 
 def test_longest_ttl_must_be_registered() -> None:
     """A lock whose ttl no majority knows of is not given: a voter that restarts would count again too early."""
-    driver = Driver(lambda word, place: [1, 7, 0] if word == "ACQUIRE" else (None if place else [10_000]))
+    driver = Driver(lambda word, place: [1, 7, 0] if word == "ACQUIRE" else (None if place else [10_000, 5, 0]))
     with pytest.raises(QuorumUnavailable):
         attempt(driver, Register())
 
@@ -438,7 +489,10 @@ def test_extend_after_the_end() -> None:
 
 def test_extend_to_a_longer_ttl() -> None:
     """A longer ttl is registered first; without a majority for that nothing is extended."""
-    for answer, words, outcome in (([10_000], ["REGISTER", "EXTEND"], "extended"), (DEAD, ["REGISTER"], "unknown")):
+    for answer, words, outcome in (
+        ([10_000, 5, 0], ["REGISTER", "EXTEND"], "extended"),
+        (DEAD, ["REGISTER"], "unknown"),
+    ):
         driver = Driver(lambda word, place, answer=answer: answer if word == "REGISTER" else 1)
         assert driver.run(extend(PLAN, held(), clock=driver.clock, register=Register())) == outcome
         assert driver.words() == words

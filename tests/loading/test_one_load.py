@@ -104,7 +104,7 @@ def test_nothing_is_left_behind(make, servers, namespace, gate, begin, until) ->
     assert [call.result() for call in calls] == ["loaded"] * 2
     until(lambda: not servers.locked(one, "k"))
     left = servers.keys(namespace)
-    assert [key for key, ms in left.items() if ms < 0] == [f"{namespace}:@shardcache:voters".encode()]
+    assert [key for key, ms in left.items() if ms < 0] == [f"{namespace}:@shardcache:load-voters".encode()]
     assert [key for key, ms in left.items() if b"load-" in key and ms > 1000] == []
 
 

@@ -72,6 +72,8 @@ def test_b3_one_node_down(make, mortal, look, until) -> None:
     cache, plain = make(mortal.urls), look(mortal)
     lock = cache.lock("l", 600)
     dead = lock.voters[1]
+    with lock:  # all have been met: in a fleet that is younger than a minute, one that was never heard may remember what others forgot
+        pass
     next(server for server in mortal.servers if server.name == dead).kill()
     with lock:
         assert lock.held is True

@@ -9,6 +9,7 @@ from shardcache.testing.simulation.__main__ import main
 from shardcache.testing.simulation.ablations import ABLATIONS, ablated
 from shardcache.testing.simulation.campaign import campaign, story
 from shardcache.testing.simulation.scripts import SCRIPTS
+from shardcache.testing.simulation.stories import STORIES
 
 pytestmark = pytest.mark.long
 
@@ -27,7 +28,22 @@ SIGNS = {
     "no-guard": "two-holders",
     "no-second-look": "two-holders",
     "no-swap": "two-holders",
+    "no-birth": "two-holders",
+    "no-floor": "fence-order",
+    "one-answer": "two-holders",
+    "some-answers": "two-holders",
+    "no-unsure": "two-holders",
     "median": "two-holders",
+}
+# Histories with the plot in which it shows.
+PLOTS = {
+    "no-guard": "missed",
+    "no-second-look": "late",
+    "no-birth": "forgotten",
+    "no-floor": "rolled-back",
+    "one-answer": "late",
+    "some-answers": "missed",
+    "no-unsure": "missed",
 }
 
 
@@ -49,10 +65,11 @@ def test_nothing_is_violated() -> None:
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_ablation_is_caught(name: str) -> None:
     """With any part of the lock's argument taken out, the judge finds what that part prevents."""
-    tally = next(total for total in campaign(8 * HISTORIES, 0, ablate=name) if SIGNS[name] in total.failed)
+    plot = PLOTS.get(name)
+    tally = next(total for total in campaign(8 * HISTORIES, 0, ablate=name, plot=plot) if SIGNS[name] in total.failed)
     assert tally.histories <= HISTORIES
     seed = tally.first[SIGNS[name]]
-    assert play(draw(seed)).violations == ()
+    assert play(draw(seed, plot=plot)).violations == ()
 
 
 def test_ablation_is_undone() -> None:
@@ -76,6 +93,14 @@ def test_seed_is_the_history(seed: int) -> None:
 def test_processes_agree() -> None:
     """A campaign in two processes counts the same as in one."""
     assert last(600, 0, processes=2, ablate="no-write-back") == last(600, 0, ablate="no-write-back")
+
+
+@pytest.mark.parametrize("plot", STORIES)
+def test_no_story_ends_badly(plot: str) -> None:
+    """Faults in the order that would do harm if a part were missing do none."""
+    total = last(300, 0, plot=plot)
+    assert total.failed == {}, total.first
+    assert total.acquisitions > 300
 
 
 @pytest.mark.parametrize("name", OUTSIDE)

@@ -46,7 +46,7 @@ class LoadDesk:
 
     @property
     def register(self) -> Register:
-        return self.room.register
+        return self.room.load_register
 
     def job(self, key: Key, wire: bytes, policy: LoadPolicy) -> Job:
         """Return the job of one key."""

@@ -123,7 +123,7 @@ def _attempt(
     won = False
     try:
         yield Canvass([Batch(shard, commands, True) for shard in voters.shards], ballot.take, plan.patience, limit)
-        new = bool(ballot.runs) or roll.longest < plan.ttl_ms
+        new = bool(ballot.lives) or roll.longest < plan.ttl_ms
         if new:
             yield from ballot.vet(plan, register)
         if ballot.granted and roll.longest >= plan.ttl_ms:

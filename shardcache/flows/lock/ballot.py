@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from shardcache.errors import OutOfMemory, ShardError, ShardTimeout, ShardUnavailable
 from shardcache.flows.lock.plan import LockPlan, Voters
-from shardcache.flows.lock.register import Register, Roll
+from shardcache.flows.lock.register import Life, Register, Roll
 from shardcache.flows.steps import Flow, Outcome, Run
 from shardcache.votes import Vote
 
@@ -29,9 +29,9 @@ class Ballot:
         "fences",
         "guarded",
         "heard",
+        "lives",
         "remembered",
         "reseeded",
-        "runs",
     )
 
     def __init__(self, voters: Voters, roll: Roll, *, hear_all: bool) -> None:
@@ -44,21 +44,22 @@ class Ballot:
         self.heard = 0
         self.fences: dict[int, int] = {}  # counters of those whose grant counts, by place
         self.guarded: dict[int, float | None] = {}  # seconds until the grant of a voter counts; None: to be vetted
-        self.runs: dict[int, Run] = {}
+        self.lives: dict[int, Life] = {}  # of those that are to be vetted
         self.remembered = 0  # the highest counter of a voter that refused
-        self.reseeded = 0  # grants by voters whose counter was lost or new
+        self.reseeded = 0  # grants by voters whose counter was lost, old or new
 
     def take(self, place: int, outcome: Outcome, run: Run | None) -> bool:
         """Count one voter's answer; return whether the outcome is certain."""
         self.answers[place] = outcome
         self.heard += 1
-        if run is not None and self._roll.runs[self._shards[place]] != run.id:
-            self.runs[place] = run
         reply = None if isinstance(outcome, ShardError) else outcome[0]
         if reply.__class__ is not list:
             self._against -= 1
         elif reply[0] == 1:
-            wait = self._roll.wait(self._shards[place], run)
+            life = Life.of(run, *reply[3:])
+            wait = self._roll.wait(self._shards[place], life)
+            if wait is None and life is not None:
+                self.lives[place] = life
             if wait == 0.0:
                 self.count(place)
             else:
@@ -76,19 +77,19 @@ class Ballot:
 
     def count(self, place: int) -> None:
         """Let the grant of a voter count."""
-        _, fence, reseeded = self.answers[place][0]  # type: ignore[index]
+        _, fence, reseeded, *_ = self.answers[place][0]  # type: ignore[index]
         self.fences[place] = fence
         self.reseeded += reseeded
 
     def vet(self, plan: LockPlan, register: Register) -> Flow[None]:
         """Have voters looked up that were never met in this life, and let those votes count that may."""
-        yield from register.vet(plan, self.runs)
+        yield from register.vet(plan, self.lives)
         self.recount(register.roll(plan.voters))
 
     def recount(self, roll: Roll) -> None:
         """Let the votes count of those voters that have been vetted meanwhile and may vote."""
         for place in [place for place, wait in self.guarded.items() if wait is None]:
-            wait = self.guarded[place] = roll.wait(self._shards[place], self.runs.get(place))
+            wait = self.guarded[place] = roll.wait(self._shards[place], self.lives.get(place), vetted=True)
             if wait == 0.0:
                 del self.guarded[place]
                 self.count(place)
@@ -129,7 +130,8 @@ class Ballot:
     @property
     def fence(self) -> int:
         """The fencing token that these votes give."""
-        highest = max(self.fences.values())
+        # What was granted before its life was registered may have been counted below the floor that this has set.
+        highest = max(*self.fences.values(), *(self._roll.floors[self._shards[place]] + 1 for place in self.fences))
         # Where a counter was lost, those that refused may remember more than those that granted.
         return max(highest, self.remembered + 1) if self.reseeded else highest
 

@@ -1,6 +1,7 @@
 """What is fixed about one lock before anything is sent: its keys, its voters, its times."""
 
 from dataclasses import dataclass, field
+from hashlib import sha1
 from typing import NamedTuple, Self
 
 from shardcache.commands import Command, decimal
@@ -15,6 +16,7 @@ __all__ = (
     "LockPlan",
     "Voters",
     "drift",
+    "load_register_key",
     "register_key",
 )
 
@@ -32,6 +34,11 @@ def drift(ttl: float) -> float:
 def register_key(space: KeySpace) -> bytes:
     """Return the key of the register of voters: each namespace has one."""
     return space.internals + b"voters"
+
+
+def load_register_key(space: KeySpace) -> bytes:
+    """Return the key of the register of those who vote on loads: they keep no counters, and so no date of birth."""
+    return space.internals + b"load-voters"
 
 
 class LockKeys(NamedTuple):
@@ -63,6 +70,11 @@ class Voters(NamedTuple):
     def quorum(self) -> int:
         return len(self.shards) // 2 + 1
 
+    @property
+    def id(self) -> bytes:
+        """What this set of voters is known by, in whatever order."""
+        return sha1(repr(sorted(self.names)).encode(), usedforsecurity=False).hexdigest()[:16].encode()
+
 
 @dataclass(frozen=True, slots=True)
 class LockPlan:
@@ -87,7 +99,7 @@ class LockPlan:
     def acquire(self, token: bytes, *, polite: bool, announce_ms: int) -> Command:
         keys = self.keys
         return (
-            *(b"EVAL", ACQUIRE, b"3", keys.lock, keys.fence, keys.waiting),
+            *(b"EVAL", ACQUIRE, b"4", keys.lock, keys.fence, keys.waiting, self.register),
             *(token, *map(decimal, (self.ttl_ms, FENCE_TTL, polite, announce_ms))),
         )
 

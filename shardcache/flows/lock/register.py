@@ -1,26 +1,35 @@
-"""The restart guard: a voter that came back empty may have forgotten a holder, so its vote must wait.
+"""The restart guard: a voter that has lost its data may have forgotten a holder, so its vote must wait.
 
 Theory
 ------
-Each life of a server has a run id (INFO). The first time that a process meets a set of voters, and whenever one of them shows another run
-id, it writes name and run id of each voter into a register that every voter keeps, and reads there what the others remember:
+Each life of a voter has a name: the run id of its server (INFO) and the time of birth of its register, which it tells with each grant. A restart
+changes the first; whatever empties it, FLUSHALL too, changes the second. The first time that a process meets a set of voters, and
+whenever one of them shows another life, it writes names and lives into the register that every voter keeps, and reads there what
+the others remember:
 
-    what a voter's peers remember      then it is      and its votes count
+    what the voters answer             then it is      and its votes count
     ------------------------------     -----------     ------------------------------------------------
-    nothing                            fresh           at once: it has never voted, so it forgot nothing
-    this very run, as fresh            fresh           at once
-    another run, or this one, come     a forgetful     when this run is older than the longest ttl in
-    back                               one             use: by then what it forgot has expired
+    all of them, and none remembers    fresh           at once: it has never voted, so it forgot nothing
+    one says that it is fresh, as all  fresh           at once
+    of them had answered somebody else
+    some of them, and none remembers   unknown         when this life is older than the longest ttl in
+                                                       use, and than `Register.unsure`
+    one remembers another life, or     forgetful       when this life is older than the longest ttl in
+    that it has forgotten                              use (and than `Register.unsure` if not all answered)
 
-One peer that remembers is enough. A majority has to answer, and to be told, and all are heard that answer in time: the one voter that two
-majorities share may be the very one that has forgotten. A voter's grant counts only if our key is there after the register was told. So a fleet that has just been
-started locks at once, and a single server that restarts is known by the others. What a process has seen itself counts
-as a memory too. The longest ttl is kept in the same register. Redis' own advice, "keep a crashed node out for the longest ttl"
+A majority has to answer, the voter itself among them, and all are heard that answer in time. Whoever held the lock had told a majority of the voter's
+former life; if a minority forgets, one of that majority remembers. But a client that hears some of the voters may hear none of those: then only
+time helps, and since those it hears may not know the longest ttl either, `unsure` stands for that. A voter's grant
+counts only if our key is there after the register was told. So a fleet that has just been started locks at once. What a process has seen
+itself counts as a memory too. The longest ttl is kept in the same register. Redis' own advice, "keep a crashed node out for the longest ttl"
 (distributed-locks.md), is thus done by the clients. Where it fails: servers that lose their memory at once, down to where no majority
 remembers; the fencing token is then what is left.
+
+Registering a life also sets the floor under the counters of that voter (see `scripts`): after a restart from a snapshot they are old.
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple, Self
 
 from shardcache.commands import Command, decimal
 from shardcache.errors import CommandRefused, QuorumUnavailable, ShardError
@@ -28,40 +37,81 @@ from shardcache.flows.lock.plan import LockPlan, Voters, drift
 from shardcache.flows.lock.scripts import REGISTER
 from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
 
-__all__ = ("Register", "Roll")
+__all__ = ("UNSURE", "Life", "Register", "Roll")
 
+UNSURE = 60.0  # seconds: the ttl that somebody may have used who told none of the voters that answer
 _MOST_ROLLS = 4096
+_FORGOT, _FRESH = 1, 2  # as `scripts.REGISTER` has them
+
+
+class Life(NamedTuple):
+    """One life of a voter: its name, the seconds that it has lasted at least, and what the name is made of."""
+
+    id: bytes
+    age: float
+    run: bytes = b""
+    born: int = 0  # 0: not known (load locks)
+
+    @classmethod
+    def of(cls, run: Run | None, born: int = 0, age_ms: int = 0) -> Self | None:
+        """Return who answered; None if nothing can be told: the server hides its run id (by an ACL) and has no register."""
+        if run is None:
+            return cls(b":%d" % born, age_ms / 1000, b"", born) if born else None
+        if not born:
+            return cls(run.id, run.age, run.id)
+        return cls(b"%b:%d" % (run.id, born), min(run.age, age_ms / 1000), run.id, born)
+
+
+class _Known(NamedTuple):
+    """What the register said about one life. ``sure``: it is all that anybody knows."""
+
+    life: bytes
+    forgetful: bool
+    sure: bool
 
 
 class Roll:
     """What one process knows of one set of voters, by shard: whatever order a lock's name puts them in."""
 
-    __slots__ = ("forgetful", "longest", "out_since", "runs")
+    __slots__ = ("floors", "known", "longest", "out_since", "unsure")
 
-    def __init__(self, shards: Iterable[int]) -> None:
-        self.runs: dict[int, bytes | None] = dict.fromkeys(shards)  # vetted: known to a majority of the register
-        self.forgetful: dict[int, bool] = dict.fromkeys(self.runs, False)
+    def __init__(self, shards: Iterable[int], unsure: float = UNSURE) -> None:
+        self.known: dict[int, _Known | None] = dict.fromkeys(shards)  # vetted: a majority of the register was told
+        self.floors: dict[int, int] = dict.fromkeys(self.known, 0)
         self.longest = 0  # ms
         self.out_since: float | None = None  # when too few of them began to answer
+        self.unsure = unsure
 
-    def wait(self, shard: int, run: Run | None) -> float | None:
-        """Return the seconds until a vote of this run counts: 0.0 if it does now, None if it must be vetted first."""
-        if run is None:
-            return 0.0  # the server hides its run id (by an ACL): nothing can be told
-        if self.runs[shard] != run.id:
+    def met(self, shard: int, life: bytes, *, forgetful: bool, sure: bool) -> None:
+        """Note what is known of a voter's life."""
+        self.known[shard] = _Known(life, forgetful, sure)
+
+    def wait(self, shard: int, life: Life | None, *, vetted: bool = False) -> float | None:
+        """Return the seconds until a vote of this life counts: 0.0 if it does now, None if it must be vetted first.
+
+        ``vetted``: it has just been, so what is still unknown stays so.
+        """
+        if life is None:
+            return 0.0
+        known = self.known[shard]
+        if known is None or known.life != life.id:
             return None
-        if not self.forgetful[shard]:
+        if known.sure and not known.forgetful:
             return 0.0
         ttl = self.longest / 1000
-        return max(ttl + drift(ttl) - run.age, 0.0)
+        if not known.sure:
+            ttl = max(ttl, self.unsure)
+        left = max(ttl + drift(ttl) - life.age, 0.0)
+        return left if known.sure or vetted or not left else None
 
 
 class Register:
-    """A process' side of the register: what it has vetted, and what it has seen."""
+    """A process' side of the register: what it has vetted, and what it has seen. ``unsure``: see `UNSURE`."""
 
-    __slots__ = ("_rolls", "_seen")
+    __slots__ = ("_rolls", "_seen", "unsure")
 
-    def __init__(self) -> None:
+    def __init__(self, unsure: float = UNSURE) -> None:
+        self.unsure = unsure
         self._rolls: dict[frozenset[int], Roll] = {}
         self._seen: dict[str, bytes] = {}
 
@@ -72,51 +122,80 @@ class Register:
         if found is None:
             if len(self._rolls) >= _MOST_ROLLS:
                 self._rolls.clear()
-            found = self._rolls[shards] = Roll(shards)
+            found = self._rolls[shards] = Roll(shards, self.unsure)
         return found
 
-    def vet(self, plan: LockPlan, runs: dict[int, Run]) -> Flow[None]:
+    def vet(self, plan: LockPlan, lives: dict[int, Life]) -> Flow[None]:
         """Ask the register about the voters at these places, and tell it of them and of the ttl, as far as it does not know.
 
-        Without a majority nothing is vetted.
+        Without a majority nothing is vetted; nor is a voter that does not answer itself.
         """
         voters = plan.voters
         roll = self.roll(voters)
-        runs = {place: run for place, run in runs.items() if roll.runs[voters.shards[place]] != run.id}
-        if not runs and roll.longest >= plan.ttl_ms:
+        lives = {place: life for place, life in lives.items() if roll.wait(voters.shards[place], life) is None}
+        if not lives and roll.longest >= plan.ttl_ms:
             return  # somebody else in this process has seen to it
-        places = list(runs)
-        forgot = [self._forgot(voters.names[place], runs[place]) for place in places]
-        command: Command = (b"EVAL", REGISTER, b"1", plan.register, decimal(plan.ttl_ms))
-        for place, known in zip(places, forgot, strict=True):
-            command += (voters.names[place].encode(), runs[place].id, decimal(known))
-        answers: list[list[int]] = []
+        states = {place: int(self._forgot(voters.names[place], life)) for place, life in lives.items()}
+        answers: dict[int, list[int]] = {}
+        itself: set[int] = set()  # those that answered in the life in which they are to be vetted
         refused: list[CommandRefused] = []
         asked = 0
 
-        def take(_: int, outcome: Outcome, __: Run | None) -> bool:
+        def take(at: int, outcome: Outcome, run: Run | None) -> bool:
             nonlocal asked
             asked += 1
             if not isinstance(outcome, ShardError) and isinstance(outcome[0], list):
-                answers.append(outcome[0])
+                answers[at] = outcome[0]
+                life = lives.get(at)
+                if life is not None and life.born in (0, outcome[0][1]) and life.run == (run.id if run else b""):
+                    itself.add(at)
             elif not isinstance(outcome, ShardError) and isinstance(outcome[0], CommandRefused):
                 refused.append(outcome[0])
             return asked == len(voters.shards)
 
-        commands = [command]
-        yield Canvass([Batch(shard, commands, True) for shard in voters.shards], take, plan.patience)
-        if len(answers) < plan.quorum:
+        yield Canvass(_batches(plan, plan.ttl_ms, lives, states), take, plan.patience)
+        if not _majority(len(answers), plan.quorum):
             if len(refused) > len(voters.shards) - plan.quorum:  # asking again would not mend it
                 raise QuorumUnavailable(plan.name, f"the voters keep no register: {refused[0]}") from refused[0]
             return
-        roll.longest = max(roll.longest, *(answer[0] for answer in answers))
-        for at, place in enumerate(places, 1):
-            # In this order: another thread that finds the run vetted must not find the old judgement beside it.
-            shard = voters.shards[place]
-            roll.forgetful[shard] = any(answer[at] for answer in answers)
-            roll.runs[shard] = runs[place].id
+        longest = {answer[0] for answer in answers.values()}
+        roll.longest = max(roll.longest, *longest)
+        for at, place in enumerate(lives, 3):
+            said = [answer[at] for answer in answers.values()]
+            forgetful = _FORGOT in said
+            sure = _everybody(len(answers), len(voters.shards)) or (_FRESH in said and not forgetful)
+            states[place] = _FORGOT if forgetful else _FRESH if sure else 0
+            if place in itself:
+                # The floor first: another thread that finds the life vetted must find it as well.
+                shard = voters.shards[place]
+                roll.floors[shard] = answers[place][2]
+                roll.met(shard, lives[place].id, forgetful=forgetful, sure=sure)
+        told = {tuple(answer[3:]) for answer in answers.values()}
+        if len(longest) > 1 or told != {tuple(states.values())}:
+            yield Canvass(_batches(plan, roll.longest, lives, states), None, plan.patience)
 
-    def _forgot(self, name: str, run: Run) -> bool:
+    def _forgot(self, name: str, life: Life) -> bool:
         """Whether this process has seen the voter in another life; note this one."""
-        seen = self._seen.setdefault(name, run.id)
-        return seen != run.id
+        seen = self._seen.setdefault(name, life.id)
+        return seen != life.id
+
+
+def _majority(answers: int, quorum: int) -> bool:
+    return answers >= quorum
+
+
+def _everybody(answers: int, voters: int) -> bool:
+    return answers == voters
+
+
+def _batches(plan: LockPlan, longest: int, lives: dict[int, Life], states: dict[int, int]) -> list[Batch]:
+    """Return what asks each voter about these lives, and tells it of them."""
+    names = plan.voters.names
+    entries: Command = ()
+    for place, life in lives.items():
+        entries += (names[place].encode(), life.id, decimal(states[place]))
+    begin = (b"EVAL", REGISTER, b"1", plan.register, decimal(longest))
+    return [
+        Batch(shard, [(*begin, name.encode(), plan.voters.id, *entries)], True)
+        for shard, name in zip(plan.voters.shards, names, strict=True)
+    ]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from shardcache.errors import InvalidOption
 from shardcache.flows.core import Core
-from shardcache.flows.lock.plan import MOST_VOTERS, LockKeys, LockPlan, Voters, register_key
+from shardcache.flows.lock.plan import MOST_VOTERS, LockKeys, LockPlan, Voters, load_register_key, register_key
 from shardcache.flows.lock.register import Register
 from shardcache.keys import Key, KeySpace
 from shardcache.placement import Placement
@@ -22,13 +22,15 @@ _SHARE = 10  # a voter that takes longer than a tenth of the ttl eats too much o
 class LockRoom:
     """Makes plans of locks for the client with this core."""
 
-    __slots__ = ("_core", "_places", "_register_key", "register")
+    __slots__ = ("_core", "_load_register_key", "_places", "_register_key", "load_register", "register")
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._places = {member.node.name: place for place, member in enumerate(core.members)}
         self._register_key = register_key(core.keys)
         self.register = Register()
+        self._load_register_key = load_register_key(core.keys)
+        self.load_register = Register(unsure=0.0)
 
     def plan(
         self, name: Key, ttl: float, voters: Sequence[str] | None = None, voter_timeout: float | None = None
@@ -79,7 +81,7 @@ class LockRoom:
         chosen = Voters(tuple(self._places[one] for one in names), names)
         shown = key if isinstance(key, str) else key.decode("utf-8", "backslashreplace")
         keys = LockKeys.of_load(wire, core.keys)
-        return LockPlan(shown, keys, chosen, ttl, min(core.timeout, ttl / 2), self._register_key)
+        return LockPlan(shown, keys, chosen, ttl, min(core.timeout, ttl / 2), self._load_register_key)
 
     def _voters(self, wire: bytes, chosen: Sequence[str] | None) -> tuple[str, ...]:
         if chosen is None:

@@ -5,7 +5,19 @@ that somebody waits, the list that wakes one of them. Times are milliseconds.
 
 The counter starts from the server's TIME in microseconds, and after that grows by one per grant. So where it was lost (evicted, expired,
 wiped), it starts again above all that it ever said, as long as that server's clock was not set back: a lock is not
-granted a million times a second. Below 2**53 a Lua number is exact; that many microseconds are the year 2255.
+granted a million times a second. It starts from there again where it is not above the *floor* of this server, the time at which
+its present life became known: a server that restarted from a snapshot has counters, but old ones. Below 2**53 a Lua number is exact; that many
+microseconds are the year 2255.
+
+Each voter keeps a register, a hash:
+
+    field        what it holds
+    ---------    --------------------------------------------------------------------------------------------
+    born         TIME when this register was made: another one says that the data were lost, process or not
+    floor        TIME when this server's present life was first registered: no counter is granted below it
+    longest      the longest ttl that was ever registered, ms
+    :NAME        the life of the voter NAME that was registered last, and ":0:", ":1:" if it is known to have forgotten,
+                 or ":2:SET" if all voters of that set have been asked and none remembers another one
 """
 
 __all__ = (
@@ -20,22 +32,32 @@ __all__ = (
     "REPAIR",
 )
 
+# KEYS: lock, counter, sign, register.
 # ARGV: token, ttl, ttl of the counter, "1" to let those go first who wait, ttl of the sign to set if it is held ("0": none).
 # Whoever only lets others go first sets no sign: it would be in the way of his own next acquisition, for ever.
-# Answers {1, counter, whether it was lost or new} or {0, ttl of the holder, counter}. Sent twice it grants once.
+# Answers {1, counter, whether it started from the clock, born, ms since then} or {0, ttl of the holder, counter}. Sent twice it grants once.
 ACQUIRE = b"""\
+local t=redis.call('TIME')
+local now=t[1]*1000000+t[2]
+local known=redis.call('HMGET',KEYS[4],'born','floor')
+local born=tonumber(known[1] or now)
+if not known[1] then redis.call('HSET',KEYS[4],'born',string.format('%.0f',now)) end
+local age=math.max(math.floor((now-born)/1000),0)
 local held=redis.call('GET',KEYS[1])
 if not held and not (ARGV[4]=='1' and redis.call('EXISTS',KEYS[3])==1) then
 redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2])
 local n=redis.call('INCR',KEYS[2])
-if n>1 then return {1,n,0} end
-local t=redis.call('TIME')
-n=t[1]*1000000+t[2]
+local floor=tonumber(known[2] or '0')
+if n>1 and n>floor then
+redis.call('PEXPIRE',KEYS[2],ARGV[3])
+return {1,n,0,born,age}
+end
+n=math.max(now,floor+1)
 redis.call('SET',KEYS[2],string.format('%.0f',n),'PX',ARGV[3])
-return {1,n,1}
+return {1,n,1,born,age}
 end
 local n=tonumber(redis.call('GET',KEYS[2]) or '0')
-if held==ARGV[1] then return {1,n,0} end
+if held==ARGV[1] then return {1,n,0,born,age} end
 if not held then return {0,0,n} end
 if ARGV[5]~='0' then redis.call('SET',KEYS[3],'','PX',ARGV[5]) end
 return {0,redis.call('PTTL',KEYS[1]),n}"""
@@ -107,20 +129,36 @@ local found=redis.call('DEL',KEYS[1])
 LOOK = b"""\
 return {redis.call('GET',KEYS[1]),redis.call('PTTL',KEYS[1]),tonumber(redis.call('GET',KEYS[2]) or '0')}"""
 
-# KEYS: the register. ARGV: longest ttl in use, then for each voter its name, its run id, and "1" if it is known to have forgotten.
-# Answers {longest ttl ever registered, then 0 or 1 for each voter}: 1 says that it had voted before this run.
+# KEYS: the register. ARGV: longest ttl in use, the name of the voter that is asked, that of the set of voters, then for each voter that is met its
+# name, its life, and what is known of it: "1" that it has forgotten, "2" that it has not, as all of the set have been asked, "0" nothing.
+# Answers {longest ttl ever registered, born, floor, then for each voter what is known of it now}. Who remembers a voter in another life
+# knows that this one has forgotten.
 REGISTER = b"""\
-local longest=tonumber(redis.call('HGET',KEYS[1],'') or '0')
-if longest<tonumber(ARGV[1]) then
-longest=tonumber(ARGV[1])
-redis.call('HSET',KEYS[1],'',ARGV[1])
+local t=redis.call('TIME')
+local now=string.format('%.0f',t[1]*1000000+t[2])
+local known=redis.call('HMGET',KEYS[1],'longest','born','floor')
+local longest,born,floor=known[1] or '0',known[2] or now,known[3] or '0'
+if not known[2] then redis.call('HSET',KEYS[1],'born',born) end
+if tonumber(longest)<tonumber(ARGV[1]) then
+longest=ARGV[1]
+redis.call('HSET',KEYS[1],'longest',longest)
 end
-local out={longest}
-for i=2,#ARGV,3 do
-local was,forgot=redis.call('HGET',KEYS[1],ARGV[i]),ARGV[i+2]
-if was and (string.sub(was,1,-3)~=ARGV[i+1] or string.sub(was,-1)=='1') then forgot='1' end
-local now=ARGV[i+1]..':'..forgot
-if was~=now then redis.call('HSET',KEYS[1],ARGV[i],now) end
-out[#out+1]=tonumber(forgot)
+local out={}
+for i=4,#ARGV,3 do
+local field,life,state=':'..ARGV[i],ARGV[i+1],ARGV[i+2]
+local was=redis.call('HGET',KEYS[1],field)
+local old,before,set='','',''
+if was then old,before,set=string.match(was,'^(.*):(%d):(.*)$') end
+if was and (old~=life or before=='1') then state='1' end
+if old~=life and ARGV[i]==ARGV[2] and tonumber(floor)<tonumber(now) then
+floor=now
+redis.call('HSET',KEYS[1],'floor',floor)
 end
-return out"""
+if state=='0' and before=='2' then
+if set==ARGV[3] then state='2' end
+elseif old~=life or before~=state or state=='2' then
+redis.call('HSET',KEYS[1],field,life..':'..state..':'..(state=='2' and ARGV[3] or ''))
+end
+out[#out+1]=tonumber(state)
+end
+return {tonumber(longest),tonumber(born),tonumber(floor),unpack(out)}"""

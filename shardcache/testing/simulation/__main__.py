@@ -13,6 +13,7 @@ from shardcache.testing.simulation.ablations import ABLATIONS
 from shardcache.testing.simulation.campaign import Tally, campaign, story
 from shardcache.testing.simulation.history import History, replay
 from shardcache.testing.simulation.scenario import OUTSIDE
+from shardcache.testing.simulation.stories import STORIES
 
 __all__ = ("main",)
 
@@ -21,14 +22,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run histories of the quorum lock and judge them."""
     args = _parser().parse_args(argv)
     if args.replay:
-        history = replay(args.seed, args.outside)
+        history = replay(args.seed, args.outside, args.story)
         _tell(history)
         return int(bool(history.violations))
     start = time.monotonic()
     shown = start
     total = Tally()
     for total in campaign(
-        args.histories, args.seed, ablate=args.ablate, outside=args.outside, processes=args.processes
+        args.histories, args.seed, ablate=args.ablate, outside=args.outside, plot=args.story, processes=args.processes
     ):
         if sys.stderr.isatty() and time.monotonic() - shown > 1:
             shown = time.monotonic()
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     kind, seed = min(total.first.items(), key=lambda item: item[1])
     sys.stdout.write(f"\nseed {seed}, {kind}:\n")
-    _tell(story(seed, kind, ablate=args.ablate, outside=args.outside))
+    _tell(story(seed, kind, ablate=args.ablate, outside=args.outside, plot=args.story))
     return 1
 
 
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--outside", choices=OUTSIDE, action="append", default=[], help="add faults outside the assumptions"
     )
+    parser.add_argument("--story", choices=tuple(STORIES), help="tell this one in every history")
     parser.add_argument("--processes", type=int, default=1, metavar="P", help="run in so many processes")
     parser.add_argument("--replay", action="store_true", help="print the whole history of the one seed")
     return parser

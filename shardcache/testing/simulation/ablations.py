@@ -8,6 +8,11 @@ no-drift          a lease lasts as long as the voters' clocks say, to the millis
 no-guard          a voter that came back empty votes at once
 no-second-look    what voters granted before the register knew this life of theirs counts, though they may have ended it since
 no-swap           a lease that is handed over is looked at by whoever adopts it, and not taken by a token of his own
+no-birth          a voter whose data were flushed counts as the same as before
+no-floor          a voter that came back with old counters goes on counting from there
+one-answer        one answer of the register is enough to vet a voter, not a majority
+some-answers      a voter that none of a majority remembers is fresh, though others have not been heard
+no-unsure         of the longest ttl, those that answer know enough, though others have not been heard
 median            a lease is taken to last for the median of the times of those that have it
 """
 
@@ -20,8 +25,8 @@ from typing import Any, NamedTuple
 from shardcache.flows.lock import Lease, LockPlan
 from shardcache.flows.lock import scripts as real
 from shardcache.flows.lock.ballot import Ballot
-from shardcache.flows.lock.register import Roll
-from shardcache.flows.steps import Flow
+from shardcache.flows.lock.register import Life, Register, Roll
+from shardcache.flows.steps import Flow, Run
 from shardcache.testing.simulation.database import Database
 from shardcache.testing.simulation.scripts import SCRIPTS, Script, raise_to
 
@@ -83,6 +88,32 @@ def _adopt(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     return [int(left > 0 and held in argv[:2]), max(left, 0)]
 
 
+def _by_run_alone(run: Run | None, _born: int = 0, _age_ms: int = 0) -> Life | None:
+    return None if run is None else Life(run.id, run.age, run.id)
+
+
+def _register(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
+    before = db.fields(keys[0]).get(b"floor", b"0")
+    longest, born, _, *rest = _REGISTERED(db, keys, argv)
+    db.fields(keys[0])[b"floor"] = before
+    return [longest, born, int(before), *rest]
+
+
+def _one_answer(answers: int, _: int) -> bool:
+    return answers >= 1
+
+
+def _some_answers(answers: int, _: int) -> bool:
+    return answers > 0
+
+
+def _never_unsure(register: Register, unsure: float = 0.0) -> None:
+    _INIT(register, 0.0 * unsure)
+
+
+_REGISTERED = SCRIPTS[real.REGISTER]
+_INIT = Register.__init__
+
 ABLATIONS = {
     "no-write-back": _Ablation([(_ACQUIRE, "_confirm", _confirmed_by_all)]),
     "no-owner-check": _Ablation(scripts=[(real.CONFIRM, _confirm), (real.EXTEND, _extend), (real.RELEASE, _release)]),
@@ -90,6 +121,11 @@ ABLATIONS = {
     "no-guard": _Ablation([(Roll, "wait", _at_once)]),
     "no-second-look": _Ablation([(_ACQUIRE, "_confirm", _counted_before)]),
     "no-swap": _Ablation(scripts=[(real.ADOPT, _adopt)]),
+    "no-birth": _Ablation([(Life, "of", staticmethod(_by_run_alone))]),
+    "no-floor": _Ablation(scripts=[(real.REGISTER, _register)]),
+    "one-answer": _Ablation([(_REGISTER, "_majority", _one_answer)]),
+    "some-answers": _Ablation([(_REGISTER, "_everybody", _some_answers)]),
+    "no-unsure": _Ablation([(Register, "__init__", _never_unsure)]),
     "median": _Ablation([(module, "quorum_th", _median) for module in (_LEASE, _LOOK)]),
 }
 

@@ -14,7 +14,7 @@ from shardcache.testing.simulation.shrink import shrink
 
 __all__ = ("Tally", "campaign", "story")
 
-_CHUNK = 500
+_CHUNK = 100
 
 
 @dataclass(slots=True)
@@ -51,11 +51,17 @@ class Tally:
 
 
 def campaign(
-    histories: int, seed: int, *, ablate: str | None = None, outside: Collection[str] = (), processes: int = 1
+    histories: int,
+    seed: int,
+    *,
+    ablate: str | None = None,
+    outside: Collection[str] = (),
+    plot: str | None = None,
+    processes: int = 1,
 ) -> Iterator[Tally]:
     """Run that many histories, of the seeds from ``seed`` on; yield the sum so far from time to time, at last that of all."""
     chunks = [range(start, min(start + _CHUNK, seed + histories)) for start in range(seed, seed + histories, _CHUNK)]
-    work = zip(chunks, repeat(ablate), repeat(tuple(outside)))
+    work = zip(chunks, repeat(ablate), repeat(tuple(outside)), repeat(plot))
     total = Tally()
     if processes == 1:
         for part in map(_run, work):
@@ -68,16 +74,18 @@ def campaign(
             yield total
 
 
-def _run(work: tuple[Sequence[int], str | None, Collection[str]]) -> Tally:
-    seeds, ablate, outside = work
+def _run(work: tuple[Sequence[int], str | None, Collection[str], str | None]) -> Tally:
+    seeds, ablate, outside, plot = work
     tally = Tally()
     with ablated(ablate):
         for seed in seeds:
-            tally.count(play(draw(seed, outside)))
+            tally.count(play(draw(seed, outside, plot)))
     return tally
 
 
-def story(seed: int, kind: Kind, *, ablate: str | None = None, outside: Collection[str] = ()) -> History:
+def story(
+    seed: int, kind: Kind, *, ablate: str | None = None, outside: Collection[str] = (), plot: str | None = None
+) -> History:
     """Return the history of a failing seed, made as small as it goes, with notes."""
     with ablated(ablate):
-        return play(shrink(draw(seed, outside), kind), noted=True)
+        return play(shrink(draw(seed, outside, plot), kind), noted=True)

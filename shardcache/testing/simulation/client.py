@@ -238,8 +238,6 @@ class Client:
         delay = scenario.delay * (0.5 + roll()) * self.plan.far[place]
         if scenario.slow and self._world.now < scenario.calm and roll() < scenario.slow:
             delay += scenario.slowest * roll()
-        if place not in scenario.frail:
-            delay = min(delay, scenario.patience * 0.45)
         until = self.cuts.get(place)
         if until is not None and until > self._world.now:
             delay += until - self._world.now
@@ -249,7 +247,7 @@ class Client:
         world, link, scenario = self._world, message.link, self.scenario
         now, place = world.now, link.server.place
         delay = self._away(place)
-        if scenario.loss and now < scenario.calm and place in scenario.frail and self.luck.random() < scenario.loss:
+        if scenario.loss and now < scenario.calm and self.luck.random() < scenario.loss:
             message.fate = self.luck.choice(_FATES)
         elif self.cuts.get(place, 0.0) > now and self.luck.random() < 0.5:
             message.fate = "silent"

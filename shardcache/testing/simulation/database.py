@@ -1,5 +1,6 @@
 """The data of one simulated server: keys that expire, by a clock that it is told."""
 
+from copy import deepcopy
 from typing import Any
 
 __all__ = ("Database",)
@@ -24,6 +25,12 @@ class Database:
         self.now = 0
         self.values: dict[bytes, Any] = {}
         self.expiries: dict[bytes, int] = {}  # milliseconds
+
+    def copy(self) -> "Database":
+        """Return another one with the same data."""
+        other = Database()
+        other.values, other.expiries = deepcopy(self.values), dict(self.expiries)
+        return other
 
     def find(self, key: bytes) -> Any:
         """Return what is at a key: None if nothing is there, or its time is over."""

@@ -17,9 +17,10 @@ from shardcache.testing.simulation.world import Note, World
 
 __all__ = ("History", "play", "replay")
 
-_MOST_EVENTS = 20_000
 _SPACE = KeySpace("n")
 _KEYS = LockKeys.of(b"n:lock", _SPACE)
+_MOST_EVENTS = 60_000
+_MOST_CHANGE = 5.05  # ttls: clients have up to 2.5, and double them as they extend
 _LOCK_KEYS = (_KEYS.lock, _KEYS.waiting, _KEYS.wake)
 
 
@@ -36,9 +37,9 @@ class History:
     notes: tuple[Note, ...]
 
 
-def replay(seed: int, outside: Collection[str] = ()) -> History:
+def replay(seed: int, outside: Collection[str] = (), plot: str | None = None) -> History:
     """Run the scenario of a seed and write down all that happens."""
-    return play(draw(seed, outside), noted=True)
+    return play(draw(seed, outside, plot), noted=True)
 
 
 def play(scenario: Scenario, *, noted: bool = False) -> History:
@@ -79,14 +80,16 @@ class _Stage:
         registers: dict[int, Register] = {}
         luck = Random(scenario.seed)
         if scenario.warm:
-            acquaint(self.servers, self._plans[max(self._plans)], max(self._plans), luck)
+            acquaint(self.servers, self._plans[min(self._plans)], luck)
         self.clients: list[Client] = []
         for number, plan in enumerate(scenario.clients):
-            register = registers.setdefault(plan.process, Register())
+            register = registers.setdefault(plan.process, Register(unsure=_MOST_CHANGE * scenario.ttl))
             if scenario.warm and luck.random() < 0.7:
-                acquaint(self.servers, self._plans[plan.ttl], plan.ttl, luck, register.roll(voters))
+                acquaint(self.servers, self._plans[min(self._plans)], luck, register.roll(voters))
             self._enter(f"client-{number + 1}", plan, register)
         for fault in scenario.faults:
+            if fault.kind == "rollback":
+                self.world.at(max(fault.at - fault.size, 0.0), self.servers[fault.target].save, None)
             self.world.at(fault.at, self._strike, fault)
 
     def _enter(self, name: str, plan: ClientPlan, register: Register) -> None:
@@ -112,8 +115,12 @@ class _Stage:
         if self.world.notes is not None:
             self.world.note("fault", f"{fault.kind} {fault.target + 1} for {fault.lasts:.4f} s {fault.size or ''}")
         match fault.kind:
-            case "restart" | "wipe":
-                self.servers[fault.target].restart(now, fault.lasts, wiped=fault.kind == "wipe")
+            case "restart" | "wipe" | "rollback":
+                server = self.servers[fault.target]
+                data = {"restart": server.db, "wipe": None, "rollback": server.saved}[fault.kind]
+                server.restart(now, fault.lasts, data and data.copy())
+            case "flush":
+                self.servers[fault.target].flush()
             case "hang":
                 self.servers[fault.target].frozen = now + fault.lasts
             case "cut":

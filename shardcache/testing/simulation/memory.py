@@ -10,16 +10,29 @@ from shardcache.testing.simulation.server import Server
 __all__ = ("acquaint",)
 
 
-def acquaint(servers: Sequence[Server], plan: LockPlan, ttl: float, luck: Random, roll: Roll | None = None) -> None:
-    """Let every voter know every other, and ``ttl`` seconds as the longest; give them counters; tell ``roll`` as well."""
+def acquaint(servers: Sequence[Server], plan: LockPlan, luck: Random, roll: Roll | None = None) -> None:
+    """Let every voter know every other, and the ttl of ``plan`` as the longest; give them counters; tell ``roll`` as well."""
     if roll is not None:
-        roll.runs.update(enumerate(server.life for server in servers))
-        roll.longest = max(roll.longest, round(ttl * 1000))
+        for place, server in enumerate(servers):
+            roll.met(place, _life(server), forgetful=False, sure=True)
+        roll.longest = max(roll.longest, plan.ttl_ms)
         return
+    certain = luck.random() < 0.5
     for server in servers:
         known = server.db.fields(plan.register)
-        known[b""] = b"%d" % round(ttl * 1000)
+        known[b"born"] = b"%d" % _born(server)
+        known[b"floor"] = b"%d" % (_born(server) + 1000)
+        known[b"longest"] = b"%d" % plan.ttl_ms
         for other in servers:
-            known[other.name.encode()] = other.life + b":0"
+            state = b"2:" + plan.voters.id if certain else b"0:"
+            known[b":" + other.name.encode()] = b"%b:%b" % (_life(other), state)
         if luck.random() < 0.7:
             server.db.values[plan.keys.fence] = b"%d" % (int(server.clock(0.0) * 1e6) - luck.randrange(10**6))
+
+
+def _born(server: Server) -> int:
+    return int(server.started * 1e6) + 1000
+
+
+def _life(server: Server) -> bytes:
+    return b"%b:%d" % (server.life, _born(server))

@@ -15,20 +15,24 @@ Script = Callable[[Database, Sequence[Any], Sequence[Any]], Any]
 
 
 def _acquire(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
-    lock, fence, waiting = keys
+    lock, fence, waiting, register = keys
     token, ttl, fence_ttl, polite, announce = argv
+    known = db.fields(register)
+    born = int(known.setdefault(b"born", b"%d" % db.now))
+    age = max((db.now - born) // 1000, 0)
     held = db.get(lock)
     if held is None and not (int(polite) == 1 and db.exists(waiting)):
         db.put(lock, token, ttl)
-        number = db.increment(fence)
-        if number > 1:
-            return [1, number, 0]
-        number = db.now
+        number, floor = db.increment(fence), int(known.get(b"floor", 0))
+        if number > 1 and number > floor:
+            db.expire(fence, fence_ttl)
+            return [1, number, 0, born, age]
+        number = max(db.now, floor + 1)
         db.put(fence, number, fence_ttl)
-        return [1, number, 1]
+        return [1, number, 1, born, age]
     number = db.number(fence)
     if held == token:
-        return [1, number, 0]
+        return [1, number, 0, born, age]
     if held is None:
         return [0, 0, number]
     if int(announce) != 0:
@@ -105,19 +109,28 @@ def _look(db: Database, keys: Sequence[Any], _: Sequence[Any]) -> Any:
 
 def _register(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     known = db.fields(keys[0])
-    longest = int(known.get(b"", 0))
-    if longest < int(argv[0]):
-        longest = int(argv[0])
-        known[b""] = b"%d" % longest
-    out = [longest]
-    for at in range(1, len(argv), 3):
-        name, run, forgot = map(text, argv[at : at + 3])
-        was = known.get(name)
-        if was is not None and (was[:-2] != run or was[-1:] == b"1"):
-            forgot = b"1"
-        known[name] = run + b":" + forgot
-        out.append(int(forgot))
-    return out
+    born = int(known.setdefault(b"born", b"%d" % db.now))
+    longest = max(int(known.get(b"longest", 0)), int(argv[0]))
+    if longest:
+        known[b"longest"] = b"%d" % longest
+    asked, voters = text(argv[1]), text(argv[2])
+    floor = int(known.get(b"floor", 0))
+    out = []
+    for at in range(3, len(argv), 3):
+        name, life, state = map(text, argv[at : at + 3])
+        was = known.get(b":" + name)
+        old, before, which = was.rsplit(b":", 2) if was is not None else (b"", b"", b"")
+        if was is not None and (old != life or before == b"1"):
+            state = b"1"
+        if old != life and name == asked and floor < db.now:
+            floor = db.now
+            known[b"floor"] = b"%d" % floor
+        if state == b"0" and before == b"2":
+            state = b"2" if which == voters else state
+        else:
+            known[b":" + name] = b"%b:%b:%b" % (life, state, voters if state == b"2" else b"")
+        out.append(int(state))
+    return [longest, born, floor, *out]
 
 
 SCRIPTS: dict[bytes, Script] = {

@@ -15,7 +15,20 @@ __all__ = ("Server",)
 class Server:
     """One voter."""
 
-    __slots__ = ("_rate", "_wall", "back", "db", "frozen", "life", "lives", "name", "place", "started", "waiting")
+    __slots__ = (
+        "_rate",
+        "_wall",
+        "back",
+        "db",
+        "frozen",
+        "life",
+        "lives",
+        "name",
+        "place",
+        "saved",
+        "started",
+        "waiting",
+    )
 
     def __init__(self, place: int, plan: ServerPlan) -> None:
         self.place = place
@@ -25,6 +38,7 @@ class Server:
         self.back = 0.0  # true time until which it is not there
         self.lives = 0
         self.life = b"run-%d-0" % place
+        self.saved: Database | None = None  # what it has on disk
         self.waiting: dict[bytes, list[Message]] = {}
         self._rate = 1 + plan.drift
         self._wall = plan.wall
@@ -52,16 +66,23 @@ class Server:
         value = self.db.pop(key)
         return None if value is None else [key, value]
 
-    def restart(self, now: float, lasts: float, *, wiped: bool) -> None:
-        """End this life; be back after a while, with or without what it knew."""
+    def save(self, _: object = None) -> None:
+        """Write to disk what it knows now."""
+        self.saved = self.db.copy()
+
+    def restart(self, now: float, lasts: float, data: Database | None) -> None:
+        """End this life; be back after a while, with ``data`` (None: with nothing)."""
         self.lives += 1
         self.life = b"run-%d-%d" % (self.place, self.lives)
         self.back = now + lasts
         self.started = self.clock(self.back)
         self.frozen = 0.0
         self.waiting.clear()
-        if wiped:
-            self.db = Database()
+        self.db = data or Database()
+
+    def flush(self) -> None:
+        """Lose all data, and go on."""
+        self.db = Database()
 
     def jump(self, seconds: float) -> None:
         """Set the clock; the time since the start is read from it as well."""

@@ -70,12 +70,12 @@ def idle(seed: int, *, noted: bool = False) -> Wait:
     voters = Voters(tuple(range(len(servers))), tuple(server.name for server in servers))
     space = KeySpace("n")
     plan = LockPlan("lock", LockKeys.of(b"n:lock", space), voters, 10.0, scenario.patience, register_key(space))
-    acquaint(servers, plan, plan.ttl, Random(seed))
+    acquaint(servers, plan, Random(seed))
     watch = _Watch(world)
     clients = []
     for number, one in enumerate(scenario.clients):
         register = Register()
-        acquaint(servers, plan, plan.ttl, Random(seed), register.roll(voters))
+        acquaint(servers, plan, Random(seed), register.roll(voters))
         client = Client(f"client-{number + 1}", one, scenario, world, judge, servers, register)
         client.begin(_life(client, plan, watch))
         clients.append(client)

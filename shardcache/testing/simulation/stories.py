@@ -1,0 +1,133 @@
+"""Scenarios with a plot: faults in the order that would do harm if a part of the lock were missing.
+
+A random history seldom meets them. Each takes a scenario, adds to its faults and may change who comes when. ``order`` is a random order of the
+servers: those behind the first are the ones that may forget, as many as a minority.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from random import Random
+
+from shardcache.testing.simulation.parts import FORGETS, Fault, Scenario
+
+__all__ = ("FORGETTING", "STORIES", "forgets")
+
+Story = Callable[[Random, Scenario, list[int]], Scenario]
+
+
+def forgets(rng: Random, ttl: float, at: float, target: int, lasts: float) -> Fault:
+    """Return a fault by which a server loses all or some of what it knew."""
+    return Fault(rng.choice(FORGETS), at, target, lasts, size=ttl * rng.choice((0.05, 0.5, 3.0)) * rng.random())
+
+
+def _isolated(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
+    """A client has a bare majority, and then cannot reach all of that."""
+    ttl, quorum = scenario.ttl, len(order) // 2 + 1
+    at, lasts, client = ttl * rng.random() * 0.6, ttl * rng.random(), rng.randrange(len(scenario.clients))
+    some = order[rng.randint(min(1, quorum - 1), quorum - 1) : quorum]
+    return _with(
+        scenario,
+        [Fault("cut", 0.0, target, 2 * ttl, client) for target in order[quorum:]]
+        + [Fault("cut", at, target, lasts, client) for target in some],
+    )
+
+
+def _forgotten(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
+    """A voter forgets a holder whom its peers have not all met."""
+    ttl = scenario.ttl
+    early = rng.random() < 0.4  # before the holder has put down anywhere whom it met
+    holder = 0 if early else rng.randrange(len(scenario.clients))
+    wiped, away = _roles(order)
+    lasts = ttl * rng.choice((0.02, 0.3, 1.0))
+    faults = [Fault("cut", 0.0, target, lasts, holder) for target in away[1:]]
+    some = wiped[: rng.randint(1, len(wiped))]
+    faults += [forgets(rng, ttl, rng.random() ** 2 * ttl, target, ttl * 0.1 * rng.random()) for target in some]
+    if early:
+        faults.append(Fault("freeze", scenario.delay * (0.5 + 6 * rng.random()), holder, ttl * rng.random() * 0.8))
+    return _with(scenario, faults)
+
+
+def _missed(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
+    """Those who could remember a holder for a voter that forgets it are out of reach for all others.
+
+    They are only just enough to make a majority with those that forget; the rest has never met that voter, or not heard of so long a ttl.
+    """
+    ttl = scenario.ttl
+    wiped, rest = _roles(order)
+    rng.shuffle(rest)
+    met = len(order) // 2 + 1 - len(wiped)
+    at = ttl * rng.choice((0.05, 0.2, 0.5)) * rng.random()
+    faults = [Fault("cut", 0.0, target, 3 * ttl, 0) for target in rest[met:]]
+    faults += _cut_from_others(scenario, rest[:met], at, 3 * ttl)
+    faults += [forgets(rng, ttl, at, target, ttl * 0.02 * rng.random()) for target in wiped]
+    scenario = _longer(rng, _with(scenario, faults))
+    clients = scenario.clients
+    others = (replace(client, start=at + 0.1 * ttl * rng.random()) for client in clients[1:])
+    return replace(scenario, clients=(clients[0], *others), warm=rng.random() < 0.3, loss=0.0, cancel=0.0, pause=0.0)
+
+
+def _late(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
+    """A holder is slow to register a longer ttl, or only some hear of it, while a voter forgets it."""
+    ttl, delay = scenario.ttl, scenario.delay
+    wiped, rest = _roles(order)
+    met = len(order) // 2 + 1 - len(wiped)
+    at = delay * (0.5 + 6 * rng.random())
+    faults = [Fault("cut", 0.0, target, ttl, 0) for target in rest[met:]]
+    if rng.random() < 0.5:
+        faults.append(Fault("freeze", at, 0, ttl * rng.random() * 0.8))
+        lost = at + ttl * 0.2 * rng.random()
+    else:  # what it registers, after waiting for all, gets to those who forget, and to nobody else
+        patience = scenario.patience
+        faults += [Fault("cut", patience * 0.7, target, patience * 1.4, 0) for target in rest[:met]]
+        lost = patience * (2.2 + rng.random())
+    faults += [Fault("wipe", lost, target, delay * rng.random()) for target in wiped]
+    scenario = _longer(rng, _with(scenario, faults), always=True)
+    return replace(scenario, warm=True, loss=0.0, cancel=0.0, pause=0.0)
+
+
+def _rolled_back(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
+    """Voters come back with old counters, and later holders meet none that has the newest."""
+    ttl = scenario.ttl
+    wiped, rest = _roles(order)
+    met = len(order) // 2 + 1 - len(wiped)
+    at = ttl * rng.random() * 0.5
+    faults = [Fault("cut", 0.0, target, at, 0) for target in rest[met:]]
+    faults += [Fault("rollback", at, target, ttl * 0.02 * rng.random(), size=ttl) for target in wiped]
+    faults += _cut_from_others(scenario, rest[:met], at + ttl * rng.choice((0.0, 0.3, 0.9)), 8 * ttl)
+    scenario = _with(scenario, faults)
+    return replace(scenario, warm=True, pause=0.0)
+
+
+def _roles(order: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return who forgets and who does not."""
+    minority = (len(order) - 1) // 2
+    return list(order[1 : minority + 1]), [order[0], *order[minority + 1 :]]
+
+
+def _cut_from_others(scenario: Scenario, targets: Sequence[int], at: float, lasts: float) -> list[Fault]:
+    """Return faults by which all clients but the first cannot reach these servers."""
+    return [Fault("cut", at, target, lasts, client) for target in targets for client in range(1, len(scenario.clients))]
+
+
+def _longer(rng: Random, scenario: Scenario, *, always: bool = False) -> Scenario:
+    """Let the first client have a longer ttl than the others."""
+    if not always and rng.random() < 0.5:
+        return scenario
+    clients = scenario.clients
+    longer = replace(clients[0], ttl=2.5 * scenario.ttl)
+    others = (replace(client, ttl=0.5 * scenario.ttl) for client in clients[1:])
+    return replace(scenario, clients=(longer, *others))
+
+
+def _with(scenario: Scenario, faults: list[Fault]) -> Scenario:
+    return replace(scenario, faults=(*scenario.faults, *faults))
+
+
+STORIES: dict[str, Story] = {
+    "isolated": _isolated,
+    "forgotten": _forgotten,
+    "missed": _missed,
+    "late": _late,
+    "rolled-back": _rolled_back,
+}
+FORGETTING = tuple(name for name in STORIES if name != "isolated")
