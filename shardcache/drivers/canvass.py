@@ -60,7 +60,7 @@ class _Round:
     def ask(self, place: int, batch: Batch, shard: Shard, left: int) -> None:
         """Send a batch, or note why it cannot be sent. ``left`` shards are still to be asked, this one among them."""
         try:
-            link, owed, due, kept = self._link(shard, left, undo=batch.undo)
+            link, owed, due, kept = self._link(shard, left, batch)
         except ShardError as error:
             self._note(place, error)
             return
@@ -72,19 +72,19 @@ class _Round:
             shard.abandon()
             raise
 
-    def _link(self, shard: Shard, left: int, *, undo: bool) -> tuple[Link, int, float, bool]:
+    def _link(self, shard: Shard, left: int, batch: Batch) -> tuple[Link, int, float, bool]:
         """Return a link, what it owes until when, and whether it is an old one; raise what stands in the way as `ShardError`."""
         if shard.breaker.state is not State.CLOSED:
             shard.admit()
         late = shard.recall()
         if late is not None:
             if not late.owed or self.clock() <= late.due:
-                if late.owed < _MOST_OWED or undo:
+                if late.owed < _MOST_OWED or batch.undo or batch.behind:
                     return late.link, late.owed, late.due, True
                 shard.keep(late)
                 shard.abandon()
                 raise ShardOut(shard.name, f"has {late.owed} requests still to answer")
-            if undo:
+            if batch.undo:
                 self._push(late.link)
             late.link.close()
             raise shard.lost(TimeoutError(), dialled=False)

@@ -17,14 +17,14 @@ class Parts:
 
     __slots__ = ("_asked", "_places", "batches")
 
-    def __init__(self, asked: Asked, *, twice: bool = True) -> None:
+    def __init__(self, asked: Asked, *, twice: bool = True, undo: bool = False, behind: bool = False) -> None:
         places: dict[int, list[int]] = {}
         for place, (shard, _) in enumerate(asked):
             places.setdefault(shard, []).append(place)
         self._asked = asked
         self._places = list(places.values())
         self.batches = [
-            Batch(shard, [command for place in own for command in asked[place][1]], twice)
+            Batch(shard, [command for place in own for command in asked[place][1]], twice, None, undo, behind)
             for shard, own in places.items()
         ]
 

@@ -61,7 +61,8 @@ class Batch(NamedTuple):
 
     ``fit`` says whether replies can be answers to these commands at all; if not, the connection is out
     of step and the driver closes it. ``undo``: the commands undo
-    earlier ones that this shard may not have carried out yet, so they go out behind them even if it hangs (`Canvass` only).
+    earlier ones that this shard may not have carried out yet, so they go out behind them even if it hangs. ``behind``: they go out behind
+    whatever this shard has still to answer, however much that is (both: `Canvass` only).
     """
 
     shard: int
@@ -69,6 +70,7 @@ class Batch(NamedTuple):
     twice: bool
     fit: Callable[[list[Reply]], bool] | None = None
     undo: bool = False
+    behind: bool = False
 
 
 class Run(NamedTuple):
@@ -188,6 +190,7 @@ def gathering(batches: Sequence[Batch], patience: float, limit: float) -> tuple[
         missing.discard(place)
         return not missing
 
+    batches = [batch._replace(behind=True) for batch in batches]
     return Canvass(batches, take, patience, limit), outcomes  # type: ignore[return-value]  # all are filled by the end
 
 

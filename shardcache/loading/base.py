@@ -228,8 +228,9 @@ class LoaderBase:
             yield from refresh_behind(order(sight.late), sight.late, desk)
         elif sight.late:
             values |= yield from refresh_first(order(sight.late), sight.late, desk)
-        for part in parts(sight.missing, LOADED_AT_ONCE):
-            budget.renew()
+        for number, part in enumerate(parts(sight.missing, LOADED_AT_ONCE)):
+            if number:  # the first one shares the deadline with the look
+                budget.renew()
             values |= yield from obtain(order(part), desk)
         return values
 

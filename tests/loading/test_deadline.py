@@ -30,7 +30,11 @@ def tag_on(cache, name):
     return on_shard(cache, name, "t", lambda space, tag: space.internal(b"tag", space.wire(tag)))
 
 
-@pytest.mark.parametrize("hung", [(0,), (1, 2), (0, 1), (2,)], ids=["home", "other-voters", "majority", "tag"])
+@pytest.mark.parametrize(
+    "hung",
+    [(0,), (1, 2), (0, 1), (2,), (0, 2), (0, 1, 2)],
+    ids=["home", "other-voters", "home-and-voter", "tag", "home-and-tag", "all"],
+)
 @pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
 def test_hung_servers_cost_one_timeout(mortal, make, counter, hung, many) -> None:
     """Look, tags, claim, votes and fill together: whichever of the servers hang, and however many."""

@@ -113,3 +113,37 @@ def test_wait_over(make, begin, gate) -> None:
         two.get_or_set_many(["a"], upper, policy=LoadPolicy(wait=0.05, on_wait_over="raise"))
     gate.open()
     assert (first.result(), two.get("a")) == ({"a": 1}, 1)
+
+
+def test_thousands_are_loaded_in_parts(make, counter) -> None:
+    """No call of the loader has more than a hundred keys, all values are stored, and no server is thought to be out."""
+    cache = make()
+    keys = [f"k{n}" for n in range(3210)]
+    sizes = []
+    loader = counter.of(lambda wanted: sizes.append(len(wanted)) or upper(wanted))
+    assert cache.get_or_set_many(keys, loader, 60) == upper(keys)
+    assert (len(sizes), max(sizes), sum(sizes)) == (33, 100, 3210)
+    assert cache.get_many(keys) == upper(keys)
+    stats = cache.stats()
+    assert (stats.loading.alone, stats.loading.not_stored, stats.loading.waits) == (0, 0, 0)
+    assert [shard.failures for shard in stats.shards.values()] == [0] * 3
+
+
+def test_a_key_as_text_and_as_bytes_is_one_key(cache, counter) -> None:
+    """It is loaded once, and does not wait for itself."""
+    loader = counter.of(lambda wanted: dict.fromkeys(wanted, "v"))
+    assert cache.get_or_set_many(["a", b"a"], loader, policy=LoadPolicy(wait=60)) == {"a": "v", b"a": "v"}
+    assert counter.calls == 1
+
+
+def test_many_parts_are_refreshed_behind(cache, counter, until) -> None:
+    """Stale values are refreshed part by part, by one thread or task, and the call does not wait for it."""
+    policy = LoadPolicy.swr()
+    keys = [f"k{n}" for n in range(450)]
+    cache.get_or_set_many(keys, lambda wanted: dict.fromkeys(wanted, "old"), 0.02, policy=policy)
+    until(lambda: not any(cache.ttl(key) for key in keys))
+    sizes = []
+    loader = counter.of(lambda wanted: sizes.append(len(wanted)) or dict.fromkeys(wanted, "new"))
+    assert cache.get_or_set_many(keys, loader, 60, policy=policy) == dict.fromkeys(keys, "old")
+    until(lambda: cache.get_or_set_many(keys, loader, 60, policy=policy) == dict.fromkeys(keys, "new"))
+    assert max(sizes) <= 100

@@ -7,7 +7,7 @@ __all__ = ("LOADED_AT_ONCE", "LOOKED_AT_ONCE", "parts")
 
 T = TypeVar("T")
 LOOKED_AT_ONCE = 1000  # keys in one look: two commands each
-LOADED_AT_ONCE = 250  # keys in one call of a loader, claimed and filled together: some five scripts each
+LOADED_AT_ONCE = 100  # keys in one call of a loader, claimed and filled together: some five scripts each
 
 
 def parts(items: Sequence[T], size: int) -> Iterator[list[T]]:

@@ -141,12 +141,15 @@ def send(
     patience: float,
     *,
     twice: bool = True,
+    undo: bool = False,
 ) -> Flow[None]:
-    """Send what is asked, each (shard, commands), in one batch for each shard.
+    """Send what is asked, each (shard, commands), in one batch for each shard, behind whatever that still has to answer.
+
+    Many keys are many answers that nobody waited for; a shard that is slow with them is not out. ``undo``: see `Batch`.
 
     ``heard`` is given the part of an outcome that belongs to a place in ``commands``, and says whether enough is known of all.
     """
-    parts = Parts(commands, twice=twice)
+    parts = Parts(commands, twice=twice, undo=undo, behind=True)
 
     def take(at: int, outcome: Outcome, run: Run | None) -> bool:
         enough = False
@@ -237,7 +240,7 @@ def give_up(bids: Sequence[Bid], waiter: bytes = b"", *, homes_only: bool = Fals
         if not (homes_only and place)
     ]
     if commands:
-        yield from send(commands, None, bids[0].plan.patience)
+        yield from send(commands, None, bids[0].plan.patience, undo=True)
 
 
 def _guarded(bid: Bid) -> bool:

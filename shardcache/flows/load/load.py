@@ -239,5 +239,5 @@ def _fill(
 
     if commands:
         patience = max(bid.plan.patience for bid in (*(bid for bid, *_ in fills), *back))
-        yield from send(commands, heard if waiting else None, max(patience, 0.1), twice=not waiting)
+        yield from send(commands, heard if waiting else None, max(patience, 0.1), twice=not waiting, undo=True)
     return overtaken
