@@ -69,7 +69,8 @@ class Options:
     ``failures``, ``first_probe``, ``max_probe``: the breaker (failures in a row that open it;
     seconds to the first probe; longest seconds between probes). ``max_out``: the share of the
     shards that may be out at once, at least one; 0 turns the breakers off. ``on_event``: called with an `Event`.
-    ``max_loads``: loaders that run at once in this process (on one event loop); others wait for their turn.
+    ``max_loads``: loaders that run at once in this process (on one event loop); others wait for their turn. As many again may run on
+    that were given up (`LoadPolicy.hard_timeout`), and as many refreshes may be at work in the background.
     ``void_loads``: every write also voids the lock of a load of that key under way (one more command in the same
     exchange), so that what was loaded before cannot overwrite it. False only where nobody in the fleet uses `get_or_set` or `cached`.
     ``echo_check``: end every exchange with an ECHO of a fresh number, so that even a broken proxy that

@@ -23,7 +23,8 @@ class LoadPolicy:
 
     ``stale_ttl``: how long a value may still be served after its ttl, while somebody loads the next one (grace).
     ``stale_if_error``: whether it is served too when the loader fails.
-    ``beta``: how eagerly a value is refreshed before its ttl is over (XFetch; see the module `freshness`); 0 turns that off.
+    ``beta``: how eagerly a value is refreshed before its ttl is over: from about so many times as long before its end as loading took
+    (see the module `freshness`); 0 turns that off.
     ``jitter``: the share of the ttl, 0 to 1, by which it is shortened at random, so that values stored together do not
     expire together.
     ``negative_on``, ``negative_ttl``: the loader raising one of these types is remembered for so long, and callers get
@@ -40,7 +41,8 @@ class LoadPolicy:
     themselves, or "raise" `errors.LoadWaitTimeout`.
     ``poll``: the first and the longest delay between two looks at the value while waiting.
     ``soft_timeout``: a caller who loads is given the stale value after so long, while the loader goes on.
-    ``hard_timeout``: after so long the load is given up with `errors.LoadTimeout`.
+    ``hard_timeout``: after so long the load is given up with `errors.LoadTimeout`; the wait for one of the places for loaders
+    (`Options.max_loads`) counts. The loader runs in a thread or task of its own. None: it takes as long as it takes.
 
     Raises `InvalidOption` for values outside their range and for those that contradict each other. To change a
     preset: ``dataclasses.replace(LoadPolicy.strict(), wait=1)``.
