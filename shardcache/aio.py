@@ -41,7 +41,7 @@ class AsyncShardCache(CacheBase):
 
     ``nodes``: URLs in a list or one text, a mapping of names to URLs, or `Node` objects.
     ``namespace`` is put before every key. ``default_ttl``: seconds or a timedelta, None for
-    no expiry. ``serializer``: "safe", "json", "pickle", or an object with dumps and loads.
+    no expiry. ``serializer``: "safe", "json", "pickle", "raw" (bytes alone, without a header), or an object with dumps and loads.
     ``compression``: None, "zlib" or "zstd". ``timeout``: the deadline of one call in seconds,
     all shards and retries together. ``on_unavailable``: "degrade"
     (reads miss, writes say False) or "raise" (`ShardUnavailable`).

@@ -21,7 +21,7 @@ from shardcache.ttl import DEFAULT, TTL, Default
 
 __all__ = ("CacheBase",)
 
-SerializerChoice = Literal["safe", "json", "pickle"] | Serializer
+SerializerChoice = Literal["safe", "json", "pickle", "raw"] | Serializer
 Compression = Literal["zlib", "zstd"] | None
 
 

@@ -2,6 +2,7 @@
 
 from shardcache.codecs.envelope import Codec
 from shardcache.codecs.loaded import Loaded
+from shardcache.codecs.raw import RawCodec
 from shardcache.codecs.serializers import Serializer
 
-__all__ = ("Codec", "Loaded", "Serializer")
+__all__ = ("Codec", "Loaded", "RawCodec", "Serializer")

@@ -35,7 +35,8 @@ class Codec:
     """Turns values into the bytes that are stored, and back: equal and of the same type, or an error.
 
     ``serializer`` is for values other than str, bytes and 64-bit ints: "safe", "json", "pickle" or an object with
-    ``dumps(value) -> bytes`` and ``loads(bytes) -> value``. Everybody reads "safe" and "json"; a pickle is only ever
+    ``dumps(value) -> bytes`` and ``loads(bytes) -> value``, which is also given bytes without a header if the object has a true
+    attribute ``reads_foreign`` (for "raw" see `RawCodec`). Everybody reads "safe" and "json"; a pickle is only ever
     read under "pickle", a custom payload only under a custom serializer. ``compression`` (None, "zlib", "zstd")
     applies above ``compress_min`` bytes and where it makes the value smaller; it does not matter for reading.
     ``signing_key`` (at least 16 bytes; or several: the first signs, all verify) makes every value but bare ints carry
@@ -52,6 +53,7 @@ class Codec:
         "_compressor",
         "_direct",
         "_dumps",
+        "_foreign",
         "_header",
         "_max_value",
         "_min",
@@ -84,6 +86,7 @@ class Codec:
         }
         header, chosen = _choose(serializer, safe, json)
         self._readers[header] = chosen.loads
+        self._foreign = _reader_of_foreign(chosen.loads) if getattr(serializer, "reads_foreign", False) else _foreign
         self._header, self._dumps = bytes([header]), chosen.dumps
         self._allowed = {SAFE: safe.allowed, JSON: JSON_TYPES | {bytes}}.get(header, frozenset())
         self._compressor: Compressor | None = None if compression is None else compressor(compression)
@@ -127,6 +130,9 @@ class Codec:
             refused = SerializationError(f"a {kind.__qualname__} cannot be stored: {_named(error)}")
             refused.value = value
             raise refused from error
+
+    def check_record(self, *, stale: bool, tags: bool, negative: bool) -> None:
+        """Raise `InvalidArgument` if what is wanted has no room beside a value: here it always has."""
 
     def check_result(self, function: object) -> None:
         """Raise `InvalidArgument` if what ``function`` says that it returns could certainly not be stored."""
@@ -187,7 +193,7 @@ class Codec:
                 if head == _RAW:
                     return raw[1:]
                 if head < _RAW:
-                    return _foreign(raw)
+                    return self._foreign(raw)
                 if head != _LOADED:
                     return self._open(raw)
             record = self._record(raw, wire_key)
@@ -299,7 +305,7 @@ def _choose(serializer: object, safe: Serializer, json: Serializer) -> tuple[int
     elif isinstance(serializer, Serializer) and not isinstance(serializer, type):
         return CUSTOM, _Custom(serializer)
     raise InvalidOption(
-        "serializer must be 'safe', 'json', 'pickle' or an object with dumps(value) and loads(bytes), got "
+        "serializer must be 'safe', 'json', 'pickle', 'raw' or an object with dumps(value) and loads(bytes), got "
         + (f"{serializer!r:.80}" if isinstance(serializer, str) else f"a {type(serializer).__qualname__}")
     )
 
@@ -335,6 +341,16 @@ def _foreign(raw: bytes) -> object:
         if b"%d" % number == raw and _LOWEST <= number <= _HIGHEST:
             return number
     return raw
+
+
+def _reader_of_foreign(loads: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    """Return what reads bytes without a header: digits are a number to everybody, the rest is the serializer's."""
+
+    def read(raw: bytes) -> object:
+        found = _foreign(raw)
+        return found if type(found) is int else loads(raw)
+
+    return read
 
 
 def _undecodable(raw: bytes, error: Exception) -> DamagedPayload:

@@ -22,6 +22,9 @@ class Serializer(Protocol):
 
     ``loads(dumps(value))`` must give back an equal value of the same type. Both may raise anything: it becomes
     `SerializationError` at the write and `DamagedPayload` at the read.
+
+    With an attribute ``reads_foreign`` that is true, ``loads`` is also given the bytes of other programs, those without this library's
+    header; an int in digits is read before. Without it, such bytes are returned as they are.
     """
 
     def dumps(self, value: object, /) -> bytes: ...

@@ -1,9 +1,10 @@
 """The core of a client: everything that is neither colour nor connection."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Self
 
-from shardcache.codecs import Codec
+from shardcache.codecs import Codec, RawCodec
 from shardcache.errors import InvalidArgument, InvalidOption, ShardError
 from shardcache.explanation import Explanation
 from shardcache.flows import sweep
@@ -43,8 +44,8 @@ class Core:
         self.options = options or Options()
         self.timeout = check_timeout(timeout)
         self.keys = KeySpace(namespace)
-        self.codec = Codec(
-            serializer=serializer,
+        make = RawCodec if isinstance(serializer, str) and serializer == "raw" else partial(Codec, serializer)
+        self.codec: Codec = make(
             compression=compression,
             compress_min=self.options.compress_min,
             signing_key=self.options.signing_key,

@@ -103,7 +103,12 @@ class LoaderBase:
         call = loader if callable(loader) else lambda: loader
         if getattr(loader, "__annotations__", None):  # a loader that says that nothing can be stored need not run
             self._core.codec.check_result(loader)
+        self._check_record(policy, tags)
         return Order((job,), call, self._requests.ttl_ms(ttl), policy, check(tags), True, "get_or_set", budget)
+
+    def _check_record(self, policy: LoadPolicy, tags: Iterable[str] | None) -> None:
+        """Raise if the client's serializer has no room for what is to be stored beside the value."""
+        self._core.codec.check_record(stale=bool(policy.grace_ms), tags=bool(tags), negative=bool(policy.negative_on))
 
     @staticmethod
     def asking(wire: bytes) -> bytes:
@@ -197,6 +202,7 @@ class LoaderBase:
                 f"the loader of many keys must be callable with a list of keys, got {type(loader).__name__}"
             )
         ttl_ms, names = self._requests.ttl_ms(ttl), check(tags)
+        self._check_record(policy, tags)
         wires = self._core.keys.wire_many(keys)
         by_wire = dict(zip(reversed(wires), reversed(keys), strict=True))  # "a" and b"a" are one key
 

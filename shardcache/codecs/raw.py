@@ -1,0 +1,89 @@
+"""The serializer "raw": bytes as they are, without a header, for programs that know nothing of this library.
+
+What has no header has no room: for types other than bytes, compression, a signature, or what `get_or_set` stores beside a value
+(grace, tags, refusals). And nothing that is read is taken for more than bytes, so that what begins with a header byte by chance comes back too.
+"""
+
+# ruff: noqa: ARG002 - the parameters are those of `Codec`, and some tell a plain value nothing
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from shardcache.codecs.envelope import MAX_VALUE, Codec
+from shardcache.codecs.loaded import Loaded, Tag
+from shardcache.errors import DamagedPayload, InvalidArgument, InvalidOption, SerializationError
+from shardcache.value_type import ValueType
+
+__all__ = ("RawCodec",)
+
+
+class RawCodec(Codec):
+    """A `Codec` that stores bytes as they are. Raises `InvalidOption` for what has no room."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        *,
+        compression: str | None = None,
+        compress_min: int = 1024,
+        signing_key: bytes | str | Sequence[bytes | str] | None = None,
+        max_value: int = MAX_VALUE,
+        types: Collection[type | ValueType[Any]] = (),
+    ) -> None:
+        for name, given in (("compression", compression), ("signing_key", signing_key), ("types", types or None)):
+            if given is not None:
+                raise InvalidOption(f"the serializer 'raw' stores plain bytes, so {name} must be left out")
+        super().__init__(compress_min=compress_min, max_value=max_value)
+        self._allowed = frozenset({bytes})
+
+    def __repr__(self) -> str:
+        return "RawCodec()"
+
+    def encode(self, value: object, wire_key: bytes) -> bytes:
+        """Return ``value``; raise `SerializationError` if it is not bytes, or too long."""
+        if type(value) is bytes and len(value) <= self._max_value:
+            return value
+        if type(value) is bytes:
+            error = SerializationError(f"the value takes {len(value)} bytes; max_value allows {self._max_value}")
+        else:
+            error = SerializationError(
+                f"the serializer 'raw' keeps bytes alone, got a {type(value).__qualname__}: encode it yourself (a str by "
+                ".encode(), others by json.dumps(…).encode()), or choose another serializer"
+            )
+        error.value = value
+        raise error
+
+    def encode_loaded(
+        self,
+        value: object,
+        wire_key: bytes,
+        *,
+        grace_ms: int = 0,
+        delta_ms: int = 0,
+        tags: Sequence[Tag] = (),
+        negative: bool = False,
+    ) -> bytes:
+        """Return ``value``; how long loading took is not kept. Raises `InvalidArgument` for what has no room."""
+        self.check_record(stale=bool(grace_ms), tags=bool(tags), negative=negative)
+        return self.encode(value, wire_key)
+
+    def check_record(self, *, stale: bool, tags: bool, negative: bool) -> None:
+        """Raise `InvalidArgument` if anything has to be stored beside a value."""
+        for name, wanted in (("stale_ttl", stale), ("tags", tags), ("negative_on", negative)):
+            if wanted:
+                raise InvalidArgument(f"{name} cannot be had with the serializer 'raw', which stores plain bytes alone")
+
+    def decode(self, raw: bytes, wire_key: bytes) -> object:
+        """Return what is stored."""
+        return raw
+
+    def decode_loaded(self, raw: bytes, wire_key: bytes) -> Loaded:
+        """Return what is stored, of which nothing is known."""
+        return Loaded(raw)
+
+    def decode_many(
+        self, raws: Sequence[bytes | None], wire_keys: Iterable[bytes], absent: object = None
+    ) -> tuple[list[object], dict[int, DamagedPayload]]:
+        """Return what is stored, with ``absent`` where there is nothing."""
+        return [absent if raw is None else raw for raw in raws], {}
