@@ -4,9 +4,10 @@ import asyncio
 import os
 import random
 import weakref
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from threading import get_ident
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from shardcache.drivers.acanvass import canvass
 from shardcache.drivers.aflights import AsyncFlights, AsyncLoads
 from shardcache.drivers.ashard import BULK, AsyncShard
 from shardcache.drivers.line import AsyncLine
+from shardcache.drivers.loop_end import at_loop_end
 from shardcache.drivers.run import answered, breakers
 from shardcache.errors import ClientClosed, ShardError, ShardOut
 from shardcache.flows.budget import Budget
@@ -55,6 +57,7 @@ class AsyncRunner:
         "_closed",
         "_core",
         "_current",
+        "_ends",
         "_loading",
         "_luck",
         "_past",
@@ -70,6 +73,7 @@ class AsyncRunner:
         self._closed = False
         self._shards: dict[Loop, tuple[AsyncShard, ...]] = {}
         self._loading: dict[Loop, tuple[AsyncFlights, AsyncLoads]] = {}
+        self._ends: dict[Loop, object] = {}  # what closes the connections of each loop when it ends
         self.line = AsyncLine()
         self._past: list[list[ShardStats]] = []  # what the shards of ended loops had counted
         # The last loop and its shards, read and replaced as one so that two threads cannot mix them up.
@@ -92,6 +96,7 @@ class AsyncRunner:
                 raise ClientClosed("the client is closed")
             self._forget_closed()
             found = self._shards[loop] = self._make(loop)
+            self._ends[loop] = at_loop_end(partial(_disconnect, found))
         if isinstance(loop, asyncio.BaseEventLoop):  # others do not tell the thread that they run in
             self._current = (loop, found)
         return found
@@ -124,9 +129,13 @@ class AsyncRunner:
 
     def _forget_closed(self) -> None:
         """Let go of loops that have ended, but not of their counters."""
-        for loop in [loop for loop in self._shards if loop.is_closed()]:
+        for loop in [loop for loop in list(self._shards) if loop.is_closed()]:
             self._loading.pop(loop, None)
-            row = [shard.stats() for shard in self._shards.pop(loop)]
+            self._ends.pop(loop, None)
+            # Nothing is left of them but what they counted: no connection, and no breaker that is open.
+            row = [replace(shard.stats(), state=_CLOSED.value, idle=0) for shard in self._shards.pop(loop, ())]
+            if not row:  # another thread was faster
+                continue
             last = self._past.pop() if self._past else row
             self._past = [row if last is row else [ShardStats.total(pair) for pair in zip(last, row, strict=True)]]
 
@@ -279,7 +288,8 @@ class AsyncRunner:
         return shard.clock() - start
 
     def stats(self) -> dict[str, ShardStats]:
-        """Return the shards' counters, added up over the event loops; the state is the running loop's."""
+        """Return the shards' counters, added up over all event loops; the state is the worst on those that are left."""
+        self._forget_closed()
         names = [member.node.name for member in self._core.members]
         rows = [*self._past, *([shard.stats() for shard in shards] for shards in list(self._shards.values()))]
         if not rows:
@@ -313,6 +323,10 @@ class AsyncRunner:
                 for shard in shards:
                     loop.call_soon_threadsafe(shard.close_soon)
         self._shards.clear()
+        end = self._ends.pop(here, None)
+        self._ends.clear()
+        if isinstance(end, AsyncGenerator):
+            await end.aclose()
 
     def drop(self) -> None:
         """Let go of every connection without waiting, as the last resort of an unclosed client."""
@@ -320,6 +334,10 @@ class AsyncRunner:
             for shard in known:
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(shard.close_soon)
+
+
+async def _disconnect(shards: tuple[AsyncShard, ...]) -> None:
+    await asyncio.gather(*(shard.disconnect() for shard in shards))
 
 
 Part = asyncio.Future[Any] | ShardOut

@@ -260,6 +260,12 @@ class AsyncShard(ShardState):
         for link in self.ears.end(error):
             await link.wait_closed()
 
+    async def disconnect(self) -> None:
+        """Close every connection, as `close` does, though a later call may open another: for the end of an event loop."""
+        closed = self.closed
+        await self.close()
+        self.closed = closed
+
     async def call(self, payload: bytes, deadline: float, op: Op) -> Reply:
         """Send one command and return its reply. Raises `ShardError` or `ClientClosed`, by the deadline."""
         return await self.ask(payload, deadline, op)
