@@ -32,7 +32,7 @@ FLOORS = (
         "urls",
     ),
     ("flows",),
-    ("wire",),
+    ("system", "wire"),
     ("drivers", "embedded"),  # both face the operating system; neither knows of the client
     ("aio", "base", "client", "decorators", "loading", "locks", "pipeline"),
     ("cli", "contrib", "fencing", "observe", "testing"),

@@ -13,9 +13,9 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 
 from shardcache.cli.codes import Exit
-from shardcache.drivers.threads import Worker
 from shardcache.errors import LockLost, QuorumUnavailable, ThreadNotStarted
 from shardcache.locks import QuorumLock
+from shardcache.system.threads import Worker
 
 __all__ = ("Guarded",)
 

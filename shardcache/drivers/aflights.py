@@ -237,7 +237,7 @@ class _TaskPlaces(Places):
             raise self.no_turn(patience or 0.0) from None
         return self.enter(wires, counted=True)
 
-    def free(self) -> None:
+    def free(self, place: Place) -> None:  # noqa: ARG002  whose place it was matters to threads only
         """Let the next one in."""
         self._slots.release()
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from shardcache.drivers.keeper import Keeper
+from shardcache.drivers.keeper import Keeper, Kept
 from shardcache.drivers.own_error import own_error
 from shardcache.drivers.places import Place, ThreadPlaces, named
-from shardcache.drivers.threads import Worker
 from shardcache.errors import InvalidArgument, LoadCycle, LoadTimeout, ThreadNotStarted, TooManyLoaders
 from shardcache.events import Hook
 from shardcache.flows.steps import Fly, Landing, Load, LoaderEnded
+from shardcache.system.latch import Latch
+from shardcache.system.threads import Worker
 
 __all__ = ("STOPS", "Flight", "Flights", "Loads", "inside", "refuse_cycle", "too_many")
 
@@ -37,24 +38,33 @@ def refuse_cycle(owner: object, wires: Iterable[bytes]) -> None:
 
 
 class Flight:
-    """One load under way, of one key or several: whoever joins gets its values, or what it raised."""
+    """One load under way, of one key or several: whoever joins gets its values, or what it raised.
 
-    __slots__ = ("_done", "_error", "_values")
+    ``thread``: the one that loads, if it is known. ``worker``: the thread that was made for it, if there is one.
+    """
 
-    def __init__(self) -> None:
-        self._done = threading.Event()
+    __slots__ = ("_done", "_error", "_values", "thread", "worker")
+
+    def __init__(self, thread: int | None = None) -> None:
+        self._done = Latch()
         self._values: dict[bytes, Any] = {}
         self._error: Exception | None = None
+        self.thread = thread
+        self.worker: Worker | None = None
 
     def land(self, values: dict[bytes, Any], error: BaseException | None = None) -> None:
-        """End the flight. What broke off its caller (KeyboardInterrupt) says nothing about the values: others try for themselves."""
-        self._values = values
-        self._error = error if isinstance(error, Exception) else None
-        self._done.set()
+        """End the flight, once. What broke off its caller (KeyboardInterrupt) says nothing about the values: others try for themselves."""
+        if not self._done.is_open:
+            self._values = values
+            self._error = error if isinstance(error, Exception) else None
+        self._done.open()
 
     def wait(self, timeout: float | None) -> bool:
-        """Return whether it has landed within ``timeout`` seconds."""
-        return self._done.wait(timeout)
+        """Return whether it has landed within ``timeout`` seconds. In the thread that loads nobody waits for himself.
+
+        That is a finalizer or a signal handler, which came in between.
+        """
+        return self._done.is_open or (self.thread != threading.get_ident() and self._done.wait(timeout))
 
     def values(self, *, own: bool = True) -> dict[bytes, Any]:
         """Return the values of a flight that has landed, or raise its error: if it is not one's ``own``, a copy of it."""
@@ -64,9 +74,9 @@ class Flight:
 
 
 class Flights:
-    """The flights of one client, by key."""
+    """The flights of one client, by key. Nothing here is locked: see `latch`."""
 
-    __slots__ = ("_behind_us", "_clock", "_flights", "_guard", "_hook", "_most", "_run")
+    __slots__ = ("_behind_us", "_clock", "_flights", "_hook", "_most", "_run")
 
     def __init__(self, run: Run, clock: Callable[[], float], hook: Hook | None = None, most: int = 64) -> None:
         self._run = run
@@ -74,7 +84,6 @@ class Flights:
         self._behind_us: dict[Flight, tuple[bytes, ...]] = {}  # that have a thread of their own, and their keys
         self._clock = clock
         self._hook = hook
-        self._guard = threading.Lock()
         self._flights: dict[bytes, Flight] = {}
 
     def __call__(self, step: Fly) -> Landing:
@@ -82,12 +91,19 @@ class Flights:
         full = len(self._behind_us) >= self._most
         if full and (step.behind or step.own is not None) and not all(wire in self._flights for wire in step.wires):
             raise too_many(self._behind_us.values())
-        flight, mine, others = self._board(step)
         waits = not step.behind
-        if mine and (step.behind or step.own is not None):
-            waits = self._begin(flight, step, mine) and waits and flight.wait(step.own)
-        elif mine:
-            self._pilot(flight, step, mine)
+        flight = Flight(threading.get_ident())
+        try:
+            mine, others = self._board(step, flight)
+            if mine and (step.behind or step.own is not None):
+                waits = self._begin(flight, step, mine) and waits and flight.wait(step.own)
+            elif mine:
+                self._pilot(flight, step, mine)
+        except BaseException as error:
+            # Also what broke `_pilot` off while it was ending the flight itself. A thread of the flight's own sees to it.
+            if flight.worker is None or flight.worker.give_up():
+                self._end(flight, step.wires, {}, error)
+            raise
         if not waits:
             return Landing({})
         values = dict(flight.values()) if mine else {}
@@ -104,21 +120,20 @@ class Flights:
                 values[wire] = found[wire]
         return Landing(values, tuple(late))
 
-    def _board(self, step: Fly) -> tuple[Flight, tuple[bytes, ...], dict[bytes, Flight]]:
-        """Return a flight, the keys that it is to be flown for, and who flies for the others."""
-        flight = Flight()
-        with self._guard:
-            others = {wire: self._flights[wire] for wire in step.wires if wire in self._flights}
-            mine = tuple(wire for wire in step.wires if wire not in others)
-            if step.own is None and not step.behind:
-                refuse_cycle(self, step.wires)
-            self._flights |= dict.fromkeys(mine, flight)
+    def _board(self, step: Fly, flight: Flight) -> tuple[tuple[bytes, ...], dict[bytes, Flight]]:
+        """Return the keys that ``flight`` is to be flown for, and who flies for the others."""
+        if step.own is None and not step.behind:
+            refuse_cycle(self, step.wires)
+        owners = {wire: self._flights.setdefault(wire, flight) for wire in step.wires}
+        mine = tuple(wire for wire, owner in owners.items() if owner is flight)
+        others = {wire: owner for wire, owner in owners.items() if owner is not flight}
         if step.joined is not None and others:
             step.joined(len(others))
-        return flight, mine, {} if step.behind or step.own is not None else others
+        return mine, {} if step.behind or step.own is not None else others
 
     def _pilot(self, flight: Flight, step: Fly, mine: tuple[bytes, ...]) -> None:
         """Fly: do the work, and let those who joined have what comes of it."""
+        flight.thread = threading.get_ident()
         values: dict[bytes, Any] = {}
         error: BaseException | None = None
         try:
@@ -130,13 +145,12 @@ class Flights:
             self._end(flight, mine, values, error)
 
     def _end(
-        self, flight: Flight, mine: tuple[bytes, ...], values: dict[bytes, Any], error: BaseException | None
+        self, flight: Flight, wires: tuple[bytes, ...], values: dict[bytes, Any], error: BaseException | None
     ) -> None:
         """Let nobody join any more, and those go on who have."""
-        with self._guard:
-            for wire in mine:
-                if self._flights.get(wire) is flight:
-                    del self._flights[wire]
+        for wire in wires:
+            if self._flights.get(wire) is flight:
+                self._flights.pop(wire, None)
         self._behind_us.pop(flight, None)
         flight.land(values, error)
 
@@ -144,7 +158,8 @@ class Flights:
         """Fly in a thread of its own; return whether there is one. Without it whoever wanted a refresh has the value as it is."""
         context = contextvars.copy_context()
         context.run(inside.set, ())  # nobody need wait for it, so it stands in no loader
-        worker = Worker("refresh", lambda: context.run(self._behind, flight, step, mine))
+        flight.thread = None
+        flight.worker = worker = Worker("refresh", lambda: context.run(self._behind, flight, step, mine))
         self._behind_us[flight] = mine
         try:
             worker.begin(self._hook, "refresh", undo=lambda: self._end(flight, mine, {}, None))
@@ -158,10 +173,13 @@ class Flights:
 
     def void(self, wires: Iterable[bytes] | None = None) -> None:
         """Let nobody join any more (None: whatever the key): what is being loaded was overtaken by a write."""
-        if self._flights:
-            with self._guard:
-                for wire in list(self._flights) if wires is None else wires:
-                    self._flights.pop(wire, None)
+        if not self._flights:
+            return
+        if wires is None:
+            self._flights.clear()
+            return
+        for wire in wires:
+            self._flights.pop(wire, None)
 
 
 class Loads:
@@ -182,27 +200,28 @@ class Loads:
     def __call__(self, step: Load) -> Any:
         """Carry out a `Load`."""
         around = inside.get()
-        mark = inside.set((*around, *((self._flights, wire) for wire in step.wires)))
-        kept = self._keeper.keep(step.gap, lambda: bool(self._run(step.renew())))
+        kept = Kept(step.gap, lambda: bool(self._run(step.renew())))
+        place = Place(step.wires, counted=not around)
         try:
-            return self._placed(step, counted=not around)
+            inside.set((*around, *((self._flights, wire) for wire in step.wires)))
+            self._keeper.keep(kept)
+            return self._placed(step, place)
         finally:
-            kept.stop()
-            inside.reset(mark)
+            kept.stopped = True
+            inside.set(around)  # not by the token of `set`, which whoever is broken off does not have
+            if place.worker is None or place.worker.give_up():  # else that thread does, when the loader has ended
+                self._places.leave(place)
 
-    def _placed(self, step: Load, *, counted: bool) -> Any:
+    def _placed(self, step: Load, place: Place) -> Any:
         """Run a loader when there is a place for it. What time that takes is not left for the loader."""
         places = self._places
         if step.patience is not None:
             places.check_abandoned()
         began = self._clock()
-        place = places.take(step.wires, step.patience) if counted else places.enter(step.wires, counted=False)
-        if step.patience is not None:
-            return self._within(step, step.patience, place, began + step.patience)
-        try:
+        places.take(place, step.patience)
+        if step.patience is None:
             return _called(step.loader)
-        finally:
-            places.leave(place)
+        return self._within(step, step.patience, place, began + step.patience)
 
     def _within(self, step: Load, patience: float, place: Place, end: float) -> Any:
         """Run a loader in a thread of its own; leave it behind when it takes too long, for a thread cannot be ended."""
@@ -221,7 +240,7 @@ class Loads:
             flight.land(values, error)
 
         context = contextvars.copy_context()
-        worker = Worker("loader", lambda: context.run(body))
+        place.worker = worker = Worker("loader", lambda: context.run(body))
         worker.begin(self._hook, "load", undo=lambda: places.leave(place))
         if not flight.wait(max(end - self._clock(), 0.0)):
             if places.abandon(place):

@@ -1,14 +1,14 @@
 """Renewing the locks of loads that run: one thread for all of a client, and none while there is nothing to renew."""
 
 import heapq
+import queue
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
-from queue import Empty, SimpleQueue
 
-from shardcache.drivers.threads import Worker
 from shardcache.errors import ThreadNotStarted
 from shardcache.events import Hook
+from shardcache.system.threads import Worker
 
 __all__ = ("Keeper", "Kept")
 
@@ -16,22 +16,18 @@ _IDLE = 5.0  # seconds after which the thread ends
 
 
 class Kept:
-    """One load that runs: ``renew`` is called every ``gap`` seconds until it returns False, raises, or `stop`.
+    """One load that runs: ``renew`` is called every ``gap`` seconds until it returns False, or is ``stopped``.
 
     ``due``: when next, by the keeper's clock.
     """
 
     __slots__ = ("due", "gap", "renew", "stopped")
 
-    def __init__(self, gap: float, renew: Callable[[], bool], due: float) -> None:
+    def __init__(self, gap: float, renew: Callable[[], bool]) -> None:
         self.gap = gap
         self.renew = renew
-        self.due = due
+        self.due = 0.0
         self.stopped = False
-
-    def stop(self) -> None:
-        """Renew no more."""
-        self.stopped = True
 
 
 class Keeper:
@@ -41,25 +37,28 @@ class Keeper:
     has them in order. Should two loads that come at once start a thread each, each renews what it takes from the queue.
     """
 
-    __slots__ = ("_clock", "_hook", "_new", "_numbers", "_worker")
+    __slots__ = ("_clock", "_hook", "_numbers", "_queues", "_worker")
 
     def __init__(self, clock: Callable[[], float], hook: Hook | None = None) -> None:
         self._clock = clock
         self._hook = hook
-        self._new: SimpleQueue[Kept] = SimpleQueue()
+        self._queues: dict[str, queue.SimpleQueue[Kept]] = {}  # one, made when it is first needed (see `latch`)
         self._numbers = count()
         self._worker: Worker | None = None
 
-    def keep(self, gap: float, renew: Callable[[], bool]) -> Kept:
-        """Begin to call ``renew``. Without a thread it is not called before a later load has one: an event tells."""
-        kept = Kept(gap, renew, self._clock() + gap)
+    @property
+    def _new(self) -> "queue.SimpleQueue[Kept]":
+        return self._queues.get("new") or self._queues.setdefault("new", queue.SimpleQueue())
+
+    def keep(self, kept: Kept) -> None:
+        """Begin to renew. Without a thread that does not happen before a later load has one: an event tells."""
+        kept.due = self._clock() + kept.gap
         self._new.put(kept)
         # Looked at behind the put: a thread that ends says so before it looks for the last time.
         if self._worker is None or not self._worker.is_alive():
             self._worker = worker = Worker("keeper of load locks", lambda: self._run(worker))
             with suppress(ThreadNotStarted):
                 worker.begin(self._hook, "renew")
-        return kept
 
     def _run(self, worker: Worker) -> None:
         due: list[tuple[float, int, Kept]] = []
@@ -84,7 +83,7 @@ class Keeper:
         """Return what is new within ``wait`` seconds."""
         try:
             return self._new.get(timeout=max(wait, 0.0))
-        except Empty:
+        except queue.Empty:
             return None
 
     def _renew(self, due: list[tuple[float, int, Kept]]) -> None:

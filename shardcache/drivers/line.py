@@ -2,11 +2,12 @@
 
 import asyncio
 import math
-import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary
+
+from shardcache.system.queue import Place, TurnQueue
 
 __all__ = ("AsyncLine", "Line")
 
@@ -31,39 +32,38 @@ async def _came(turn: asyncio.Event, timeout: float | None) -> bool:
 class Line:
     """First come, first served, for threads."""
 
-    __slots__ = ("_guard", "_waiting")
+    __slots__ = ("_queues",)
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._waiting: dict[bytes, deque[threading.Event]] = {}  # the first of each line is not waiting any more
+        self._queues: dict[bytes, TurnQueue] = {}
 
-    @contextmanager
-    def turn(self, key: bytes, timeout: float | None, late: Callable[[], None] | None = None) -> Iterator[bool]:
-        """Wait for this thread's turn; yield whether it came within ``timeout`` seconds (None or inf: whenever it comes).
+    def join(self, key: bytes) -> Place:
+        """Return a place in the line of ``key``: to be waited for by `came`, and to be given up by `leave`."""
+        while True:
+            queue = self._queues.setdefault(key, TurnQueue(1))
+            place = queue.join()
+            if self._queues.get(key) is queue:  # else it was taken away as empty in that moment
+                return place
+
+    def came(self, place: Place, timeout: float | None, late: Callable[[], None] | None = None) -> bool:
+        """Return whether the turn of ``place`` came within ``timeout`` seconds (None or inf: whenever it comes).
 
         ``late`` is called if that has taken a second.
         """
-        turn = threading.Event()
-        with self._guard:
-            line = self._waiting.setdefault(key, deque())
-            line.append(turn)
-            if len(line) == 1:
-                turn.set()
-        try:
-            first, rest = _split(timeout)
-            came = turn.wait(first)
-            if not came and rest != 0:
-                if late is not None:
-                    late()
-                came = turn.wait(rest)
-            yield came
-        finally:
-            with self._guard:
-                line.remove(turn)
-                if line:
-                    line[0].set()
-                else:
-                    del self._waiting[key]
+        first, rest = _split(timeout)
+        if place.wait(first):
+            return True
+        if rest == 0:
+            return False
+        if late is not None:
+            late()
+        return place.wait(rest)
+
+    def leave(self, key: bytes, place: Place) -> None:
+        """Give a place up. Should two lines come of one that was joined in this moment, two compete for a while: no harm."""
+        place.leave()
+        if not len(place.queue) and self._queues.get(key) is place.queue:
+            self._queues.pop(key, None)
 
 
 class AsyncLine:
@@ -83,8 +83,8 @@ class AsyncLine:
         turn = asyncio.Event()
         lines = self._waiting.setdefault(asyncio.get_running_loop(), {})
         line = lines.setdefault(key, deque())
-        line.append(turn)
         try:
+            line.append(turn)
             if line[0] is not turn:
                 first, rest = _split(timeout)
                 if not await _came(turn, first):
@@ -98,8 +98,9 @@ class AsyncLine:
                         return
             yield True
         finally:
-            line.remove(turn)
+            if turn in line:
+                line.remove(turn)
             if line:
                 line[0].set()
             else:
-                del lines[key]
+                lines.pop(key, None)

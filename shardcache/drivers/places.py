@@ -1,9 +1,10 @@
 """Places for loaders: so many run at once, so many that were given up may still run, and errors name those that do."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from queue import Empty, SimpleQueue
+from collections.abc import Iterable, Sequence
 
 from shardcache.errors import LoadTimeout, TooManyLoaders
+from shardcache.system import queue
+from shardcache.system.threads import Worker
 
 __all__ = ("Place", "Places", "ThreadPlaces", "named")
 
@@ -13,14 +14,19 @@ Wires = tuple[bytes, ...]
 
 
 class Place:
-    """The place of one loader. ``counted``: it is one of the bounded number; the loader that another one waits for needs none."""
+    """The place of one loader. ``counted``: it is one of the bounded number; the loader that another one waits for needs none.
 
-    __slots__ = ("counted", "left", "wires")
+    ``turn``: what it waits by. ``worker``: the thread that runs the loader, if it has one of its own.
+    """
+
+    __slots__ = ("counted", "left", "turn", "wires", "worker")
 
     def __init__(self, wires: Wires, *, counted: bool) -> None:
         self.wires = wires
         self.counted = counted
         self.left = False
+        self.turn: queue.Place | None = None
+        self.worker: Worker | None = None
 
 
 class Places:
@@ -48,26 +54,30 @@ class Places:
     def enter(self, wires: Wires, *, counted: bool) -> Place:
         """Note that a loader begins."""
         place = Place(wires, counted=counted)
-        self._running[place] = None
+        self.begin(place)
         return place
+
+    def begin(self, place: Place) -> None:
+        """Note that the loader of ``place`` begins."""
+        self._running[place] = None
 
     def leave(self, place: Place) -> None:
         """Note that a loader has ended, given up or not."""
         place.left = True
         if self._running.pop(place, place) is None and place.counted:
-            self.free()
+            self.free(place)
         self._abandoned.pop(place, None)
 
     def abandon(self, place: Place) -> bool:
         """Note that a loader runs on though nobody waits for it; others may have its place. Return whether it does run on."""
         self._abandoned[place] = None
         if self._running.pop(place, place) is None and place.counted:
-            self.free()
+            self.free(place)
         if place.left:
             self._abandoned.pop(place, None)
         return not place.left
 
-    def free(self) -> None:
+    def free(self, place: Place) -> None:
         """Let the next one in."""
 
     def no_turn(self, seconds: float) -> LoadTimeout:
@@ -81,28 +91,32 @@ class Places:
 class ThreadPlaces(Places):
     """Places that threads wait for."""
 
-    __slots__ = ("_free", "_unused")
+    __slots__ = ("_turns",)
 
     def __init__(self, most: int) -> None:
         super().__init__(most)
-        self._free: SimpleQueue[None] = SimpleQueue()  # unlike a semaphore it may be put into from anywhere
-        self._unused: Iterator[int] = iter(range(most))  # places that nobody has had yet
+        self._turns = queue.TurnQueue(most)
 
-    def take(self, wires: Wires, patience: float | None) -> Place:
-        """Wait for a place, for so many seconds or however long it takes (None). Raise `LoadTimeout` if there was none in time."""
-        try:
-            self._free.get_nowait()
-        except Empty:
-            if next(self._unused, None) is None:
-                try:
-                    self._free.get(timeout=patience)
-                except Empty:
-                    raise self.no_turn(patience or 0.0) from None
-        return self.enter(wires, counted=True)
+    def take(self, place: Place, patience: float | None) -> None:
+        """Wait for a turn, for so many seconds or however long it takes (None). Raise `LoadTimeout` if there was none in time.
 
-    def free(self) -> None:
+        In any case, whatever breaks it off, ``place`` is to be left.
+        """
+        if place.counted:
+            place.turn = self._turns.join()
+            if not place.turn.wait(patience):
+                raise self.no_turn(patience or 0.0)
+        self.begin(place)
+
+    def leave(self, place: Place) -> None:
+        """Note that a loader has ended, given up or not. Leaving twice is leaving."""
+        super().leave(place)
+        self.free(place)  # it may have been broken off before it had its turn
+
+    def free(self, place: Place) -> None:
         """Let the next one in."""
-        self._free.put(None)
+        if place.turn is not None:
+            place.turn.leave()
 
 
 def _names(places: Iterable[Place]) -> str:

@@ -1,5 +1,6 @@
 """The sync driver: runs flows and single requests over a topology of shards, by the real clock."""
 
+import inspect
 import os
 import random
 import time
@@ -64,7 +65,7 @@ class Runner:
         shards: Sequence[Shard],
         timeout: float,
         clock: Callable[[], float],
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
         max_loads: int = 64,
         hook: Hook | None = None,
     ) -> None:
@@ -170,17 +171,26 @@ class Runner:
     def run(self, flow: Flow[T], budget: Budget | None = None) -> T:
         """Run a flow to its end and return its result; an error in a step is thrown into the flow.
 
+        So is what a signal handler raises here, between two steps: the flow has to tidy up (a lock that it was granted, say).
         ``budget``: what all its exchanges may take together; None: each has the timeout of a call.
         """
         try:
-            step = next(flow)
+            return self._drive(flow, budget, None)
+        except BaseException as error:
+            if inspect.getgeneratorstate(flow) == inspect.GEN_CLOSED:
+                raise
+            return self._drive(flow, budget, error)
+
+    def _drive(self, flow: Flow[T], budget: Budget | None, error: BaseException | None) -> T:
+        outcome: Any = None
+        try:
             while True:
+                step = flow.send(outcome) if error is None else flow.throw(error)
+                outcome = error = None
                 try:
                     outcome = self._do(step) if budget is None else self._do_within(step, budget)
-                except BaseException as error:  # noqa: BLE001 - the flow decides
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(outcome)
+                except BaseException as caught:  # noqa: BLE001 - the flow decides
+                    error = caught
         except StopIteration as end:
             result: T = end.value
             return result
@@ -194,7 +204,7 @@ class Runner:
             case Listen(shard, command, patience):
                 return self.shards[shard].listen(pack(command), patience)
             case Sleep(seconds):
-                return self._sleep(seconds)
+                return (self._sleep or time.sleep)(seconds)  # by its module's name, which gevent may have patched
             case Load():
                 return self._loads(step)
             case Fly():

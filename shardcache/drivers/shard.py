@@ -3,16 +3,15 @@
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from threading import get_ident
 from typing import NamedTuple
 
 from shardcache.commands import ErrorReply, Op, Reply
 from shardcache.drivers.state import ShardState
-from shardcache.drivers.threads import Worker
 from shardcache.errors import ClientClosed, OutOfStep, ShardError, ThreadNotStarted
 from shardcache.events import Hook
 from shardcache.flows.steps import GRACE
 from shardcache.policy.breaker import Breaker, State
+from shardcache.system.threads import Worker
 from shardcache.wire import Dialer, Link, Pool, ask, pack
 from shardcache.wire.credentials import Login
 
@@ -55,7 +54,7 @@ class Shard(ShardState):
 
     def after_fork(self) -> None:
         """Replace what another thread may have held, and forget the prober, which did not come along."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._prober = None
         self.late = {}
         self.breaker.trials = 0  # those were calls of the parent's threads
@@ -146,7 +145,7 @@ class Shard(ShardState):
 
         This thread's own, so that its commands keep their order; or another's, if that owes nothing or is overdue.
         """
-        me = get_ident()
+        me = threading.get_ident()
         while self.late:
             whose, late = me, self.late.pop(me, None)
             if late is None:
@@ -183,7 +182,7 @@ class Shard(ShardState):
         if self.breaker.state is State.OPEN:
             late.link.close()
             return
-        kept = self.late.setdefault(get_ident() if whose is None else whose, late)
+        kept = self.late.setdefault(threading.get_ident() if whose is None else whose, late)
         if kept is not late:
             late.link.close()
         if self.closed:  # in this very moment

@@ -25,6 +25,8 @@ from shardcache.wire.shared_call import NotInTime
 
 __all__ = ("ShardState",)
 
+_LOST = 3  # deadlines after which nobody can still be on trial
+
 
 class ShardState(ABC):
     """Keeps the breaker and the books of one shard. Who holds connections, and knocks while it is out, derives from it."""
@@ -34,6 +36,7 @@ class ShardState(ABC):
         "_last",
         "_lock",
         "_luck",
+        "_tried_at",
         "breaker",
         "clock",
         "closed",
@@ -62,7 +65,9 @@ class ShardState(ABC):
         self.closed = False
         self._hook = hook
         self._last: ShardError | None = None
-        self._lock = threading.Lock()
+        # Re-entrant: a finalizer or a signal handler may come in between and call the client. Nothing in there waits.
+        self._lock = threading.RLock()
+        self._tried_at = 0.0  # when a call was last let in on trial
         self._luck = luck
         self.timeout = timeout
 
@@ -87,7 +92,11 @@ class ShardState(ABC):
         if self.closed:
             raise ClientClosed("the client is closed")
         with self._lock:
+            now = self.clock()
+            if self.breaker.state is State.HALF_OPEN and now > self._tried_at + _LOST * self.timeout:
+                self.breaker.trials = 0  # whoever was let in has been broken off before he could give his place back
             if self.breaker.admit():
+                self._tried_at = now
                 return
         if self.breaker.state is State.OPEN:
             self.knock()  # this may be a fork of the process that had the prober, or none could be started

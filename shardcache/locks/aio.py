@@ -195,7 +195,8 @@ class AsyncQuorumLock(LockBase):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        hold = self._left()
+        entry = self._entry()
+        hold = None if entry is None else self._left(entry)
         if hold is None:
             return
         guarded, self._guarded = self._guarded, None

@@ -152,8 +152,17 @@ class LockBase:
 
     # What is to be asked of the voters.
 
-    def _acquire(self, wait: float | None, began: float | None = None, note: Note | None = None) -> Flow[Hold]:
-        """Take the lock. Raises `LockNotAcquired` if that cannot be done within ``wait`` seconds from ``began``; see `acquire`."""
+    def _acquire(
+        self,
+        wait: float | None,
+        began: float | None = None,
+        note: Note | None = None,
+        taken: list[Hold] | None = None,
+    ) -> Flow[Hold]:
+        """Take the lock; what was taken goes to ``taken`` too.
+
+        Raises `LockNotAcquired` if that cannot be done within ``wait`` seconds from ``began``; see `acquire`.
+        """
         lease = yield from acquire(
             self._plan,
             self._room.register,
@@ -165,8 +174,12 @@ class LockBase:
             note=self._teller() if note is None else note,
         )
         try:
-            return self._took(lease)
+            hold = self._took(lease)
+            if taken is not None:
+                taken.append(hold)
+            return hold
         except BaseException:  # no thread could be started, say
+            lease.ended = True
             yield from give_back(self._plan, lease.token, lease.unsure)
             raise
 
@@ -197,7 +210,13 @@ class LockBase:
 
     def _release(self, hold: Hold) -> Flow[None]:
         again, hold.leaving = hold.leaving, True
-        outcome = yield from release(self._plan, hold.lease)
+        try:
+            outcome = yield from release(self._plan, hold.lease)
+        except GeneratorExit:
+            raise
+        except BaseException:  # broken off, perhaps before it was sent; it may be called again
+            yield from give_back(self._plan, hold.lease.token, hold.lease.unsure)
+            raise
         if outcome == "unknown":
             left = f"its ttl of {self.ttl:g} s ends it anyway"
             raise QuorumUnavailable(self.name, f"too few voters answered to be sure that it is released; {left}")
@@ -206,6 +225,12 @@ class LockBase:
             raise LockLost(
                 self.name, "it had ended before it was released, and somebody else may have held it meanwhile"
             )
+
+    def _give_back(self, hold: Hold) -> Flow[None]:
+        """Let go of a lease, and wait for nobody: there may be no time left, and the ttl ends it anyway."""
+        self._stop(hold)
+        hold.over = hold.lease.ended = True
+        yield from give_back(self._plan, hold.lease.token, hold.lease.unsure)
 
     def _look(self) -> Flow[Holder | None]:
         state = yield from look(self._plan)
@@ -298,14 +323,15 @@ class LockBase:
         """Note what a `with` got."""
         self._entered.append((self._caller(), hold))
 
-    def _left(self) -> Hold | None:
-        """Return what is to be released at the end of a `with`; None if it has ended otherwise, or an outer one goes on."""
+    def _entry(self) -> tuple[Hashable, Hold] | None:
+        """Return what the `with` that ends now had noted."""
         me = self._caller()
         entered = tuple(self._entered)
         # An exit stack may be left in another task or thread than it was entered in.
-        entry = next((one for one in reversed(entered) if one[0] == me), entered[-1] if entered else None)
-        if entry is None:
-            return None
+        return next((one for one in reversed(entered) if one[0] == me), entered[-1] if entered else None)
+
+    def _left(self, entry: tuple[Hashable, Hold]) -> Hold | None:
+        """Return what is to be released at the end of a `with`; None if it has ended otherwise, or an outer one goes on."""
         with suppress(ValueError):
             self._entered.remove(entry)
         hold = entry[1]

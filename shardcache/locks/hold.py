@@ -22,6 +22,7 @@ class Hold:
     pid: int
     gate: Any  # a lock of the handle's colour
     renewal: Any = None  # a thread or a task
+    extending: bool = False  # by the thread that has the gate
     leaving: bool = False  # a release has begun, so that its end is no loss
     over: bool = False  # released, handed over, or left to its ttl
     _inner: list[None] = field(default_factory=list)  # a list, because append and pop are one step each
@@ -30,6 +31,11 @@ class Hold:
     def enter_again(self) -> None:
         """Note an inner round of a re-entrant lock."""
         self._inner.append(None)
+
+    @property
+    def is_inner(self) -> bool:
+        """Whether a round of a re-entrant lock has been entered that is not the outermost."""
+        return bool(self._inner)
 
     def leave_inner(self) -> bool:
         """Whether an inner round has been left, and not the outermost one."""

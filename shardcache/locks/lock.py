@@ -1,5 +1,7 @@
 """`QuorumLock`: the sync colour."""
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
@@ -13,6 +15,7 @@ from shardcache.errors import (
     LockError,
     LockNotAcquired,
     QuorumUnavailable,
+    ShardCacheError,
     ThreadNotStarted,
 )
 from shardcache.flows.core import Core
@@ -22,6 +25,7 @@ from shardcache.keys import Key
 from shardcache.locks.base import LONE, LockBase
 from shardcache.locks.hold import Hold
 from shardcache.locks.holder import Holder
+from shardcache.locks.lost import LostEvent
 from shardcache.locks.renewal import Renewal
 from shardcache.options import Options
 from shardcache.topology import Nodes, members
@@ -84,7 +88,7 @@ class QuorumLock(LockBase):
             voter_timeout=voter_timeout,
             label=label,
         )
-        self.lost = threading.Event()
+        self.lost: threading.Event = LostEvent()
 
     def _connect(
         self, nodes: "Nodes | CacheBase | QuorumLock", options: Options | None, namespace: str | None
@@ -112,23 +116,41 @@ class QuorumLock(LockBase):
         `QuorumUnavailable`, once the time is over, if too many voters are out.
         """
         wait = self._wait(blocking, timeout, self._timeout)
+        taken: list[Hold] = []
         try:
-            self._enter(wait)
+            self._enter(wait, taken)
+            return True
         except LockNotAcquired as error:
             return self._refused(error)
-        return True
+        except BaseException:  # a signal handler raised: nobody will know that it was taken
+            self._undo(taken)
+            raise
 
-    def _enter(self, wait: float | None) -> Hold:
+    def _enter(self, wait: float | None, taken: list[Hold]) -> Hold:
+        """Take the lock; what is taken is noted in ``taken`` as soon as it is."""
         again = self._enters_again()
         if again is not None:
             return again
         if wait == 0:
-            return self._runner.run(self._acquire(0))
+            return self._runner.run(self._acquire(0, taken=taken))
         began, note = self._clock(), self._teller()
-        with self._runner.line.turn(self._plan.keys.lock, wait, lambda: note(self._others_first())) as came:
-            if not came:
+        line, key = self._runner.line, self._plan.keys.lock
+        place = None
+        try:
+            place = line.join(key)
+            if not line.came(place, wait, lambda: note(self._others_first())):
                 raise self._others_first()
-            return self._runner.run(self._acquire(wait, began, note))
+            return self._runner.run(self._acquire(wait, began, note, taken))
+        finally:
+            if place is not None:
+                line.leave(key, place)
+
+    def _undo(self, taken: list[Hold]) -> None:
+        """Give back what was taken for somebody who was broken off."""
+        for hold in taken:
+            if not hold.over:
+                with suppress(ShardCacheError):  # what broke it off matters more
+                    self._runner.run(self._give_back(hold))
 
     def release(self) -> None:
         """Let go of the lock.
@@ -136,9 +158,18 @@ class QuorumLock(LockBase):
         Raises `LockNotHeld` without a lease, `LockLost` if it had ended before, `QuorumUnavailable` if too few voters answered to
         be sure: then it may be called again, and the ttl ends the lease in any case.
         """
-        hold = self._leaves()
-        if hold is not None:
-            self._let_go(hold)
+        hold = None
+        try:
+            hold = self._leaves()
+            if hold is not None:
+                self._let_go(hold)
+        except LockError:
+            raise
+        except BaseException:  # a signal handler raised, perhaps before anything was sent
+            hold = hold or (None if self._reentrant else self._current())
+            if hold is not None:
+                self._undo([hold])
+            raise
 
     def _let_go(self, hold: Hold) -> None:
         self._stop(hold)
@@ -159,7 +190,13 @@ class QuorumLock(LockBase):
 
     def _extended(self, hold: Hold, ttl: float | None) -> bool:
         with hold.gate:
-            return self._runner.run(self._extend(hold, ttl))
+            if hold.extending:  # a finalizer or a signal handler, inside of an extension by this very thread
+                return False
+            try:
+                hold.extending = True
+                return self._runner.run(self._extend(hold, ttl))
+            finally:
+                hold.extending = False
 
     def adopt(self, token: str) -> None:
         """Take over the lease that ``token`` stands for (from `handover`, in any process). Of several who do so, one gets it.
@@ -195,22 +232,42 @@ class QuorumLock(LockBase):
             self._runner.close()
 
     def __enter__(self) -> Self:
-        self._note_entered(self._enter(self._timeout))
-        return self
+        taken: list[Hold] = []
+        try:
+            self._note_entered(self._enter(self._timeout, taken))
+            return self
+        except LockError:
+            raise
+        except BaseException:  # as in `acquire`
+            self._undo(taken)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        hold = self._left()
-        if hold is None:
-            return
+        entry = hold = None
         try:
-            self._let_go(hold)
+            entry = self._entry()
+            hold = None if entry is None else self._left(entry)
+            if hold is not None:
+                self._let_go(hold)
         except QuorumUnavailable as unsure:
-            self._kept(hold, unsure)
+            if hold is not None:
+                self._kept(hold, unsure)
         except LockError:
             if error is None:  # else the body's own error matters more
                 raise
+        except BaseException:  # as in `release`
+            entry = entry or self._entry()
+            if entry is not None and not entry[1].is_inner:
+                self._undo([entry[1]])
+            raise
+
+    def __del__(self) -> None:
+        # A handler may raise just as a `with` block ends, before `__exit__` has begun: then nobody is in the block any more.
+        left = [hold for _, hold in getattr(self, "_entered", ()) if hold.pid == os.getpid()]
+        if left and not sys.is_finalizing():
+            self._undo(left)
 
     def _took(self, lease: Lease) -> Hold:
         self.lost.clear()
@@ -256,8 +313,8 @@ class QuorumLock(LockBase):
     def _caller(self) -> Hashable:
         return threading.get_ident()
 
-    def _gate(self) -> threading.Lock:
-        return threading.Lock()
+    def _gate(self) -> Any:
+        return threading.RLock()
 
     def _signal(self) -> None:
         self.lost.set()

@@ -3,8 +3,8 @@
 import weakref
 from typing import Protocol
 
-from shardcache.drivers.threads import Worker
 from shardcache.locks.hold import Hold
+from shardcache.system.threads import Worker
 
 __all__ = ("Renewal",)
 

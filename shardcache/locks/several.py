@@ -1,7 +1,9 @@
 """Several locks at once: all or none, always in the same order, so that no two holders can wait for each other."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -13,8 +15,8 @@ from shardcache.errors import (
     LockError,
     LockNotAcquired,
     QuorumUnavailable,
+    ShardCacheError,
 )
-from shardcache.flows.lock.hold import give_back
 from shardcache.flows.steps import Flow
 from shardcache.keys import Key, distinct
 from shardcache.locks.aio import AsyncQuorumLock
@@ -93,9 +95,7 @@ class _LockSetBase(ABC, Generic[L]):
         for lock in reversed(locks):
             hold = lock._current()
             if hold is not None:
-                lock._stop(hold)
-                hold.over = hold.lease.ended = True
-                yield from give_back(lock._plan, hold.lease.token, hold.lease.unsure)
+                yield from lock._give_back(hold)
 
     def _release(self) -> Flow[None]:
         """Let go of all, then raise the first error."""
@@ -128,6 +128,8 @@ class LockSet(_LockSetBase[QuorumLock]):
     ``timeout``: seconds that ``with`` and `acquire` wait for all of them (see `QuorumLock.acquire`).
     """
 
+    _entered = False  # by a `with` that has not ended
+
     def __init__(
         self,
         names: Iterable[Key],
@@ -149,6 +151,14 @@ class LockSet(_LockSetBase[QuorumLock]):
             return self._first._runner.run(self._acquire(wait))
         except LockNotAcquired as error:
             return self._first._refused(error)
+        except BaseException:  # a signal handler raised: nobody will know that they were taken
+            self._undo()
+            raise
+
+    def _undo(self) -> None:
+        self._entered = False
+        with suppress(ShardCacheError):  # what broke it off matters more
+            self._first._runner.run(self._give_back(list(self.locks.values())))
 
     def release(self) -> None:
         """Let go of all locks. As `QuorumLock.release`; raises the first error when all have been tried."""
@@ -160,16 +170,33 @@ class LockSet(_LockSetBase[QuorumLock]):
             lock.close()
 
     def __enter__(self) -> Self:
-        self._first._runner.run(self._acquire(self._timeout))
-        return self
+        try:
+            self._entered = True
+            self._first._runner.run(self._acquire(self._timeout))
+            return self
+        except LockError:
+            raise
+        except BaseException:  # as in `acquire`
+            self._undo()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             self.release()
+            self._entered = False
         except LockError as failed:
+            self._entered = False
             self._ends(error, failed)
+        except BaseException:
+            self._undo()
+            raise
+
+    def __del__(self) -> None:
+        # As that of `QuorumLock`.
+        if self._entered and not sys.is_finalizing():
+            self._undo()
 
 
 class AsyncLockSet(_LockSetBase[AsyncQuorumLock]):

@@ -13,9 +13,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from shardcache.drivers.threads import Worker
 from shardcache.embedded.ports import reserve_port
 from shardcache.errors import InvalidURL
+from shardcache.system.threads import Worker
 from shardcache.testing.connection import Connection, Pipe, close_socket
 from shardcache.testing.faults import BlackHole, Fault, Refuse
 from shardcache.urls import Address

@@ -105,9 +105,9 @@ class Pool:
     def forget(self) -> None:
         """In a forked child: let go of the parent's connections without a word to the server."""
         self.generation += 1
-        self._idle = deque()
-        for link in list(self._links):
+        for link in list(self._links):  # before the idle ones are let go of: nobody else has them
             link.close()  # closes this process' descriptor only
+        self._idle = deque()
         self._links = weakref.WeakSet()
 
 

@@ -8,10 +8,12 @@ one for every call and every knock of a prober.
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any, Generic, TypeVar
+
+from shardcache.errors import ThreadNotStarted
+from shardcache.system.threads import Worker
 
 __all__ = ("NotInTime", "SharedCall")
 
@@ -48,16 +50,9 @@ class SharedCall(Generic[T]):
                 return running
             for process in self._running.keys() - {me}:
                 self._running.pop(process, None)
-            thread = threading.Thread(
-                target=self._run, args=(function, future), name=f"shardcache: {self._what}", daemon=True
-            )
             try:
-                thread.start()
-            except (
-                RuntimeError,
-                MemoryError,
-                OSError,
-            ) as error:  # no thread to be had, or the interpreter is about to end
+                Worker(self._what, lambda: self._run(function, future)).begin(None, "connect")
+            except ThreadNotStarted as error:
                 if may_block:
                     self._run(function, future)
                 else:

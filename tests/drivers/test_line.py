@@ -4,8 +4,6 @@ import asyncio
 import gc
 import threading
 
-import pytest
-
 from shardcache.drivers.line import AsyncLine, Line
 
 
@@ -14,31 +12,64 @@ def test_order() -> None:
     line, found, threads = Line(), [], []
 
     def wait(number: int) -> None:
-        with line.turn(b"k", 20) as came:
-            found.append((number, came))
+        place = line.join(b"k")
+        found.append((number, place.wait(20)))
+        line.leave(b"k", place)
 
-    with line.turn(b"k", None) as first:
-        for number in range(5):
-            threads.append(threading.Thread(target=wait, args=(number,)))
-            threads[-1].start()
-            while len(line._waiting[b"k"]) < number + 2:
-                pass
-        assert (first, found) == (True, [])
+    first = line.join(b"k")
+    for number in range(5):
+        threads.append(threading.Thread(target=wait, args=(number,)))
+        threads[-1].start()
+        while len(line._queues[b"k"]) < number + 2:
+            pass
+    assert (first.wait(None), found) == (True, [])
+    line.leave(b"k", first)
     for thread in threads:
         thread.join()
-    assert (found, line._waiting) == ([(number, True) for number in range(5)], {})
+    assert (found, line._queues) == ([(number, True) for number in range(5)], {})
+
+
+def in_a_thread(function):
+    """Return what a function returns in another thread."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(function()))
+    thread.start()
+    thread.join(20)
+    return found[0]
 
 
 def test_giving_up() -> None:
-    """Who waited in vain leaves, and an error in a turn ends it."""
+    """Who waited in vain leaves, and is not waited for."""
     line = Line()
-    with pytest.raises(KeyError), line.turn(b"k", 0):
-        with line.turn(b"k", 0.01) as came:
-            assert came is False
-        raise KeyError
-    with line.turn(b"k", 0) as came:
-        assert came is True
-    assert line._waiting == {}
+    first = line.join(b"k")
+
+    def in_vain():
+        place = line.join(b"k")
+        came = place.wait(0.01)
+        line.leave(b"k", place)
+        return came
+
+    assert (first.wait(0), in_a_thread(in_vain)) == (True, False)
+    line.leave(b"k", first)
+    line.leave(b"k", first)
+    assert line._queues == {}
+
+
+def test_whoever_was_broken_off_is_not_waited_for() -> None:
+    """A place that nobody refers to any more is none, whatever kept its owner from giving it up."""
+    line = Line()
+    line.join(b"k")
+    place = line.join(b"k")
+    assert in_a_thread(lambda: line.join(b"other").wait(0)) is True
+    assert place.wait(20) is True
+
+
+def test_a_handler_does_not_wait_for_its_own_thread() -> None:
+    """What comes in between in a thread that has a place further out has its turn at once."""
+    line = Line()
+    outer = line.join(b"k")
+    inner = line.join(b"k")
+    assert (outer.wait(0), inner.wait(0), in_a_thread(lambda: line.join(b"k").wait(0))) == (True, True, False)
 
 
 def test_giving_up_async() -> None:

@@ -14,9 +14,9 @@ import pytest
 
 import shardcache
 from shardcache import MISS, AsyncShardCache, LoadPolicy, Options, ShardCache, errors
-from shardcache.drivers.keeper import Keeper
-from shardcache.drivers.threads import Worker
+from shardcache.drivers.keeper import Keeper, Kept
 from shardcache.embedded import LocalShards
+from shardcache.system.threads import Worker
 
 PATIENCE = 20.0  # seconds: the deadline of what is not about time
 
@@ -144,13 +144,14 @@ def test_load_locks_are_renewed_after_all(limit, told) -> None:
     keeper = Keeper(time.monotonic, hook)
     renewed: list[str] = []
     limit.full = True
-    first = keeper.keep(0.001, lambda: renewed.append("first") is None)
+    first = Kept(0.001, lambda: renewed.append("first") is None)
+    keeper.keep(first)
     assert told == [("thread_not_started", "renew", "ThreadNotStarted")]
     limit.full = False
-    second = keeper.keep(0.001, lambda: renewed.append("second") is None)
+    second = Kept(0.001, lambda: renewed.append("second") is None)
+    keeper.keep(second)
     until(lambda: {"first", "second"} <= set(renewed))
-    first.stop()
-    second.stop()
+    first.stopped = second.stopped = True
 
 
 def test_a_load_whose_lock_cannot_be_renewed(cache, limit, told) -> None:
@@ -223,14 +224,11 @@ def test_all_or_none_without_a_thread(cache, limit) -> None:
     assert [cache.lock(name).acquire(timeout=PATIENCE) for name in "ab"] == [True, True]
 
 
-def test_no_thread_for_looking_up_a_name(shards, monkeypatch, told) -> None:
+def test_no_thread_for_looking_up_a_name(limit) -> None:
     """On asyncio names are looked up in threads: without one, that shard is out of reach, and no call raises anything else."""
-
-    def refuse(*_: Any) -> None:
-        raise RuntimeError("can't start new thread")
+    limit.full = True
 
     async def main() -> tuple[Any, str]:
-        monkeypatch.setattr(threading.Thread, "start", refuse)
         async with AsyncShardCache({"a": "redis://no-such-host.invalid:1"}, timeout=PATIENCE) as cache:
             found = await cache.get("k")
             return found, str((await cache.ping())["a"])
@@ -270,4 +268,4 @@ def test_only_one_module_starts_threads() -> None:
             text = ast.unparse(node) if isinstance(node, (ast.Attribute, ast.Name)) else ""
             if text in {"threading.Thread", "Thread", "start_new_thread", "_start_new_thread"}:
                 found.add(str(path.relative_to(package)))
-    assert found == {"drivers/threads.py", "wire/shared_call.py"}
+    assert found == {"system/threads.py"}

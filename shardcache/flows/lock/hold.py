@@ -118,4 +118,10 @@ def give_back(plan: LockPlan, token: bytes, unsure: Collection[int] = ()) -> Flo
     """Tell every voter to release, whether it answered or not, and wait for none of them; the ``unsure`` may grant late."""
     commands = [plan.script(RELEASE, token)]
     batches = [Batch(shard, commands, True, undo=place in unsure) for place, shard in enumerate(plan.voters.shards)]
-    yield Canvass(batches, None, plan.patience)
+    try:
+        yield Canvass(batches, None, plan.patience)
+    except GeneratorExit:
+        raise
+    except BaseException:  # broken off by a signal handler, perhaps before it was sent
+        yield Canvass(batches, None, plan.patience)
+        raise

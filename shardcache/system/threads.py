@@ -5,10 +5,10 @@ same for all: what had been noted for the thread is undone, an event tells of it
 value raises because of it. What is begun later tries again.
 """
 
+import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import Literal
 
 from shardcache.errors import ThreadNotStarted
@@ -31,9 +31,8 @@ class Worker(threading.Thread):
         super().__init__(name=f"shardcache {name}", daemon=True)
         self._work = work
         self._ticket = [None]  # of two who take it, the thread and whoever gives up starting it, one gets it
-        self._news: SimpleQueue[bool] = (
-            SimpleQueue()
-        )  # True: it is to end. Unlike an Event, it may be told from anywhere
+        # True: it is to end. Unlike an Event, it may be told from anywhere. By its module's name, which gevent may have patched.
+        self._news: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._ended = False
 
     def begin(
@@ -52,16 +51,20 @@ class Worker(threading.Thread):
             tell(hook, Event("thread_not_started", shard, operation, 1, failed))
             raise failed from error
         except BaseException:
-            if self._takes_ticket():
+            if self._take():
                 undo()
             raise
 
     def run(self) -> None:
         """Do the work, unless whoever started it was broken off, and has undone what it was for."""
-        if self._takes_ticket():
+        if self._take():
             self._work()
 
-    def _takes_ticket(self) -> bool:
+    def give_up(self) -> bool:
+        """Let it never begin; return whether it has not begun yet."""
+        return self._take()
+
+    def _take(self) -> bool:
         try:
             self._ticket.pop()
         except IndexError:
@@ -80,6 +83,6 @@ class Worker(threading.Thread):
     def pause(self, seconds: float) -> Literal["over", "look", "end"]:
         """Wait, for so long or until it is told to `look` or to `end`; return why it goes on."""
         looks = False
-        with suppress(Empty):
+        with suppress(queue.Empty):
             looks = self._news.get(timeout=max(min(seconds, threading.TIMEOUT_MAX), 0.0)) is False
         return "end" if self._ended else "look" if looks else "over"

@@ -1,0 +1,28 @@
+"""The sign that a lease was lost: a `threading.Event` that a finalizer or a signal handler may set or wait for at any moment."""
+
+import threading
+
+from shardcache.system.latch import Latch
+
+__all__ = ("LostEvent",)
+
+
+class LostEvent(threading.Event):
+    """As the standard one, whose own lock a handler that comes in between would wait for in vain (see `latch`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._latch = Latch()
+
+    def is_set(self) -> bool:
+        return self._latch.is_open
+
+    def set(self) -> None:
+        self._latch.open()
+
+    def clear(self) -> None:
+        if self._latch.is_open:
+            self._latch = Latch()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._latch.wait(timeout)
