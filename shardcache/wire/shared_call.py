@@ -56,7 +56,7 @@ class SharedCall(Generic[T]):
                 if may_block:
                     self._run(function, future)
                 else:
-                    self._end(future, error=OSError(f"{self._what}: {error}"))
+                    self._end(future, error=OSError(f"{self._what}: {error.__cause__}"))
         except BaseException:  # a signal handler raised: those who joined must not wait for ever
             self._end(future, error=ConnectionAbortedError(f"{self._what} was broken off"))
             raise

@@ -101,9 +101,7 @@ print(sorted(one.decode() for one in seen), file=sys.stderr)
 print(odd)
 """
 
-COMMON = {"BLPOP", "EVAL", "EXISTS", "GET", "HELLO", "INFO", "MGET", "PEXPIRE", "PTTL", "SCAN", "SET", "UNLINK"} - {
-    "EXISTS"
-}
+COMMON = {"BLPOP", "EVAL", "EXISTS", "GET", "HELLO", "INFO", "MGET", "PTTL", "SCAN", "SET", "UNLINK"} - {"EXISTS"}
 EVERY = {
     "sync": COMMON | {"CLIENT", "EXISTS", "FLUSHDB", "PING", "ROLE", "SELECT"},
     "async": COMMON | {"PING"},
