@@ -23,7 +23,6 @@ ONLY_SYNC = {
 ONLY_ASYNC = {
     "__aenter__": "`async with`",
     "__aexit__": "`async with`",
-    "__del__": "a socket closes itself, an asyncio transport that nobody closed has to be told",
     "aclose": "what contextlib.aclosing and asyncio's own objects call it; the same function as close",
 }
 PLAIN = {
@@ -66,6 +65,7 @@ def public(kind: type) -> dict[str, Any]:
         name: inspect.unwrap(getattr(kind, name))
         for name in dir(kind)
         if (not name.startswith("_") or name.startswith("__"))
+        and name != "__del__"  # nobody calls it
         and inspect.isroutine(getattr(kind, name))
         and (getattr(inspect.unwrap(getattr(kind, name)), "__module__", None) or "").startswith("shardcache")
     }
