@@ -1,7 +1,7 @@
 """Keys: checked, prefixed, and hashed by their tag as Redis Cluster does."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from shardcache.errors import InvalidKey, InvalidOption
@@ -54,6 +54,7 @@ def test_many_is_one_by_one(keys: list[str | bytes]) -> None:
 @given(st.one_of(st.text(alphabet=st.characters(codec="utf-8"), min_size=1), st.binary(min_size=1)))
 def test_user_form_finds_the_same_key(key: str | bytes) -> None:
     """The form that scan yields leads back to the same stored bytes."""
+    assume("@shardcache:" not in key if isinstance(key, str) else b"@shardcache:" not in key)
     space = KeySpace("n")
     wire = space.wire(key)
     assert space.wire(space.user(wire)) == wire

@@ -162,6 +162,43 @@ def test_who_was_granted_a_minority_listens_where_the_lock_is_held(granted, list
     assert step.shard == listens
 
 
+def listening(answers, tries=1):
+    """Return the steps of a waiter who listens so often in vain."""
+    driver = Driver(lambda word, place: answers[place] if word == "ACQUIRE" else None)
+    flow = acquire(PLAN, known(), token=b"t", wait=30, clock=driver.clock, luck=lambda: 0.5)
+    step, found = next(flow), []
+    while len(found) < tries:
+        driver.carry_out(step)
+        step = flow.send(None)
+        if isinstance(step, Listen):
+            found.append(step)
+    return found
+
+
+HELD, DEAD_KEY, TAKEN = [0, 5000, 3, b"holder"], [0, 60_000, 3, b"dead"], [0, 5000, 3, b"rival"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "places"),
+    [
+        ({0: HELD, 1: HELD, 2: HELD}, [0, 0, 0]),
+        ({0: DEAD_KEY, 1: HELD, 2: HELD}, [1, 1, 1]),
+        ({0: HELD, 1: DEAD_KEY, 2: HELD}, [0, 0, 0]),
+        ({0: DEAD_KEY, 1: HELD, 2: OUT}, [1, 0, 1]),
+    ],
+    ids=["all", "dead first", "dead second", "not clear"],
+)
+def test_listens_where_the_holder_is(answers, places) -> None:
+    """A voter that keeps the key of somebody who died would wake nobody when the lock is released; in doubt each is tried."""
+    assert [step.shard for step in listening(answers, 3)] == places
+
+
+def test_a_lock_that_nobody_holds_is_not_listened_for_long() -> None:
+    """Where contenders have taken voters from each other they give back at once; those who died do not."""
+    [step] = listening({0: DEAD_KEY, 1: [1, 7, 0], 2: TAKEN})
+    assert step.patience < 0.1
+
+
 def test_without_a_majority_a_wait_ends_after_the_ttl() -> None:
     """Who gave no end waits as long as the ttl for voters to answer; who wants none, or gave one, does not end there."""
     driver = Driver(lambda word, place: OUT)

@@ -30,6 +30,7 @@ __all__ = ("LONGEST_WAIT", "acquire")
 
 LONGEST_WAIT = 1.0  # seconds after which a waiter looks for itself: whoever was woken may have died of it
 _SPLIT_WAIT = 0.002  # seconds, at most, between attempts of contenders that took voters from each other
+_SPLIT_TRIPS = 2  # times that an attempt took: how long they are waited for at least, to have given back
 _LONG_SPLIT = 50  # attempts after which the waits between them grow no more
 _LAST_LOOK = 0.005  # seconds that voters have to answer when the time is over
 _OUTAGE_WAIT = 0.1  # seconds, at most, between attempts while voters are out
@@ -61,6 +62,7 @@ def acquire(
         most = LONGEST_WAIT * (0.75 + 0.5 * luck())
         left = patience.left(clock(), most)
         limit = None if wait == 0 else patience.limit(clock(), _LAST_LOOK)
+        sent = clock()
         lease, ballot = yield from _attempt(
             plan,
             register,
@@ -79,6 +81,7 @@ def acquire(
         if before is not None and limit is not None and limit < plan.patience and isinstance(error, QuorumUnavailable):
             error = before  # there was no time left to hear the voters
         now = clock()
+        took = now - sent
         left = patience.left(now, most)
         if left <= 0:
             raise error
@@ -88,18 +91,20 @@ def acquire(
         if isinstance(error, LockConflict):
             free_in = error.retry_after or 0.0
             if free_in > 0:
+                if ballot.nobody:  # contenders give back what they have at once, but who died does not
+                    left = min(left, _SPLIT_TRIPS * (1 + luck()) * took)
                 if _split(ballot):  # what we gave back wakes those who wait, ourselves included: not in a tight loop
                     pause = min(left, _SPLIT_WAIT * luck() * min(attempt, _LONG_SPLIT))
                     yield Sleep(pause)
                     left -= pause
-                heard = yield _woken(plan, ballot, min(left, free_in + 0.01 * luck()))
+                heard = yield _woken(plan, ballot, attempt, min(left, free_in + 0.01 * luck()))
                 if isinstance(heard, ShardError):  # nobody listens there: look again, but not at once
                     yield Sleep(min(left, free_in, _OUTAGE_WAIT * (0.5 + luck() / 2)))
                 continue
             if _split(ballot):
                 yield Sleep(min(left, _SPLIT_WAIT * luck() * min(attempt, 10)))
             else:  # it is free, but others have waited for it before us
-                yield _woken(plan, ballot, min(left, 0.02 * (1 + luck())))
+                yield _woken(plan, ballot, attempt, min(left, 0.02 * (1 + luck())))
         else:
             yield Sleep(min(left, _OUTAGE_WAIT * (0.5 + luck() / 2)))
 
@@ -188,10 +193,6 @@ def _split(ballot: Ballot) -> bool:
     return bool(ballot.fences or ballot.guarded)
 
 
-def _woken(plan: LockPlan, ballot: Ballot, patience: float) -> Listen:
-    """Return the step that waits for a release: at the first voter that refused, so that all who wait stand in one line.
-
-    Never at one that granted: our sign stands where somebody holds, and there alone his release wakes us.
-    """
-    refused = (place for place, reply in ballot.replies() if reply[0] == 0)
-    return plan.woken_at(plan.voters.shards[next(refused, 0)], patience)
+def _woken(plan: LockPlan, ballot: Ballot, attempt: int, patience: float) -> Listen:
+    """Return the step that waits for a release: where the holder is, and at the first such voter, so that all who wait stand in one line."""
+    return plan.woken_at(plan.voters.shards[ballot.listens(attempt)], patience)

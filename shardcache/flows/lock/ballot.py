@@ -1,6 +1,8 @@
 """Counting votes: what each voter said, and when the outcome of an attempt is certain."""
 
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from shardcache.errors import OutOfMemory, ShardError, ShardTimeout, ShardUnavailable
 from shardcache.flows.lock.plan import LockPlan, Voters
@@ -16,7 +18,8 @@ class Ballot:
 
     The outcome is certain when a majority has granted, or when so many have not that none can. Nobody waits
     for the rest: but everybody is heard while there is somebody to vet, or while a voter that lost its counter
-    grants beside one that has not (its peers' memory is then what the fencing token must be above).
+    grants beside one that has not (its peers' memory is then what the fencing token must be above), or while those that refused
+    name several holders, and it is open which of them has the lock: the others may be dead, and wake nobody.
     """
 
     __slots__ = (
@@ -29,6 +32,7 @@ class Ballot:
         "fences",
         "guarded",
         "heard",
+        "holders",
         "lives",
         "remembered",
         "reseeded",
@@ -42,6 +46,7 @@ class Ballot:
         self._against = len(voters.shards) - voters.quorum  # so many may say no
         self.answers: list[Outcome | None] = [None] * len(voters.shards)
         self.heard = 0
+        self.holders: Counter[bytes] = Counter()  # by their tokens: how many of those that refused have them
         self.fences: dict[int, int] = {}  # counters of those whose grant counts, by place
         self.guarded: dict[int, float | None] = {}  # seconds until the grant of a voter counts; None: to be vetted
         self.lives: dict[int, Life] = {}  # of those that are to be vetted
@@ -69,11 +74,40 @@ class Ballot:
         else:
             self._against -= 1
             self.remembered = max(self.remembered, reply[2])
+            self.holders[_holder(reply)] += 1
         if self.heard == len(self.answers):
             return True
         return not self._hear_all and (
-            (len(self.fences) >= self._quorum and self.reseeded in (0, len(self.fences))) or self._against < 0
+            (len(self.fences) >= self._quorum and self.reseeded in (0, len(self.fences)))
+            or (self._against < 0 and self._known_holder())
         )
+
+    def _known_holder(self) -> bool:
+        """Whether it is clear who of those that voters named has most of them."""
+        if len(self.holders) < 2:
+            return True
+        (_, most), (_, next_most) = self.holders.most_common(2)
+        return most > next_most + len(self.answers) - self.heard
+
+    @property
+    def nobody(self) -> bool:
+        """Whether nobody can hold the lock: all who refused did so for contenders without a majority."""
+        unknown = sum(1 for answer in self.answers if answer is None or isinstance(answer, ShardError))
+        return max(self.holders.values(), default=0) + unknown < self._quorum
+
+    def listens(self, attempt: int) -> int:
+        """Return the place of the first voter that the holder has: where his release wakes who has left a sign there.
+
+        Not one that granted, where nobody will release, nor one that keeps the key of somebody else, who has died in an attempt. If it is not
+        clear who holds it, each of them in turn.
+        """
+        first: dict[bytes, int] = {}
+        for place, reply in self.replies():
+            if reply[0] == 0:
+                first.setdefault(_holder(reply), place)
+        most = max(self.holders.values(), default=0)
+        places = [place for token, place in first.items() if self.holders[token] == most] or [0]
+        return places[attempt % len(places)]
 
     def count(self, place: int) -> None:
         """Let the grant of a voter count."""
@@ -135,8 +169,8 @@ class Ballot:
         # Where a counter was lost, those that refused may remember more than those that granted.
         return max(highest, self.remembered + 1) if self.reseeded else highest
 
-    def replies(self) -> Iterator[tuple[int, list[int]]]:
-        """Return the votes that came, by place: {1, counter, …} of those that granted, {0, time left, counter} of the others."""
+    def replies(self) -> Iterator[tuple[int, list[Any]]]:
+        """Return the votes that came, by place: {1, counter, …} of those that granted, {0, time left, counter, …} of the others."""
         for place, answer in enumerate(self.answers):
             reply = None if answer is None or isinstance(answer, ShardError) else answer[0]
             if reply.__class__ is list:
@@ -173,3 +207,8 @@ class Ballot:
         if place in self.guarded:
             return Vote(name, "guarded", self.guarded[place], "it has restarted and may have forgotten a holder")
         return Vote(name, "granted")
+
+
+def _holder(reply: list[Any]) -> bytes:
+    """Return whose key a voter has that refused; empty if it does not say."""
+    return reply[3] if len(reply) > 3 else b""

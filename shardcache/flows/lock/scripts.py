@@ -35,7 +35,8 @@ __all__ = (
 # KEYS: lock, counter, sign, register.
 # ARGV: token, ttl, ttl of the counter, "1" to let those go first who wait, ttl of the sign to set if it is held ("0": none).
 # Whoever only lets others go first sets no sign: it would be in the way of his own next acquisition, for ever.
-# Answers {1, counter, whether it started from the clock, born, ms since then} or {0, ttl of the holder, counter}. Sent twice it grants once.
+# Answers {1, counter, whether it started from the clock, born, ms since then} or {0, ttl of the holder, counter, his token} ({0, 0, counter}:
+# it is free, but others have waited). Sent twice it grants once.
 ACQUIRE = b"""\
 local t=redis.call('TIME')
 local now=t[1]*1000000+t[2]
@@ -60,7 +61,7 @@ local n=tonumber(redis.call('GET',KEYS[2]) or '0')
 if held==ARGV[1] then return {1,n,0,born,age} end
 if not held then return {0,0,n} end
 if ARGV[5]~='0' then redis.call('SET',KEYS[3],'','PX',ARGV[5]) end
-return {0,redis.call('PTTL',KEYS[1]),n}"""
+return {0,redis.call('PTTL',KEYS[1]),n,held}"""
 
 # ARGV: token, fence, ttl of the counter. Answers 1 if the counter is at the fence while the key is ours.
 CONFIRM = b"""\

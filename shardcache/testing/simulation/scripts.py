@@ -37,7 +37,7 @@ def _acquire(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
         return [0, 0, number]
     if int(announce) != 0:
         db.put(waiting, b"", announce)
-    return [0, db.left(lock), number]
+    return [0, db.left(lock), number, held]
 
 
 def raise_to(db: Database, key: bytes, number: Any, ttl: Any) -> None:
