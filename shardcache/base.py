@@ -13,11 +13,12 @@ from shardcache.flows.core import Core
 from shardcache.flows.lock.room import LockRoom
 from shardcache.keys import Key
 from shardcache.loading.base import new_desk
-from shardcache.options import OnUnavailable, Options
+from shardcache.options import TLS, OnUnavailable, Options
 from shardcache.settings import read_url
 from shardcache.stats import ShardStats, Stats
 from shardcache.topology import Nodes, members, warn_of_addresses
 from shardcache.ttl import DEFAULT, TTL, Default
+from shardcache.urls import Address
 
 __all__ = ("CacheBase",)
 
@@ -154,6 +155,12 @@ class CacheBase(ABC):
                 "process, or make it by from_url() from the environment variable SHARDCACHE_URL, without options"
             )
         return _made_again, (type(self), self._made_again_by)
+
+    def _peer(self, key: Key) -> tuple[Address, TLS, Options, float]:
+        """Return what makes a client of redis-py for the shard of ``key``."""
+        core = self._core
+        member = core.members[self._owner(core.keys.wire(key))]
+        return member.address, member.tls or core.options.tls, core.options, core.timeout
 
     def explain(self, key: Key) -> Explanation:
         """Say on which shard ``key`` lives and why, without asking any server."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from shardcache.base import CacheBase
 from shardcache.codecs import Loaded
@@ -11,9 +11,11 @@ from shardcache.errors import ShardError
 from shardcache.flows import Request, batch, sweep
 from shardcache.flows.core import Core
 from shardcache.flows.load import tags as tagging
+from shardcache.flows.one_command import Argument
 from shardcache.flows.requests import GET
 from shardcache.keys import Key, distinct
 from shardcache.load_result import LoadResult
+from shardcache.loading.base import LoadHow
 from shardcache.loading.cached import Cached, Decorator, Recipe, sync_only, unwrapped
 from shardcache.loading.sync import Loader
 from shardcache.locks.lock import QuorumLock
@@ -23,6 +25,10 @@ from shardcache.policy import LoadPolicy
 from shardcache.policy.load_policy import Preset
 from shardcache.results import MISS, PingResult, Results
 from shardcache.ttl import DEFAULT, TTL, Default
+from shardcache.wire.redis_client import redis_client
+
+if TYPE_CHECKING:
+    from shardcache.wire.redis_client import Redis
 
 __all__ = ("ShardCache",)
 
@@ -189,36 +195,35 @@ class ShardCache(CacheBase):
 
     __contains__ = contains
 
+    def command(self, key: Key, name: str, *arguments: Argument) -> Any:
+        """Send one command of the server's about ``key``, such as ``command("user:1", "HSET", "name", "Ada")``; return the reply as it comes.
+
+        ``name``: a command whose one key comes first and that answers at once; where it has two words, both ("OBJECT ENCODING").
+        ``arguments``: what follows the key: bytes, str (as UTF-8), int, float. The key gets the namespace, the arguments do not. Texts in the reply are bytes;
+        maps are dicts, or flat lists where the server speaks RESP2. None if the shard is out and the policy is "degrade".
+        A reading command may be sent twice over a dead connection, a writing one is not; it also voids a load of the key, as `set` does.
+        Raises `InvalidArgument` for all other commands (`redis` is for those) and what `errors.ShardError` s the reply stands for.
+        """
+        return self._call(self._requests.command(key, name, arguments))
+
+    def redis(self, key: Key) -> "Redis":
+        """Return a new client of redis-py for the shard of ``key``, with its login and TLS and this client's timeout, for all that has no method here.
+
+        Whoever asks for it closes it: ``with`` or ``close()``, with asyncio ``async with`` or ``aclose()``. It has connections of its own, no breaker and no namespace:
+        `explain` tells a key's bytes (``wire_key``). What it writes voids no load under way.
+        """
+        return redis_client(*self._peer(key))
+
     @overload
     def get_or_set(
-        self,
-        key: Key,
-        loader: Callable[[], LoadResult[T]],
-        ttl: TTL | Default = DEFAULT,
-        *,
-        policy: LoadPolicy | Preset | None = None,
-        tags: Iterable[str] | None = None,
+        self, key: Key, loader: Callable[[], LoadResult[T]], ttl: TTL | Default = DEFAULT, **how: Unpack[LoadHow]
     ) -> T: ...
     @overload
     def get_or_set(
-        self,
-        key: Key,
-        loader: Callable[[], T],
-        ttl: TTL | Default = DEFAULT,
-        *,
-        policy: LoadPolicy | Preset | None = None,
-        tags: Iterable[str] | None = None,
+        self, key: Key, loader: Callable[[], T], ttl: TTL | Default = DEFAULT, **how: Unpack[LoadHow]
     ) -> T: ...
     @overload
-    def get_or_set(
-        self,
-        key: Key,
-        loader: T,
-        ttl: TTL | Default = DEFAULT,
-        *,
-        policy: LoadPolicy | Preset | None = None,
-        tags: Iterable[str] | None = None,
-    ) -> T: ...
+    def get_or_set(self, key: Key, loader: T, ttl: TTL | Default = DEFAULT, **how: Unpack[LoadHow]) -> T: ...
     def get_or_set(
         self,
         key: Key,
@@ -243,9 +248,7 @@ class ShardCache(CacheBase):
         keys: Iterable[K],
         loader: Callable[[list[K]], Mapping[K, LoadResult[T]]],
         ttl: TTL | Default = DEFAULT,
-        *,
-        policy: LoadPolicy | Preset | None = None,
-        tags: Iterable[str] | None = None,
+        **how: Unpack[LoadHow],
     ) -> dict[K, T]: ...
     @overload
     def get_or_set_many(
@@ -253,9 +256,7 @@ class ShardCache(CacheBase):
         keys: Iterable[K],
         loader: Callable[[list[K]], Mapping[K, T]],
         ttl: TTL | Default = DEFAULT,
-        *,
-        policy: LoadPolicy | Preset | None = None,
-        tags: Iterable[str] | None = None,
+        **how: Unpack[LoadHow],
     ) -> dict[K, T]: ...
     def get_or_set_many(
         self,

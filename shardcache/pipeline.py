@@ -10,6 +10,7 @@ from shardcache.flows import Flow, Request, batch
 from shardcache.flows.core import Core
 from shardcache.flows.load import LoadDesk
 from shardcache.flows.load.tags import plain
+from shardcache.flows.one_command import Argument
 from shardcache.keys import Key
 from shardcache.ttl import DEFAULT, TTL, Default
 
@@ -59,6 +60,9 @@ class Queue:
 
     def ttl(self, key: Key) -> int:
         return self._add(self._core.requests.ttl(key))
+
+    def command(self, key: Key, name: str, *arguments: Argument) -> int:
+        return self._add(self._core.requests.command(key, name, arguments))
 
     def contains(self, key: Key) -> int:
         return self._add(self._core.requests.contains(key))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from shardcache.codecs import Codec
 from shardcache.commands import Command, ErrorReply, Op, Reply, decimal
 from shardcache.errors import InvalidArgument, KeyMissing
+from shardcache.flows.one_command import Argument, packed
 from shardcache.flows.scripts import ADD_TO, FRESH_LEFT, PERSIST, TOUCH_FRESH
 from shardcache.keys import Key, KeySpace
 from shardcache.results import MISS
@@ -168,6 +169,11 @@ class Requests:
         if ms:
             return Request(TOUCH, wire, (b"EVAL", TOUCH_FRESH, b"1", wire, decimal(ms)))
         return Request(TOUCH_DEAD, wire, (b"UNLINK", wire), void=self.void(wire))
+
+    def command(self, key: Key, name: str, arguments: tuple[Argument, ...]) -> Request:
+        wire = self._wire(key)
+        op, command = packed(wire, name, arguments)
+        return Request(op, wire, command, void=self.void(wire) if op.writes else None)
 
     def ttl(self, key: Key) -> Request:
         wire = self._wire(key)

@@ -3,7 +3,7 @@
 import random
 import secrets
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from shardcache.codecs import Loaded
 from shardcache.codecs.envelope import SIGNED
@@ -31,6 +31,7 @@ from shardcache.flows.requests import Request
 from shardcache.flows.steps import Flow, Outcome
 from shardcache.keys import Key
 from shardcache.policy import Freshness, LoadPolicy
+from shardcache.policy.load_policy import Preset
 from shardcache.results import MISS
 from shardcache.stats import LoadTally
 from shardcache.ttl import DEFAULT, TTL, Default, milliseconds
@@ -39,6 +40,13 @@ from shardcache.wire import PACKED_LOOK
 __all__ = ("LoaderBase", "Look", "new_desk")
 
 _SIGNED = bytes([SIGNED])  # from here on, there may be more to know than the value
+
+
+class LoadHow(TypedDict, total=False):
+    """What `get_or_set` takes besides key, loader and ttl."""
+
+    policy: LoadPolicy | Preset | None
+    tags: Iterable[str] | None
 
 
 class Look(NamedTuple):

@@ -3,6 +3,9 @@
 from datetime import timedelta
 from typing import Any, Literal, assert_type
 
+import redis
+import redis.asyncio
+
 from shardcache import (
     DEFAULT,
     MISS,
@@ -316,3 +319,17 @@ def types_of_ones_own_are_registered() -> None:
     assert_type(money, ValueType[complex])
     Options(types=[Event, money, ValueType("node", Node)])
     ValueType("money", complex, len, complex)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def commands_without_a_method(cache: ShardCache) -> None:
+    assert_type(cache.command("key", "HSET", "name", b"Ada", "age", 36, "score", 1.5), Any)
+    assert_type(cache.redis("key"), redis.Redis)
+    with cache.pipeline() as pipe:
+        assert_type(pipe.command("key", "HGETALL"), int)
+    cache.command("key", "HSET", None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def commands_without_a_method_in_asyncio(cache: AsyncShardCache) -> None:
+    assert_type(await cache.command("key", "HGETALL"), Any)
+    server: redis.asyncio.Redis = cache.redis("key")
+    await server.aclose()

@@ -1,0 +1,90 @@
+"""`command`: any command of the server's that is about one key, sent to that key's shard.
+
+Which ones, and what is known of each, stands here. A command is among them if its only key comes first, if it answers at once
+(BLPOP waits, and with it all that share the connection), and if it leaves the connection as it was (SELECT, MULTI
+and SUBSCRIBE do not). Reading commands may be sent again when a connection turns out to be dead; writing ones never
+are, since they may have had their effect.
+"""
+
+import math
+import re
+
+from shardcache.commands import Command, ErrorReply, Op, Reply, decimal
+from shardcache.errors import InvalidArgument
+
+__all__ = ("READING", "WRITING", "Argument", "packed")
+
+Argument = bytes | str | int | float
+
+READING = frozenset(
+    """
+    BITCOUNT BITFIELD_RO BITPOS DUMP EXPIRETIME GEODIST GEOHASH GEOPOS GEOSEARCH GET GETBIT GETRANGE
+    HEXISTS HEXPIRETIME HGET HGETALL HKEYS HLEN HMGET HPEXPIRETIME HPTTL HRANDFIELD HSCAN HSTRLEN HTTL HVALS
+    LINDEX LLEN LPOS LRANGE PEXPIRETIME PTTL SCARD SISMEMBER SMEMBERS SMISMEMBER SRANDMEMBER SSCAN STRLEN TTL TYPE
+    XLEN XPENDING XRANGE XREVRANGE ZCARD ZCOUNT ZLEXCOUNT ZMSCORE ZRANDMEMBER ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZRANK
+    ZREVRANGE ZREVRANGEBYLEX ZREVRANGEBYSCORE ZREVRANK ZSCAN ZSCORE
+    """.split()  # noqa: SIM905 - ninety words are easier to read so
+) | {"MEMORY USAGE", "OBJECT ENCODING", "OBJECT FREQ", "OBJECT IDLETIME"}
+READING |= {"XINFO CONSUMERS", "XINFO GROUPS", "XINFO STREAM"}
+WRITING = frozenset(
+    """
+    APPEND BITFIELD DECR DECRBY EXPIRE EXPIREAT GEOADD GETDEL GETEX GETSET
+    HDEL HEXPIRE HEXPIREAT HGETDEL HGETEX HINCRBY HINCRBYFLOAT HMSET HPERSIST HPEXPIRE HPEXPIREAT HSET HSETEX HSETNX
+    INCR INCRBY INCRBYFLOAT LINSERT LPOP LPUSH LPUSHX LREM LSET LTRIM PERSIST PEXPIRE PEXPIREAT PFADD PSETEX RESTORE RPOP
+    RPUSH RPUSHX SADD SET SETBIT SETEX SETNX SETRANGE SPOP SREM XACK XADD XAUTOCLAIM XCLAIM XDEL XTRIM
+    ZADD ZINCRBY ZPOPMAX ZPOPMIN ZREM ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE
+    """.split()  # noqa: SIM905
+) | {"XGROUP CREATE", "XGROUP CREATECONSUMER", "XGROUP DELCONSUMER", "XGROUP DESTROY", "XGROUP SETID"}
+_OF_A_MODULE = re.compile(r"(?:BF|CF|CMS|JSON|TDIGEST|TOPK|TS)\.[A-Z]+")
+_OF_SEVERAL = frozenset(
+    {"CMS.MERGE", "JSON.MGET", "JSON.MSET", "TDIGEST.MERGE", "TS.CREATERULE", "TS.DELETERULE", "TS.MADD"}
+    | {"TS.MGET", "TS.MRANGE", "TS.MREVRANGE", "TS.QUERYINDEX"}
+)
+
+_ANYTHING: frozenset[type] = frozenset(
+    {bytes, str, int, float, bool, type(None), list, dict, set, tuple, ErrorReply}  # all that RESP has
+)
+
+
+def _same(reply: Reply) -> Reply:
+    return reply
+
+
+READ = Op("command", twice=True, writes=False, degraded=None, read=_same, kinds=_ANYTHING, values=1)
+WRITE = Op("command", twice=False, writes=True, degraded=None, read=_same, kinds=_ANYTHING, values=1)
+
+
+def packed(wire: bytes, name: str, arguments: tuple[Argument, ...]) -> tuple[Op, Command]:
+    """Return what kind of command ``name`` is, and the command, the key in its place.
+
+    Raises `InvalidArgument` for another command, and for an argument that is neither text, bytes nor a number.
+    """
+    words = name.upper().split() if isinstance(name, str) else []
+    known = " ".join(words)
+    if known in READING:
+        op = READ
+    elif known in WRITING or (_OF_A_MODULE.fullmatch(known) and known not in _OF_SEVERAL):
+        op = WRITE
+    else:
+        raise InvalidArgument(
+            f"command takes the name of a command whose one key comes first and that answers at once, got {name!r:.80}; "
+            "cache.redis(key) returns a client of the key's shard for all others"
+        )
+    encoded = (_encoded(place, argument) for place, argument in enumerate(arguments, 1))
+    return op, (*(word.encode() for word in words), wire, *encoded)
+
+
+def _encoded(place: int, argument: object) -> bytes:
+    kind = type(argument)
+    if isinstance(argument, bytes):
+        return bytes(argument)
+    if isinstance(argument, str):
+        try:
+            return str.encode(argument)
+        except UnicodeEncodeError:
+            raise InvalidArgument(f"argument {place} must be encodable as UTF-8, got {argument!r:.80}") from None
+    if kind is int:
+        return decimal(argument)  # type: ignore[arg-type]
+    if kind is float and not math.isnan(argument):  # type: ignore[arg-type]
+        return repr(argument).encode()
+    raise InvalidArgument(f"argument {place} must be bytes, str, int or float, got {argument!r:.80}")
