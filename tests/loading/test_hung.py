@@ -13,7 +13,7 @@ class Hang:
     """A loader that hangs whatever is done to it, until the test ends. In the asyncio colour it does not listen to a cancellation."""
 
     def __init__(self, is_async: bool) -> None:
-        self.calls = 0
+        self.calls = self.ended = 0
         self.is_async = is_async
         self.over = threading.Event()
 
@@ -22,6 +22,7 @@ class Hang:
             return self._hang()
         self.calls += 1
         assert self.over.wait(60)
+        self.ended += 1
         return "late"
 
     async def _hang(self):
@@ -33,14 +34,16 @@ class Hang:
                 await asyncio.sleep(0.005)
             except asyncio.CancelledError:
                 continue
+        self.ended += 1
         return "late"
 
 
 @pytest.fixture
-def hang(is_async):
+def hang(is_async, until):
     hang = Hang(is_async)
     yield hang
     hang.over.set()
+    until(lambda: hang.ended == hang.calls)
 
 
 @pytest.fixture
