@@ -92,9 +92,11 @@ class AsyncShardCache(CacheBase):
 
     async def _found(self, asked: list[Key]) -> dict[Key, Any]:
         wires = self._core.keys.wire_many(asked)
+        began = self._desk.clock()
         found = self._ledger.hits(asked, wires, await self._run(batch.fetch(self._core.placement, wires)))
         if Loaded in set(map(type, found.values())):
-            values = await self._run(tagging.plain_many(list(found.values()), MISS, self._desk))
+            rest = self._desk.budget(began)
+            values = await self._run(tagging.plain_many(list(found.values()), MISS, self._desk), rest)
             return {key: value for key, value in zip(found, values, strict=True) if value is not MISS}
         return found
 
@@ -118,11 +120,13 @@ class AsyncShardCache(CacheBase):
         """
         asked = distinct(keys)
         wires = self._core.keys.wire_many(asked)
+        began = self._desk.clock()
         raws = await self._run(batch.fetch_told(self._core.placement, wires))
         found = self._ledger.outcomes("fetch_many", asked, wires, raws)
         hits = found.hits
         if Loaded in set(map(type, hits.values())):
-            values = await self._run(tagging.plain_many(list(hits.values()), MISS, self._desk))
+            rest = self._desk.budget(began)
+            values = await self._run(tagging.plain_many(list(hits.values()), MISS, self._desk), rest)
             return found.with_hits(zip(hits, values, strict=True))
         return found
 

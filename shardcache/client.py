@@ -82,9 +82,11 @@ class ShardCache(CacheBase):
         """Return the keys that are there with their values; one exchange per shard, all shards at once."""
         asked = distinct(keys)
         wires = self._core.keys.wire_many(asked)
+        began = self._desk.clock()
         found = self._ledger.hits(asked, wires, self._run(batch.fetch(self._core.placement, wires)))
         if Loaded in set(map(type, found.values())):
-            values = self._run(tagging.plain_many(list(found.values()), MISS, self._desk))
+            rest = self._desk.budget(began)
+            values = self._run(tagging.plain_many(list(found.values()), MISS, self._desk), rest)
             return {key: value for key, value in zip(found, values, strict=True) if value is not MISS}
         return found
 
@@ -96,11 +98,13 @@ class ShardCache(CacheBase):
         """
         asked = distinct(keys)
         wires = self._core.keys.wire_many(asked)
+        began = self._desk.clock()
         raws = self._run(batch.fetch_told(self._core.placement, wires))
         found = self._ledger.outcomes("fetch_many", asked, wires, raws)
         hits = found.hits
         if Loaded in set(map(type, hits.values())):
-            values = self._run(tagging.plain_many(list(hits.values()), MISS, self._desk))
+            rest = self._desk.budget(began)
+            values = self._run(tagging.plain_many(list(hits.values()), MISS, self._desk), rest)
             return found.with_hits(zip(hits, values, strict=True))
         return found
 

@@ -9,9 +9,10 @@ from shardcache.errors import ShardCacheError, ShardError
 from shardcache.flows import Flow, Request, batch
 from shardcache.flows.core import Core
 from shardcache.flows.load import LoadDesk
-from shardcache.flows.load.tags import plain
+from shardcache.flows.load.tags import plain_many
 from shardcache.flows.one_command import Argument
 from shardcache.keys import Key
+from shardcache.results import MISS
 from shardcache.ttl import DEFAULT, TTL, Default
 
 __all__ = ("AsyncPipeline", "Pipeline", "Queue")
@@ -83,8 +84,10 @@ class Queue:
             return
         answers = yield from batch.queue(self._core.placement, requests)
         first = self._settle(requests, answers)
-        for at in [at for at, value in enumerate(self.results) if value.__class__ is Loaded]:
-            self.results[at] = yield from plain(self.results[at], requests[at].default, self._desk)
+        records = [at for at, value in enumerate(self.results) if value.__class__ is Loaded]
+        values = yield from plain_many([self.results[at] for at in records], MISS, self._desk)
+        for at, value in zip(records, values, strict=True):
+            self.results[at] = requests[at].default if value is MISS else value
         if first is not None:
             raise first
 

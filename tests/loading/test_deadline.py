@@ -8,7 +8,7 @@ import time
 import pytest
 import redis
 
-from shardcache import LoadPolicy, Options
+from shardcache import LoadPolicy, Miss, Options
 
 TIMEOUT = 1.0
 ENOUGH = 1.8  # seconds: less than two timeouts, more than one on a busy machine
@@ -119,3 +119,35 @@ def test_who_is_refused_at_home_tells_nobody_else(mortal, make, gate, begin, unt
     gate.open()
     assert (first.result(), second.result(), gate.calls) == ("loaded", "loaded", 1)
     until(lambda: evals(mortal, [1, 2]) == before + 2)  # the loader's, that it gives its votes back
+
+
+@pytest.mark.parametrize("name", ["get_many", "fetch_many"])
+def test_reading_many_tagged_values_has_one_deadline(mortal, make, name) -> None:
+    """One server hangs that has values, another one that has tags: the first exchange leaves the second what is left."""
+    cache = make(mortal.urls, timeout=TIMEOUT, options=QUIET)
+    names = list(mortal.urls)
+    here, hung, tag = key_on(cache, names[0]), key_on(cache, names[1]), tag_on(cache, names[2])
+    for key in (here, hung):
+        assert cache.set(key, key, tags=[tag]) is True
+    mortal.servers[1].pause()
+    mortal.servers[2].pause()
+    began = time.monotonic()
+    found = getattr(cache, name)([here, hung])
+    assert time.monotonic() - began < ENOUGH
+    if name == "get_many":
+        assert found == {}
+    else:
+        assert (type(found[here]), found.failures.keys()) == (Miss, {hung})
+
+
+def test_a_pipeline_asks_for_all_tags_at_once(cache, servers) -> None:
+    """Not once for each value."""
+    keys = [f"k{n}" for n in range(20)]
+    for key in keys:
+        cache.set(key, key, tags=[f"tag of {key}"])
+    before = servers.calls("mget")
+    pipe = cache.pipeline()
+    for key in keys:
+        pipe.get(key)
+    assert pipe.execute() == keys
+    assert servers.calls("mget") - before <= 3
