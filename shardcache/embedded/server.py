@@ -152,12 +152,28 @@ class LocalServer:
             if self._process is None or not self.running or self._paused:
                 return
             self._process.send_signal(signal.SIGSTOP)
-            # The signal is delivered some time later: wait for the kernel to report the stop.
+            self._paused = self._stands_still(self._process)
+
+    def _stands_still(self, process: "subprocess.Popen[bytes]") -> bool:
+        """Wait until a process has got its SIGSTOP, which is some time later; return whether it did, or had ended before.
+
+        Where the kernel shows it, by looking: gevent takes the report that waitpid() would wait for.
+        """
+        tasks = Path(f"/proc/{process.pid}/task")
+        if not tasks.is_dir():
             with suppress(ChildProcessError):
-                _, status = os.waitpid(self._process.pid, os.WUNTRACED)
-                self._paused = os.WIFSTOPPED(status)
-                if not self._paused:  # it ended first, and this call has collected its status
-                    self._process.returncode = os.waitstatus_to_exitcode(status)
+                _, status = os.waitpid(process.pid, os.WUNTRACED)
+                if not os.WIFSTOPPED(status):  # it ended first, and this call has collected its status
+                    process.returncode = os.waitstatus_to_exitcode(status)
+                return os.WIFSTOPPED(status)
+            return False
+        while process.poll() is None:
+            with suppress(OSError):  # a thread of it, or all of it, has just ended
+                states = {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()}
+                if states == {"T"}:
+                    return True
+            time.sleep(POLL)
+        return False
 
     def resume(self) -> None:
         """Let a paused server go on (SIGCONT); it first answers all that it was sent meanwhile."""
