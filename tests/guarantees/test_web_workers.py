@@ -17,6 +17,7 @@ import pytest
 from shardcache.embedded import LocalShards
 
 PATIENCE = 30.0  # seconds: the deadline of what is not about time
+APPLICATION = "web_application:application"
 PREPARED = "from gevent import monkey; monkey.patch_all()\n"
 
 
@@ -62,9 +63,22 @@ def shards() -> Iterator[LocalShards]:
 
 
 def serve(path: Path, kind: str, shards: LocalShards, *options: str) -> "subprocess.Popen[bytes]":
+    where = ("-b", f"unix:{path}", "--chdir", str(Path(__file__).parent))
     return subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "-k", kind, "-w", "2", "-b", f"unix:{path}", "--log-level", "warning"]
-        + ["--chdir", str(Path(__file__).parent), *options, "web_application:application"],
+        [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "-k",
+            kind,
+            "-w",
+            "2",
+            "--log-level",
+            "warning",
+            *where,
+            *options,
+            APPLICATION,
+        ],
         env={**os.environ, "SHARDS": json.dumps(shards.urls), "HOME": str(path.parent)},
     )
 
