@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from shardcache.base import CacheBase
 from shardcache.drivers.arun import AsyncRunner
-from shardcache.errors import InvalidArgument, LockError, LockLost, LockNotAcquired, QuorumUnavailable
+from shardcache.errors import InvalidArgument, LockError, LockLost, LockNotAcquired, LockNotHeld, QuorumUnavailable
 from shardcache.flows.core import Core
 from shardcache.flows.lock import Lease
 from shardcache.flows.lock.room import LockRoom
@@ -138,7 +138,7 @@ class AsyncQuorumLock(LockBase):
         """Start the ttl anew (with another ``ttl``, from now on); return whether a majority has confirmed it.
 
         False: too few answered, and the lease ends when it would have, or with the new ttl if that is sooner.
-        Raises `LockLost` if it has ended, `LockNotHeld` without a lease.
+        Raises `LockLost` if it has ended, `LockNotHeld` without a lease, `QuorumUnavailable` if the voters do not let this user do it.
         """
         hold = self._known("is not held, so it cannot be extended")
         try:
@@ -239,7 +239,7 @@ class AsyncQuorumLock(LockBase):
         try:
             if self._auto_renew and await self._extended(hold, None):
                 outcome = "extended"
-        except LockError:
+        except (LockLost, LockNotHeld):
             return None
         except Exception as error:  # noqa: BLE001  whatever it was, the lease ends by its ttl, and its holder must learn of it
             if hold.leaving or hold.over:

@@ -22,10 +22,12 @@ from shardcache.errors import (
     LockNotAcquired,
     LockNotHeld,
     QuorumUnavailable,
+    ShardError,
 )
 from shardcache.events import Event, Hook, repeats, tell
 from shardcache.flows.lock import Lease, acquire, extend, force_release, look, release
 from shardcache.flows.lock.adoption import adopt, put_back
+from shardcache.flows.lock.ballot import lasting
 from shardcache.flows.lock.hold import give_back
 from shardcache.flows.lock.patience import Note
 from shardcache.flows.lock.room import LockRoom
@@ -199,19 +201,25 @@ class LockBase:
     def _extend(self, hold: Hold, ttl: float | None) -> Flow[bool]:
         if ttl is not None:
             self._plan = self._room.lasting(self._plan, ttl, self._voter_timeout)
-        outcome = yield from extend(self._plan, hold.lease, register=self._room.register, clock=self._clock)
+        errors: list[ShardError] = []
+        register = self._room.register
+        outcome = yield from extend(self._plan, hold.lease, register=register, clock=self._clock, errors=errors)
         if outcome == "lost":
             if hold.leaving or hold.over:
                 raise LockNotHeld(self.name, "was released or handed over before it could be extended")
             hold.lease.ended = True
             self._lose(hold)
             raise LockLost(self.name, "it could not be extended: a majority of the voters does not have it any more")
+        refusals = lasting(errors)
+        if outcome == "unknown" and len(refusals) > len(self.voters) - self._plan.quorum:
+            raise QuorumUnavailable(self.name, f"it could not be extended: {refusals[0]}") from refusals[0]
         return outcome == "extended"
 
     def _release(self, hold: Hold) -> Flow[None]:
         again, hold.leaving = hold.leaving, True
+        errors: list[ShardError] = []
         try:
-            outcome = yield from release(self._plan, hold.lease)
+            outcome = yield from release(self._plan, hold.lease, errors)
         except GeneratorExit:
             raise
         except BaseException:  # broken off, perhaps before it was sent; it may be called again
@@ -219,7 +227,11 @@ class LockBase:
             raise
         if outcome == "unknown":
             left = f"its ttl of {self.ttl:g} s ends it anyway"
-            raise QuorumUnavailable(self.name, f"too few voters answered to be sure that it is released; {left}")
+            why = "".join(f"; {error}" for error in errors)
+            cause = errors[0] if errors else None
+            raise QuorumUnavailable(
+                self.name, f"too few voters answered to be sure that it is released; {left}{why}"
+            ) from cause
         hold.over = True
         if outcome == "lost" and not again:  # else it was our own release that nobody had confirmed
             raise LockLost(

@@ -13,7 +13,9 @@ from shardcache.drivers.run import Runner
 from shardcache.errors import (
     InvalidArgument,
     LockError,
+    LockLost,
     LockNotAcquired,
+    LockNotHeld,
     QuorumUnavailable,
     ShardCacheError,
     ThreadNotStarted,
@@ -179,7 +181,7 @@ class QuorumLock(LockBase):
         """Start the ttl anew (with another ``ttl``, from now on); return whether a majority has confirmed it.
 
         False: too few answered, and the lease ends when it would have, or with the new ttl if that is sooner.
-        Raises `LockLost` if it has ended, `LockNotHeld` without a lease.
+        Raises `LockLost` if it has ended, `LockNotHeld` without a lease, `QuorumUnavailable` if the voters do not let this user do it.
         """
         hold = self._known("is not held, so it cannot be extended")
         try:
@@ -294,7 +296,7 @@ class QuorumLock(LockBase):
         try:
             if self._extended(hold, None):
                 outcome = "extended"
-        except LockError:
+        except (LockLost, LockNotHeld):
             return None
         except Exception as error:  # noqa: BLE001  whatever it was, the lease ends by its ttl, and its holder must learn of it
             if hold.leaving or hold.over:

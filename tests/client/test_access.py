@@ -1,6 +1,7 @@
 """A user of an ACL that allows one namespace: all works inside of it, and outside each call says at once which keys it needs."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -137,6 +138,34 @@ def test_locks_are_denied_at_once(make, urls, user, ask) -> None:
     with pytest.raises(QuorumUnavailable, match=NEEDS) as caught:
         lock.__enter__() if ask == "with" else getattr(lock, ask)()
     assert not isinstance(caught.value, LockConflict)
+
+
+@pytest.mark.usefixtures("empty")
+def test_a_lock_whose_keys_are_taken_away(make, urls, guarded) -> None:
+    """A user who loses his rights while he holds a lock is told by extension and release, and by the end of the lease if it is renewed."""
+
+    def allow(keys: str) -> None:
+        for url in guarded.urls.values():
+            with redis.Redis.from_url(url) as plain:
+                plain.execute_command("ACL", "SETUSER", "shop", "resetkeys", keys)
+
+    events: list[Event] = []
+    cache = make(urls("shop"), namespace="shop", options=Options(on_event=events.append))
+    lock, renewed = cache.lock("job", ttl=60), cache.lock("renewed", ttl=1.5, auto_renew=True)
+    lock.acquire()
+    renewed.acquire()
+    allow("~other:*")
+    try:
+        with pytest.raises(QuorumUnavailable, match=NEEDS):
+            lock.extend()
+        with pytest.raises(QuorumUnavailable, match=NEEDS):
+            lock.release()
+        while not renewed.lost.is_set():  # ends by the limit on each test
+            time.sleep(0.01)
+        assert [event.kind for event in events if event.kind == "lock_lost"] == ["lock_lost"]
+    finally:
+        allow("~shop:*")
+    lock.release()
 
 
 def test_a_minority_that_denies_is_outvoted(make, urls, guarded) -> None:

@@ -120,21 +120,27 @@ def test_ensure_held(cache, plain) -> None:
     assert lock.lost.is_set() is False
 
 
-def test_renewed_in_the_background(cache, plain) -> None:
-    """auto_renew keeps the lock far beyond its ttl."""
-    lock, other = cache.lock("l", 0.3, auto_renew=True), cache.lock("l", 0.3)
+def test_renewed_in_the_background(cache, until) -> None:
+    """auto_renew keeps the lock beyond its ttl."""
+    lock, other = cache.lock("l", 2.0, auto_renew=True), cache.lock("l", 2.0)
     lock.acquire()
-    assert (other.acquire(timeout=1.0), lock.held, lock.lost.is_set()) == (False, True, False)
+    lease = lock._hold.lease
+    end = lease.valid_until
+    until(lambda: lease.valid_until > end + 2.0)
+    assert (other.acquire(blocking=False), lock.held, lock.lost.is_set()) == (False, True, False)
     lock.release()
     assert other.acquire(timeout=20) is True
 
 
-def test_renewed_with_a_shorter_ttl(cache) -> None:
+def test_renewed_with_a_shorter_ttl(cache, until) -> None:
     """A shorter ttl makes the next renewal come sooner."""
-    lock, other = cache.lock("l", 30, auto_renew=True), cache.lock("l", 1)
+    lock = cache.lock("l", 60, auto_renew=True)
     lock.acquire()
-    lock.extend(0.3)
-    assert (other.acquire(timeout=1.0), lock.held) == (False, True)
+    lock.extend(3.0)
+    lease = lock._hold.lease
+    end = lease.valid_until
+    until(lambda: lease.valid_until > end)
+    assert (lock.held, lock.ttl) == (True, 3.0)
     lock.release()
 
 

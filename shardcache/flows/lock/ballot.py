@@ -1,7 +1,7 @@
 """Counting votes: what each voter said, and when the outcome of an attempt is certain."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from shardcache.errors import OutOfMemory, ShardError, ShardTimeout, ShardUnavailable
@@ -10,7 +10,7 @@ from shardcache.flows.lock.register import Life, Register, Roll
 from shardcache.flows.steps import Flow, Outcome, Run
 from shardcache.votes import Vote
 
-__all__ = ("Ballot",)
+__all__ = ("Ballot", "lasting")
 
 
 class Ballot:
@@ -140,13 +140,8 @@ class Ballot:
 
     @property
     def refusals(self) -> list[ShardError]:
-        """What voters said that waiting does not mend: an ACL, a login, a role, a command that is switched off."""
-        answers = [one if one is None or isinstance(one, ShardError) else one[0] for one in self.answers]
-        return [
-            one
-            for one in answers
-            if isinstance(one, ShardError) and not isinstance(one, (ShardUnavailable, OutOfMemory))
-        ]
+        """What voters said that waiting does not mend."""
+        return lasting(one if one is None or isinstance(one, ShardError) else one[0] for one in self.answers)
 
     @property
     def refusal(self) -> ShardError | None:
@@ -207,6 +202,13 @@ class Ballot:
         if place in self.guarded:
             return Vote(name, "guarded", self.guarded[place], "it has restarted and may have forgotten a holder")
         return Vote(name, "granted")
+
+
+def lasting(replies: Iterable[Any]) -> list[ShardError]:
+    """Return those of ``replies`` that are errors which waiting does not mend: an ACL, a login, a role, a command that is switched off."""
+    return [
+        one for one in replies if isinstance(one, ShardError) and not isinstance(one, (ShardUnavailable, OutOfMemory))
+    ]
 
 
 def _holder(reply: list[Any]) -> bytes:

@@ -17,7 +17,12 @@ Freed = Literal["freed", "lost", "unknown"]
 
 
 def extend(
-    plan: LockPlan, lease: Lease, *, clock: Callable[[], float], register: Register | None = None
+    plan: LockPlan,
+    lease: Lease,
+    *,
+    clock: Callable[[], float],
+    register: Register | None = None,
+    errors: list[ShardError] | None = None,
 ) -> Flow[Extension]:
     """Start the ttl anew on every voter that has held our key without a break; then put it back where it was lost.
 
@@ -25,7 +30,8 @@ def extend(
     Only a voter that answers "it was there all the time" counts. Where the key is gone it is set again after the extension has
     succeeded, while the lock is ours, and counts from the next time on: so a lock that has lost voters gets them back
     (redsync #186), and none is ever taken silently a second time (RedLock.net #48). ``register`` is told of a longer ttl first:
-    without a majority that knows of it, a voter that restarts would count again too early, so nothing is extended.
+    without a majority that knows of it, a voter that restarts would count again too early, so nothing is extended. ``errors`` is given
+    what went wrong with which voter.
     """
     if register is not None and register.roll(plan.voters).longest < plan.ttl_ms:
         yield from register.vet(plan, {})
@@ -44,8 +50,11 @@ def extend(
     def take(place: int, outcome: Outcome, _: Run | None) -> bool:
         nonlocal heard, denied
         heard += 1
-        reply = None if isinstance(outcome, ShardError) else outcome[0]
-        if reply == 1:
+        reply = outcome if isinstance(outcome, ShardError) else outcome[0]
+        if isinstance(reply, ShardError):
+            if errors is not None:
+                errors.append(reply)
+        elif reply == 1:
             kept.append(place)
         elif reply.__class__ is int:
             denied += 1
@@ -73,11 +82,12 @@ def extend(
     return "extended"
 
 
-def release(plan: LockPlan, lease: Lease) -> Flow[Freed]:
+def release(plan: LockPlan, lease: Lease, errors: list[ShardError] | None = None) -> Flow[Freed]:
     """Take our key from every voter. Returns when a majority has answered.
 
     "lost": on so many voters it was gone already that no majority had it. "unknown": too few answered; it may be tried again.
     A voter whose connection broke is asked once more; that it then has no key is our own doing (Redisson keeps a latch for this).
+    ``errors`` is given what went wrong with which voter.
     """
     lease.ended = True
     shards = plan.voters.shards
@@ -90,6 +100,9 @@ def release(plan: LockPlan, lease: Lease) -> Flow[Freed]:
         def take(at: int, outcome: Outcome, _: Run | None) -> bool:
             nonlocal heard, freed, gone
             heard += 1
+            reply = outcome if isinstance(outcome, ShardError) else outcome[0]
+            if errors is not None and isinstance(reply, ShardError):
+                errors.append(reply)
             if isinstance(outcome, ShardError):
                 if isinstance(outcome, ShardUnavailable) and not isinstance(outcome, (ShardTimeout, ShardOut)):
                     broken.append(places[at])
