@@ -5,7 +5,7 @@ Every field of `Options` that is a text, a number or a flag may stand there: its
 
 import types
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -96,7 +96,7 @@ class FromURL:
 
 def read_url(text: str) -> FromURL:
     """Parse ``text`` into shards and settings; raise `InvalidURL` for what cannot be read or contradicts itself."""
-    said: dict[str, str] = {}
+    said: dict[str, tuple[str, ParsedURL]] = {}
     client: dict[str, Any] = {}
     options: dict[str, Any] = {}
     urls = []
@@ -109,11 +109,12 @@ def read_url(text: str) -> FromURL:
             form = _CLIENT.get(name) or _OPTIONS.get(name)
             if form is None:
                 raise unknown_setting(name, url, whole_client=True)
-            if said.setdefault(name, value) != value:
-                both = f": {said[name]!r:.80} and {value!r:.80}" if url.quotable else ""
+            before, of = said.setdefault(name, (value, url))
+            if before != value:
+                both = f": {before!r:.80} and {value!r:.80}" if of.quotable and url.quotable else ""
                 raise InvalidURL(f"the URLs say two things of {name!r}{both}")
             (client if name in _CLIENT else options)[name] = _read(name, value, form, url)
-        urls.append(ParsedURL(url.address, rest, url.quotable))
+        urls.append(replace(url, query=rest))
     return FromURL(urls, client, options)
 
 
@@ -122,7 +123,7 @@ def unknown_setting(name: str, url: ParsedURL, *, whole_client: bool) -> Invalid
     if not whole_client and (name in _CLIENT or name in _OPTIONS):
         how = f"{name}=…" if name in _CLIENT else f"options=Options({name}=…)"
         return InvalidURL(
-            f"the URL of {url.shown} sets {name!r}, which is one for the whole client: "
+            f"{url.shown} sets {name!r}, which is one for the whole client: "
             f"give it as {how}, or make the client by from_url"
         )
     if name in _OBJECTS:
@@ -130,9 +131,7 @@ def unknown_setting(name: str, url: ParsedURL, *, whole_client: bool) -> Invalid
     near = get_close_matches(name.lower(), (*NODE_SETTINGS, *_CLIENT, *_OPTIONS), 1, 0.5)
     meant = f" (did you mean {near[0]!r}?)" if near else ""
     allowed = (*NODE_SETTINGS, *_CLIENT, *_OPTIONS) if whole_client else NODE_SETTINGS
-    return InvalidURL(
-        f"the URL of {url.shown} has an unknown setting, {url.quote(name)}{meant}; allowed are {', '.join(allowed)}"
-    )
+    return InvalidURL(f"{url.shown} has an unknown setting, {url.quote(name)}{meant}; allowed are {', '.join(allowed)}")
 
 
 def _read(name: str, text: str, form: _Form, url: ParsedURL) -> Any:

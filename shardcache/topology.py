@@ -132,7 +132,7 @@ def _member(name: str | None, url: ParsedURL, weight: float) -> Member:
             raise InvalidNode(f"{where}: weight must be a number, got {url.quote(heavy)}")
     tls = _tls(query, url)
     if tls is not None and not address.tls:
-        raise InvalidURL(f"the URL of {where} has ssl_ settings but is not rediss://")
+        raise InvalidURL(f"{where} has ssl_ settings but is not rediss://")
     for setting in query:
         raise unknown_setting(setting, url, whole_client=False)
     scheme = "unix" if address.path else "rediss" if address.tls else "redis"

@@ -78,11 +78,12 @@ class ParsedURL:
     address: Address
     query: dict[str, str] = field(repr=False)
     quotable: bool = True
+    which: str = "the URL"  # of those in one text, for messages
 
     @property
     def shown(self) -> str:
-        """The address for a message, without what may be secret."""
-        return repr(self.address.label) if self.quotable else "a node"
+        """This URL for a message, by its address or, where that may be secret, by its place in the text."""
+        return f"the URL of {self.address.label!r}" if self.quotable else self.which
 
     def quote(self, value: str) -> str:
         """Return a setting's name or value for a message, without what may be secret."""
@@ -169,7 +170,7 @@ class _Text:
                 host, port = self.host_port(where)
                 tls = SCHEMES.get(self.scheme, False)
                 address = Address(host, port, db=db, tls=tls, username=username, password=password)
-            found.append(ParsedURL(address, dict(query), quotable_query if len(items) == 1 else quotable))
+            found.append(ParsedURL(address, dict(query), quotable_query if len(items) == 1 else quotable, self.which))
         return found
 
     def logins(self, items: list[str]) -> list[tuple[str | None, str | None]]:

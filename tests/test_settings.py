@@ -145,6 +145,24 @@ def test_misspelt(wrong, near) -> None:
     } <= {*told}
 
 
+def test_misspelt_beside_a_login() -> None:
+    """Where a later URL has a login, what came before it is not quoted, but its place is named, and what is near."""
+    with pytest.raises(InvalidURL) as caught:
+        read_url("redis://h1?name=a,redis://:p@h2?tiemout=1&name=b,redis://:p@h3?name=c")
+    text = str(caught.value)
+    assert text.startswith(
+        "URL 2 of 3 has an unknown setting, one that may be part of a password and is not shown (did you mean 'timeout'?)"
+    )
+
+
+@pytest.mark.parametrize("second", ["redis://h2?timeout=3", "redis://:p@h2?timeout=3"])
+def test_contradiction_beside_a_login(second) -> None:
+    """Values that contradict each other are quoted only where neither may be part of a login."""
+    with pytest.raises(InvalidURL, match="the URLs say two things of 'timeout'") as caught:
+        read_url(f"redis://h1?timeout=2222,{second}")
+    assert ("2222" in str(caught.value)) == (":p@" not in second)
+
+
 def test_nothing_near() -> None:
     """Where nothing is near, nothing is guessed."""
     with pytest.raises(InvalidURL, match="unknown setting, 'zzz'; allowed are name, "):

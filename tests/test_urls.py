@@ -161,7 +161,22 @@ def test_logins(text: str, expected: list[tuple[str | None, str | None]]) -> Non
 
 # Letters that no message of ours has: wherever one shows, it came out of the login.
 SECRET = st.lists(
-    st.sampled_from([*"ΞΨΔΘ", *"/?#,:&=[]%; .@", "://", "%2F", "%zz", "\n", "ΞΨ=", "name=Ξ"]), min_size=1, max_size=12
+    st.sampled_from(
+        [
+            *"ΞΨΔΘ",
+            *"/?#,:&=[]%; .@",
+            "://",
+            "%2F",
+            "%zz",
+            "\n",
+            "ΞΨ=",
+            "name=Ξ",
+            "@w?timeout=Ξ,redis://",
+            "@w?Ξ=Ξ, redis://",
+        ]
+    ),
+    min_size=1,
+    max_size=12,
 ).map(lambda parts: "Ξ" + "".join(parts) + "Ψ")
 BEFORE = st.sampled_from(
     ["redis://", "rediss://", "valkey://", "unix://", "http://", "redis:/", "redis", "", "redis://g,", "h:1, "]
