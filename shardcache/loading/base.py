@@ -1,5 +1,6 @@
 """What both colours of loading have in common: what a look at the cache means, and what follows from it."""
 
+import os
 import random
 import secrets
 from collections.abc import Callable, Iterable
@@ -64,6 +65,7 @@ _NOTHING = Look(MISS)
 
 def new_desk(core: Core, room: LockRoom) -> LoadDesk:
     """Return what the loads of one client need."""
+    secret = secrets.token_bytes(8)
     return LoadDesk(
         codec=core.codec,
         ledger=core.ledger,
@@ -74,7 +76,7 @@ def new_desk(core: Core, room: LockRoom) -> LoadDesk:
         version=lambda: secrets.token_bytes(16),
         tally=LoadTally(),
         timeout=core.timeout,
-        salt=secrets.token_bytes(16),
+        salt=lambda: secret + os.getpid().to_bytes(8),  # a forked child has another one
     )
 
 

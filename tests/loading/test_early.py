@@ -1,10 +1,11 @@
 """How often a hot value is loaded: the desks of many processes in virtual time, each read judged as `get_or_set` does it."""
 
+import os
 import random
 
 import pytest
 
-from shardcache import LoadPolicy
+from shardcache import LoadPolicy, ShardCache
 from shardcache.flows.core import Core
 from shardcache.flows.load import LoadDesk
 from shardcache.flows.lock.room import LockRoom
@@ -19,6 +20,7 @@ TTL, DELTA, SECONDS = 1000, 100, 10_000  # milliseconds
 def desk(seed: int) -> LoadDesk:
     """Return the desk of one process, whose chances are all of ``seed``."""
     chance = random.Random(seed)
+    salt = chance.randbytes(16)
     core = Core(
         members(["redis://one"]),
         namespace="",
@@ -39,7 +41,7 @@ def desk(seed: int) -> LoadDesk:
         version=lambda: bytes(16),
         tally=LoadTally(),
         timeout=1.0,
-        salt=chance.randbytes(16),
+        salt=lambda: salt,
     )
 
 
@@ -94,3 +96,22 @@ def test_processes_that_do_not_wait_for_each_other_draw_for_themselves() -> None
     apart, together = LoadPolicy(protect="process"), LoadPolicy()
     assert begins(one, apart) == begins(one, apart) != begins(two, apart)
     assert begins(one, together) == begins(two, together)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking with threads, which other tests may have left
+def test_a_forked_child_draws_for_itself() -> None:
+    """It is another process, though it has its parent's client."""
+    with ShardCache(["redis://one"]) as cache:
+        mine = cache._desk.salt()
+        assert (len(mine), cache._desk.salt()) == (16, mine)
+        reader, writer = os.pipe()
+        if not (child := os.fork()):
+            try:
+                os.write(writer, cache._desk.salt())
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        theirs = os.read(reader, 16)
+        os.close(reader)
+        os.close(writer)
+    assert (len(theirs), theirs != mine) == (16, True)

@@ -40,7 +40,9 @@ class LoadDesk:
     version: Callable[[], bytes]  # 16 bytes nobody else has
     tally: LoadTally
     timeout: float  # seconds: the client's
-    salt: bytes  # 16 bytes that no other process has: what its draws are made of where processes do not wait for each other
+    salt: Callable[
+        [], bytes
+    ]  # 16 bytes that no other process has: what its draws are made of where processes do not wait for each other
     paces: dict[bytes, int] = field(default_factory=dict)  # ms that loading took last time, where that was long
     tended: dict[bytes, float] = field(default_factory=dict)  # until when nobody here need see to a refresh
 
@@ -102,7 +104,7 @@ class LoadDesk:
             return 1.0 - self.luck()
         if pttl - found.grace > LONGEST_DRAW * found.delta * policy.beta:
             return 1.0  # whatever the draw, it is too soon
-        return version_draw(raw, wire, b"" if policy.protect == "fleet" else self.salt)
+        return version_draw(raw, wire, b"" if policy.protect == "fleet" else self.salt())
 
     def own(self, brought: Brought, wire: bytes) -> Brought:
         """Return what a load of somebody else has brought with an object of one's own for a value that could be changed.

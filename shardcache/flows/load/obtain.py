@@ -89,8 +89,9 @@ def _refresh(order: Order, seen: Mapping[bytes, int], desk: LoadDesk, *, behind:
         desk.tend(mine, order.jobs[0].plan.ttl)
         values: Values = {}
         try:
-            for part in parts(mine, LOADED_AT_ONCE):
-                order.budget.renew()
+            for number, part in enumerate(parts(mine, LOADED_AT_ONCE)):
+                if number:  # the first one has what is left of the call's own deadline
+                    order.budget.renew()
                 values |= yield from load(order.of(tuple(part), seen), desk, patient=False)
             return values
         except Exception as error:

@@ -183,7 +183,7 @@ class _Stage:
             lambda: bytes(16),
             LoadTally(),
             _CORE.timeout,
-            b"",
+            bytes,
         )
 
     def _actor(self, number: int, act: Act) -> _Actor:
