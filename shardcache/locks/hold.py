@@ -22,6 +22,7 @@ class Hold:
     pid: int
     gate: Any  # a lock of the handle's colour
     renewal: Any = None  # a thread or a task
+    guard: Any = None  # a finalizer of the handle, while a `with` has it
     extending: bool = False  # by the thread that has the gate
     leaving: bool = False  # a release has begun, so that its end is no loss
     over: bool = False  # released, handed over, or left to its ttl
@@ -31,6 +32,11 @@ class Hold:
     def enter_again(self) -> None:
         """Note an inner round of a re-entrant lock."""
         self._inner.append(None)
+
+    def unguard(self) -> None:
+        """Note that the `with` block has ended as it should."""
+        if self.guard is not None:
+            self.guard.detach()
 
     @property
     def is_inner(self) -> bool:

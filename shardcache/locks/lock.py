@@ -1,7 +1,5 @@
 """`QuorumLock`: the sync colour."""
 
-import os
-import sys
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
@@ -25,6 +23,7 @@ from shardcache.flows.lock import Lease
 from shardcache.flows.lock.room import LockRoom
 from shardcache.keys import Key
 from shardcache.locks.base import LONE, LockBase
+from shardcache.locks.guard import guard
 from shardcache.locks.hold import Hold
 from shardcache.locks.holder import Holder
 from shardcache.locks.lost import LostEvent
@@ -236,7 +235,9 @@ class QuorumLock(LockBase):
     def __enter__(self) -> Self:
         taken: list[Hold] = []
         try:
-            self._note_entered(self._enter(self._timeout, taken))
+            hold = self._enter(self._timeout, taken)
+            hold.guard = hold.guard or guard(self, self._runner, self._plan, hold)
+            self._note_entered(hold)
             return self
         except LockError:
             raise
@@ -253,9 +254,11 @@ class QuorumLock(LockBase):
             hold = None if entry is None else self._left(entry)
             if hold is not None:
                 self._let_go(hold)
+                hold.unguard()
         except QuorumUnavailable as unsure:
             if hold is not None:
                 self._kept(hold, unsure)
+                hold.unguard()
         except LockError:
             if error is None:  # else the body's own error matters more
                 raise
@@ -264,12 +267,6 @@ class QuorumLock(LockBase):
             if entry is not None and not entry[1].is_inner:
                 self._undo([entry[1]])
             raise
-
-    def __del__(self) -> None:
-        # A handler may raise just as a `with` block ends, before `__exit__` has begun: then nobody is in the block any more.
-        left = [hold for _, hold in getattr(self, "_entered", ()) if hold.pid == os.getpid()]
-        if left and not sys.is_finalizing():
-            self._undo(left)
 
     def _took(self, lease: Lease) -> Hold:
         self.lost.clear()

@@ -1,6 +1,5 @@
 """Several locks at once: all or none, always in the same order, so that no two holders can wait for each other."""
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -20,6 +19,7 @@ from shardcache.errors import (
 from shardcache.flows.steps import Flow
 from shardcache.keys import Key, distinct
 from shardcache.locks.aio import AsyncQuorumLock
+from shardcache.locks.guard import guard
 from shardcache.locks.lock import QuorumLock
 from shardcache.topology import Nodes
 
@@ -128,8 +128,6 @@ class LockSet(_LockSetBase[QuorumLock]):
     ``timeout``: seconds that ``with`` and `acquire` wait for all of them (see `QuorumLock.acquire`).
     """
 
-    _entered = False  # by a `with` that has not ended
-
     def __init__(
         self,
         names: Iterable[Key],
@@ -156,7 +154,6 @@ class LockSet(_LockSetBase[QuorumLock]):
             raise
 
     def _undo(self) -> None:
-        self._entered = False
         with suppress(ShardCacheError):  # what broke it off matters more
             self._first._runner.run(self._give_back(list(self.locks.values())))
 
@@ -171,8 +168,10 @@ class LockSet(_LockSetBase[QuorumLock]):
 
     def __enter__(self) -> Self:
         try:
-            self._entered = True
             self._first._runner.run(self._acquire(self._timeout))
+            for lock in self.locks.values():
+                hold = lock._known("is not held")
+                hold.guard = guard(lock, lock._runner, lock._plan, hold)
             return self
         except LockError:
             raise
@@ -185,18 +184,18 @@ class LockSet(_LockSetBase[QuorumLock]):
     ) -> None:
         try:
             self.release()
-            self._entered = False
+            self._unguard()
         except LockError as failed:
-            self._entered = False
+            self._unguard()
             self._ends(error, failed)
         except BaseException:
             self._undo()
             raise
 
-    def __del__(self) -> None:
-        # As that of `QuorumLock`.
-        if self._entered and not sys.is_finalizing():
-            self._undo()
+    def _unguard(self) -> None:
+        for lock in self.locks.values():
+            if lock._hold is not None:
+                lock._hold.unguard()
 
 
 class AsyncLockSet(_LockSetBase[AsyncQuorumLock]):

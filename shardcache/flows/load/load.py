@@ -59,12 +59,21 @@ def load(order: Order, desk: LoadDesk, *, patient: bool, end: float | None = Non
     waited = False
     while True:
         bids = yield from claim(order, jobs, desk, waiter)
-        values |= _had(bids)
-        held = [bid for bid in bids if bid.held and bid.found is None]
-        mine = [bid for bid in bids if not bid.held and bid.found is None]
-        if mine:
-            order.budget.wait_until(None)
-            values |= yield from _run(order, desk, mine)
+        try:
+            values |= _had(bids)
+            held = [bid for bid in bids if bid.held and bid.found is None]
+            mine = [bid for bid in bids if not bid.held and bid.found is None]
+            if mine:
+                order.budget.wait_until(None)
+                values |= yield from _run(order, desk, mine)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if not isinstance(
+                error, Exception
+            ):  # a signal handler's, wherever it came in between; `_run` sees to all else
+                yield from give_up(bids)
+            raise
         if not held or not patient:
             return values
         desk.tally.waits += not waited

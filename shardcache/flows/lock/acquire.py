@@ -73,7 +73,6 @@ def acquire(
             clock=clock,
         )
         if lease is not None:
-            register.roll(plan.voters).out_since = None
             return lease
         before, error = error, _reason(plan, ballot)
         if ballot.refusal is not None:  # waiting would not mend it
@@ -142,6 +141,8 @@ def _attempt(
                 lease.held(places, sent, plan.ttl)
                 lease.unsure = ballot.unsure
                 won = lease.valid_until > clock()
+                if won:
+                    roll.out_since = None
     except GeneratorExit:
         raise  # nobody carries out steps any more
     except BaseException:
