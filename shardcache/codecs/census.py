@@ -35,7 +35,7 @@ def take_census(
     for _ in range(MAX_DEPTH + 1):
         kinds = set(map(type, level))
         if not kinds <= allowed:
-            _refuse(value, level, allowed, f"is not among what the serializer {format!r} keeps")
+            _refuse(value, level, allowed, f"is not among what the serializer {format!r} keeps", format)
         if kinds.isdisjoint(CONTAINERS):
             return large
         below: list[Any] = []
@@ -51,17 +51,17 @@ def take_census(
                 large.append(item)
             if kind is dict:
                 if keys is not None and not keys.issuperset(map(type, item)):
-                    _refuse(value, item, keys, f"cannot be a key under the serializer {format!r}")
+                    _refuse(value, item, keys, f"cannot be a key under the serializer {format!r}", format)
                 below += item.values()
         level = below
     raise SerializationError(f"the value is nested deeper than {MAX_DEPTH} containers, or contains itself")
 
 
-def _refuse(value: object, items: Iterable[object], allowed: frozenset[type], why: str) -> NoReturn:
+def _refuse(value: object, items: Iterable[object], allowed: frozenset[type], why: str, format: str) -> NoReturn:
     culprit = next(item for item in items if type(item) not in allowed)
     names = ", ".join(sorted(kind.__name__ for kind in allowed))
     raise SerializationError(
-        f"{path_to(value, culprit)}: {type(culprit).__qualname__} {why}: {ways_out(type(culprit))}. "
+        f"{path_to(value, culprit)}: {type(culprit).__qualname__} {why}: {ways_out(type(culprit), format)}. "
         f"Allowed are exactly {names}"
     )
 

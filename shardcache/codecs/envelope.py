@@ -139,7 +139,10 @@ class Codec:
         kind = refused_result(function, self._allowed) if self._allowed else None
         if kind is not None:
             name = getattr(function, "__qualname__", repr(function))
-            raise InvalidArgument(f"{name} returns a {kind.__qualname__}, which cannot be stored: {ways_out(kind)}")
+            how = "safe" if self._header[0] == SAFE else "json"
+            raise InvalidArgument(
+                f"{name} returns a {kind.__qualname__}, which cannot be stored: {ways_out(kind, how)}"
+            )
 
     def encode_loaded(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 
 from shardcache.codecs.envelope import MAX_VALUE, Codec
 from shardcache.codecs.loaded import Loaded, Tag
+from shardcache.codecs.ways_out import refused_result
 from shardcache.errors import DamagedPayload, InvalidArgument, InvalidOption, SerializationError
 from shardcache.value_type import ValueType
 
@@ -35,10 +36,16 @@ class RawCodec(Codec):
             if given is not None:
                 raise InvalidOption(f"the serializer 'raw' stores plain bytes, so {name} must be left out")
         super().__init__(compress_min=compress_min, max_value=max_value)
-        self._allowed = frozenset({bytes})
 
     def __repr__(self) -> str:
         return "RawCodec()"
+
+    def check_result(self, function: object) -> None:
+        """Raise `InvalidArgument` if what ``function`` says that it returns is certainly not bytes."""
+        kind = refused_result(function, [bytes])
+        if kind is not None:
+            name = getattr(function, "__qualname__", repr(function))
+            raise InvalidArgument(f"{name} returns a {kind.__qualname__}: the serializer 'raw' keeps bytes alone")
 
     def encode(self, value: object, wire_key: bytes) -> bytes:
         """Return ``value``; raise `SerializationError` if it is not bytes, or too long."""

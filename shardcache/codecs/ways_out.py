@@ -1,6 +1,6 @@
 """What somebody can do whose value is refused: by its type, without importing what defines it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from enum import Enum
 from inspect import isabstract
@@ -11,17 +11,23 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 __all__ = ("refused_result", "ways_out")
 
 _BASES = (str, bytes, int, float, list, tuple, set, frozenset, dict)
-_CONTAINERS = (list, tuple, set, frozenset, dict)
+_KEPT_BY_SAFE = ("builtins", "datetime", "decimal", "uuid")  # modules of the types that the other serializers refuse
+_CONTAINERS = (Mapping, list, tuple, set, frozenset, dict)
 
 
-def ways_out(kind: type) -> str:
+def ways_out(kind: type, format: str = "safe") -> str:
     """Return what to do about a value of this class: what to store instead, how to register it, what else there is."""
     name = kind.__name__
     instead, registered = _instead(kind)
     ways = [instead] if instead else []
-    ways.append(
-        f"register it: Options(types=[{registered or name}])" if registered is not None else _by_functions(name)
-    )
+    if format == "safe":
+        ways.append(
+            _by_functions(name) if registered is None else f"register it: Options(types=[{registered or name}])"
+        )
+    elif kind.__module__ in _KEPT_BY_SAFE:
+        return "choose serializer='safe'"
+    else:
+        ways.append("choose serializer='safe' and Options(types=[…])")
     return f"{', or '.join(ways)}, or choose serializer='pickle' or an object with dumps and loads"
 
 

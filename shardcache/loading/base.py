@@ -213,6 +213,8 @@ class LoaderBase:
             )
         ttl_ms, names = self._requests.ttl_ms(ttl), check(tags)
         self._check_record(policy, tags)
+        if getattr(loader, "__annotations__", None):
+            self._core.codec.check_result(loader)
         wires = self._core.keys.wire_many(keys)
         by_wire = dict(zip(reversed(wires), reversed(keys), strict=True))  # "a" and b"a" are one key
 

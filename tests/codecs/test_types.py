@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import functools
 from collections import OrderedDict, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from shardcache import ValueType
-from shardcache.codecs import Codec
+from shardcache.codecs import Codec, RawCodec
 from shardcache.codecs.collisions import MOST_ALIKE
-from shardcache.errors import DamagedPayload, InvalidOption, SerializationError
+from shardcache.errors import DamagedPayload, InvalidArgument, InvalidOption, SerializationError
 
 KEY = b"k"
 RUN: list[str] = []  # what of the classes below was called
@@ -398,3 +399,39 @@ def test_the_ways_out_are_ways_out():
         str(Path("a")),
     ):
         assert Codec().decode(Codec().encode(value, KEY), KEY) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "way"),
+    [
+        ({1: "a"}, r"int cannot be a key under the serializer 'json': choose serializer='safe'\. Allowed"),
+        ([(1, 2)], r"tuple is not among .*: choose serializer='safe'\. Allowed"),
+        (Point(1), r"store dataclasses.asdict\(…\), or choose serializer='safe' and Options\(types=\[…\]\), or"),
+        (Path("a"), r"store str\(…\), or choose serializer='safe' and Options\(types=\[…\]\), or"),
+    ],
+    ids=["key", "tuple", "dataclass", "Path"],
+)
+def test_the_ways_out_of_json_are_others(value, way):
+    """To register a type helps under "safe" only."""
+    with pytest.raises(SerializationError, match=way):
+        Codec("json", types=[Point]).encode(value, KEY)
+
+
+def test_results_that_say_that_they_are_refused():
+    """By the serializer in use; what is registered is fine under "safe"."""
+
+    def point() -> Point:
+        return Point(1)
+
+    def points(keys: list[str]) -> Mapping[str, Point]:
+        return {key: Point(1) for key in keys}
+
+    for function in (point, points):
+        with pytest.raises(InvalidArgument, match=r"returns a Point.*register it"):
+            Codec().check_result(function)
+        with pytest.raises(InvalidArgument, match=r"returns a Point.*choose serializer='safe'"):
+            Codec("json", types=TYPES).check_result(function)
+        with pytest.raises(InvalidArgument, match="returns a Point: the serializer 'raw' keeps bytes alone"):
+            RawCodec().check_result(function)
+        CODEC.check_result(function)
+        Codec("pickle").check_result(function)
