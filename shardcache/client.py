@@ -386,7 +386,7 @@ class ShardCache(CacheBase):
                 yield from core.scanned(shard, keys, error)
 
     def clear(self, *, flush: bool = False) -> int:
-        """Delete every key of this namespace; return how many. Other namespaces are not touched.
+        """Delete every value of this namespace; return how many. Locks and tags stay, and so do other namespaces.
 
         ``flush=True`` empties the whole database of every shard instead (FLUSHDB) and returns 0.
         Each step has the deadline of a call, not the whole.
