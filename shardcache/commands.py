@@ -15,11 +15,12 @@ from shardcache.errors import (
     OutOfMemory,
     ShardError,
     ShardUnavailable,
+    WritesRefused,
     WrongType,
 )
 from shardcache.refusals import explained, words
 
-__all__ = ("Command", "ErrorReply", "Op", "Reply", "as_error", "decimal")
+__all__ = ("Command", "ErrorReply", "Op", "OpGroup", "Reply", "as_error", "decimal")
 
 # Bytes only: hiredis 3.5 ends the process when it packs a number and a signal handler raises at that moment.
 Command = tuple[bytes, ...]
@@ -55,10 +56,29 @@ class Op:
     values: int = 0
 
 
+class OpGroup:
+    """Several operations that go out together, in this order: what holds of all of them."""
+
+    __slots__ = ("_kinds", "number", "twice", "values")
+
+    def __init__(self, *ops: Op) -> None:
+        self._kinds = tuple(op.kinds for op in ops)
+        self.number = len(ops)
+        self.twice = all(op.twice for op in ops)
+        self.values = sum(op.values for op in ops)
+
+    def fits(self, replies: list[Reply]) -> bool:
+        """Whether each reply is of a kind that its operation can have."""
+        for kinds, reply in zip(self._kinds, replies, strict=True):  # noqa: SIM110  all() takes twice as long
+            if reply.__class__ not in kinds:
+                return False
+        return True
+
+
 # First word of an error reply: the server is there but does not serve now.
-_NOT_SERVING = frozenset(
-    {"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "NOREPLICAS", "MISCONF", "UNBLOCKED"}
-)
+_NOT_SERVING = frozenset({"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED"})
+# It serves reads, but takes no writes now: MISCONF after a failed snapshot (also in answer to a PING), the others by role.
+_NO_WRITES = frozenset({"MISCONF", "READONLY", "NOREPLICAS"})
 _CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS"})
 _ACL = ("ACL failure in script", "user executing the script can't")
 _LOGIN = ("invalid password", "without any password configured")  # of servers from before WRONGPASS
@@ -72,6 +92,8 @@ def as_error(shard: str, reply: ErrorReply, keys: str = "*") -> ShardError:
     kind: type[ShardError]
     if code in _NOT_SERVING or text.startswith("ERR max number of clients"):
         kind = ShardUnavailable
+    elif code in _NO_WRITES:
+        kind = WritesRefused
     elif code in _CREDENTIALS or any(sign in text for sign in _LOGIN):
         kind = AuthenticationFailed
     elif code == "WRONGTYPE" or any(sign in text for sign in _KIND):

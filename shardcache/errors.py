@@ -35,6 +35,7 @@
         ├── ShardUnavailable            refused, cut off, or not ready to serve
         │   ├── ShardTimeout            no answer before the deadline
         │   ├── ShardOut                its breaker is open: nothing was sent
+        │   ├── WritesRefused           the server takes no writes now, but serves reads
         │   └── OutOfStep               replies did not match requests; connection closed
         │       └── ReplyTooLarge       more than the command can answer; connection closed
         ├── CommandRefused              the server answered with an error: ``.code``
@@ -93,6 +94,7 @@ __all__ = (
     "StaleToken",
     "ThreadNotStarted",
     "TooManyLoaders",
+    "WritesRefused",
     "WrongTopology",
     "WrongType",
 )
@@ -289,6 +291,10 @@ class ShardTimeout(ShardUnavailable):
 
 class ShardOut(ShardUnavailable):
     """The shard's breaker is open, so the call did not touch it."""
+
+
+class WritesRefused(ShardUnavailable):
+    """The server takes no writes now (a full disk, a read-only replica, too few replicas). It serves reads, so it stays in service."""
 
 
 class OutOfStep(ShardUnavailable):

@@ -12,6 +12,7 @@ from shardcache.commands import Command
 from shardcache.drivers.ashard import AsyncShard
 from shardcache.drivers.replies import answered
 from shardcache.errors import ShardError, ShardOut
+from shardcache.flows.answers import fit_of
 from shardcache.flows.steps import Canvass, Outcome
 from shardcache.wire import pack_all
 from shardcache.wire.aio import Several
@@ -103,7 +104,7 @@ async def canvass(shards: Sequence[AsyncShard], step: Canvass) -> None:
         shard = shards[batch.shard]
         if batch.commands is not commands:
             commands = batch.commands
-            payload, owed = pack_all(commands), Several(len(commands), answers=commands)
+            payload, owed = pack_all(commands), Several(len(commands), fit_of(batch), commands)
         around.out[place] = shard
         try:
             shard.post(_Part(around, place, shard, single=owed.number == 1), payload, owed, deadline, batch.twice)

@@ -11,7 +11,7 @@ from functools import partial
 from threading import get_ident
 from typing import Any, TypeVar
 
-from shardcache.commands import Command, Op, Reply
+from shardcache.commands import Command, Op, OpGroup, Reply
 from shardcache.drivers.acanvass import canvass
 from shardcache.drivers.aflights import AsyncFlights, AsyncLoads
 from shardcache.drivers.ashard import BULK, AsyncShard
@@ -19,8 +19,10 @@ from shardcache.drivers.line import AsyncLine
 from shardcache.drivers.loop_end import at_loop_end
 from shardcache.drivers.run import answered, breakers
 from shardcache.errors import ClientClosed, ShardError, ShardOut
+from shardcache.flows.answers import fit_of
 from shardcache.flows.budget import Budget
 from shardcache.flows.core import Core
+from shardcache.flows.requests import voided
 from shardcache.flows.steps import (
     Batch,
     Canvass,
@@ -39,6 +41,7 @@ from shardcache.policy.breaker import State
 from shardcache.stats import ShardStats
 from shardcache.wire import pack, pack_all
 from shardcache.wire.adial import AsyncDialer
+from shardcache.wire.aio import Several
 from shardcache.wire.credentials import Login, subscribe
 
 __all__ = ("AsyncRunner",)
@@ -160,14 +163,13 @@ class AsyncRunner:
         """Send one command to one shard, and ``void`` before it; return its reply or raise `ShardError`."""
         if void is None:
             return await self.ask(shard, pack(command), op)
-        [outcome] = await self.exchange(
-            [Batch(shard, [void, command], op.twice, lambda found: found[1].__class__ in op.kinds)]
-        )
-        voided, reply = (None, outcome) if isinstance(outcome, ShardError) else outcome
-        for error in (reply, voided):
-            if isinstance(error, ShardError):
-                raise error
-        return reply
+        outcome = await self.call_many(shard, pack(void) + pack(command), voided(op))
+        if isinstance(outcome, ShardError):
+            raise outcome
+        for reply in reversed(outcome):
+            if isinstance(reply, ShardError):
+                raise reply
+        return outcome[1]
 
     def ask(self, shard: int, payload: bytes, op: Op) -> Awaitable[Reply]:
         """Send one packed command; return what to await for its reply: `one` with no coroutine of its own."""
@@ -180,11 +182,13 @@ class AsyncRunner:
             return known.main.send(payload, deadline, op, op.twice)  # `known.ask`, in short
         return known.ask(payload, deadline, op)
 
-    async def two(self, shard: int, payload: bytes, op: Op) -> Outcome:
-        """Send two packed commands to one shard, which may be sent again if ``op`` may: `exchange` in short."""
+    async def call_many(self, shard: int, payload: bytes, ops: OpGroup) -> Outcome:
+        """Send several packed commands to one shard: `exchange` in short."""
         known = self.shards()[shard]
         try:
-            part = known.start(payload, 2, known.clock() + self._timeout, op.twice, bulk=False, answers=op.values)
+            part = known.start(
+                payload, Several(ops.number, ops.fits, ops.values), known.clock() + self._timeout, ops.twice
+            )
         except ShardOut as error:
             await asyncio.sleep(0)  # as in `exchange`
             return error
@@ -248,15 +252,8 @@ class AsyncRunner:
                 commands = batch.commands
                 bulk = len(commands) > BULK_KEYS or (len(commands) == 1 and len(commands[0]) > BULK_KEYS)
                 try:
-                    part = shards[batch.shard].start(
-                        pack_all(commands),
-                        len(commands),
-                        deadline,
-                        batch.twice,
-                        bulk=bulk,
-                        fit=batch.fit,
-                        answers=commands,
-                    )
+                    owed = Several(len(commands), fit_of(batch), commands)
+                    part = shards[batch.shard].start(pack_all(commands), owed, deadline, batch.twice, bulk=bulk)
                 except ShardOut as error:
                     parts.append(error)
                 else:

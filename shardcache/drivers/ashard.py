@@ -8,7 +8,7 @@ from typing import Any
 from shardcache.commands import ErrorReply, Op, Reply
 from shardcache.drivers.ears import Ears
 from shardcache.drivers.shard import may_retry
-from shardcache.drivers.state import ShardState
+from shardcache.drivers.state import ShardState, is_down
 from shardcache.errors import ClientClosed, ShardError, ShardOut
 from shardcache.events import Hook
 from shardcache.flows.steps import Run
@@ -17,7 +17,6 @@ from shardcache.wire import pack
 from shardcache.wire.adial import AsyncDialer
 from shardcache.wire.aio import AsyncLink, Several, Sink, Slot
 from shardcache.wire.credentials import Login
-from shardcache.wire.reply_parser import Answers
 from shardcache.wire.turnstile import Turnstile
 
 __all__ = ("BULK", "AsyncShard", "Lane")
@@ -95,7 +94,8 @@ class Lane:
             closed.__cause__ = error
             error = closed
         elif isinstance(error, (OSError, ShardError)):
-            error = shard.lost(error, dialled=dialled)
+            began = slot[1] - shard.timeout
+            error = shard.lost(error, dialled=dialled, began=began, deadline=slot[1])
         slot[0].set_exception(error)
 
     def retry(self, slot: Slot, error: Exception) -> None:
@@ -287,15 +287,7 @@ class AsyncShard(ShardState):
         raise error
 
     def start(
-        self,
-        payload: bytes,
-        owed: int,
-        deadline: float,
-        twice: bool,
-        *,
-        bulk: bool,
-        fit: Callable[[list[Reply]], bool] | None = None,
-        answers: Answers = 0,
+        self, payload: bytes, owed: Several, deadline: float, twice: bool, *, bulk: bool = False
     ) -> "asyncio.Future[Any]":
         """Send commands; return a future of the list of replies (one: bare), error replies among them.
 
@@ -303,9 +295,9 @@ class AsyncShard(ShardState):
         """
         lane = self._bulk if bulk or len(payload) >= BULK else self.main
         if self.breaker.state is _CLOSED:
-            return lane.send(payload, deadline, Several(owed, fit, answers), twice)
+            return lane.send(payload, deadline, owed, twice)
         self.admit()
-        return self._on_trial(lane.send(payload, deadline, Several(owed, fit, answers), twice))
+        return self._on_trial(lane.send(payload, deadline, owed, twice))
 
     def post(self, sink: Sink, payload: bytes, owed: Several, deadline: float, twice: bool) -> None:
         """Send commands as `start` does; what comes of it goes to ``sink``. Raises `ShardOut` at once."""
@@ -362,6 +354,11 @@ class AsyncShard(ShardState):
         if future.cancelled() or (error is not None and not isinstance(error, ShardError)):
             self.abandon()
 
+    def answers_later_than(self, began: float) -> bool:
+        # In one stream replies come in order, so this can only be the other lane's.
+        links = (self.main.link, self._bulk.link)
+        return any(link is not None and link.latest > began + self.timeout for link in links)
+
     def served(self, answers: int) -> None:
         """Note replies to single commands."""
         for _ in range(answers):
@@ -416,8 +413,8 @@ class AsyncShard(ShardState):
     async def _ping(self, link: AsyncLink) -> None:
         """Return if the server answers a PING as one that serves."""
         reply = await link.send(_PING, 1, self.clock() + self.timeout)
-        if isinstance(reply, ErrorReply):
-            raise self.named(reply)
+        if isinstance(reply, ErrorReply) and is_down(error := self.named(reply)):
+            raise error
 
 
 def _pass_on(sink: Sink, future: "asyncio.Future[Any]") -> None:

@@ -15,6 +15,8 @@ from shardcache.commands import Command, Reply
 from shardcache.drivers.replies import answered
 from shardcache.drivers.shard import Late, Shard, may_retry
 from shardcache.errors import ShardError, ShardOut
+from shardcache.flows.answers import fit_of
+from shardcache.flows.lateness import longer
 from shardcache.flows.steps import Batch, Canvass
 from shardcache.policy.breaker import State
 from shardcache.wire import Link, Turn, pack_all
@@ -44,12 +46,12 @@ class _Asked:
 class _Round:
     """One canvass under way."""
 
-    __slots__ = ("clock", "deadline", "enough", "out", "payload", "poll", "step", "until")
+    __slots__ = ("began", "clock", "deadline", "enough", "out", "payload", "poll", "step", "until")
 
     def __init__(self, step: Canvass, clock: Callable[[], float]) -> None:
         self.step = step
         self.clock = clock
-        now = clock()
+        self.began = now = clock()
         self.deadline = now + step.patience
         self.until = self.deadline if step.limit is None else min(self.deadline, now + step.limit)
         self.enough = step.take is None
@@ -65,7 +67,7 @@ class _Round:
             self._note(place, error)
             return
         try:
-            turn = Turn(link, self.payload, len(batch.commands), batch.commands, owed)
+            turn = Turn(link, self.payload, len(batch.commands), batch.commands, owed, fit_of(batch))
             self._send(_Asked(place, shard, batch, turn, owed, due, kept))
         except BaseException:
             link.close()
@@ -87,7 +89,7 @@ class _Round:
             if batch.undo:
                 self._push(late.link)
             late.link.close()
-            raise shard.lost(TimeoutError(), dialled=False)
+            raise shard.lost(TimeoutError(), dialled=False, began=late.due - self.step.patience)
         try:
             link, fresh = shard.pool.take(self._share(left))
         except (OSError, ShardError) as error:
@@ -107,7 +109,7 @@ class _Round:
         if isinstance(error, TimeoutError) and self.until < self.deadline:
             shard.abandon()
             return shard.late_error()
-        return shard.lost(error, dialled=True)
+        return shard.lost(error, dialled=True, began=self.began, deadline=self.deadline)
 
     def _push(self, link: Link) -> None:
         """Send to a shard that hangs, as far as its buffers take it: it will read that when it wakes up."""
@@ -131,9 +133,16 @@ class _Round:
     def wait(self) -> None:
         """Take answers until enough is known, or patience is over."""
         out = self.out
+        looked = False
         while out and not self.enough:
-            wait = (self.until - self.clock()) * 1000
-            ready = self.poll.poll(wait) if wait > 0 else ()
+            wait = self.until - self.clock()
+            ready = self.poll.poll(wait * 1000) if wait > 0 else ()
+            if not ready and not looked:
+                looked = True
+                now = self.clock()
+                wait = longer(now, self.until)
+                self.until = now + wait
+                ready = self.poll.poll(wait * 1000)
             if not ready:
                 break
             for fd, mask in ready:
@@ -174,6 +183,7 @@ class _Round:
         error = turn.error
         if error is None:
             replies: list[Reply] = turn.replies[owed:] if owed else turn.replies
+            shard.latest = max(shard.latest, self.began + shard.timeout)
             outcome = answered(shard, replies)
             take = self.step.take
             self.enough = (take is not None and take(asked.place, outcome, turn.link.run)) or self.enough
@@ -200,7 +210,7 @@ class _Round:
             shard.abandon()
             raise
         payload = pack_all(batch.commands)
-        turn = Turn(link, payload, len(batch.commands), batch.commands)
+        turn = Turn(link, payload, len(batch.commands), batch.commands, fit=fit_of(batch))
         self._send(_Asked(asked.place, shard, batch, turn, 0, self.deadline, kept=False))
 
     def _note(self, place: int, error: ShardError) -> None:
@@ -213,7 +223,7 @@ class _Round:
             shard, turn = asked.shard, asked.turn
             if turn.rest is not None:
                 turn.link.close()
-                shard.lost(TimeoutError(), dialled=False)
+                shard.lost(TimeoutError(), dialled=False, began=self.began, deadline=self.deadline)
             else:
                 shard.abandon()  # should it be on trial, it has proved nothing yet
                 due = asked.due if len(turn.replies) < asked.owed else self.deadline

@@ -1,21 +1,28 @@
 """What a shard's replies say about the shard, whatever the colour."""
 
 from shardcache.commands import ErrorReply, Reply
-from shardcache.drivers.state import ShardState
-from shardcache.errors import ShardUnavailable
+from shardcache.drivers.state import ShardState, is_down
 from shardcache.policy.breaker import State
 
-__all__ = ("answered",)
+__all__ = ("HEARD", "answered", "heard")
+
+HEARD: frozenset[type] = frozenset({list, type(None), ErrorReply})
+"""What a command that blocks can be answered with."""
 
 
 def answered(shard: ShardState, replies: list[Reply]) -> list[Reply]:
     """Put a `ShardError` in the place of each error reply, and note how the shard is doing."""
     if ErrorReply in set(map(type, replies)):
         replies = [shard.named(reply) if reply.__class__ is ErrorReply else reply for reply in replies]
-        down = [reply for reply in replies if isinstance(reply, ShardUnavailable)]
+        down = [reply for reply in replies if is_down(reply)]
         if down:
             shard.lost(down[0], dialled=False)
             return replies
     if shard.breaker.failures or shard.breaker.state is not State.CLOSED:
         shard.answered()
     return replies
+
+
+def heard(shard: ShardState, reply: Reply) -> Reply:
+    """Return what a blocking command was answered, a `ShardError` for an error reply; note how the shard is doing."""
+    return answered(shard, [reply])[0]

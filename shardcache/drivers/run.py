@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
-from shardcache.commands import Command, ErrorReply, Op, Reply
+from shardcache.commands import Command, Op, OpGroup, Reply
 from shardcache.drivers.canvass import canvass
 from shardcache.drivers.flights import Flights, Loads
 from shardcache.drivers.line import Line
 from shardcache.drivers.replies import answered
 from shardcache.drivers.shard import Shard, may_retry
-from shardcache.errors import OutOfStep, ShardError, ShardOut
+from shardcache.errors import ShardError, ShardOut
 from shardcache.events import Hook
+from shardcache.flows.answers import fit_of
 from shardcache.flows.budget import Budget
 from shardcache.flows.core import Core
+from shardcache.flows.requests import voided
 from shardcache.flows.steps import (
     Batch,
     Canvass,
@@ -151,21 +153,21 @@ class Runner:
         """Send one command to one shard, and ``void`` before it; return its reply or raise `ShardError`."""
         if void is None:
             return self.shards[shard].call(pack(command), self._clock() + self._timeout, op)
-        known, voided = self.shards[shard], list[Reply]()
-        reply = known.call(pack(void) + pack(command), self._clock() + self._timeout, op, 1, voided)
-        if voided[0].__class__ is ErrorReply:
-            raise known.named(voided[0])
-        return reply
+        outcome = self.call_many(shard, pack(void) + pack(command), voided(op))
+        if isinstance(outcome, ShardError):
+            raise outcome
+        for reply in reversed(outcome):
+            if isinstance(reply, ShardError):
+                raise reply
+        return outcome[1]
 
-    def two(self, shard: int, payload: bytes, op: Op) -> Outcome:
-        """Send two packed commands, the second one an ``op``, to one shard: `exchange` in short."""
+    def call_many(self, shard: int, payload: bytes, ops: OpGroup) -> Outcome:
+        """Send several packed commands to one shard: `exchange` in short."""
         known = self.shards[shard]
-        replies: list[Reply] = []
         try:
-            last = known.call(payload, self._clock() + self._timeout, op, 1, replies)
+            replies = known.call_many(payload, self._clock() + self._timeout, ops)
         except ShardError as error:
             return error
-        replies.append(last)
         return answered(known, replies)
 
     def run(self, flow: Flow[T], budget: Budget | None = None) -> T:
@@ -260,14 +262,17 @@ class Runner:
                     if isinstance(error, ShardOut):
                         outcomes[place] = error
                     else:
-                        outcomes[place] = shard.lost(error, dialled=True, hurried=left > 1)
+                        outcomes[place] = shard.lost(
+                            error, dialled=True, hurried=left > 1, began=deadline - self._timeout, deadline=deadline
+                        )
                     continue
                 except BaseException:
                     shard.abandon()
                     raise
                 finally:
                     left -= 1
-                turns.append(Turn(link, pack_all(batch.commands), len(batch.commands), batch.commands))
+                commands = batch.commands
+                turns.append(Turn(link, pack_all(commands), len(commands), commands, fit=fit_of(batch)))
                 taken.append((place, shard, fresh))
             transfer(turns, deadline, self._clock)
         except BaseException:
@@ -278,11 +283,9 @@ class Runner:
             raise
         for turn, (place, shard, fresh) in zip(turns, taken, strict=True):
             broken = turn.error
-            fit = batches[place].fit
-            if broken is None and fit is not None and not fit(turn.replies):
-                broken = OutOfStep(shard.name, "the replies do not fit the commands")
             if broken is None:
                 shard.pool.give(turn.link)
+                shard.latest = deadline
                 outcomes[place] = answered(shard, turn.replies)
                 continue
             turn.link.close()
@@ -290,7 +293,7 @@ class Runner:
                 shard.again()
                 again.append(place)
             elif isinstance(broken, (OSError, ShardError)):
-                outcomes[place] = shard.lost(broken, dialled=False)
+                outcomes[place] = shard.lost(broken, dialled=False, began=deadline - self._timeout, deadline=deadline)
             else:
                 shard.abandon()
                 fatal = broken  # a MemoryError, say: raised when the other links are seen to

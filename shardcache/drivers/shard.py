@@ -5,14 +5,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from shardcache.commands import ErrorReply, Op, Reply
-from shardcache.drivers.state import ShardState
+from shardcache.commands import ErrorReply, Op, OpGroup, Reply
+from shardcache.drivers.replies import HEARD, heard
+from shardcache.drivers.state import ShardState, is_down
 from shardcache.errors import ClientClosed, OutOfStep, ShardError, ThreadNotStarted
 from shardcache.events import Hook
 from shardcache.flows.steps import GRACE
 from shardcache.policy.breaker import Breaker, State
 from shardcache.system.threads import Worker
-from shardcache.wire import Dialer, Link, Pool, ask, pack
+from shardcache.wire import Dialer, Link, Pool, ask, ask_many, pack
 from shardcache.wire.credentials import Login
 
 __all__ = ("Late", "Shard", "may_retry")
@@ -32,7 +33,7 @@ class Late(NamedTuple):
 class Shard(ShardState):
     """Sends packed commands to one server within a deadline, and keeps away from it while it is out."""
 
-    __slots__ = ("_marked", "_prober", "late", "pool")
+    __slots__ = ("_marked", "_prober", "late", "latest", "pool")
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Shard(ShardState):
         self._marked = echo_check
         self._prober: Worker | None = None
         self.late: dict[int, Late] = {}  # by thread
+        self.latest = 0.0  # the deadline that the exchange had which was answered last: when it began, and our timeout
 
     def after_fork(self) -> None:
         """Replace what another thread may have held, and forget the prober, which did not come along."""
@@ -78,11 +80,8 @@ class Shard(ShardState):
         self.pool.close()
         self.drop_idle()
 
-    def call(self, payload: bytes, deadline: float, op: Op, before: int = 0, first: list[Reply] | None = None) -> Reply:
-        """Send one command, and ``before`` it others, whose replies go to ``first`` if they matter; return its reply.
-
-        Raises `ShardError` or `ClientClosed`, by the deadline.
-        """
+    def call(self, payload: bytes, deadline: float, op: Op) -> Reply:
+        """Send one command and return its reply. Raises `ShardError` or `ClientClosed`, by the deadline."""
         if self.breaker.state is not _CLOSED:
             self.admit()
         pool = self.pool
@@ -92,28 +91,17 @@ class Shard(ShardState):
             try:
                 link, fresh = pool.take(deadline)
                 if self._marked:
-                    reply = ask(link, payload, deadline, before, first, op.values)
+                    reply = ask(link, payload, deadline, op.values)
                 else:
-                    reply = link.call(payload, deadline, before, first, op.values)
+                    reply = link.call(payload, deadline, op.values)
                 if reply.__class__ not in op.kinds:
                     raise OutOfStep(self.name, f"{op.name} was answered with {type(reply).__name__}")
-            except (OSError, ShardError) as error:
-                if link is not None:
-                    link.close()
-                    if op.twice and not fresh and not retried and may_retry(error):
-                        retried = True
-                        if first:
-                            first.clear()
-                        self.again()
-                        continue
-                found = self.lost(error, dialled=link is None)
-                raise found from found.__cause__
-            except BaseException:
-                if link is not None:
-                    link.close()
-                self.abandon()
-                raise
+            except BaseException as error:  # noqa: BLE001  comes out again, unless it is worth another try
+                self._broken(error, link, deadline, again=op.twice and not fresh and not retried)
+                retried = True
+                continue
             pool.give(link)
+            self.latest = deadline
             if reply.__class__ is ErrorReply:
                 self.refused(reply)
             if self.breaker.failures or self.breaker.state is not _CLOSED:
@@ -139,6 +127,50 @@ class Shard(ShardState):
             self.pool.give(link)
         if refused is not None:
             self.login_refused(refused)
+
+    def call_many(self, payload: bytes, deadline: float, ops: OpGroup) -> list[Reply]:
+        """Send several commands and return their replies, error replies among them, as `call` does."""
+        if self.breaker.state is not _CLOSED:
+            self.admit()
+        pool = self.pool
+        retried = False
+        while True:
+            link, fresh = None, True
+            try:
+                link, fresh = pool.take(deadline)
+                if self._marked:
+                    replies = ask_many(link, payload, ops.number, deadline, ops.values)
+                else:
+                    replies = link.call_many(payload, ops.number, deadline, ops.values)
+                if not ops.fits(replies):
+                    raise OutOfStep(self.name, "the replies do not fit the commands")
+            except BaseException as error:  # noqa: BLE001  as in `call`
+                self._broken(error, link, deadline, again=ops.twice and not fresh and not retried)
+                retried = True
+                continue
+            pool.give(link)
+            self.latest = deadline
+            return replies
+
+    def _broken(self, error: BaseException, link: Link | None, deadline: float, *, again: bool) -> None:
+        """Close the link of a call that failed. Return if it is worth another try; raise what came of it if not."""
+        if link is not None:
+            link.close()
+        found = error
+        try:
+            if not isinstance(error, (OSError, ShardError)):
+                self.abandon()
+            elif again and link is not None and may_retry(error):
+                self.again()
+                return
+            else:
+                found = self.lost(error, dialled=link is None, began=deadline - self.timeout, deadline=deadline)
+            raise found
+        finally:
+            del error, found  # or they would keep this frame alive, and the frame them
+
+    def answers_later_than(self, began: float) -> bool:
+        return self.latest > began + self.timeout
 
     def recall(self) -> Late | None:
         """Return a link that nobody waited for: what is sent on it comes behind what it owes.
@@ -195,12 +227,16 @@ class Shard(ShardState):
                 self.admit()
         except ShardError as error:
             return error
+        began = self.clock()
+        soon = began + min(patience + GRACE, self.timeout)
         try:
-            link, _ = self.pool.take(self.clock() + min(patience + GRACE, self.timeout))
+            link, _ = self.pool.take(soon)
         except (OSError, ShardError) as error:
-            return self.lost(error, dialled=True, hurried=patience < self.timeout)
+            return self.lost(error, dialled=True, hurried=patience < self.timeout, began=began, deadline=soon)
         try:
             reply = ask(link, payload, self.clock() + patience + GRACE)
+            if reply.__class__ not in HEARD:
+                raise OutOfStep(self.name, f"listening was answered with {type(reply).__name__}")
         except TimeoutError:
             link.close()  # which takes us out of the server's line; that it is silent says nothing about its health
             self.abandon()
@@ -213,9 +249,7 @@ class Shard(ShardState):
             self.abandon()
             raise
         self.pool.give(link)
-        if self.breaker.failures or self.breaker.state is not _CLOSED:
-            self.answered()
-        return self.named(reply) if isinstance(reply, ErrorReply) else reply
+        return heard(self, reply)
 
     def knock(self) -> None:
         # The thread itself says whether it asks: a note of its own would stay when it could not be started.
@@ -253,8 +287,10 @@ class Shard(ShardState):
             link.close()
             raise
         if isinstance(reply, ErrorReply):
-            link.close()
-            raise self.named(reply)
+            error = self.named(reply)
+            if is_down(error):
+                link.close()
+                raise error
         return link
 
 

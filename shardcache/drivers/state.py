@@ -1,5 +1,6 @@
 """The state of one shard, whatever the colour: its breaker, its counters, and what each failure is called."""
 
+import math
 import ssl
 import threading
 from abc import ABC, abstractmethod
@@ -17,13 +18,15 @@ from shardcache.errors import (
     ShardOut,
     ShardTimeout,
     ShardUnavailable,
+    WritesRefused,
 )
 from shardcache.events import Event, Hook, tell
+from shardcache.flows.lateness import held_up
 from shardcache.policy.breaker import Breaker, State
 from shardcache.stats import ShardStats, ShardTally
 from shardcache.wire.shared_call import NotInTime
 
-__all__ = ("ShardState",)
+__all__ = ("ShardState", "is_down")
 
 _LOST = 3  # deadlines after which nobody can still be on trial
 
@@ -32,6 +35,7 @@ class ShardState(ABC):
     """Keeps the breaker and the books of one shard. Who holds connections, and knocks while it is out, derives from it."""
 
     __slots__ = (
+        "_excused_until",
         "_hook",
         "_last",
         "_lock",
@@ -69,6 +73,7 @@ class ShardState(ABC):
         self._lock = threading.RLock()
         self._tried_at = 0.0  # when a call was last let in on trial
         self._luck = luck
+        self._excused_until = 0.0
         self.timeout = timeout
 
     @abstractmethod
@@ -129,17 +134,26 @@ class ShardState(ABC):
     def refused(self, reply: ErrorReply) -> NoReturn:
         """Raise what an error reply stands for; "not serving now" counts as a failure of the shard."""
         error = self.named(reply)
-        if isinstance(error, ShardUnavailable):
+        if is_down(error):
             self._failed(error)
         else:
             self.answered()
         raise error
 
-    def lost(self, error: OSError | ShardError, *, dialled: bool, hurried: bool = False) -> ShardError:
+    def lost(
+        self,
+        error: OSError | ShardError,
+        *,
+        dialled: bool,
+        hurried: bool = False,
+        began: float | None = None,
+        deadline: float = math.inf,
+    ) -> ShardError:
         """Return the `ShardError` for an exchange that ended without a reply, and count it.
 
         ``dialled``: it happened while connecting. ``hurried``: before the call's own deadline,
-        because several shards had to share it; such a timeout weighs like any failure.
+        because several shards had to share it; such a timeout weighs like any failure. So does one in an exchange that ``began`` before
+        others which the shard has answered. One that is noticed long after ``deadline`` is this process' own doing.
         """
         found = self.named_error(error, dialled)
         if found is not error and found.__cause__ is None:
@@ -149,11 +163,36 @@ class ShardState(ABC):
         if isinstance(found, ReplyTooLarge):  # says nothing about other keys, and cost no time
             self.tally.failures += 1
             self.abandon()
+        elif isinstance(found, ShardTimeout):
+            if held_up(self.clock(), deadline):
+                self._excused(found)
+            else:
+                lonely = began is None or not self.answers_later_than(began)
+                self._failed(found, timeout=not hurried, lonely=lonely)
         elif isinstance(found, ShardUnavailable):
-            self._failed(found, timeout=isinstance(found, ShardTimeout) and not hurried)
+            self._failed(found)
         else:
             self.abandon()
         return found
+
+    @abstractmethod
+    def answers_later_than(self, began: float) -> bool:
+        """Whether the shard has answered an exchange that began after this time: then one without an answer says little about it."""
+
+    def _excused(self, error: ShardTimeout) -> None:
+        """Note a timeout after a pause of this process, in which it could not listen.
+
+        All that were under way in one pause count as one failure at the most, and none if the shard is on trial. But a process that is
+        late again and again must find out as well that a shard hangs.
+        """
+        now = self.clock()
+        if now < self._excused_until or self.breaker.state is not State.CLOSED:
+            self.tally.failures += 1
+            self.tally.timeouts += 1
+            self.abandon()
+        else:
+            self._excused_until = now + self.timeout
+            self._failed(error)
 
     def named_error(self, error: OSError | ShardError, dialled: bool) -> ShardError:
         """Return the `ShardError` for an exchange that ended without a reply; ``dialled``: while connecting."""
@@ -183,13 +222,13 @@ class ShardState(ABC):
         doing = "cannot connect" if dialled else "connection lost"
         return ShardUnavailable(self.name, f"{doing}: {error or type(error).__name__}")
 
-    def _failed(self, error: ShardError, *, timeout: bool = False) -> None:
+    def _failed(self, error: ShardError, *, timeout: bool = False, lonely: bool = True) -> None:
         tally = self.tally
         tally.failures += 1
         tally.timeouts += isinstance(error, ShardTimeout)
         self._last = copy(error)  # without the traceback, which would keep the callers' frames alive
         with self._lock:
-            opened = self.breaker.failed(timeout=timeout)
+            opened = self.breaker.failed(timeout=timeout, lonely=lonely)
         if opened:
             tally.ejections += 1
             self.drop_idle()
@@ -213,3 +252,8 @@ class ShardState(ABC):
         """Note that a probe was answered: calls are let in again, a few at first."""
         with self._lock:
             self.breaker.probed(answered=True)
+
+
+def is_down(error: object) -> bool:
+    """Whether an error reply says that the server does not serve now. That it takes no writes says nothing about reads."""
+    return isinstance(error, ShardUnavailable) and not isinstance(error, WritesRefused)

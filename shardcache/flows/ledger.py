@@ -12,6 +12,7 @@ from shardcache.errors import (
     ShardCacheError,
     ShardError,
     ShardUnavailable,
+    WritesRefused,
     WrongType,
 )
 from shardcache.events import Event, Hook, tell
@@ -201,7 +202,7 @@ class Ledger:
 def about(error: E, name: str, key: Key) -> E:
     """Return ``error`` saying in which method and for which key, if it is one of a single key."""
     of_key = isinstance(error, CommandRefused) or (
-        type(error) is ShardUnavailable and isinstance(error.__cause__, ErrorReply)
+        type(error) in (ShardUnavailable, WritesRefused) and isinstance(error.__cause__, ErrorReply)
     )
     if not of_key and not isinstance(error, DamagedPayload):
         return error
@@ -211,7 +212,7 @@ def about(error: E, name: str, key: Key) -> E:
     if isinstance(error, CommandRefused):
         told = type(error)(error.shard, f"{where}: {error.reason}", error.code)
     elif isinstance(error, ShardUnavailable):
-        told = ShardUnavailable(error.shard, f"{where}: {error.reason}")
+        told = type(error)(error.shard, f"{where}: {error.reason}")
     else:
         told = DamagedPayload(f"{where}: {error}")
     told.__cause__ = error.__cause__

@@ -4,10 +4,11 @@ The functions are pure: they check every argument, encode key and value, and ret
 The clients send it and give the reply to ``op.read``; a pipeline queues it.
 """
 
+from functools import cache
 from typing import Any, NamedTuple
 
 from shardcache.codecs import Codec
-from shardcache.commands import Command, ErrorReply, Op, Reply, decimal
+from shardcache.commands import Command, ErrorReply, Op, OpGroup, Reply, decimal
 from shardcache.errors import InvalidArgument, KeyMissing
 from shardcache.flows.one_command import Argument, packed
 from shardcache.flows.scripts import ADD_TO, FRESH_LEFT, PERSIST, TOUCH_FRESH
@@ -15,7 +16,7 @@ from shardcache.keys import Key, KeySpace
 from shardcache.results import MISS
 from shardcache.ttl import DEFAULT, TTL, Default, default_milliseconds, milliseconds
 
-__all__ = ("GET", "Request", "Requests")
+__all__ = ("GET", "LOOK", "Request", "Requests", "voided")
 
 
 def _same(reply: Reply) -> Any:
@@ -64,8 +65,17 @@ INCR = Op("incr", twice=False, writes=True, degraded=None, read=_counted, kinds=
 DECR = Op("decr", twice=False, writes=True, degraded=None, read=_counted, kinds=TEXT)
 TOUCH = Op("touch", twice=True, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
 TOUCH_DEAD = Op("touch", twice=False, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
-LEFT = Op("ttl", twice=True, writes=False, degraded=0.0, read=_seconds, kinds=NUMBER, values=1)
+LEFT = Op("ttl", twice=True, writes=False, degraded=0.0, read=_seconds, kinds=NUMBER)
 CONTAINS = Op("contains", twice=True, writes=False, degraded=False, read=_is_one, kinds=NUMBER)
+VOID = Op("void", twice=True, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
+LOOK = OpGroup(GET, LEFT)
+
+
+@cache
+def voided(op: Op) -> OpGroup:
+    """Return what goes out for an operation that voids a load of its key."""
+    return OpGroup(VOID, op)
+
 
 _INT64 = 2**63
 

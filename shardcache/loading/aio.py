@@ -7,7 +7,7 @@ from shardcache.drivers.arun import AsyncRunner
 from shardcache.flows.budget import Budget
 from shardcache.flows.core import Core
 from shardcache.flows.load import LoadDesk, Order
-from shardcache.flows.requests import LEFT
+from shardcache.flows.requests import LOOK
 from shardcache.flows.steps import Flow, LoaderEnded
 from shardcache.keys import Key
 from shardcache.loading.base import LoaderBase, Look
@@ -26,7 +26,7 @@ class AsyncLoader(LoaderBase):
     def __init__(self, core: Core, desk: LoadDesk, runner: AsyncRunner) -> None:
         super().__init__(core, desk)
         self._run = runner.run
-        self._two = runner.two
+        self._call_many = runner.call_many
         self._clock = desk.clock
 
     async def get_or_set(
@@ -37,7 +37,7 @@ class AsyncLoader(LoaderBase):
         self.check(ttl, tags)
         shard = self._owner(wire)
         began = self._clock()
-        outcome = await self._two(shard, self.asking(wire), LEFT)
+        outcome = await self._call_many(shard, self.asking(wire), LOOK)
         found = self.judged(outcome, wire, shard, policy)
         if found.__class__ is Look and found.late is None and found.value is not MISS:
             return found.value

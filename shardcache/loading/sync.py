@@ -7,7 +7,7 @@ from shardcache.drivers.run import Runner
 from shardcache.flows.budget import Budget
 from shardcache.flows.core import Core
 from shardcache.flows.load import LoadDesk, Order
-from shardcache.flows.requests import LEFT
+from shardcache.flows.requests import LOOK
 from shardcache.flows.steps import Flow, LoaderEnded
 from shardcache.keys import Key
 from shardcache.loading.base import LoaderBase, Look
@@ -26,7 +26,7 @@ class Loader(LoaderBase):
     def __init__(self, core: Core, desk: LoadDesk, runner: Runner) -> None:
         super().__init__(core, desk)
         self._run = runner.run
-        self._two = runner.two
+        self._call_many = runner.call_many
         self._clock = desk.clock
 
     def get_or_set(
@@ -37,7 +37,7 @@ class Loader(LoaderBase):
         self.check(ttl, tags)
         shard = self._owner(wire)
         began = self._clock()
-        outcome = self._two(shard, self.asking(wire), LEFT)
+        outcome = self._call_many(shard, self.asking(wire), LOOK)
         found = self.judged(outcome, wire, shard, policy)
         if found.__class__ is Look and found.late is None and found.value is not MISS:
             return found.value

@@ -8,11 +8,16 @@ a breaker, and a call first looks at its state:
     state       calls                    leaves it
     ---------   ----------------------   -------------------------------------------------
     CLOSED      all go through           to OPEN after `failures` failures in a row, or
-                                         after one timeout: that call has already cost a
-                                         whole deadline, the next one shall not
+                                         after one lonely timeout: that call has already
+                                         cost a whole deadline, the next one shall not
     OPEN        none goes through        to HALF_OPEN when the prober had an answer
     HALF_OPEN   at most `allowance`      to CLOSED when the allowance has doubled past
-                at once                  FULL; to OPEN at the first failure
+                at once                  FULL; to OPEN at the first failure, timeouts
+                                         that are not lonely apart
+
+A timeout is lonely if the shard has answered nobody else meanwhile. If it has, one request was lost, or one
+connection stands still: that counts as any failure, and the next answer makes up for it. Otherwise one lost
+request in a hundred would keep a shard out that serves all the others.
 
 A prober knocks while the state is OPEN: first after about `first_delay`, then at intervals
 that double up to `max_delay`, each shortened by a random part so that a fleet does not knock
@@ -64,7 +69,7 @@ class Breaker:
         self._policy = policy
         self._may_open = may_open
         self.state = State.CLOSED
-        self.failures = 0  # in a row, in CLOSED
+        self.failures = 0  # in a row
         self.knocks = 0  # probes since CLOSED
         self.allowance = 0  # calls at once, in HALF_OPEN
         self.trials = 0  # calls under way, in HALF_OPEN
@@ -82,6 +87,7 @@ class Breaker:
         """Note an answer; return whether this brought the shard back into service."""
         if self.state is State.HALF_OPEN:
             self.trials = max(self.trials - 1, 0)
+            self.failures = 0
             self.allowance *= 2
             if self.allowance > FULL:
                 self._close()
@@ -90,13 +96,18 @@ class Breaker:
             self.failures = 0
         return False
 
-    def failed(self, *, timeout: bool = False) -> bool:
+    def failed(self, *, timeout: bool = False, lonely: bool = True) -> bool:
         """Note a call without an answer; return whether this took the shard out of service."""
         if self.state is State.OPEN:  # a call that had been under way when it opened
             return False
         if self.state is State.CLOSED:
-            self.failures += self._policy.failures if timeout else 1
+            self.failures += self._policy.failures if timeout and lonely else 1
             if self.failures < self._policy.failures or not self._may_open():
+                return False
+        elif timeout and not lonely:
+            self.trials = max(self.trials - 1, 0)
+            self.failures += 1
+            if self.failures < self._policy.failures:
                 return False
         self.state = State.OPEN
         return True
@@ -111,7 +122,7 @@ class Breaker:
         if self.state is State.OPEN and answered:
             self.state = State.HALF_OPEN
             self.allowance = 1
-            self.trials = 0
+            self.failures = self.trials = 0
 
     def next_delay(self, luck: float) -> float:
         """Seconds until the next knock; ``luck`` is random in [0, 1) and takes off up to a half."""

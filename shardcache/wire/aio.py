@@ -31,6 +31,7 @@ import hiredis
 
 from shardcache.commands import ErrorReply, Op, Reply
 from shardcache.errors import OutOfStep, ReplyTooLarge
+from shardcache.flows.lateness import longer
 from shardcache.flows.steps import Run
 from shardcache.wire.link import MAX_VALUE, mark, unmark
 from shardcache.wire.reply_parser import NOT_YET, SLACK, Answers, ReplyParser
@@ -109,6 +110,7 @@ class AsyncLink(asyncio.Protocol):
         "born",
         "bytes_owed",
         "ended",
+        "latest",
         "marked",
         "run_id",
         "shard",
@@ -134,6 +136,7 @@ class AsyncLink(asyncio.Protocol):
         self.marked = False
         self.run_id: bytes | None = None  # which life of the server this is; it began not later than ``born``
         self.born = 0.0
+        self.latest = 0.0  # the deadline of whoever was answered last
         self.used = False  # whether it has ever answered: a used link may have died of old age
         self._loop = loop
         self._on_end = on_end
@@ -167,15 +170,17 @@ class AsyncLink(asyncio.Protocol):
     def alive(self) -> bool:
         return self.ended is None
 
-    def send(self, payload: bytes, owed: int, deadline: float) -> "asyncio.Future[Any]":
-        """Queue packed commands; return a future of their reply, or of the list of them if ``owed`` is not 1.
+    def send(
+        self, payload: bytes, owed: int, deadline: float, fit: Callable[[list[Reply]], bool] | None = None
+    ) -> "asyncio.Future[Any]":
+        """Queue packed commands; return a future of their reply, or of the list of them if ``owed`` is not 1. ``fit`` as in `Several`.
 
         The future ends with OSError (TimeoutError among them) or `OutOfStep` where there is no reply.
         Cancelling it is safe at any time.
         """
         future: asyncio.Future[Any] = self._loop.create_future()
         if self.ended is None:
-            self.put((future, deadline, payload, Several(owed), _tell))
+            self.put((future, deadline, payload, Several(owed, fit), _tell))
         else:
             future.set_exception(copy(self.ended))
         return future
@@ -234,6 +239,17 @@ class AsyncLink(asyncio.Protocol):
             self._timer = None
 
     def _tick(self) -> None:
+        """The oldest slot may be due: read what has come in meanwhile, then judge.
+
+        The loop runs timers before it reads, if it was held up. So the judgement waits until it has read once; or for a moment
+        more, if this timer comes so late that the process must have stood still.
+        """
+        due = self._due
+        self._rest()
+        self._due = -math.inf  # no other timer meanwhile
+        self._timer = self._loop.call_later(longer(self._loop.time(), due), self._judge)
+
+    def _judge(self) -> None:
         """Time out the slots whose deadline has passed, and look again when the next one may be due."""
         self._rest()
         now = self._loop.time()
@@ -274,6 +290,7 @@ class AsyncLink(asyncio.Protocol):
         parser = self._parser
         waiting = len(slots)
         size = answers = 0
+        latest = self.latest
         self._received += len(data)
         try:
             if self._received > SLACK:
@@ -287,7 +304,7 @@ class AsyncLink(asyncio.Protocol):
                     break
                 kind = reply.__class__
                 slot = slots[0]
-                future, _, payload, op, lost = slot
+                future, latest, payload, op, lost = slot
                 if kind not in op.kinds:
                     if kind is not _Push:
                         answers += self._collect(slot, reply)
@@ -318,6 +335,7 @@ class AsyncLink(asyncio.Protocol):
             self.bytes_owed -= size
             if len(slots) < waiting:
                 self._received = 0
+                self.latest = latest
             if answers and not self._flushing:
                 # Behind the callers who wake up now: what they ask next goes out in this turn, not in the next.
                 self._flushing = True

@@ -8,10 +8,14 @@ import select
 from collections.abc import Callable
 
 from shardcache.commands import Reply
+from shardcache.errors import OutOfStep
+from shardcache.flows.lateness import longer
 from shardcache.wire.link import Link, mark, unmark
 from shardcache.wire.reply_parser import Answers
 
-__all__ = ("Turn", "ask", "transfer")
+__all__ = ("Fit", "Turn", "ask", "ask_many", "transfer")
+
+Fit = Callable[[list[Reply]], bool]
 
 _IN = select.POLLIN
 _BOTH = select.POLLIN | select.POLLOUT
@@ -20,15 +24,20 @@ _BOTH = select.POLLIN | select.POLLOUT
 class Turn:
     """One link's part in an exchange: what to send, how many replies are due and what can be in them, what came of it.
 
-    ``owed``: so many of the replies are to what was sent before, and may have begun to come.
+    ``owed``: so many of the replies are to what was sent before, and may have begun to come. ``fit``: whether the others can be
+    replies to these commands.
     """
 
-    __slots__ = ("_answer", "error", "expected", "link", "payload", "replies", "rest")
+    __slots__ = ("_answer", "_fit", "error", "expected", "link", "owed", "payload", "replies", "rest")
 
-    def __init__(self, link: Link, payload: bytes, expected: int, answers: Answers = 0, owed: int = 0) -> None:
+    def __init__(
+        self, link: Link, payload: bytes, expected: int, answers: Answers = 0, owed: int = 0, fit: Fit | None = None
+    ) -> None:
         self.link = link
         self.payload = payload
         self.expected = expected + owed
+        self.owed = owed
+        self._fit = fit
         link.parser.answers = answers
         if not owed:
             link.got = 0
@@ -42,9 +51,11 @@ class Turn:
             self.expected += 1
 
     def settle(self) -> None:
-        """Check that the replies are to what was asked, where the link is marked; raise `OutOfStep` if not."""
+        """Check that the replies can be to what was asked; raise `OutOfStep` if not."""
         if self._answer:
             unmark(self.link.shard, self.replies, self._answer)
+        if self._fit is not None and not self._fit(self.replies[self.owed :] if self.owed else self.replies):
+            raise OutOfStep(self.link.shard, "the replies do not fit the commands")
 
 
 def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> None:
@@ -62,9 +73,17 @@ def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> 
         fd = link.fileno()
         open_turns[fd] = turn
         poll.register(fd, _BOTH if rest else _IN)
+    looked = False
     while open_turns:
-        wait = (deadline - clock()) * 1000
-        ready = poll.poll(wait) if wait > 0 else ()
+        now = clock()
+        wait = deadline - now
+        ready = poll.poll(wait * 1000) if wait > 0 else ()
+        if not ready and not looked:
+            looked = True
+            now = clock()
+            wait = longer(now, deadline)
+            deadline = now + wait
+            ready = poll.poll(wait * 1000)
         if not ready:
             for turn in open_turns.values():
                 turn.error = TimeoutError("no reply before the deadline")
@@ -91,14 +110,15 @@ def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> 
                 poll.unregister(fd)
 
 
-def ask(
-    link: Link, payload: bytes, deadline: float, before: int = 0, first: list[Reply] | None = None, values: int = 0
-) -> Reply:
+def ask(link: Link, payload: bytes, deadline: float, values: int = 0) -> Reply:
     """Send one command and return its reply, as `Link.call` does, also over a marked link."""
-    turn = Turn(link, payload, before + 1, values)
+    return ask_many(link, payload, 1, deadline, values)[0]
+
+
+def ask_many(link: Link, payload: bytes, number: int, deadline: float, values: int = 0) -> list[Reply]:
+    """Send several commands and return their replies. ``values``: how many stored values there can be in them."""
+    turn = Turn(link, payload, number, values)
     transfer([turn], deadline, link.clock)
     if turn.error is not None:
         raise turn.error
-    if first is not None:
-        first.extend(turn.replies[:before])
-    return turn.replies[before]
+    return turn.replies

@@ -19,6 +19,7 @@ import hiredis
 
 from shardcache.commands import Command, Reply
 from shardcache.errors import OutOfStep, ReplyTooLarge, ShardError
+from shardcache.flows.lateness import longer
 from shardcache.flows.steps import Run
 from shardcache.wire.reply_parser import NOT_YET, SLACK, ReplyParser
 
@@ -139,41 +140,66 @@ class Link:
             return True
         return True
 
-    def call(
-        self, payload: bytes, deadline: float, before: int = 0, first: list[Reply] | None = None, values: int = 0
-    ) -> Reply:
-        """Send one command and return its reply. ``before``: how many commands stand before it, whose replies go to ``first``.
-
-        ``values``: how many stored values there can be in the replies.
+    def call(self, payload: bytes, deadline: float, values: int = 0) -> Reply:
+        """Send one command and return its reply. ``values``: how many stored values there can be in it.
 
         Raises OSError (`Closed`, TimeoutError among them) or `OutOfStep`; the link is then useless.
         The short way for one command: all else, and a link that is ``marked``, goes by `transfer`.
         """
         self.got = 0
         self.parser.answers = values
-        try:
-            sent = self.sock.send(payload)
-        except _WOULD_BLOCK:
-            sent = 0
-        if sent != len(payload):
-            self._send_rest(memoryview(payload)[sent:], deadline)
-        # What was sent in one go cannot have been answered yet; else the answer may be here already.
-        reply = NOT_YET if sent == len(payload) else self.next()
-        while reply is NOT_YET or before:
-            if reply is not NOT_YET:
-                before -= 1
-                if first is not None:
-                    first.append(reply)
-                reply = self.next()
-                continue
+        reply = NOT_YET if self._send(payload, deadline) else self.next()
+        while reply is NOT_YET:
             wait = (deadline - self.clock()) * 1000
             if wait <= 0 or not self._poll(wait):
-                raise TimeoutError("no reply before the deadline")
+                replies: list[Reply] = []
+                self._look_again(replies, 1, deadline)
+                return replies[0]
             self.feed()
             reply = self.next()
         if self._has_data() or self.parser.held:
             self.settled()
         return reply
+
+    def call_many(self, payload: bytes, number: int, deadline: float, values: int = 0) -> list[Reply]:
+        """Send several commands and return their replies, as `call` does."""
+        self.got = 0
+        self.parser.answers = values
+        replies: list[Reply] = []
+        sent = self._send(payload, deadline)
+        while sent or not self.drain(replies, number):
+            sent = False
+            wait = (deadline - self.clock()) * 1000
+            if wait <= 0 or not self._poll(wait):
+                self._look_again(replies, number, deadline)
+                break
+            self.feed()
+        return replies
+
+    def _send(self, payload: bytes, deadline: float) -> bool:
+        """Send all; return whether it went in one go, so that it cannot have been answered yet."""
+        try:
+            sent = self.sock.send(payload)
+        except _WOULD_BLOCK:
+            sent = 0
+        if sent == len(payload):
+            return True
+        self._send_rest(memoryview(payload)[sent:], deadline)
+        return False
+
+    def _look_again(self, replies: list[Reply], number: int, deadline: float) -> None:
+        """The time is over: take what has come in all the same, and see whether that is all."""
+        now = self.clock()
+        wait = longer(now, deadline)
+        end = now + wait
+        while self._poll(wait * 1000):
+            self.feed()
+            if self.drain(replies, number):
+                return
+            wait = end - self.clock()
+            if wait <= 0:
+                break
+        raise TimeoutError("no reply before the deadline")
 
     def send_some(self, rest: memoryview) -> memoryview:
         """Send what the kernel takes without waiting; return what is left."""

@@ -109,7 +109,7 @@ def test_bytes_in_flight_are_bounded(virtual, server, client, size: int) -> None
                 await turns()
                 [peer] = server.live
                 most = max(most, peer.link.bytes_owed)
-                peer.say(b"+OK\r\n" * len(peer.link))
+                peer.say(b":0\r\n+OK\r\n" * len(peer.link))
             assert all(task.result() for task in tasks)
             assert bound // 2 < most < bound + size + 200
 

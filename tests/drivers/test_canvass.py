@@ -11,6 +11,7 @@ from shardcache.embedded import LocalShards
 from shardcache.errors import ClientClosed, ShardOut, ShardTimeout, ShardUnavailable
 from shardcache.flows.steps import Batch, Canvass
 from shardcache.policy.breaker import State
+from shardcache.wire import pack
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ def test_trial_place_is_given_back(cache, how) -> None:
     shard.breaker.state, shard.breaker.allowance = State.HALF_OPEN, 1
     for _ in range(10):
         if how == "listen":
-            assert shard.listen(b"*1\r\n$4\r\nPING\r\n", 5) == b"PONG"
+            assert shard.listen(pack((b"BLPOP", b"nobody pushes", b"0.001")), 5) is None
         else:
             ask(cache, (b"PING",), places=(0,), enough=int(how == "canvass"))
             while any(not late.link._poll(0) for late in shard.late.values()):

@@ -30,7 +30,7 @@ class FakeLink:
         self.generation = generation
         self.open = True
 
-    def call(self, payload: bytes, deadline: float, before: int = 0, first=None, values: int = 0):
+    def call(self, payload: bytes, deadline: float, values: int = 0):
         assert self.open
         self.dialer.sent += 1
         return self.dialer.next()
@@ -193,6 +193,43 @@ def test_one_timeout_opens() -> None:
     shard = shard_of(dialer)
     assert [outcome(shard), outcome(shard)] == [ShardTimeout, ShardOut]
     assert (shard.tally.timeouts, shard.tally.ejections, shard.tally.refused_open) == (1, 1, 1)
+
+
+def test_one_lost_request_among_many_does_not_open() -> None:
+    """A timeout of a call that began before another which was answered counts as one failure in a row, which the next answer forgets."""
+    dialer = FakeDialer([b"1", TimeoutError(), b"2"])
+    shard = shard_of(dialer)
+    shard.call(b"", 5.0, TWICE)  # it began at 4.0
+    with pytest.raises(ShardTimeout):
+        shard.call(b"", 4.5, TWICE)  # it began at 3.5
+    assert (shard.breaker.state, shard.breaker.failures) == (State.CLOSED, 1)
+    assert (shard.call(b"", 6.0, TWICE), shard.breaker.failures) == (b"2", 0)
+
+
+def test_answer_to_an_earlier_call_is_no_excuse() -> None:
+    """Who began before us may have been answered before the shard began to hang."""
+    dialer = FakeDialer([b"1", TimeoutError()])
+    shard = shard_of(dialer)
+    shard.call(b"", 4.5, TWICE)
+    with pytest.raises(ShardTimeout):
+        shard.call(b"", 5.0, TWICE)
+    assert shard.breaker.state is State.OPEN
+
+
+def test_own_pause_is_not_blamed_on_the_shard() -> None:
+    """All calls that a pause of the process made late count as one failure; being late again and again counts more."""
+    dialer = FakeDialer([TimeoutError()] * 12)
+    shard = shard_of(dialer)
+    states = []
+    for pause in range(3):
+        dialer.now = 10.0 * (pause + 1)
+        for _ in range(4):
+            with pytest.raises(ShardTimeout):
+                shard.call(b"", dialer.now - 1, TWICE)
+            states.append((shard.breaker.state, shard.breaker.failures))
+            if shard.breaker.state is State.OPEN:
+                break
+    assert states == [(State.CLOSED, 1)] * 4 + [(State.CLOSED, 2)] * 4 + [(State.OPEN, 3)]
 
 
 def test_back_in_steps() -> None:

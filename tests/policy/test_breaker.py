@@ -30,6 +30,26 @@ def test_one_timeout_opens() -> None:
     assert not breaker.admit()
 
 
+def test_timeout_that_is_not_lonely_counts_as_any_failure() -> None:
+    """A shard that answers others meanwhile has lost one request, no more: it takes as many in a row as of other failures."""
+    breaker = Breaker(POLICY)
+    assert [breaker.failed(timeout=True, lonely=False) for _ in range(2)] == [False, False]
+    breaker.succeeded()
+    assert [breaker.failed(timeout=True, lonely=False) for _ in range(3)] == [False, False, True]
+
+
+def test_lost_request_on_trial() -> None:
+    """On trial too, one request that is lost among others that are answered only gives its place back."""
+    breaker = opened()
+    breaker.probed(answered=True)
+    assert breaker.admit()
+    breaker.succeeded()
+    assert (breaker.admit(), breaker.admit(), breaker.admit()) == (True, True, False)
+    assert not breaker.failed(timeout=True, lonely=False)
+    assert (breaker.state, breaker.trials, breaker.allowance) == (State.HALF_OPEN, 1, 2)
+    assert breaker.failed(timeout=True)
+
+
 def test_cap_keeps_it_closed() -> None:
     """With too many shards out it stays closed, and opens as soon as it may."""
     room = False
@@ -119,10 +139,10 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.breaker = Breaker(POLICY)
 
-    @rule(timeout=st.booleans())
-    def fail(self, timeout: bool) -> None:
+    @rule(timeout=st.booleans(), lonely=st.booleans())
+    def fail(self, timeout: bool, lonely: bool) -> None:
         before = self.breaker.state
-        opened_now = self.breaker.failed(timeout=timeout)
+        opened_now = self.breaker.failed(timeout=timeout, lonely=lonely)
         assert opened_now == (before is not State.OPEN and self.breaker.state is State.OPEN)
 
     @rule()

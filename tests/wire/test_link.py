@@ -3,13 +3,14 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
 
 from shardcache.commands import ErrorReply
 from shardcache.errors import OutOfStep, ReplyTooLarge
+from shardcache.flows.lateness import longer
 from shardcache.wire import Link, pack
 from shardcache.wire.link import Closed
 
@@ -137,15 +138,51 @@ def test_deadline_is_of_the_whole(pieces) -> None:
         link = Link("a", ours, clock)
         with pytest.raises(TimeoutError):
             link.call(GET, float(pieces))
-        assert next(ticks) == pieces + 1
+        assert next(ticks) == pieces + 3  # one reading of the clock for each piece, and two for the last look
 
 
-def test_deadline_that_has_passed(pair) -> None:
-    """At the deadline itself the call ends, though a reply may lie there."""
+def late(seconds: float) -> Callable[[], float]:
+    """A clock of a process that finds itself so late, and goes on from there."""
+    begin = time.monotonic()
+    return lambda: time.monotonic() - begin + seconds
+
+
+@pytest.mark.parametrize("seconds", [0.01, 5.0], ids=["just now", "long ago"])
+@pytest.mark.parametrize("many", [False, True])
+def test_reply_that_lies_there_when_the_time_is_over(seconds, many) -> None:
+    """Past its deadline a call looks once more: a reply that has come in while the process stood still is taken."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        link = Link("a", ours, late(seconds))
+        theirs.sendall(b"$1\r\nv\r\n")
+        assert (link.call_many(GET, 1, 0.0) if many else [link.call(GET, 0.0)]) == [b"v"]
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_reply_just_after_a_pause(many, monkeypatch) -> None:
+    """A process that stood still gives a request that it sent just before, or after, a moment more."""
+    monkeypatch.setattr("shardcache.wire.link.longer", lambda now, deadline: 1000 * longer(now, deadline))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        looks = iter(range(1000))
+
+        def clock() -> float:
+            if next(looks) == 1:
+                threading.Timer(0.002, theirs.sendall, (b"$1\r\nv\r\n",)).start()
+            return 5.0
+
+        link = Link("a", ours, clock)
+        assert (link.call_many(GET, 1, 0.0) if many else [link.call(GET, 0.0)]) == [b"v"]
+
+
+def test_last_look_is_the_last(pair) -> None:
+    """A server that drips does not hold up a call for longer than that look, whether the process stood still or not."""
     link, peer = pair
-    peer.sendall(b"$1\r\nv\r\n")
-    with pytest.raises(TimeoutError):
-        link.call(GET, time.monotonic() - 1)
+    for ago in (0.001, 5.0):
+        peer.sendall(b"$100\r\nx")
+        with pytest.raises(TimeoutError):
+            link.call(GET, time.monotonic() - ago)
+        link = Link("a", link.sock, time.monotonic)
 
 
 def test_peer_that_takes_nothing(pair) -> None:
