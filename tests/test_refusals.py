@@ -11,6 +11,7 @@ from shardcache.errors import (
     CommandRefused,
     OutOfMemory,
     ShardUnavailable,
+    WritesRefused,
     WrongType,
 )
 
@@ -27,13 +28,13 @@ REPLIES = {
     "text": (WrongType, "no whole number", "ERR value is not an integer or out of range script: on @user_script:2."),
     "sum": (WrongType, "not fit in 64 bits", "ERR increment or decrement would overflow"),
     "memory": (OutOfMemory, "maxmemory", "OOM command not allowed when used memory > 'maxmemory'."),
-    "replica": (ShardUnavailable, "address of its primary", "READONLY You can't write against a read only replica."),
+    "replica": (WritesRefused, "address of its primary", "READONLY You can't write against a read only replica."),
     "replica, Redis 6": (
-        ShardUnavailable,
+        WritesRefused,
         "address of its primary",
         "ERR Error running script (call to f_1): @user_script:2: @user_script: 2: -READONLY You can't write",
     ),
-    "disk": (ShardUnavailable, "cannot save", "MISCONF Redis is configured to save RDB snapshots, but ..."),
+    "disk": (WritesRefused, "cannot save", "MISCONF Redis is configured to save RDB snapshots, but ..."),
     "start": (ShardUnavailable, "still reading its data", "LOADING Redis is loading the dataset in memory"),
     "full": (ShardUnavailable, "maxclients", "ERR max number of clients reached"),
     "no login": (AuthenticationFailed, "asks for a login", "NOAUTH Authentication required."),
