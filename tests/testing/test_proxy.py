@@ -436,7 +436,7 @@ def test_url_is_the_upstreams_elsewhere(upstream, expected):
 def test_nonsense_is_refused(proxy):
     """An upstream that is no URL, or no times at all, is an error at once."""
     with pytest.raises(errors.InvalidURL):
-        FaultProxy("127.0.0.1:6379")
+        FaultProxy("ftp://127.0.0.1:6379")
     with pytest.raises(errors.InvalidOption, match="times must be a whole number from 1, got 0"):
         proxy.arm(Cut(), times=0)
 
