@@ -5,6 +5,7 @@ import json
 import math
 import sys
 import time
+from dataclasses import asdict
 from typing import Any
 
 from shardcache.cli.codes import Exit
@@ -16,6 +17,7 @@ from shardcache.client import ShardCache
 from shardcache.flows.lock.room import LONGEST_TTL
 from shardcache.locks import Holder, QuorumLock
 from shardcache.locks.roll_call import HeldLock, roll_call
+from shardcache.locks.voter_nodes import change_voters, finish_change, voter_nodes
 
 __all__ = ("add",)
 
@@ -29,7 +31,7 @@ A_DAY = 24 * 3600
 
 
 def add(commands: Commands) -> None:
-    """Add the four commands."""
+    """Add the five commands."""
     lock = commands.add_parser(
         "lock",
         help="run a command under a quorum lock; list, show and break locks",
@@ -59,6 +61,7 @@ def add(commands: Commands) -> None:
     show.add_argument("--json", action="store_true", help="print a JSON object, or null if nobody holds it")
     show.set_defaults(run=_show)
 
+    _add_voters(actions)
     free = actions.add_parser(
         "break",
         help="take a lock from whoever holds it",
@@ -69,6 +72,40 @@ def add(commands: Commands) -> None:
     _takes_lock(free)
     free.add_argument("--yes", action="store_true", help="do not ask")
     free.set_defaults(run=_break)
+
+
+def _add_voters(actions: Commands) -> None:
+    voters = actions.add_parser(
+        "voters",
+        help="which nodes vote on locks; let all nodes of the URL vote",
+        description="Shows which nodes vote on the locks of the namespace. To change them: first give every client the new list of nodes, then run "
+        "'lock voters --change', and 'lock voters --finish' when no lock is held by the former voters any more. Locks go on being "
+        "taken and held all the while. Exit code 3 if a node could not be told (any client will tell it).",
+    )
+    step = voters.add_mutually_exclusive_group()
+    step.add_argument("--change", action="store_true", help="let all nodes of the URL vote")
+    step.add_argument(
+        "--finish", action="store_true", help="forget the former voters; fails while a lock is held by them"
+    )
+    voters.add_argument("--json", action="store_true", help="print a JSON object")
+    voters.set_defaults(run=_voters)
+    takes_url(voters)
+
+
+def _voters(args: argparse.Namespace) -> int:
+    with connect(args) as cache:
+        step = change_voters if args.change else finish_change if args.finish else voter_nodes
+        nodes = step(cache)
+    if args.json:
+        say(json.dumps(asdict(nodes)))
+    else:
+        say(f"{len(nodes.names)} nodes vote, version {nodes.version}: {', '.join(map(printable, nodes.names))}")
+        if nodes.former:
+            before = ", ".join(map(printable, nodes.former))
+            say(f"being changed; before, it was {before}: run 'lock voters --finish' when no lock is held there")
+    for name in nodes.silent:
+        print(f"shardcache: node {name!r} could not be told yet", file=sys.stderr)
+    return Exit.UNAVAILABLE if nodes.silent else Exit.FINE
 
 
 def _add_run(actions: Commands) -> None:

@@ -1,7 +1,7 @@
 """What a holder writes into the key: a name nobody else has, and what an operator wants to read there.
 
 ``random|since|label|attempt``: 24 hex digits, the holder's wall clock in seconds (to be read by people: nothing is
-decided by it), who it says it is, and the number of the attempt.
+decided by it), who it says it is, the number of the attempt, and behind a dot that of the membership by which voters were chosen.
 """
 
 import os

@@ -110,7 +110,10 @@ class LockBase:
     @property
     def voters(self) -> tuple[str, ...]:
         """The names of the nodes that vote on this lock."""
-        return self._plan.voters.names
+        hold = self._current()
+        if hold is not None and hold.lease.voters is not None:
+            return hold.lease.voters.names
+        return self._room.electorate.plan(self._plan).voters.names
 
     @property
     def fencing_token(self) -> int:
@@ -174,6 +177,7 @@ class LockBase:
             luck=self._luck,
             began=began,
             note=self._teller() if note is None else note,
+            electorate=self._room.electorate,
         )
         try:
             hold = self._took(lease)
@@ -182,7 +186,7 @@ class LockBase:
             return hold
         except BaseException:  # no thread could be started, say
             lease.ended = True
-            yield from give_back(self._plan, lease.token, lease.unsure)
+            yield from give_back(self._plan.on(lease.voters), lease.token, lease.unsure)
             raise
 
     def _adopt(self, token: str) -> Flow[None]:
@@ -191,11 +195,19 @@ class LockBase:
         if given == token or not (fence.isascii() and fence.isdecimal()) or not text:
             raise InvalidArgument(f"adopt takes the text that `handover` gave, got {token!r:.80}")
         own = mint(self._label or default_label())
-        lease = yield from adopt(self._plan, text.encode(), own, int(fence), clock=self._clock, luck=self._luck)
+        plan, *before = yield from self._room.electorate.refresh(self._plan)
+        arguments = (text.encode(), own, int(fence))
+        try:
+            lease = yield from adopt(plan, *arguments, clock=self._clock, luck=self._luck)
+        except LockLost:
+            if not before:
+                raise
+            [plan] = before
+            lease = yield from adopt(plan, *arguments, clock=self._clock, luck=self._luck)
         try:
             self._took(lease)
         except BaseException:
-            yield from put_back(self._plan, lease.token, text.encode())
+            yield from put_back(plan, lease.token, text.encode())
             raise
 
     def _extend(self, hold: Hold, ttl: float | None) -> Flow[bool]:
@@ -223,7 +235,7 @@ class LockBase:
         except GeneratorExit:
             raise
         except BaseException:  # broken off, perhaps before it was sent; it may be called again
-            yield from give_back(self._plan, hold.lease.token, hold.lease.unsure)
+            yield from give_back(self._plan.on(hold.lease.voters), hold.lease.token, hold.lease.unsure)
             raise
         if outcome == "unknown":
             left = f"its ttl of {self.ttl:g} s ends it anyway"
@@ -242,14 +254,20 @@ class LockBase:
         """Let go of a lease, and wait for nobody: there may be no time left, and the ttl ends it anyway."""
         self._stop(hold)
         hold.over = hold.lease.ended = True
-        yield from give_back(self._plan, hold.lease.token, hold.lease.unsure)
+        yield from give_back(self._plan.on(hold.lease.voters), hold.lease.token, hold.lease.unsure)
 
     def _look(self) -> Flow[Holder | None]:
-        state = yield from look(self._plan)
-        return Holder.of(self._plan, state)
+        for plan in (yield from self._room.electorate.refresh(self._plan)):
+            holder = Holder.of(plan, (yield from look(plan)))
+            if holder is not None:
+                return holder
+        return None
 
     def _break(self) -> Flow[int]:
-        return (yield from force_release(self._plan))
+        freed = 0
+        for plan in (yield from self._room.electorate.refresh(self._plan)):
+            freed += yield from force_release(plan)
+        return freed
 
     # The state of the handle.
 

@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from shardcache import HashRing, Options
+from shardcache import Options
 from shardcache.errors import ClientClosed, LockLost
+from shardcache.flows.lock import membership
 
 
 def test_owner(cache, until, plain) -> None:
@@ -104,11 +105,11 @@ def test_lock_is_no_value(cache) -> None:
         assert lock.extend() is True
 
 
-def test_voters_are_the_first_on_the_ring(cache, voters) -> None:
-    """The first five clockwise from the name vote: as many as there are, the name's own shard first."""
-    lock = cache.lock("l")
-    assert lock.voters == HashRing(list(voters.urls)).owners(cache.explain("l").wire_key, 5)
-    assert lock.voters[0] == cache.explain("l").shard
+def test_voters_follow_from_name_and_nodes(cache, make, voters) -> None:
+    """Five of the nodes vote, whatever their order and weights; with five or fewer all do."""
+    assert set(cache.lock("l").voters) == set(voters.urls)
+    assert cache.lock("l").voters == make(dict(reversed(list(voters.urls.items())))).lock("l").voters
+    assert len(set(membership.voters_of([f"n{n}" for n in range(50)], b"l"))) == 5
 
 
 def test_voters_on_request(cache, plain, until) -> None:

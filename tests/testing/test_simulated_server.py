@@ -28,6 +28,8 @@ TTLS = st.sampled_from([100_000, 200_000])
 FENCES = st.sampled_from([1, 7, 2 * 10**15, 2 * 10**15 + 1])
 NAMES = st.sampled_from([b"one", b"two", b"three"])
 LIVES = st.sampled_from([b"x1:17", b"x2:17", b":18", b""])
+VERSIONS = st.sampled_from([b"", b"", b"1-a", b"1-b", b"2-a", b"10-a"])
+LOOKS = st.sampled_from([0, 0, 0, 1])
 SETS = st.sampled_from([b"", b"0123", b"4567"])
 FENCE_TTLS = st.sampled_from([FENCE_TTL, FENCE_TTL // 2])
 
@@ -39,7 +41,10 @@ def entry(name: bytes, life: bytes, state: int) -> tuple[bytes, bytes, int]:
 
 
 STEPS = st.one_of(
-    st.tuples(st.just("ACQUIRE"), TOKENS, TTLS, FENCE_TTLS, st.integers(0, 1), st.sampled_from([0, 100_000])),
+    st.tuples(
+        st.just("ACQUIRE"), TOKENS, TTLS, FENCE_TTLS, st.integers(0, 1), st.sampled_from([0, 100_000]), VERSIONS, LOOKS
+    ),
+    st.tuples(st.just("CONFIGURE"), st.sampled_from([b"next", b"now", b""]), VERSIONS, st.sampled_from([b"m", b"n"])),
     st.tuples(st.just("CONFIRM"), TOKENS, FENCES, FENCE_TTLS),
     st.tuples(st.just("EXTEND"), TOKENS, TTLS),
     st.tuples(st.just("ADOPT"), TOKENS, TOKENS),
@@ -102,7 +107,9 @@ def differs(connection: redis.Redis, steps: list[tuple[Any, ...]], scripts: dict
                 expected, actual = connection.set(keys.fence, arguments[0], px=FENCE_TTL), True
                 db.put(keys.fence, arguments[0], FENCE_TTL)
             case _:
-                asked = {"REGISTER": (register,), "ACQUIRE": (*keys[:3], register)}.get(name, tuple(keys))
+                asked = {"REGISTER": (register,), "CONFIGURE": (register,), "ACQUIRE": (*keys[:3], register)}.get(
+                    name, tuple(keys)
+                )
                 try:
                     expected = connection.execute_command("EVAL", scripts[name], len(asked), *asked, *arguments)
                 except redis.ResponseError as error:
@@ -168,6 +175,12 @@ MUTANTS = [
     ("ACQUIRE", b"math.floor((now-born)/1000)", b"(now-born)"),
     ("ACQUIRE", b"return {1,n,1,born,age}", b"return {1,n,0,born,age}"),
     ("ACQUIRE", b"if ARGV[5]~='0' then", b"if true then"),
+    ("ACQUIRE", b"ARGV[6]~='' and known[3]~=ARGV[6]", b"false"),
+    ("ACQUIRE", b"ARGV[7]=='1' and not held", b"ARGV[7]=='1'"),
+    ("CONFIGURE", b"number<asked", b"number<=asked"),
+    ("CONFIGURE", b"number==asked-1 and after==''", b"after==''"),
+    ("CONFIGURE", b"number==asked-1 and after==''", b"number==asked-1"),
+    ("CONFIGURE", b"redis.call('HDEL',KEYS[1],'next')", b""),
     ("CONFIRM", b"~=ARGV[1] then return 0", b"==nil then return 0"),
     ("CONFIRM", b"<tonumber(ARGV[2])", b">tonumber(ARGV[2])"),
     ("EXTEND", b"<tonumber(ARGV[2])", b">tonumber(ARGV[2])"),
@@ -214,8 +227,14 @@ def random_step(luck: Random) -> tuple[Any, ...]:
     rows = [(luck.choice(names), luck.choice(lives), luck.randrange(3)) for _ in range(luck.randrange(3))]
     return luck.choice(
         [
-            ("ACQUIRE", token, ttl, fence_ttl, luck.randrange(2), luck.choice([0, 100_000])),
-            ("ACQUIRE", token, ttl, fence_ttl, 0, 0),
+            ("ACQUIRE", token, ttl, fence_ttl, luck.randrange(2), luck.choice([0, 100_000]), b"", 0),
+            ("ACQUIRE", token, ttl, fence_ttl, 0, 0, luck.choice([b"", b"1-a", b"2-a"]), luck.choice([0, 0, 1])),
+            (
+                "CONFIGURE",
+                luck.choice([b"next", b"now"]),
+                luck.choice([b"1-a", b"1-b", b"2-a", b"10-a"]),
+                luck.choice([b"m", b"n"]),
+            ),
             ("CONFIRM", token, fence, fence_ttl),
             ("EXTEND", token, ttl),
             ("ADOPT", token, luck.choice([b"a", b"b"])),
@@ -243,7 +262,7 @@ def test_every_script_is_there() -> None:
 def test_key_ends_after_its_last_millisecond(connection: redis.Redis) -> None:
     """A key is there until its time is over, on both."""
     keys = LockKeys.of(b"short", KeySpace())
-    command = (b"EVAL", real.ACQUIRE, 4, *keys[:3], b"register of short", b"a", 20, FENCE_TTL, 0, 0)
+    command = (b"EVAL", real.ACQUIRE, 4, *keys[:3], b"register of short", b"a", 20, FENCE_TTL, 0, 0, b"", 0)
     db = Database()
     db.now = 10**15
     assert run(db, command)[0] == connection.execute_command(*command)[0] == 1
@@ -262,8 +281,8 @@ def test_blocking_pop_answers_alike(connection: redis.Redis) -> None:
     keys = LockKeys.of(b"wake", KeySpace())
     server = Server(0, ServerPlan(0.0, 1.7e9, 10.0))
     for command in (
-        (b"EVAL", real.ACQUIRE, 4, *keys[:3], b"register of wake", b"a", 100_000, FENCE_TTL, 0, 0),
-        (b"EVAL", real.ACQUIRE, 4, *keys[:3], b"register of wake", b"b", 100_000, FENCE_TTL, 0, 100_000),
+        (b"EVAL", real.ACQUIRE, 4, *keys[:3], b"register of wake", b"a", 100_000, FENCE_TTL, 0, 0, b"", 0),
+        (b"EVAL", real.ACQUIRE, 4, *keys[:3], b"register of wake", b"b", 100_000, FENCE_TTL, 0, 100_000, b"", 0),
         (b"EVAL", real.RELEASE, 4, *keys, b"a"),
     ):
         connection.execute_command(*command)

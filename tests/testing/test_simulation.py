@@ -33,6 +33,8 @@ SIGNS = {
     "one-answer": "two-holders",
     "some-answers": "two-holders",
     "no-unsure": "two-holders",
+    "own-list": "two-holders",
+    "no-former": "two-holders",
     "median": "two-holders",
 }
 # Histories with the plot in which it shows.
@@ -44,6 +46,8 @@ PLOTS = {
     "one-answer": "late",
     "some-answers": "missed",
     "no-unsure": "missed",
+    "own-list": "rolled-out",
+    "no-former": "rolled-out",
 }
 
 

@@ -20,6 +20,7 @@ from shardcache.errors import LockConflict, LockNotAcquired, QuorumUnavailable, 
 from shardcache.flows.lock.ballot import Ballot
 from shardcache.flows.lock.hold import give_back
 from shardcache.flows.lock.lease import Lease
+from shardcache.flows.lock.membership import Electorate
 from shardcache.flows.lock.patience import Note, Patience
 from shardcache.flows.lock.plan import FENCE_TTL, LockPlan
 from shardcache.flows.lock.register import Register
@@ -32,6 +33,7 @@ LONGEST_WAIT = 1.0  # seconds after which a waiter looks for itself: whoever was
 _SPLIT_WAIT = 0.002  # seconds, at most, between attempts of contenders that took voters from each other
 _SPLIT_TRIPS = 2  # times that an attempt took: how long they are waited for at least, to have given back
 _LONG_SPLIT = 50  # attempts after which the waits between them grow no more
+_MOST_SETTLED = 5  # attempts that may follow at once on news of the membership
 _LAST_LOOK = 0.005  # seconds that voters have to answer when the time is over
 _OUTAGE_WAIT = 0.1  # seconds, at most, between attempts while voters are out
 
@@ -46,6 +48,7 @@ def acquire(
     luck: Callable[[], float],
     began: float | None = None,
     note: Note | None = None,
+    electorate: Electorate | None = None,
 ) -> Flow[Lease]:
     """Return a lease, or raise `LockNotAcquired` (`LockConflict`, `QuorumUnavailable`) once ``wait`` seconds are over.
 
@@ -53,9 +56,11 @@ def acquire(
     ``began``, by default from now. ``note`` is told why it has to wait, when it has for a second. ``token`` must be new, and noted by the
     caller as its own before this begins.
     """
+    if electorate is not None:
+        plan = electorate.plan(plan)
     patience = Patience(plan, register.roll(plan.voters), wait, clock() if began is None else began, note)
     polite = wait != 0
-    attempt = 0
+    attempt = settled = 0
     error: LockNotAcquired | None = None
     while True:
         attempt += 1
@@ -63,18 +68,28 @@ def acquire(
         left = patience.left(clock(), most)
         limit = None if wait == 0 else patience.limit(clock(), _LAST_LOOK)
         sent = clock()
+        asked = plan
         lease, ballot = yield from _attempt(
             plan,
             register,
-            token + b"|%d" % attempt,
+            plan.attempt(token, attempt),
             polite=polite,
             announce=max(left, 0.0),
             limit=limit,
             clock=clock,
         )
+        others = {plan.electors.names[place]: text for place, text in ballot.memberships.items()}
         if lease is not None:
+            if others and electorate is not None:
+                yield from _kept(plan, lease, electorate.note(plan, others))
             return lease
-        before, error = error, _reason(plan, ballot)
+        if others and electorate is not None:
+            again = yield from electorate.settle(plan, others)
+            asked, plan = plan, electorate.plan(plan)
+            if again and settled < _MOST_SETTLED:
+                settled += 1
+                continue
+        before, error = error, _reason(asked, ballot)
         if ballot.refusal is not None:  # waiting would not mend it
             raise error from ballot.refusal
         if before is not None and limit is not None and limit < plan.patience and isinstance(error, QuorumUnavailable):
@@ -96,14 +111,14 @@ def acquire(
                     pause = min(left, _SPLIT_WAIT * luck() * min(attempt, _LONG_SPLIT))
                     yield Sleep(pause)
                     left -= pause
-                heard = yield _woken(plan, ballot, attempt, min(left, free_in + 0.01 * luck()))
+                heard = yield _woken(asked, ballot, attempt, min(left, free_in + 0.01 * luck()))
                 if isinstance(heard, ShardError):  # nobody listens there: look again, but not at once
                     yield Sleep(min(left, free_in, _OUTAGE_WAIT * (0.5 + luck() / 2)))
                 continue
             if _split(ballot):
                 yield Sleep(min(left, _SPLIT_WAIT * luck() * min(attempt, 10)))
             else:  # it is free, but others have waited for it before us
-                yield _woken(plan, ballot, attempt, min(left, 0.02 * (1 + luck())))
+                yield _woken(asked, ballot, attempt, min(left, 0.02 * (1 + luck())))
         else:
             yield Sleep(min(left, _OUTAGE_WAIT * (0.5 + luck() / 2)))
 
@@ -118,15 +133,19 @@ def _attempt(
     limit: float | None,
     clock: Callable[[], float],
 ) -> Flow[tuple[Lease | None, Ballot]]:
-    voters = plan.voters
-    roll = register.roll(voters)
-    ballot = Ballot(voters, roll, hear_all=roll.longest < plan.ttl_ms)
-    lease = Lease(token, plan.quorum, [0.0] * len(voters.shards))
+    electors = plan.electors
+    roll = register.roll(electors)
+    ballot = Ballot(electors, roll, hear_all=roll.longest < plan.ttl_ms, voting=len(plan.voters.shards))
+    lease = Lease(token, plan.quorum, [0.0] * len(plan.voters.shards), voters=plan.voters)
     sent = clock()
     commands = [plan.acquire(token, polite=polite, announce_ms=round(announce * 1000))]
+    batches = [Batch(shard, commands, True) for shard in plan.voters.shards]
+    if electors is not plan.voters:  # those of before have only to be free
+        looks = [plan.acquire(token, polite=False, announce_ms=0, look=True)]
+        batches += [Batch(shard, looks, True) for shard in electors.shards[len(batches) :]]
     won = False
     try:
-        yield Canvass([Batch(shard, commands, True) for shard in voters.shards], ballot.take, plan.patience, limit)
+        yield Canvass(batches, ballot.take, plan.patience, limit)
         new = bool(ballot.lives) or roll.longest < plan.ttl_ms
         if new:
             yield from ballot.vet(plan, register)
@@ -134,10 +153,11 @@ def _attempt(
             lease.fence = fence = ballot.fence
             # A voter that restarted after its grant and before the register knew it has forgotten us, and nobody can tell. So
             # what was granted before that counts only where our key is still there after it.
-            places = [] if new else [place for place, counter in ballot.fences.items() if counter == fence]
-            if len(places) < plan.quorum:
+            places = [] if new else ballot.at(fence)
+            if sum(place < ballot.voting for place in places) < plan.quorum or not electors.majority(places):
                 places = yield from _confirm(plan, lease, ballot, places)
-            if len(places) >= plan.quorum:
+            places, free = [place for place in places if place < ballot.voting], places
+            if len(places) >= plan.quorum and electors.majority(free if new else ballot.fences):
                 lease.held(places, sent, plan.ttl)
                 lease.unsure = ballot.unsure
                 won = lease.valid_until > clock()
@@ -156,24 +176,41 @@ def _attempt(
 def _confirm(plan: LockPlan, lease: Lease, ballot: Ballot, known: list[int]) -> Flow[list[int]]:
     """Bring the counters that lag up to the token, where the key is still ours; return who has it now."""
     behind = [place for place in ballot.fences if place not in known]
+    electors = plan.electors
     confirmed = list(known)
     asked = 0
 
     def take(at: int, outcome: Outcome, _: Run | None) -> bool:
         nonlocal asked
         asked += 1
-        if not isinstance(outcome, ShardError) and outcome[0] == 1:
+        reply = None if isinstance(outcome, ShardError) else outcome[0]
+        if reply == 1 or (reply.__class__ is list and reply[0] == 1):
             confirmed.append(behind[at])
-        return len(confirmed) >= plan.quorum or asked == len(behind)
+        return asked == len(behind) or (
+            electors.majority(confirmed) and sum(place < ballot.voting for place in confirmed) >= plan.quorum
+        )
 
     commands = [plan.script(CONFIRM, lease.token, lease.fence, FENCE_TTL)]
-    yield Canvass([Batch(plan.voters.shards[place], commands, True) for place in behind], take, plan.patience)
+    looks = [plan.acquire(lease.token, polite=False, announce_ms=0, look=True)]
+    batches = [Batch(electors.shards[place], commands if place < ballot.voting else looks, True) for place in behind]
+    yield Canvass(batches, take, plan.patience)
     return confirmed
+
+
+def _kept(plan: LockPlan, lease: Lease, flow: Flow[None]) -> Flow[None]:
+    """Run what follows on an acquisition; if that is broken off, give back what was acquired."""
+    try:
+        yield from flow
+    except GeneratorExit:
+        raise
+    except BaseException:
+        yield from give_back(plan, lease.token, lease.unsure)
+        raise
 
 
 def _reason(plan: LockPlan, ballot: Ballot) -> LockNotAcquired:
     """Return the error that says why an attempt failed."""
-    votes = ballot.votes(plan.voters.names)
+    votes = ballot.votes(plan.electors.names)
     said = "; ".join(map(str, votes))
     out = sum(vote.kind in ("timeout", "unreachable", "refused") for vote in votes)
     guarded = sum(vote.kind == "guarded" for vote in votes)
@@ -196,4 +233,4 @@ def _split(ballot: Ballot) -> bool:
 
 def _woken(plan: LockPlan, ballot: Ballot, attempt: int, patience: float) -> Listen:
     """Return the step that waits for a release: where the holder is, and at the first such voter, so that all who wait stand in one line."""
-    return plan.woken_at(plan.voters.shards[ballot.listens(attempt)], patience)
+    return plan.woken_at(plan.electors.shards[ballot.listens(attempt)], patience)

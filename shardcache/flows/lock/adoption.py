@@ -36,7 +36,7 @@ def adopt(
     Raises `LockLost` if somebody else has adopted it, or it has ended; `QuorumUnavailable` if too few voters answer to tell.
     """
     for attempt in range(1, _ROUNDS + 1):
-        mine = own + b"|%d" % attempt
+        mine = plan.attempt(own, attempt)
         lease, taken, errors = yield from _attempt(plan, given, mine, fence, clock=clock)
         if lease is not None:
             return lease
@@ -54,7 +54,7 @@ def _attempt(
 ) -> Flow[tuple[Lease | None, int, list[ShardError]]]:
     """Return the lease, if there is one, on how many voters the token was changed, and what went wrong with the others."""
     shards = plan.voters.shards
-    lease = Lease(own, plan.quorum, [0.0] * len(shards), fence)
+    lease = Lease(own, plan.quorum, [0.0] * len(shards), fence, voters=plan.voters)
     errors: dict[int, ShardError] = {
         place: ShardError(name, "did not answer") for place, name in enumerate(plan.voters.names)
     }

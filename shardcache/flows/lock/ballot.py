@@ -23,27 +23,35 @@ class Ballot:
     """
 
     __slots__ = (
-        "_against",
         "_hear_all",
+        "_no",
         "_quorum",
         "_roll",
         "_shards",
+        "_voters",
         "answers",
         "fences",
         "guarded",
         "heard",
         "holders",
         "lives",
+        "memberships",
         "remembered",
         "reseeded",
+        "voting",
     )
 
-    def __init__(self, voters: Voters, roll: Roll, *, hear_all: bool) -> None:
+    def __init__(self, voters: Voters, roll: Roll, *, hear_all: bool, voting: int | None = None) -> None:
+        self.voting = (
+            len(voters.shards) if voting is None else voting
+        )  # how many grant; those behind them are only to be free
         self._roll = roll
         self._shards = voters.shards
         self._quorum = voters.quorum
         self._hear_all = hear_all
-        self._against = len(voters.shards) - voters.quorum  # so many may say no
+        self._voters = voters
+        self._no: set[int] = set()
+        self.memberships: dict[int, bytes] = {}  # of those that were chosen by another than they know
         self.answers: list[Outcome | None] = [None] * len(voters.shards)
         self.heard = 0
         self.holders: Counter[bytes] = Counter()  # by their tokens: how many of those that refused have them
@@ -59,7 +67,7 @@ class Ballot:
         self.heard += 1
         reply = None if isinstance(outcome, ShardError) else outcome[0]
         if reply.__class__ is not list:
-            self._against -= 1
+            self._no.add(place)
         elif reply[0] == 1:
             life = Life.of(run, *reply[3:])
             wait = self._roll.wait(self._shards[place], life)
@@ -70,16 +78,20 @@ class Ballot:
             else:
                 self.guarded[place] = wait
                 self._hear_all |= wait is None
-                self._against -= wait is not None
+                if wait is not None:
+                    self._no.add(place)
+        elif reply[0] == 2:
+            self._no.add(place)
+            self.memberships[place] = reply[1]
         else:
-            self._against -= 1
+            self._no.add(place)
             self.remembered = max(self.remembered, reply[2])
             self.holders[_holder(reply)] += 1
         if self.heard == len(self.answers):
             return True
         return not self._hear_all and (
-            (len(self.fences) >= self._quorum and self.reseeded in (0, len(self.fences)))
-            or (self._against < 0 and self._known_holder())
+            (self.granted and self.reseeded in (0, len(self.fences)))
+            or (self._voters.hopeless(self._no) and self._known_holder())
         )
 
     def _known_holder(self) -> bool:
@@ -118,7 +130,7 @@ class Ballot:
     def vet(self, plan: LockPlan, register: Register) -> Flow[None]:
         """Have voters looked up that were never met in this life, and let those votes count that may."""
         yield from register.vet(plan, self.lives)
-        self.recount(register.roll(plan.voters))
+        self.recount(register.roll(plan.electors))
 
     def recount(self, roll: Roll) -> None:
         """Let the votes count of those voters that have been vetted meanwhile and may vote."""
@@ -130,7 +142,7 @@ class Ballot:
 
     @property
     def granted(self) -> bool:
-        return len(self.fences) >= self._quorum
+        return self._voters.majority(self.fences)
 
     @property
     def passing(self) -> bool:
@@ -153,14 +165,21 @@ class Ballot:
     def unsure(self) -> frozenset[int]:
         """The voters that were asked and have not answered: they may grant yet."""
         return frozenset(
-            place for place, answer in enumerate(self.answers) if answer is None or isinstance(answer, ShardTimeout)
+            place
+            for place, answer in enumerate(self.answers[: self.voting])
+            if answer is None or isinstance(answer, ShardTimeout)
         )
+
+    def at(self, fence: int) -> list[int]:
+        """Return the places where nothing is to be written: those whose counters are there, and those that have only to be free."""
+        return [place for place, counter in self.fences.items() if counter == fence or place >= self.voting]
 
     @property
     def fence(self) -> int:
         """The fencing token that these votes give."""
         # What was granted before its life was registered may have been counted below the floor that this has set.
-        highest = max(*self.fences.values(), *(self._roll.floors[self._shards[place]] + 1 for place in self.fences))
+        counters = (fence + (place >= self.voting) for place, fence in self.fences.items())
+        highest = max(*counters, *(self._roll.floors[self._shards[place]] + 1 for place in self.fences))
         # Where a counter was lost, those that refused may remember more than those that granted.
         return max(highest, self.remembered + 1) if self.reseeded else highest
 
@@ -168,7 +187,7 @@ class Ballot:
         """Return the votes that came, by place: {1, counter, …} of those that granted, {0, time left, counter, …} of the others."""
         for place, answer in enumerate(self.answers):
             reply = None if answer is None or isinstance(answer, ShardError) else answer[0]
-            if reply.__class__ is list:
+            if reply.__class__ is list and reply[0] != 2:
                 yield place, reply
 
     @property
@@ -197,6 +216,12 @@ class Ballot:
             return Vote(name, "refused", reason=reply.reason)
         if reply.__class__ is not list:
             return Vote(name, "refused", reason=f"it answered {reply!r:.80}")
+        if reply[0] == 2:
+            return Vote(
+                name,
+                "refused",
+                reason="it goes by another list of voters" if reply[1] else "it knows no list of voters yet",
+            )
         if reply[0] != 1:
             return Vote(name, "held", left=None if reply[1] < 0 else reply[1] / 1000)
         if place in self.guarded:

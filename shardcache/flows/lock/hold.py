@@ -33,6 +33,7 @@ def extend(
     without a majority that knows of it, a voter that restarts would count again too early, so nothing is extended. ``errors`` is given
     what went wrong with which voter.
     """
+    plan = plan.on(lease.voters)
     if register is not None and register.roll(plan.voters).longest < plan.ttl_ms:
         yield from register.vet(plan, {})
         if register.roll(plan.voters).longest < plan.ttl_ms:
@@ -90,6 +91,7 @@ def release(plan: LockPlan, lease: Lease, errors: list[ShardError] | None = None
     ``errors`` is given what went wrong with which voter.
     """
     lease.ended = True
+    plan = plan.on(lease.voters)
     shards = plan.voters.shards
     freed = gone = 0
     broken: list[int] = []

@@ -10,7 +10,7 @@ them, outlives the majority: pottery's ``locked()`` said 9.88 s of a quorum that
 
 from dataclasses import dataclass, field
 
-from shardcache.flows.lock.plan import drift
+from shardcache.flows.lock.plan import Voters, drift
 
 __all__ = ("Lease", "quorum_th")
 
@@ -33,6 +33,7 @@ class Lease:
     until: list[float]
     fence: int = 0
     ended: bool = field(default=False)  # lost or released: it will not be extended again
+    voters: Voters | None = None  # who granted it, if that may change
     unsure: frozenset[int] = frozenset()  # voters that were asked and have not answered: they may grant late
 
     @property

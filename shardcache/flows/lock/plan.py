@@ -1,6 +1,7 @@
 """What is fixed about one lock before anything is sent: its keys, its voters, its times."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from hashlib import sha1
 from typing import NamedTuple, Self
 
@@ -61,10 +62,26 @@ class LockKeys(NamedTuple):
 
 
 class Voters(NamedTuple):
-    """Who votes: places in the topology, and names, in the order of the ring."""
+    """Who votes: places in the topology, and names.
+
+    ``sets``: of which of them, by place, there must be a majority each; empty for one of all. While voters are being changed, there are two.
+    """
 
     shards: tuple[int, ...]
     names: tuple[str, ...]
+    sets: tuple[tuple[int, ...], ...] = ()
+
+    def majority(self, places: Collection[int]) -> bool:
+        """Whether these are a majority of each set."""
+        if not self.sets:
+            return len(places) >= self.quorum
+        return all(sum(place in places for place in one) > len(one) // 2 for one in self.sets)
+
+    def hopeless(self, places: Collection[int]) -> bool:
+        """Whether no majority can be had without these."""
+        if not self.sets:
+            return len(self.shards) - len(places) < self.quorum
+        return any(sum(place not in places for place in one) <= len(one) // 2 for one in self.sets)
 
     @property
     def quorum(self) -> int:
@@ -76,11 +93,15 @@ class Voters(NamedTuple):
         return sha1(repr(sorted(self.names)).encode(), usedforsecurity=False).hexdigest()[:16].encode()
 
 
+_NOBODY = Voters((), ())
+
+
 @dataclass(frozen=True, slots=True)
 class LockPlan:
     """One lock: ``name`` for messages, ``ttl`` and ``patience`` (the longest wait for a voter) in seconds.
 
-    ``register`` is the key of the register of voters.
+    ``register`` is the key of the register of voters. ``wire`` is what the voters follow from, empty if they were named; ``version``, by which
+    membership. ``electors`` are the voters, and behind them those of the former membership that must be free while that is being changed.
     """
 
     name: str
@@ -89,18 +110,35 @@ class LockPlan:
     ttl: float
     patience: float
     register: bytes
+    wire: bytes = b""
+    version: bytes = b""
+    number: int = 0  # of that membership
+    electors: Voters = _NOBODY
     quorum: int = field(init=False)
     ttl_ms: int = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "quorum", self.voters.quorum)
+        if not self.electors.shards:
+            object.__setattr__(self, "electors", self.voters)
         object.__setattr__(self, "ttl_ms", max(round(self.ttl * 1000), 1))
 
-    def acquire(self, token: bytes, *, polite: bool, announce_ms: int) -> Command:
+    def attempt(self, token: bytes, number: int) -> bytes:
+        """Return what stands in the key: whose attempt it is, which one, and by which membership, if by any."""
+        return b"%b|%d.%d" % (token, number, self.number) if self.number else b"%b|%d" % (token, number)
+
+    def on(self, voters: Voters | None) -> Self:
+        """Return the plan for a lease that these voters granted, whoever they would be today."""
+        if voters is None or voters is self.voters:
+            return self
+        return replace(self, voters=voters, electors=voters, version=b"", wire=b"")
+
+    def acquire(self, token: bytes, *, polite: bool, announce_ms: int, look: bool = False) -> Command:
         keys = self.keys
         return (
             *(b"EVAL", ACQUIRE, b"4", keys.lock, keys.fence, keys.waiting, self.register),
             *(token, *map(decimal, (self.ttl_ms, FENCE_TTL, polite, announce_ms))),
+            *(self.version, decimal(look)),
         )
 
     def script(self, script: bytes, *arguments: bytes | int) -> Command:

@@ -28,7 +28,7 @@ remembers; the fencing token is then what is left.
 Registering a life also sets the floor under the counters of that voter (see `scripts`): after a restart from a snapshot they are old.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple, Self
 
 from shardcache.commands import Command, decimal
@@ -130,7 +130,7 @@ class Register:
 
         Without a majority nothing is vetted; nor is a voter that does not answer itself.
         """
-        voters = plan.voters
+        voters = plan.electors
         roll = self.roll(voters)
         lives = {place: life for place, life in lives.items() if roll.wait(voters.shards[place], life) is None}
         if not lives and roll.longest >= plan.ttl_ms:
@@ -154,8 +154,8 @@ class Register:
             return asked == len(voters.shards)
 
         yield Canvass(_batches(plan, plan.ttl_ms, lives, states), take, plan.patience)
-        if not _majority(len(answers), plan.quorum):
-            if len(refused) > len(voters.shards) - plan.quorum:  # asking again would not mend it
+        if not _majority(voters, answers):
+            if len(refused) > len(voters.shards) - voters.quorum:  # asking again would not mend it
                 raise QuorumUnavailable(plan.name, f"the voters keep no register: {refused[0]}") from refused[0]
             return
         longest = {answer[0] for answer in answers.values()}
@@ -180,8 +180,8 @@ class Register:
         return seen != life.id
 
 
-def _majority(answers: int, quorum: int) -> bool:
-    return answers >= quorum
+def _majority(voters: Voters, answers: Collection[int]) -> bool:
+    return voters.majority(answers)
 
 
 def _everybody(answers: int, voters: int) -> bool:
@@ -190,12 +190,12 @@ def _everybody(answers: int, voters: int) -> bool:
 
 def _batches(plan: LockPlan, longest: int, lives: dict[int, Life], states: dict[int, int]) -> list[Batch]:
     """Return what asks each voter about these lives, and tells it of them."""
-    names = plan.voters.names
+    voters = plan.electors
     entries: Command = ()
     for place, life in lives.items():
-        entries += (names[place].encode(), life.id, decimal(states[place]))
+        entries += (voters.names[place].encode(), life.id, decimal(states[place]))
     begin = (b"EVAL", REGISTER, b"1", plan.register, decimal(longest))
     return [
-        Batch(shard, [(*begin, name.encode(), plan.voters.id, *entries)], True)
-        for shard, name in zip(plan.voters.shards, names, strict=True)
+        Batch(shard, [(*begin, name.encode(), voters.id, *entries)], True)
+        for shard, name in zip(voters.shards, voters.names, strict=True)
     ]

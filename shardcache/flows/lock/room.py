@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from shardcache.errors import InvalidOption
+from shardcache.errors import InvalidOption, QuorumUnavailable
 from shardcache.flows.core import Core
+from shardcache.flows.lock.membership import Electorate, voters_of
 from shardcache.flows.lock.plan import MOST_VOTERS, LockKeys, LockPlan, Voters, load_register_key, register_key
 from shardcache.flows.lock.register import Register
 from shardcache.keys import Key, KeySpace
@@ -22,13 +23,14 @@ _SHARE = 10  # a voter that takes longer than a tenth of the ttl eats too much o
 class LockRoom:
     """Makes plans of locks for the client with this core."""
 
-    __slots__ = ("_core", "_load_register_key", "_places", "_register_key", "load_register", "register")
+    __slots__ = ("_core", "_load_register_key", "_places", "_register_key", "electorate", "load_register", "register")
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._places = {member.node.name: place for place, member in enumerate(core.members)}
         self._register_key = register_key(core.keys)
         self.register = Register()
+        self.electorate = Electorate(self._places)
         self._load_register_key = load_register_key(core.keys)
         self.load_register = Register(unsure=0.0)
 
@@ -43,7 +45,12 @@ class LockRoom:
         names = self._voters(wire, voters)
         chosen = Voters(tuple(self._places[one] for one in names), names)
         shown = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
-        return LockPlan(shown, LockKeys.of(wire, core.keys), chosen, float(ttl), patience, self._register_key)
+        keys = LockKeys.of(wire, core.keys)
+        plan = LockPlan(shown, keys, chosen, float(ttl), patience, self._register_key, wire if voters is None else b"")
+        try:
+            return self.electorate.plan(plan)
+        except QuorumUnavailable:  # told to whoever wants to acquire it, by then perhaps not true any more
+            return plan
 
     def lasting(self, plan: LockPlan, ttl: float, voter_timeout: float | None) -> LockPlan:
         """Return ``plan`` with another ttl; raise `InvalidOption` for what cannot be."""
@@ -85,7 +92,7 @@ class LockRoom:
 
     def _voters(self, wire: bytes, chosen: Sequence[str] | None) -> tuple[str, ...]:
         if chosen is None:
-            return self._core.placement.owners(wire, MOST_VOTERS)
+            return voters_of(self._places, wire)
         if isinstance(chosen, str) or not chosen or not all(isinstance(one, str) for one in chosen):
             raise InvalidOption(f"voters must be names of nodes, got {chosen!r:.200}")
         unknown = [one for one in chosen if one not in self._places]

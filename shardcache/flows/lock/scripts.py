@@ -16,6 +16,9 @@ Each voter keeps a register, a hash:
     born         TIME when this register was made: another one says that the data were lost, process or not
     floor        TIME when this server's present life was first registered: no counter is granted below it
     longest      the longest ttl that was ever registered, ms
+    version      which membership this node knows (see `membership`), as NUMBER-DIGEST
+    members      that membership
+    next         the membership that this node has agreed to have next
     :NAME        the life of the voter NAME that was registered last, and ":0:", ":1:" if it is known to have forgotten,
                  or ":2:SET" if all voters of that set have been asked and none remembers another one
 """
@@ -24,6 +27,7 @@ __all__ = (
     "ACQUIRE",
     "ADOPT",
     "BREAK",
+    "CONFIGURE",
     "CONFIRM",
     "EXTEND",
     "LOOK",
@@ -33,18 +37,23 @@ __all__ = (
 )
 
 # KEYS: lock, counter, sign, register.
-# ARGV: token, ttl, ttl of the counter, "1" to let those go first who wait, ttl of the sign to set if it is held ("0": none).
+# ARGV: token, ttl, ttl of the counter, "1" to let those go first who wait, ttl of the sign to set if it is held ("0": none), the version of the
+# membership by which this voter was chosen ("": none), "1" only to look whether it is free.
 # Whoever only lets others go first sets no sign: it would be in the way of his own next acquisition, for ever.
 # Answers {1, counter, whether it started from the clock, born, ms since then} or {0, ttl of the holder, counter, his token} ({0, 0, counter}:
-# it is free, but others have waited). Sent twice it grants once.
+# it is free, but others have waited), or {2, the membership} where that is another. Sent twice it grants once.
 ACQUIRE = b"""\
 local t=redis.call('TIME')
 local now=t[1]*1000000+t[2]
-local known=redis.call('HMGET',KEYS[4],'born','floor')
+local known=redis.call('HMGET',KEYS[4],'born','floor','version')
+if ARGV[6]~='' and known[3]~=ARGV[6] then return {2,redis.call('HGET',KEYS[4],'members') or ''} end
 local born=tonumber(known[1] or now)
 if not known[1] then redis.call('HSET',KEYS[4],'born',string.format('%.0f',now)) end
 local age=math.max(math.floor((now-born)/1000),0)
 local held=redis.call('GET',KEYS[1])
+if ARGV[7]=='1' and not held then
+return {1,math.max(tonumber(redis.call('GET',KEYS[2]) or '0'),tonumber(known[2] or '0')),0,born,age}
+end
 if not held and not (ARGV[4]=='1' and redis.call('EXISTS',KEYS[3])==1) then
 redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2])
 local n=redis.call('INCR',KEYS[2])
@@ -163,3 +172,25 @@ end
 out[#out+1]=tonumber(state)
 end
 return {tonumber(longest),tonumber(born),tonumber(floor),unpack(out)}"""
+
+# KEYS: the register. ARGV: "next" to agree to a membership, "now" to have it from now on, its version, itself. A node agrees to one next membership
+# only, and has none but the newest. Answers {version, membership, next} as they are then. Who has a new one counts on from its clock:
+# what it never voted on before, it may never have counted.
+CONFIGURE = b"""\
+local t=redis.call('TIME')
+local now=string.format('%.0f',t[1]*1000000+t[2])
+local known=redis.call('HMGET',KEYS[1],'born','version','members','next','floor')
+if not known[1] then redis.call('HSET',KEYS[1],'born',now) end
+local version,members,after=known[2] or '',known[3] or '',known[4] or ''
+local number=tonumber(string.match(version,'^%d+') or '0')
+local asked=tonumber(string.match(ARGV[2],'^%d+') or '0')
+if ARGV[1]=='now' and number<asked then
+version,members,after=ARGV[2],ARGV[3],''
+redis.call('HSET',KEYS[1],'version',version,'members',members)
+redis.call('HDEL',KEYS[1],'next')
+if tonumber(known[5] or '0')<tonumber(now) then redis.call('HSET',KEYS[1],'floor',now) end
+elseif ARGV[1]=='next' and number==asked-1 and after=='' then
+after=ARGV[3]
+redis.call('HSET',KEYS[1],'next',after)
+end
+return {version,members,after}"""

@@ -12,19 +12,23 @@ no-birth          a voter whose data were flushed counts as the same as before
 no-floor          a voter that came back with old counters goes on counting from there
 one-answer        one answer of the register is enough to vet a voter, not a majority
 some-answers      a voter that none of a majority remembers is fresh, though others have not been heard
+own-list          each client takes the voters from its own list of nodes, and says no version
+no-former         while voters are changed, those of before are not asked
 no-unsure         of the longest ttl, those that answer know enough, though others have not been heard
 median            a lease is taken to last for the median of the times of those that have it
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from statistics import median
 from typing import Any, NamedTuple
 
-from shardcache.flows.lock import Lease, LockPlan
+from shardcache.flows.lock import Lease, LockPlan, Voters
 from shardcache.flows.lock import scripts as real
 from shardcache.flows.lock.ballot import Ballot
+from shardcache.flows.lock.membership import Electorate
 from shardcache.flows.lock.register import Life, Register, Roll
 from shardcache.flows.steps import Flow, Run
 from shardcache.testing.simulation.database import Database
@@ -99,8 +103,8 @@ def _register(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     return [longest, born, int(before), *rest]
 
 
-def _one_answer(answers: int, _: int) -> bool:
-    return answers >= 1
+def _one_answer(_: Voters, answers: Collection[int]) -> bool:
+    return len(answers) >= 1
 
 
 def _some_answers(answers: int, _: int) -> bool:
@@ -114,6 +118,18 @@ def _never_unsure(register: Register, unsure: float = 0.0) -> None:
 _REGISTERED = SCRIPTS[real.REGISTER]
 _INIT = Register.__init__
 
+
+def _own_list(electorate: Electorate, plan: LockPlan) -> LockPlan:
+    names = tuple(electorate._shards)
+    return plan.on(Voters(tuple(electorate._shards.values()), names))
+
+
+def _no_former(electorate: Electorate, plan: LockPlan) -> LockPlan:
+    planned = _PLAN(electorate, plan)
+    return replace(planned, electors=planned.voters)
+
+
+_PLAN = Electorate.plan
 ABLATIONS = {
     "no-write-back": _Ablation([(_ACQUIRE, "_confirm", _confirmed_by_all)]),
     "no-owner-check": _Ablation(scripts=[(real.CONFIRM, _confirm), (real.EXTEND, _extend), (real.RELEASE, _release)]),
@@ -126,6 +142,8 @@ ABLATIONS = {
     "one-answer": _Ablation([(_REGISTER, "_majority", _one_answer)]),
     "some-answers": _Ablation([(_REGISTER, "_everybody", _some_answers)]),
     "no-unsure": _Ablation([(Register, "__init__", _never_unsure)]),
+    "own-list": _Ablation([(Electorate, "plan", _own_list)]),
+    "no-former": _Ablation([(Electorate, "plan", _no_former)]),
     "median": _Ablation([(module, "quorum_th", _median) for module in (_LEASE, _LOOK)]),
 }
 

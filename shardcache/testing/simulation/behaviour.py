@@ -4,14 +4,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from shardcache.errors import LockConflict, LockLost, LockNotAcquired, QuorumUnavailable
+from shardcache.errors import LockConflict, LockError, LockLost, LockNotAcquired, QuorumUnavailable, ShardError
 from shardcache.flows.lock import Lease, LockPlan, acquire, extend, release
 from shardcache.flows.lock.adoption import adopt
-from shardcache.flows.steps import Flow, Sleep
+from shardcache.flows.lock.look import Seen, seen_in
+from shardcache.flows.lock.scripts import LOOK
+from shardcache.flows.lock.voter_change import begin, finish
+from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run, Sleep
 from shardcache.testing.simulation.client import Cancelled, Client, Life, Write
 from shardcache.testing.simulation.judge import Grant
 
-__all__ = ("Heir", "heir_life", "life")
+__all__ = ("Heir", "heir_life", "life", "mover_life")
 
 _STYLES = ("work", "work", "to the end", "quick", "die", "hand over", "hand over")
 _EXTENDS = {"to the end": 0.15, "hand over": 0.8}  # how often a holder extends, by its style
@@ -35,7 +38,10 @@ def heir_life(client: Client, plan: LockPlan, token: bytes, fence: int) -> Life:
     yield Sleep(client.luck.random() * plan.ttl * 0.1)
     try:
         own = client.name.encode()
-        flow = adopt(plan, token, own, fence, clock=client.clock, luck=client.luck.random)
+        plans = [plan]
+        if client.electorate is not None:
+            plans = yield from client.electorate.refresh(plan)
+        flow = adopt(plans[-1], token, own, fence, clock=client.clock, luck=client.luck.random)
         lease = yield from _cancellable(client, flow)
     except (LockLost, QuorumUnavailable) as error:
         client.note(f"adopts nothing: {error}")
@@ -48,12 +54,58 @@ def heir_life(client: Client, plan: LockPlan, token: bytes, fence: int) -> Life:
     yield from _hold(client, plan, grant, None)
 
 
+def mover_life(client: Client, plan: LockPlan, names: tuple[str, ...], when: float) -> Life:
+    """Have all servers vote, and forget the former voters as soon as that may be."""
+    electorate = client.electorate
+    assert electorate is not None  # noqa: S101  the scenario gave it one
+    yield Sleep(when)
+    for last in (False, True):
+        for _ in range(12):
+            try:
+                if last:
+                    late = yield from finish(electorate, plan, lambda: _census(client, plan))
+                else:
+                    late = yield from begin(electorate, plan, names)
+                client.note(f"changes voters, version {electorate.known.version.decode()}, not told: {sorted(late)}")
+                break
+            except (LockError, QuorumUnavailable) as error:
+                client.note(f"cannot change voters: {error}")
+                yield Sleep(plan.ttl * 0.5 * client.luck.random())
+        yield Sleep(plan.ttl * 2 * client.luck.random())
+
+
+def _census(client: Client, plan: LockPlan) -> Flow[tuple[dict[bytes, dict[str, Seen]], frozenset[str]]]:
+    """Ask every server whose key of the lock it has."""
+    found: dict[str, Seen] = {}
+    silent = {server.name for server in client.servers}
+
+    def take(place: int, outcome: Outcome, _: Run | None) -> bool:
+        if not isinstance(outcome, ShardError):
+            name = client.servers[place].name
+            silent.discard(name)
+            seen = seen_in(outcome[0])
+            if seen.token is not None:
+                found[name] = seen
+        return False
+
+    commands = [plan.script(LOOK)]
+    yield Canvass([Batch(server.place, commands, True) for server in client.servers], take, plan.patience)
+    return {plan.wire: found}, frozenset(silent)
+
+
 def _acquire(client: Client, plan: LockPlan, token: bytes) -> Flow[Grant | None]:
     luck = client.luck
     wait: float | None = luck.choice((0.0, plan.ttl, 3 * plan.ttl, None))
     client.note(f"acquires, wait {wait}")
     began, paused = client.clock(), client.lost_time
-    flow = acquire(plan, client.register, token=token, wait=wait, clock=client.clock, luck=luck.random)
+    flow = acquire(
+        *(plan, client.register),
+        token=token,
+        wait=wait,
+        clock=client.clock,
+        luck=luck.random,
+        electorate=client.electorate,
+    )
     error: LockNotAcquired | None = None
     grant = None
     try:
@@ -68,7 +120,9 @@ def _acquire(client: Client, plan: LockPlan, token: bytes) -> Flow[Grant | None]
         if not isinstance(error, LockConflict | QuorumUnavailable):
             raise
     spent = client.clock() - began - 1.01 * (client.lost_time - paused)
-    if wait is not None and spent > wait + 5 * plan.patience + 0.05:
+    # News of the membership are asked for, told, and tried again.
+    news = 0 if client.electorate is None else 15
+    if wait is not None and spent > wait + (5 + news) * plan.patience + 0.05:
         client.judge.found("no-end", f"{client.name}: an acquire with wait={wait:g} took {spent:.4f} s")
     return grant
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from shardcache.errors import ShardTimeout, ShardUnavailable
 from shardcache.flows.lock import Register
+from shardcache.flows.lock.membership import Electorate
 from shardcache.flows.lock.scripts import ACQUIRE
 from shardcache.flows.steps import GRACE, Batch, Canvass, Listen, Run, Sleep
 from shardcache.testing.simulation.judge import Grant, Judge
@@ -58,6 +59,7 @@ class Client:
         "cuts",
         "dead",
         "done",
+        "electorate",
         "frozen",
         "judge",
         "life",
@@ -88,6 +90,7 @@ class Client:
         self.judge = judge
         self.servers = servers
         self.register = register
+        self.electorate: Electorate | None = None
         self.luck = Random(plan.luck)
         self.life: Life
         self.cuts: dict[int, float] = {}  # server: true time until which nothing goes there or comes from there

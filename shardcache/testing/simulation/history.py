@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from shardcache.flows.lock import LockKeys, LockPlan, Register, Voters
+from shardcache.flows.lock.membership import Electorate, Membership
 from shardcache.flows.lock.plan import register_key
 from shardcache.keys import KeySpace
-from shardcache.testing.simulation.behaviour import heir_life, life
+from shardcache.testing.simulation.behaviour import heir_life, life, mover_life
 from shardcache.testing.simulation.client import Client
 from shardcache.testing.simulation.judge import Judge, Violation
 from shardcache.testing.simulation.memory import acquaint
@@ -18,7 +19,8 @@ from shardcache.testing.simulation.world import Note, World
 __all__ = ("History", "play", "replay")
 
 _SPACE = KeySpace("n")
-_KEYS = LockKeys.of(b"n:lock", _SPACE)
+_WIRE = b"n:lock"
+_KEYS = LockKeys.of(_WIRE, _SPACE)
 _MOST_EVENTS = 60_000
 _MOST_CHANGE = 5.05  # ttls: clients have up to 2.5, and double them as they extend
 _LOCK_KEYS = (_KEYS.lock, _KEYS.waiting, _KEYS.wake)
@@ -74,7 +76,9 @@ class _Stage:
         self.servers = [Server(place, plan) for place, plan in enumerate(scenario.servers)]
         voters = Voters(tuple(range(len(self.servers))), tuple(server.name for server in self.servers))
         self._plans = {
-            ttl: LockPlan("lock", _KEYS, voters, ttl, scenario.patience, register_key(_SPACE))
+            ttl: LockPlan(
+                "lock", _KEYS, voters, ttl, scenario.patience, register_key(_SPACE), _WIRE if scenario.lists else b""
+            )
             for ttl in {client.ttl for client in scenario.clients}
         }
         registers: dict[int, Register] = {}
@@ -87,6 +91,10 @@ class _Stage:
             if scenario.warm and luck.random() < 0.7:
                 acquaint(self.servers, self._plans[min(self._plans)], luck, register.roll(voters))
             self._enter(f"client-{number + 1}", plan, register)
+        if scenario.agreed:
+            self._agree(scenario.agreed)
+        if scenario.moved is not None:
+            self._change(scenario.moved)
         for fault in scenario.faults:
             if fault.kind == "rollback":
                 self.world.at(max(fault.at - fault.size, 0.0), self.servers[fault.target].save, None)
@@ -94,8 +102,36 @@ class _Stage:
 
     def _enter(self, name: str, plan: ClientPlan, register: Register) -> None:
         client = Client(name, plan, self.scenario, self.world, self.judge, self.servers, register)
+        client.electorate = self._electorate(plan.knows)
         self.clients.append(client)
         client.begin(life(client, self._plans[plan.ttl], lambda token, fence: self._inherit(client, token, fence)))
+
+    def _electorate(self, knows: int) -> Electorate | None:
+        """Return what a client with the first so many servers in its list knows of the membership."""
+        if not self.scenario.lists:
+            return None
+        return Electorate({server.name: place for place, server in enumerate(self.servers[:knows])})
+
+    def _agree(self, count: int) -> None:
+        """Let the servers have a membership from the start: the first so many of them."""
+        first = Membership(1, tuple(server.name for server in self.servers[:count]))
+        for server in self.servers[:count]:
+            known = server.db.fields(register_key(_SPACE))
+            known[b"version"], known[b"members"] = first.version, first.text
+            known.setdefault(b"born", b"%d" % int(server.clock(0.0) * 1e6))
+
+    def _change(self, when: float) -> None:
+        """Let somebody change the voters to all servers."""
+        plan = self.scenario.clients[0]
+        far = tuple(1.0 for _ in self.servers)
+        mover = Client(
+            "mover",
+            replace(plan, luck=plan.luck + 15, far=far),
+            *(self.scenario, self.world, self.judge, self.servers, Register()),
+        )
+        mover.electorate = self._electorate(len(self.servers))
+        names = tuple(server.name for server in self.servers)
+        mover.begin(mover_life(mover, self._plans[plan.ttl], names, when))
 
     def _inherit(self, giver: Client, token: bytes, fence: int) -> None:
         """Let somebody new, on another machine, go on with a lease."""
@@ -108,6 +144,7 @@ class _Stage:
         name = f"{giver.name}h{len(self._heirs)}"
         self._heirs.append(name)
         heir = Client(name, plan, self.scenario, self.world, self.judge, self.servers, giver.register)
+        heir.electorate = giver.electorate
         heir.begin(heir_life(heir, self._plans[plan.ttl], token, fence))
 
     def _strike(self, fault: Fault) -> None:

@@ -34,6 +34,7 @@ class ClientPlan:
     cycles: int
     ttl: float
     far: tuple[float, ...]
+    knows: int = 0  # how many of the servers it has in its list, the first ones; 0: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +71,6 @@ class Scenario:
     cancel: float
     mixed: bool  # clients have several ttls, and change them as they extend
     warm: bool  # the voters have been met before
+    lists: bool = False  # voters follow from the membership that the servers keep
+    agreed: int = 0  # of so many servers, the first ones, do the servers keep a membership; 0: none yet
+    moved: float | None = None  # when the first client changes the voters to all servers that it knows

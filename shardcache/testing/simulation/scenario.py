@@ -23,12 +23,18 @@ def draw(seed: int, outside: Collection[str] = (), plot: str | None = None) -> S
     roll = rng.random
     few = (1, 2) if plot is None else ()
     count = 3 if roll() < 0.55 else rng.choice((*few, 4, 5, 5, 6, 7))
+    if plot == "rolled-out":
+        count = rng.choice((2, 3, 4, 5, 6, 6, 6, 6, 7))
     minority = (count - 1) // 2
     ttl = 0.4 * 10 ** roll()
     patience = ttl * rng.choice((0.06, 0.2, 0.5, 0.9))
     order = rng.sample(range(count), count)
     # Counters that are lost or old start from the clock: who forgets while clocks are set leaves two assumptions at once.
-    forgetful = (roll() < 0.4 and "clock-jumps" not in outside) or "mass-amnesia" in outside or plot in FORGETTING
+    forgetful = (
+        (plot != "rolled-out" and (roll() < 0.4 and "clock-jumps" not in outside))
+        or "mass-amnesia" in outside
+        or plot in FORGETTING
+    )
     wiped = order[1 : minority + 1] if forgetful else []
     # Where counters may be lost, the walls of the servers are about right; else they may show anything.
     apart = 0.01 if forgetful or "eviction" in outside else rng.choice((0.0, 1.0, 1e5))
@@ -77,8 +83,8 @@ def draw(seed: int, outside: Collection[str] = (), plot: str | None = None) -> S
     told = roll()
     if plot is None and wiped and told < 0.7:
         plot = rng.choice(FORGETTING)
-    elif plot is None and not forgetful and told < 0.25:
-        plot = "isolated"
+    elif plot is None and not forgetful and told < 0.5:
+        plot = rng.choice(("isolated", "rolled-out"))
     return scenario if plot is None else STORIES[plot](rng, scenario, order)
 
 

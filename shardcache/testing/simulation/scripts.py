@@ -16,11 +16,15 @@ Script = Callable[[Database, Sequence[Any], Sequence[Any]], Any]
 
 def _acquire(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     lock, fence, waiting, register = keys
-    token, ttl, fence_ttl, polite, announce = argv
+    token, ttl, fence_ttl, polite, announce, version, look = argv
+    if version and db.values.get(register, {}).get(b"version") != version:
+        return [2, db.values.get(register, {}).get(b"members", b"")]
     known = db.fields(register)
     born = int(known.setdefault(b"born", b"%d" % db.now))
     age = max((db.now - born) // 1000, 0)
     held = db.get(lock)
+    if int(look) == 1 and held is None:
+        return [1, max(db.number(fence), int(known.get(b"floor", 0))), 0, born, age]
     if held is None and not (int(polite) == 1 and db.exists(waiting)):
         db.put(lock, token, ttl)
         number, floor = db.increment(fence), int(known.get(b"floor", 0))
@@ -133,6 +137,20 @@ def _register(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     return [longest, born, floor, *out]
 
 
+def _configure(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
+    mode, version, members = map(text, argv)
+    known = db.fields(keys[0])
+    known.setdefault(b"born", b"%d" % db.now)
+    number, asked = (int(one.split(b"-")[0] or 0) for one in (known.get(b"version", b""), version))
+    if mode == b"now" and number < asked:
+        known[b"version"], known[b"members"] = version, members
+        known.pop(b"next", None)
+        known[b"floor"] = b"%d" % max(int(known.get(b"floor", 0)), db.now)
+    elif mode == b"next" and number == asked - 1 and not known.get(b"next"):
+        known[b"next"] = members
+    return [known.get(field, b"") for field in (b"version", b"members", b"next")]
+
+
 SCRIPTS: dict[bytes, Script] = {
     real.ACQUIRE: _acquire,
     real.ADOPT: _adopt,
@@ -141,6 +159,7 @@ SCRIPTS: dict[bytes, Script] = {
     real.REPAIR: _repair,
     real.RELEASE: _release,
     real.BREAK: _break,
+    real.CONFIGURE: _configure,
     real.LOOK: _look,
     real.REGISTER: _register,
 }

@@ -98,6 +98,30 @@ def _rolled_back(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
     return replace(scenario, warm=True, pause=0.0)
 
 
+def _rolled_out(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
+    """Clients with an older and a newer list of servers are about at once, and perhaps the voters are changed meanwhile."""
+    servers = len(order)
+    older = max(servers - 1, 1)
+    clients = tuple(
+        replace(client, knows=rng.choice((older, servers)), cycles=2, start=client.start * rng.choice((0.0, 1.0)))
+        for client in scenario.clients
+    )
+    # Counters begin with the clock when the former voters are forgotten, so clocks must be about right.
+    wall = scenario.servers[0].wall
+    machines = tuple(replace(server, wall=wall) for server in scenario.servers)
+    # Of lists that differ by one node any two majorities meet, so that one membership can be agreed on.
+    agreed = rng.choice((0, older, older))
+    moved = scenario.ttl * 2 * rng.random() if rng.random() < 0.7 else None
+    if (
+        servers > 5 and rng.random() < 0.7
+    ):  # the first client reaches some of the voters that all lists share, the others the rest
+        shared = rng.sample(range(older), older)
+        at, lasts = scenario.ttl * 0.3 * rng.random(), 2 * scenario.ttl
+        apart = [Fault("cut", at, target, lasts, 0) for target in shared[: older // 2]]
+        scenario = _with(scenario, apart + _cut_from_others(scenario, shared[older // 2 :], at, lasts))
+    return replace(scenario, servers=machines, clients=clients, lists=True, agreed=agreed, moved=moved, warm=False)
+
+
 def _roles(order: Sequence[int]) -> tuple[list[int], list[int]]:
     """Return who forgets and who does not."""
     minority = (len(order) - 1) // 2
@@ -129,5 +153,6 @@ STORIES: dict[str, Story] = {
     "missed": _missed,
     "late": _late,
     "rolled-back": _rolled_back,
+    "rolled-out": _rolled_out,
 }
-FORGETTING = tuple(name for name in STORIES if name != "isolated")
+FORGETTING = ("forgotten", "missed", "late", "rolled-back")

@@ -1,0 +1,202 @@
+"""Which nodes may vote on locks: a membership that the nodes keep, so that it does not change with a client's list of nodes.
+
+Theory
+------
+Two clients exclude each other only if any majority of the one's voters meets any of the other's. While a new list of nodes is being rolled
+out, some clients have five nodes and some six, and three of five and three of other five need not meet. So nobody takes the voters from his own list. The
+*membership*, a list of names with a number, is agreed on once, by the first client that comes, and kept by the nodes themselves in their registers;
+each request for a lock says by which one its voters were chosen, and a voter that has another refuses and shows it. Which five of them vote on a lock follows
+from its name and the membership alone.
+
+Agreeing: a node agrees to one *next* membership only. Who wants one asks the nodes of the present one (of the first, those of its own list), and if a
+majority of these has agreed to it, no other can be. Then it is told to all, and a node never goes back to an older one. Whoever meets a node that is behind
+tells it.
+
+Changing: the new membership names the former one. By it, a lock is acquired if a majority of the new voters grants it, as always,
+**and** a majority of the former voters has the new membership and no key of somebody else. Those have refused by the former one ever since, so who
+held the lock by that is gone, and nobody can come. His counters are seen as well, so that tokens go on growing. Who holds a lock by the former
+membership goes on holding and extending it, undisturbed, on its voters. Nobody is locked out, and it is one round trip as ever. When no lock is held by the
+former voters any more, a last step forgets them.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import sha1, sha256
+from typing import Self
+
+from shardcache.commands import Command
+from shardcache.errors import QuorumUnavailable, ShardError
+from shardcache.flows.lock.plan import MOST_VOTERS, LockPlan, Voters
+from shardcache.flows.lock.scripts import CONFIGURE
+from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
+
+__all__ = ("Electorate", "Membership", "voters_of")
+
+
+def voters_of(names: Iterable[str], wire: bytes) -> tuple[str, ...]:
+    """Return who votes on a lock: the five nodes with the highest hashes of name and lock (Thaler and Ravishankar, 1998)."""
+    ranked = sorted(names, key=lambda name: sha256(b"%b\0%b" % (name.encode(), wire)).digest())
+    return tuple(ranked[:MOST_VOTERS])
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """The nodes that may vote, by their names, and which they were before; ``former`` is empty unless a change is under way."""
+
+    number: int
+    names: tuple[str, ...]
+    former: tuple[str, ...] = ()
+    text: bytes = field(init=False, compare=False)
+    version: bytes = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        text = json.dumps([self.number, sorted(self.names), sorted(self.former)]).encode()
+        object.__setattr__(self, "text", text)
+        object.__setattr__(
+            self, "version", b"%d-%b" % (self.number, sha1(text, usedforsecurity=False).hexdigest()[:12].encode())
+        )
+
+    @classmethod
+    def of(cls, text: bytes) -> Self | None:
+        """Return what a node keeps; None if it keeps nothing."""
+        if not text:
+            return None
+        number, names, former = json.loads(text)
+        return cls(number, tuple(names), tuple(former))
+
+
+class Electorate:
+    """What one client knows of the membership. ``shards``: its own nodes, by name."""
+
+    __slots__ = ("_shards", "known")
+
+    def __init__(self, shards: Mapping[str, int]) -> None:
+        self._shards = dict(shards)
+        # Until a node says otherwise, what everybody with this list of nodes would begin with: so, in general, nobody has to ask.
+        self.known = Membership(1, tuple(self._shards))
+
+    def plan(self, plan: LockPlan) -> LockPlan:
+        """Return ``plan`` with the voters that the membership gives it; as it is, if its voters were chosen by name."""
+        known = self.known
+        if not plan.wire or plan.version == known.version:
+            return plan
+        voters = self._voters(plan, voters_of(known.names, plan.wire))
+        former = voters_of(known.former, plan.wire) if known.former else ()
+        if not former or set(former) == set(voters.names):
+            electors = voters
+        else:
+            names = voters.names + tuple(name for name in former if name not in voters.names)
+            sets = (tuple(range(len(voters.names))), tuple(names.index(name) for name in former))
+            electors = Voters(self._voters(plan, names).shards, names, sets)
+        return replace(plan, voters=voters, electors=electors, version=known.version, number=known.number)
+
+    def _voters(self, plan: LockPlan, names: tuple[str, ...]) -> Voters:
+        missing = [name for name in names if name not in self._shards]
+        if missing:
+            raise QuorumUnavailable(
+                plan.name,
+                f"the nodes have agreed on voters that are not among this client's nodes: {', '.join(missing)}; "
+                "give every client all nodes before the voters are changed (docs/locks.md)",
+            )
+        return Voters(tuple(self._shards[name] for name in names), names)
+
+    def learn(self, texts: Iterable[bytes]) -> bool:
+        """Take the newest of these memberships, if it is newer than what is known, or another first one; return whether it was."""
+        found = [one for one in map(Membership.of, texts) if one is not None]
+        newest = max(found, key=lambda one: one.number, default=None)
+        if newest is None or newest.version == self.known.version or newest.number < self.known.number:
+            return False
+        self.known = newest
+        return True
+
+    def refresh(self, plan: LockPlan) -> Flow[list[LockPlan]]:
+        """Ask the nodes for the membership; return the plans by which a lock may be held: that of today, and that of before during a change."""
+        if not plan.wire:
+            return [plan]
+        answers = yield from self._ask(plan, self._shards, b"", self.known)
+        self.learn(answer[1] for answer in answers.values())
+        plan = self.plan(plan)
+        plans = [plan]
+        if self.known.former:
+            before = self._voters(plan, voters_of(self.known.former, plan.wire))
+            if set(before.names) != set(plan.voters.names):
+                plans.append(replace(plan.on(before), number=self.known.number - 1))
+        return plans
+
+    def note(self, plan: LockPlan, texts: Mapping[str, bytes]) -> Flow[None]:
+        """Learn from what some voters answered though others have granted, and tell those that are behind; wait for no answer."""
+        mine = self.known
+        self.learn(texts.values())
+        behind = [
+            self._shards[name]
+            for name, text in texts.items()
+            if ((found := Membership.of(text)) is None or found.number < mine.number) and name in self._shards
+        ]
+        if behind:
+            commands = [_configure(plan, b"now", mine)]
+            yield Canvass([Batch(shard, commands, True) for shard in behind], None, plan.patience)
+
+    def settle(self, plan: LockPlan, texts: Mapping[str, bytes]) -> Flow[bool]:
+        """Learn from what voters answered (by name; empty where one knows nothing), agree on a first membership if there is none, and tell it.
+
+        Return whether trying again makes sense at once.
+        """
+        self.learn(texts.values())
+        agreed = self.known.version in {one.version for one in map(Membership.of, texts.values()) if one is not None}
+        if not agreed and self.known.number == 1:
+            # Nobody who answered knows any. That may be since this is the first time, or since they have forgotten: all are asked.
+            found = yield from self.propose(plan, self.known, tuple(self._shards))
+            if found is None:
+                return False
+            self.known = found
+        told = yield from self.tell(plan, self._shards)
+        return bool(told)
+
+    def propose(self, plan: LockPlan, wanted: Membership, names: tuple[str, ...]) -> Flow[Membership | None]:
+        """Ask the nodes ``names`` to agree to a next membership; return what is agreed on, None if nothing is yet."""
+        answers = yield from self._ask(plan, names, b"next", wanted)
+        kept = [one for one in (Membership.of(answer[1]) for answer in answers.values()) if one is not None]
+        newest = max(kept, key=lambda one: one.number, default=None)
+        if newest is not None and newest.number >= wanted.number:
+            return newest
+        promised: dict[bytes, list[str]] = {}
+        for name, answer in answers.items():
+            promised.setdefault(answer[2], []).append(name)
+        for text, by in promised.items():
+            candidate = Membership.of(text)
+            if candidate is None or candidate.number != wanted.number:
+                continue
+            # The first membership is agreed on by its own nodes, each later one by those of the one before.
+            electorate = set(candidate.names if candidate.number == 1 else names)
+            if len(electorate.intersection(by)) > len(electorate) // 2:
+                return candidate
+        return None
+
+    def tell(self, plan: LockPlan, names: Iterable[str]) -> Flow[frozenset[str]]:
+        """Tell these nodes the membership; return those that have it now."""
+        known = self.known
+        answers = yield from self._ask(plan, [name for name in names if name in self._shards], b"now", known)
+        return frozenset(name for name, answer in answers.items() if answer[0] == known.version)
+
+    def _ask(
+        self, plan: LockPlan, names: Iterable[str], mode: bytes, membership: Membership
+    ) -> Flow[dict[str, list[bytes]]]:
+        asked = [name for name in names if name in self._shards]
+        answers: dict[str, list[bytes]] = {}
+        heard = 0
+
+        def take(at: int, outcome: Outcome, _: Run | None) -> bool:
+            nonlocal heard
+            heard += 1
+            if not isinstance(outcome, ShardError) and isinstance(outcome[0], list):
+                answers[asked[at]] = outcome[0]
+            return heard == len(asked)
+
+        commands = [_configure(plan, mode, membership)]
+        yield Canvass([Batch(self._shards[name], commands, True) for name in asked], take, plan.patience)
+        return answers
+
+
+def _configure(plan: LockPlan, mode: bytes, membership: Membership) -> Command:
+    return b"EVAL", CONFIGURE, b"1", plan.register, mode, membership.version, membership.text

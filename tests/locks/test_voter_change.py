@@ -1,0 +1,152 @@
+"""A new list of nodes is rolled out: clients with five nodes and with six hold one lock, one at a time, before, while and after voters are changed."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from shardcache import ShardCache
+from shardcache.cli import main
+from shardcache.embedded import LocalShards
+from shardcache.errors import LockError, QuorumUnavailable
+from shardcache.locks.voter_nodes import change_voters, finish_change, voter_nodes
+
+ROUNDS = 60  # of each of eight contenders
+
+
+@pytest.fixture(scope="module")
+def six() -> Iterator[LocalShards]:
+    """Six servers."""
+    with LocalShards(6) as shards:
+        yield shards
+
+
+@pytest.fixture
+def client(six: LocalShards, namespace: str) -> Iterator[Callable[[int], ShardCache]]:
+    """Make clients that have so many of the nodes in their list."""
+    with ExitStack() as stack:
+        yield lambda nodes: stack.enter_context(
+            ShardCache(dict(list(six.urls.items())[:nodes]), namespace=namespace, timeout=5)
+        )
+
+
+class Contest:
+    """Contenders for one lock who note when somebody else has it at the same time."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.doubles = 0
+        self.tokens: list[int] = []
+        self.failed: list[BaseException] = []
+
+    def contend(self, cache: ShardCache, rounds: int) -> None:
+        try:
+            for _ in range(rounds):
+                with cache.lock("l", 30, timeout=60) as lock:
+                    self.inside += 1
+                    self.doubles += self.inside > 1
+                    self.tokens.append(lock.fencing_token)
+                    threading.Event().wait(0.0005)
+                    self.inside -= 1
+        except BaseException as error:
+            self.failed.append(error)
+
+    def run(
+        self, caches: list[ShardCache], rounds: int, during: Callable[[], Any] = lambda: None, refused: int = 0
+    ) -> None:
+        threads = [threading.Thread(target=self.contend, args=(cache, rounds)) for cache in caches]
+        for thread in threads:
+            thread.start()
+        during()
+        for thread in threads:
+            thread.join()
+        assert all("not among this client's nodes" in str(error) for error in self.failed)
+        assert (len(self.failed) <= refused, self.doubles) == (True, 0)
+        assert self.tokens == sorted(set(self.tokens))
+        assert len(self.tokens) >= rounds * (len(caches) - refused)
+
+
+def test_five_nodes_and_six(client) -> None:
+    """Clients with five nodes and with six have the same voters: those that were agreed on first."""
+    with client(5).lock("l"):
+        pass
+    Contest().run([client(5 + number % 2) for number in range(8)], ROUNDS)
+    assert len(voter_nodes(client(6)).names) == 5
+
+
+def test_five_nodes_and_six_at_the_very_first(client) -> None:
+    """They agree also if nobody has agreed before; if on six, who lacks one of them may be refused."""
+    contest = Contest()
+    contest.run([client(5 + number % 2) for number in range(8)], ROUNDS, refused=4)
+    assert len(contest.tokens) >= 4 * ROUNDS
+
+
+def test_voters_are_changed_under_way(client) -> None:
+    """Clients that have all nodes go on while the voters are changed, one holder at a time."""
+    with client(5).lock("l"):
+        pass
+    operator = client(6)
+    Contest().run([client(6) for _ in range(8)], ROUNDS, lambda: change_voters(operator))
+    state = finish_change(operator)
+    assert (len(state.names), state.former, state.silent) == (6, (), ())
+    Contest().run([client(6) for _ in range(4)], 10)
+
+
+def test_holder_of_before(client) -> None:
+    """Who held a lock before the change goes on holding it, keeps others out, and keeps the change from being finished."""
+    holder = client(5)
+    names = [f"l{number}" for number in range(20)]
+    locks = [holder.lock(name, 30) for name in names]
+    assert [lock.acquire(blocking=False) for lock in locks] == [True] * 20
+    operator, other = client(6), client(6)
+    assert change_voters(operator) == change_voters(operator)
+    assert [other.lock(name, 30).acquire(blocking=False) for name in names] == [False] * 20
+    assert [lock.extend() for lock in locks] == [True] * 20
+    assert all(other.lock(name).owner() is not None for name in names)
+    with pytest.raises(LockError, match="still held by their former voters"):
+        finish_change(operator)
+    tokens = [lock.fencing_token for lock in locks]
+    for lock in locks:
+        lock.release()
+    assert finish_change(operator).former == ()
+    later = [other.lock(name, 30) for name in names]
+    assert [lock.acquire(blocking=False) for lock in later] == [True] * 20
+    assert all(lock.fencing_token > token for lock, token in zip(later, tokens, strict=True))
+
+
+def test_client_without_a_voter(client) -> None:
+    """A client that lacks a node that votes says so."""
+    with client(6).lock("l"):
+        pass
+    old = client(2)
+    with pytest.raises(QuorumUnavailable, match="not among this client's nodes: shard-"):
+        old.lock("l", timeout=5).acquire()
+
+
+def test_handed_over_before_the_change(client) -> None:
+    """A lease that was handed over before the change can be adopted after it."""
+    locks = [client(5).lock(f"l{number}", 30) for number in range(8)]
+    for lock in locks:
+        lock.acquire()
+    texts = [lock.handover() for lock in locks]
+    change_voters(client(6))
+    heirs = [client(6).lock(f"l{number}", 30) for number in range(8)]
+    for heir, text in zip(heirs, texts, strict=True):
+        heir.adopt(text)
+    assert all(heir.extend() for heir in heirs)
+    assert [client(6).lock(f"l{number}").force_release() for number in range(8)] == [5] * 8
+
+
+def test_on_the_command_line(six, namespace, client, capsys) -> None:
+    """`lock voters` shows, changes and finishes."""
+    with client(5).lock("l"):
+        pass
+    url = ",".join(f"{url}&name={name}&namespace={namespace}" for name, url in six.urls.items())
+    said = []
+    for step in ([], ["--change"], ["--finish"]):
+        assert main(["lock", "voters", *step, "--url", url]) == 0
+        said.append(capsys.readouterr().out)
+    assert [line.split(" vote, version ")[0] for line in said] == ["5 nodes", "6 nodes", "6 nodes"]
+    assert "being changed" in said[1]
