@@ -26,6 +26,10 @@ def _text(reply: Reply) -> bool:
     return reply.__class__ in TEXT
 
 
+def _texts(reply: Reply) -> bool:
+    return reply.__class__ is list and len(reply) == 3 and all(map(_text, reply))
+
+
 def _numbers(*lengths: int, least: int = 0) -> Shape:
     """Return whether a reply is a list of whole numbers, so many of them."""
     return lambda reply: (
@@ -34,7 +38,9 @@ def _numbers(*lengths: int, least: int = 0) -> Shape:
 
 
 def _vote(reply: Reply) -> bool:
-    """Whether it is a grant, all numbers, or a refusal, behind whose numbers more may be said."""
+    """Whether it is a grant, all numbers, a refusal, behind whose numbers more may be said, or news of the membership."""
+    if reply.__class__ is list and len(reply) == 2:
+        return reply[0] == 2 and reply[1].__class__ in TEXT
     return reply.__class__ is list and len(reply) >= 3 and all(map(_number, reply if reply[0] == 1 else reply[:3]))
 
 
@@ -50,6 +56,7 @@ _OF_SCRIPT: dict[object, Shape] = {
     lock_scripts.ACQUIRE: _vote,
     lock_scripts.ADOPT: _numbers(2),
     lock_scripts.BREAK: _number,
+    lock_scripts.CONFIGURE: _texts,
     lock_scripts.CONFIRM: _number,
     lock_scripts.EXTEND: _number,
     lock_scripts.LOOK: _look,

@@ -29,4 +29,4 @@ def _let_go(runner: Runner, plan: LockPlan, holds: tuple[Hold, ...]) -> None:
         if hold.renewal is not None:
             hold.renewal.end()
         hold.over = hold.lease.ended = True
-        runner.run(give_back(plan, hold.lease.token, hold.lease.unsure))
+        runner.run(give_back(plan.on(hold.lease.voters), hold.lease.token, hold.lease.unsure))
