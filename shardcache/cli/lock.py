@@ -174,7 +174,7 @@ def _takes_lock(parser: argparse.ArgumentParser) -> None:
         "--voter",
         action="append",
         metavar="SHARD",
-        help="a shard that votes, for locks that name their voters; may be repeated (default: the first five on the ring)",
+        help="a shard that votes, for locks that name their voters; may be repeated (default: five of those of `lock voters`)",
     )
     takes_url(parser)
 

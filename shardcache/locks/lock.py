@@ -40,7 +40,7 @@ class QuorumLock(LockBase):
     ``nodes``: URLs, a mapping of names to URLs, Nodes, a `ShardCache` (`ShardCache.lock` is short for that) or another
     `QuorumLock`, whose connections and namespace it then shares. ``ttl``: seconds that a lease lasts; ``auto_renew`` extends it in the background,
     three times per ttl. ``timeout``: seconds that ``with`` and `acquire` wait for the lock (see there). ``voters``: names of the nodes that
-    vote, all with the same ones; left out, the first five clockwise from the name on the ring. ``voter_timeout``: the longest wait for
+    vote, all with the same ones; left out, five of those that the nodes have agreed on. ``voter_timeout``: the longest wait for
     one voter, seconds (a tenth of the ttl, and not above the client's timeout). ``on_lost`` is called once, with this lock, when
     the lease is found to have ended under its holder: by the renewal as soon as it has, without one by `ensure_held` or `extend`;
     ``lost`` is then set as well. ``reentrant``: the same owner (``owner``, any hashable; left out, the
