@@ -3,6 +3,7 @@
 import asyncio
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
@@ -27,6 +28,7 @@ from shardcache.policy import LoadPolicy
 from shardcache.policy.load_policy import Preset
 from shardcache.results import MISS, PingResult, Results
 from shardcache.ttl import DEFAULT, TTL, Default
+from shardcache.turns import IN_ONE_TURN, Turns, in_turns, parts_of
 from shardcache.wire import PACKED_GET, pack
 from shardcache.wire.redis_client import async_redis_client
 
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     from shardcache.wire.redis_client import AsyncRedis
 
 __all__ = ("AsyncShardCache",)
-
-IN_ONE_TURN = 1000  # keys that are packed or decoded while others wait
 
 
 K = TypeVar("K", bound=Key)
@@ -87,30 +87,22 @@ class AsyncShardCache(CacheBase):
         """Return the keys that are there with their values; one exchange per shard, all shards at once."""
         asked = distinct(keys)
         if len(asked) > IN_ONE_TURN:
-            return await self._in_turns([asked[at : at + IN_ONE_TURN] for at in range(0, len(asked), IN_ONE_TURN)])
+            parts = await in_turns(partial(self._found, turns=Turns()), parts_of(asked))
+            return {key: value for found in parts for key, value in found.items()}
         return await self._found(asked)
 
-    async def _found(self, asked: list[Key]) -> dict[Key, Any]:
+    async def _found(self, asked: list[Key], turns: Turns | None = None) -> dict[Key, Any]:
         wires = self._core.keys.wire_many(asked)
         began = self._desk.clock()
-        found = self._ledger.hits(asked, wires, await self._run(batch.fetch(self._core.placement, wires)))
+        raws = await self._run(batch.fetch(self._core.placement, wires))
+        if turns is not None:
+            await turns.next()
+        found = self._ledger.hits(asked, wires, raws)
         if Loaded in set(map(type, found.values())):
             rest = self._desk.budget(began)
             values = await self._run(tagging.plain_many(list(found.values()), MISS, self._desk), rest)
             return {key: value for key, value in zip(found, values, strict=True) if value is not MISS}
         return found
-
-    async def _in_turns(self, parts: list[list[Key]]) -> dict[Key, Any]:
-        """Get many keys by parts, each packed and decoded in a turn of the loop of its own, so that nobody waits for all of them."""
-        tasks: list[asyncio.Task[dict[Key, Any]]] = []
-        try:
-            for part in parts:
-                tasks.append(asyncio.create_task(self._found(part)))
-                await asyncio.sleep(0)
-            return {key: value for found in await asyncio.gather(*tasks) for key, value in found.items()}
-        finally:
-            for task in tasks:
-                task.cancel()
 
     async def fetch_many(self, keys: Iterable[Key]) -> Results[Any]:
         """Return for each key whether it was there (`Hit`), was not (`Miss`), or cannot be said to be and why (`Failed`).
@@ -119,9 +111,17 @@ class AsyncShardCache(CacheBase):
         One exchange per shard, and a second one, about their types, for keys that the first did not find.
         """
         asked = distinct(keys)
+        if len(asked) > IN_ONE_TURN:
+            parts = await in_turns(partial(self._outcomes, turns=Turns()), parts_of(asked))
+            return Results({key: outcome for found in parts for key, outcome in found.items()})
+        return await self._outcomes(asked)
+
+    async def _outcomes(self, asked: list[Key], turns: Turns | None = None) -> Results[Any]:
         wires = self._core.keys.wire_many(asked)
         began = self._desk.clock()
         raws = await self._run(batch.fetch_told(self._core.placement, wires))
+        if turns is not None:
+            await turns.next()
         found = self._ledger.outcomes("fetch_many", asked, wires, raws)
         hits = found.hits
         if Loaded in set(map(type, hits.values())):
@@ -156,12 +156,28 @@ class AsyncShardCache(CacheBase):
     async def set_many(self, mapping: Mapping[Key, object], ttl: TTL | Default = DEFAULT) -> list[Key]: ...  # type: ignore[overload-cannot-match]
     async def set_many(self, mapping: Mapping[Any, Any], ttl: TTL | Default = DEFAULT) -> list[Any]:
         """Store all values; return the keys that were not stored, so an empty list says that all were."""
-        asked, wires, raws, ms = self._core.encoded(mapping, ttl)
+        if isinstance(mapping, Mapping) and len(mapping) > IN_ONE_TURN:
+            return await self._set_in_turns(mapping, ttl)
+        part = self._core.encoded(mapping, ttl)
+        return self._ledger.stored(part[0], await self._store(part))
+
+    async def _set_in_turns(self, mapping: Mapping[Key, Any], ttl: TTL | Default) -> list[Key]:
+        parts = []
+        for items in parts_of(list(mapping.items())):  # all of them, before anything is sent
+            parts.append(self._core.encoded(dict(items), ttl))
+            await asyncio.sleep(0)
+        asked, failed = list[Key](), dict[int, ShardError]()
+        for part, errors in zip(parts, await in_turns(self._store, parts), strict=True):
+            failed |= {len(asked) + at: error for at, error in errors.items()}
+            asked += part[0]
+        return self._ledger.stored(asked, failed)
+
+    async def _store(self, part: tuple[list[Key], list[bytes], list[bytes], int | None]) -> dict[int, ShardError]:
+        _, wires, raws, ms = part
         try:
-            failed = await self._run(batch.store(self._core.placement, wires, raws, ms, void=self._core.passes))
+            return await self._run(batch.store(self._core.placement, wires, raws, ms, void=self._core.passes))
         finally:
             self._runner.overtaken(wires)
-        return self._ledger.stored(asked, failed)
 
     async def delete(self, key: Key) -> bool:
         """Delete ``key``; return whether it was there."""
@@ -180,11 +196,14 @@ class AsyncShardCache(CacheBase):
     async def delete_many(self, keys: Iterable[Key]) -> int:
         """Delete the keys; return how many were there."""
         wires = self._core.keys.wire_many(distinct(keys))
+        delete = partial(batch.delete, self._core.placement, void=self._core.passes)
         try:
-            deleted = await self._run(batch.delete(self._core.placement, wires, void=self._core.passes))
+            many = parts_of(wires) if len(wires) > IN_ONE_TURN else []
+            parts = await in_turns(lambda part: self._run(delete(part)), many) or [await self._run(delete(wires))]
         finally:
             self._runner.overtaken(wires)
-        return self._ledger.counted("delete_many", *deleted)
+        failed = [miss for part in parts for miss in part[1]]
+        return self._ledger.counted("delete_many", sum(part[0] for part in parts), failed)
 
     async def incr(
         self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT

@@ -1,8 +1,9 @@
 """Pipelines: calls of any kind queued, then one exchange per shard, all shards at once."""
 
 from collections.abc import Iterable
+from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from shardcache.codecs import Loaded
 from shardcache.errors import ShardCacheError, ShardError
@@ -14,8 +15,11 @@ from shardcache.flows.one_command import Argument
 from shardcache.keys import Key
 from shardcache.results import MISS
 from shardcache.ttl import DEFAULT, TTL, Default
+from shardcache.turns import IN_ONE_TURN, Turns, in_turns, parts_of
 
 __all__ = ("AsyncPipeline", "Pipeline", "Queue")
+
+T = TypeVar("T")
 
 
 class Queue:
@@ -72,38 +76,45 @@ class Queue:
         self._requests.append(request)
         return len(self._requests) - 1
 
-    def _send(self) -> tuple[Flow[None], list[bytes]]:
-        """Return the flow for what is queued, once, and the keys that it writes; forget the queue."""
+    def _take(self) -> tuple[list[Request], list[bytes]]:
+        """Return what is queued, and the keys that it writes; forget the queue and the results before it."""
         requests, self._requests = self._requests, []
         self.results = []
-        return self._work(requests), [request.key for request in requests if request.op.writes]
+        return requests, [request.key for request in requests if request.op.writes]
 
-    def _work(self, requests: list[Request]) -> Flow[None]:
-        """Fill ``results`` in the order of queueing; raise the first error once all are in."""
+    def _work(self, requests: list[Request]) -> Flow[tuple[list[Any], ShardCacheError | None]]:
+        """Return the results in the order of queueing, and the first error among them."""
         if not requests:
-            return
+            return [], None
         answers = yield from batch.queue(self._core.placement, requests)
-        first = self._settle(requests, answers)
-        records = [at for at, value in enumerate(self.results) if value.__class__ is Loaded]
-        values = yield from plain_many([self.results[at] for at in records], MISS, self._desk)
-        for at, value in zip(records, values, strict=True):
-            self.results[at] = requests[at].default if value is MISS else value
-        if first is not None:
-            raise first
+        return (yield from self._settled(requests, answers))
 
-    def _settle(self, requests: list[Request], answers: list[tuple[int, Any]]) -> ShardCacheError | None:
+    def _settled(
+        self, requests: list[Request], answers: list[tuple[int, Any]]
+    ) -> Flow[tuple[list[Any], ShardCacheError | None]]:
+        results, first = self._settle(requests, answers)
+        records = [at for at, value in enumerate(results) if value.__class__ is Loaded]
+        values = yield from plain_many([results[at] for at in records], MISS, self._desk)
+        for at, value in zip(records, values, strict=True):
+            results[at] = requests[at].default if value is MISS else value
+        return results, first
+
+    def _settle(
+        self, requests: list[Request], answers: list[tuple[int, Any]]
+    ) -> tuple[list[Any], ShardCacheError | None]:
         ledger = self._core.ledger
+        results: list[Any] = []
         first: ShardCacheError | None = None
         for request, (shard, reply) in zip(requests, answers, strict=True):
             try:
                 if isinstance(reply, ShardError):
-                    self.results.append(ledger.fail(request, reply))
+                    results.append(ledger.fail(request, reply))
                 else:
-                    self.results.append(ledger.settle(request, reply, shard))
+                    results.append(ledger.settle(request, reply, shard))
             except ShardCacheError as error:
-                self.results.append(error)
+                results.append(error)
                 first = first or error
-        return first
+        return results, first
 
 
 class _Runner(Protocol):
@@ -111,11 +122,11 @@ class _Runner(Protocol):
 
 
 class _SyncRunner(_Runner, Protocol):
-    def run(self, flow: Flow[None]) -> None: ...
+    def run(self, flow: Flow[T]) -> T: ...
 
 
 class _AsyncRunner(_Runner, Protocol):
-    async def run(self, flow: Flow[None]) -> None: ...
+    async def run(self, flow: Flow[T]) -> T: ...
 
 
 class Pipeline(Queue):
@@ -139,11 +150,13 @@ class Pipeline(Queue):
 
     def execute(self) -> list[Any]:
         """Send what is queued; return the results in the order of queueing."""
-        flow, written = self._send()
+        requests, written = self._take()
         try:
-            self._runner.run(flow)
+            self.results, error = self._runner.run(self._work(requests))
         finally:
             self._runner.overtaken(written)
+        if error is not None:
+            raise error
         return self.results
 
     def __enter__(self) -> Self:
@@ -167,12 +180,24 @@ class AsyncPipeline(Queue):
 
     async def execute(self) -> list[Any]:
         """Send what is queued; return the results in the order of queueing."""
-        flow, written = self._send()
+        requests, written = self._take()
         try:
-            await self._runner.run(flow)
+            if len(requests) > IN_ONE_TURN:
+                parts = await in_turns(partial(self._part, turns=Turns()), parts_of(requests))
+            else:
+                parts = [await self._runner.run(self._work(requests))]
         finally:
             self._runner.overtaken(written)
+        self.results = [result for results, _ in parts for result in results]
+        error = next((error for _, error in parts if error is not None), None)
+        if error is not None:
+            raise error
         return self.results
+
+    async def _part(self, requests: list[Request], turns: Turns) -> tuple[list[Any], ShardCacheError | None]:
+        answers = await self._runner.run(batch.queue(self._core.placement, requests, part=True))
+        await turns.next()
+        return await self._runner.run(self._settled(requests, answers))
 
     async def __aenter__(self) -> Self:
         return self

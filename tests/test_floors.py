@@ -34,7 +34,7 @@ FLOORS = (
     ("flows",),
     ("system", "wire"),
     ("drivers", "embedded"),  # both face the operating system; neither knows of the client
-    ("aio", "base", "client", "decorators", "loading", "locks", "pipeline"),
+    ("aio", "base", "client", "decorators", "loading", "locks", "pipeline", "turns"),
     ("cli", "contrib", "fencing", "observe", "testing"),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -157,12 +157,15 @@ def delete(
     return count, failed
 
 
-def queue(placement: Placement, requests: list[Request]) -> Flow[list[tuple[int, Any]]]:
-    """Send requests of any kind, each shard's in their order; return for each its shard and reply or ShardError."""
+def queue(placement: Placement, requests: Sequence[Request], *, part: bool = False) -> Flow[list[tuple[int, Any]]]:
+    """Send requests of any kind, each shard's in their order; return for each its shard and reply or ShardError.
+
+    ``part``: they are a part of a whole whose parts are sent one behind the other, and are to stay so.
+    """
     owners = placement.owner_indexes([request.key for request in requests])
     groups = _by_shard(owners)
     outcomes = yield from exchange(
-        [_batch(shard, [requests[at] for at in positions]) for shard, positions in groups.items()]
+        [_batch(shard, [requests[at] for at in positions], bulk=part) for shard, positions in groups.items()]
     )
     answers: list[Any] = [None] * len(requests)
     for positions, outcome in zip(groups.values(), outcomes, strict=True):
@@ -184,7 +187,7 @@ def _own(replies: Iterator[Reply], request: Request) -> Reply:
     return voided if isinstance(voided, ShardError) and not isinstance(reply, ShardError) else reply
 
 
-def _batch(shard: int, requests: list[Request]) -> Batch:
+def _batch(shard: int, requests: list[Request], *, bulk: bool) -> Batch:
     kinds: list[frozenset[type]] = []
     commands: list[Command] = []
     for request in requests:
@@ -197,7 +200,7 @@ def _batch(shard: int, requests: list[Request]) -> Batch:
     def fit(replies: list[Reply]) -> bool:
         return all(reply.__class__ in kind for kind, reply in zip(kinds, replies, strict=True))
 
-    return Batch(shard, commands, all(request.op.twice for request in requests), fit)
+    return Batch(shard, commands, all(request.op.twice for request in requests), fit, bulk=bulk)
 
 
 def _lists(keys: int, replies: list[Reply]) -> bool:

@@ -1,5 +1,6 @@
 """The ledger: what each reply or failure means to the caller, and a note of everything that went wrong (G6)."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -150,9 +151,14 @@ class Ledger:
         return [keys[at] for at in sorted(failed)]
 
     def counted(self, name: str, count: int, failed: list[tuple[int, ShardError]]) -> int:
-        """Return ``count``, having noted how many keys were not reached."""
+        """Return ``count``, having noted how many keys were not reached, once for each shard."""
+        errors: dict[str, ShardError] = {}
+        missed: Counter[str] = Counter()
         for keys, error in failed:
-            self.dropped(error.shard, name, keys, error)
+            errors.setdefault(error.shard, error)
+            missed[error.shard] += keys
+        for shard, error in errors.items():
+            self.dropped(shard, name, missed[shard], error)
         return count
 
     def swept(self, count: int, failed: list[ShardError]) -> int:

@@ -62,7 +62,8 @@ class Batch(NamedTuple):
     ``fit`` says whether replies can be answers to these commands at all; if not, the connection is out
     of step and the driver closes it. ``undo``: the commands undo
     earlier ones that this shard may not have carried out yet, so they go out behind them even if it hangs. ``behind``: they go out behind
-    whatever this shard has still to answer, however much that is (both: `Canvass` only).
+    whatever this shard has still to answer, however much that is (both: `Canvass` only). ``bulk``: they go where much goes, however few they are: parts of one whole
+    that keep their order.
     """
 
     shard: int
@@ -71,6 +72,7 @@ class Batch(NamedTuple):
     fit: Callable[[list[Reply]], bool] | None = None
     undo: bool = False
     behind: bool = False
+    bulk: bool = False
 
 
 class Run(NamedTuple):
