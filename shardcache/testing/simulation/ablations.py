@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from shardcache.flows.lock import Lease, LockPlan, Voters
 from shardcache.flows.lock import scripts as real
 from shardcache.flows.lock.ballot import Ballot
-from shardcache.flows.lock.membership import Electorate
+from shardcache.flows.lock.membership import Electorate, voters_of
 from shardcache.flows.lock.register import Life, Register, Roll
 from shardcache.flows.steps import Flow, Run
 from shardcache.testing.simulation.database import Database
@@ -120,8 +120,8 @@ _INIT = Register.__init__
 
 
 def _own_list(electorate: Electorate, plan: LockPlan) -> LockPlan:
-    names = tuple(electorate._shards)
-    return plan.on(Voters(tuple(electorate._shards.values()), names))
+    names = voters_of(electorate._shards, _WIRE)
+    return plan.on(Voters(tuple(electorate._shards[name] for name in names), names))
 
 
 def _no_former(electorate: Electorate, plan: LockPlan) -> LockPlan:
@@ -129,6 +129,7 @@ def _no_former(electorate: Electorate, plan: LockPlan) -> LockPlan:
     return replace(planned, electors=planned.voters)
 
 
+_WIRE = b"n:lock"  # as the simulated lock is called
 _PLAN = Electorate.plan
 ABLATIONS = {
     "no-write-back": _Ablation([(_ACQUIRE, "_confirm", _confirmed_by_all)]),
