@@ -245,18 +245,34 @@ class Link:
                 reply = self._gets()
         except ShardError:
             raise
-        except Exception as error:  # hiredis lets TypeError and others through for some broken input
-            raise OutOfStep(self.shard, f"the reply breaks the protocol: {error}") from error
+        except Exception as error:
+            raise self._broken(error) from error
         return reply
+
+    def _broken(self, error: Exception) -> OutOfStep:
+        """Return what hiredis' complaint means; it lets TypeError and others through for some broken input."""
+        return OutOfStep(self.shard, f"the reply breaks the protocol: {error}")
 
     def drain(self, into: list[Reply], count: int) -> bool:
         """Move whole replies into ``into`` until it holds ``count``; return whether it does."""
-        while len(into) < count:
-            reply = self.next()
-            if reply is NOT_YET:
-                return False
-            into.append(reply)
-        self.settled()
+        gets, append = self._gets, into.append  # `next`, written out: this loop runs once for every reply
+        left = count - len(into)
+        try:
+            while left > 0:
+                reply = gets()
+                if reply is NOT_YET:
+                    reply = self._parsed()
+                    if reply is NOT_YET:
+                        return False
+                if reply.__class__ is not _Push:
+                    append(reply)
+                    left -= 1
+        except ShardError:
+            raise
+        except Exception as error:
+            raise self._broken(error) from error
+        if self._has_data() or self.parser.held:
+            self.settled()
         return True
 
     def settled(self) -> None:
