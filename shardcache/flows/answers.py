@@ -48,12 +48,24 @@ def _look(reply: Reply) -> bool:
     return reply.__class__ is list and len(reply) == 3 and reply[0].__class__ in TEXT and all(map(_number, reply[1:]))
 
 
+def _page(reply: Reply) -> bool:
+    """Whether it is a cursor with keys."""
+    return (
+        reply.__class__ is list
+        and len(reply) == 2
+        and reply[0].__class__ is bytes
+        and reply[0].isdigit()
+        and reply[1].__class__ is list
+        and set(map(type, reply[1])) <= {bytes}
+    )
+
+
 # A script that is not here may answer anything.
 _OF_SCRIPT: dict[object, Shape] = {
     ADD_TO: _text,
     FRESH_LEFT: _number,
     PERSIST: _number,
-    lock_scripts.ACQUIRE: _vote,
+    lock_scripts.ACQUIRE: lambda reply: _vote(reply) and (reply[0] != 1 or len(reply) == 5),
     lock_scripts.ADOPT: _numbers(2),
     lock_scripts.BREAK: _number,
     lock_scripts.CONFIGURE: _texts,
@@ -94,7 +106,12 @@ def fits(commands: Sequence[Command], replies: Sequence[Reply]) -> bool:
         if kinds is not None:
             if kind not in kinds:
                 return False
-        elif kind is not ErrorReply and command[0] == b"EVAL":
+        elif kind is ErrorReply:
+            continue
+        elif command[0] == b"SCAN":
+            if not _page(reply):
+                return False
+        elif command[0] == b"EVAL":
             shape = _OF_SCRIPT.get(command[1])
             if shape is not None and not shape(reply):
                 return False

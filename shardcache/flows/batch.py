@@ -206,7 +206,9 @@ def _batch(shard: int, requests: list[Request], *, bulk: bool) -> Batch:
 def _lists(keys: int, replies: list[Reply]) -> bool:
     """Whether the replies are those to the MGETs of that many keys, `CHUNK` at a time."""
     for reply in replies:
-        if reply.__class__ is not ErrorReply and (reply.__class__ is not list or len(reply) != min(keys, CHUNK)):
+        if reply.__class__ is not ErrorReply and not (
+            reply.__class__ is list and len(reply) == min(keys, CHUNK) and TEXT.issuperset(map(type, reply))
+        ):
             return False
         keys -= CHUNK
     return True

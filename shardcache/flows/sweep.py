@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from shardcache.commands import Command, Reply, decimal
 from shardcache.errors import ShardError
-from shardcache.flows.requests import NUMBER
 from shardcache.flows.steps import Batch, Flow, exchange
 from shardcache.keys import INTERNAL, is_own, literal
 
@@ -36,18 +35,9 @@ def _scan(cursor: int, glob: bytes) -> Command:
     return (b"SCAN", decimal(cursor), b"MATCH", glob, b"COUNT", decimal(COUNT))
 
 
-def _pages(replies: list[Reply]) -> bool:
-    """Whether the replies are a count, or a cursor with keys."""
-    return all(
-        reply.__class__ in NUMBER
-        or (reply.__class__ is list and len(reply) == 2 and reply[0].isdigit() and reply[1].__class__ is list)
-        for reply in replies
-    )
-
-
 def page(shard: int, cursor: int, glob: bytes) -> Flow[Page]:
     """Return the next keys of one shard."""
-    [outcome] = yield from exchange([Batch(shard, [_scan(cursor, glob)], True, _pages)])
+    [outcome] = yield from exchange([Batch(shard, [_scan(cursor, glob)], True)])
     reply = outcome if isinstance(outcome, ShardError) else outcome[0]
     if isinstance(reply, ShardError):
         return Page(0, [], reply)
@@ -78,7 +68,6 @@ def _wipe(shards: Iterable[int], glob: bytes, failed: dict[int, ShardError], *, 
                 ([(b"UNLINK", *found[shard])] if found.get(shard) else [])
                 + ([_scan(cursors[shard], glob)] if shard in cursors else []),
                 True,
-                _pages,
             )
             for shard in {**cursors, **found}
         ]

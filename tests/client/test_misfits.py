@@ -48,6 +48,19 @@ def test_misfit_is_out_of_step(make, call, command) -> None:
         assert stats.idle == 0
 
 
+@pytest.mark.parametrize("reply", [b":1\r\n", b"*2\r\n$1\r\n0\r\n*1\r\n*0\r\n", b"*2\r\n+x\r\n*0\r\n"], ids=repr)
+def test_misfit_of_a_page(make, reply) -> None:
+    """A page of a walk that is none, or has something else than keys on it."""
+    with server(b"SCAN", reply) as broken, pytest.raises(OutOfStep):
+        list(make([broken.url], on_unavailable="raise").scan())
+
+
+def test_misfit_among_values(make) -> None:
+    """A list of the right length that holds something else than values."""
+    with server(b"MGET", b"*2\r\n:7\r\n$1\r\nv\r\n") as broken, pytest.raises(OutOfStep):
+        make([broken.url], on_unavailable="raise").get_many(["k", "l"])
+
+
 @pytest.mark.parametrize("command", [b"GET", b"PTTL"])
 def test_misfit_of_a_look_is_loaded(make, command) -> None:
     """get_or_set loads where the shard is out of step, and raises nothing of its own."""

@@ -28,9 +28,10 @@ def test_every_script_is_listed(name) -> None:
         (
             (b"EVAL", lock_scripts.ACQUIRE),
             [[0, 5, 7], [0, 5, 7, b"token"], [1, 7, 0, 8, 9], [2, b"members"]],
-            [None, 1, [], [1], [b"1", 2, 3], [1, 2, 3, b"4"], {1: 2}],
+            [None, 1, [], [1], [b"1", 2, 3], [1, 2, 3, b"4"], [1, 2, 3], {1: 2}],
         ),
         ((b"EVAL", lock_scripts.CONFIGURE), [[b"1-a", b"m", b""]], [[b"1-a"], [1, 2, 3], b"1-a"]),
+        ((b"SCAN", b"0"), [[b"0", []], [b"7", [b"k"]]], [1, [], [b"x", []], [b"0", [[]]], [b"0", None]]),
         ((b"EVAL", lock_scripts.RELEASE), [1, 0, -1], [b"1", None, [1]]),
         ((b"EVAL", lock_scripts.LOOK), [[None, -2, 0], [b"token", 5, 7]], [[1, 2, 3], [None, None, 0], 1]),
         ((b"EVAL", lock_scripts.REGISTER), [[1, 2, 3], [1, 2, 3, 0, 1]], [[], [1], [1, 2, None]]),
