@@ -77,7 +77,7 @@ class KeySpace:
             raise InvalidOption(f"namespace may take {MAX_KEY // 2} bytes at most, got {len(self.prefix)}")
         self.namespace = namespace
         self.internals = self.prefix + INTERNAL  # what every key of the library's own begins with here
-        self._pass = self.internals + b"load-pass:{"
+        self._pass = self.internals + b"load-token:{"
 
     @property
     def glob(self) -> str:
@@ -107,7 +107,7 @@ class KeySpace:
         """Return the key without which a load of ``wire`` under way cannot store its value: whoever writes takes it away."""
         if _CLOSING not in wire:  # then it has no tag either: the short way, since every write comes by
             return self._pass + wire + b"}"
-        return self.internal(b"load-pass", wire)
+        return self.internal(b"load-token", wire)
 
     def wire(self, key: Key) -> bytes:
         """Return the bytes under which ``key`` is stored; raise `InvalidKey` if it is none."""

@@ -28,7 +28,7 @@ def pattern(prefix: bytes, match: bytes) -> bytes:
 
 def load_passes(prefix: bytes) -> bytes:
     """Return a glob for the passes (`KeySpace.load_pass`) of loads in the namespaces that begin with ``prefix``."""
-    return literal(prefix) + b"*" + INTERNAL + b"load-pass:*"
+    return literal(prefix) + b"*" + INTERNAL + b"load-token:*"
 
 
 def _scan(cursor: int, glob: bytes) -> Command:

@@ -58,7 +58,7 @@ class LockKeys(NamedTuple):
     @classmethod
     def of_load(cls, wire: bytes, space: KeySpace) -> Self:
         """Return the keys of the lock under which a value is loaded: no user's lock is called so."""
-        return cls(*(space.internal(family, wire) for family in (b"load", b"load-pass", b"load-wait", b"load-wake")))
+        return cls(*(space.internal(family, wire) for family in (b"load", b"load-token", b"load-wait", b"load-wake")))
 
 
 class Voters(NamedTuple):
