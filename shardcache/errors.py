@@ -238,8 +238,9 @@ class LoadCancelled(LoadFailed):
 
 
 class TooManyLoaders(LoadFailed):
-    """No loader was begun: ``Options.max_loads`` of them were given up after ``LoadPolicy.hard_timeout`` and have not ended, or as many
-    refreshes are at work in the background. The message names the keys of some of them.
+    """No loader was begun: ``Options.max_loads`` of them were given up after ``LoadPolicy.hard_timeout`` and have not ended; or as many
+    are running, and none has ended for ``LoadPolicy.wait`` seconds (a second at least); or as many refreshes are at work in the background.
+    The message names the keys of some of them.
     """
 
 

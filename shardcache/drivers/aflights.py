@@ -188,7 +188,7 @@ class AsyncLoads:
 
         timer = loop.call_later(step.gap, begin)
         try:
-            return await self._placed(step, counted=not around)
+            return await self._placed(step, counted=not around and not step.behind)
         finally:
             inside.reset(mark)
             timer.cancel()
@@ -202,7 +202,9 @@ class AsyncLoads:
             places.check_abandoned()
         loop = asyncio.get_running_loop()
         began = loop.time()
-        place = await places.take(step.wires, step.patience) if counted else places.enter(step.wires, counted=False)
+        if counted:
+            await places.take(step.patience, step.wait)
+        place = places.enter(step.wires, counted=counted)
         if step.patience is not None:
             return await _within(step, step.patience, began + step.patience - loop.time(), places, place)
         try:
@@ -227,15 +229,27 @@ class _TaskPlaces(Places):
         super().__init__(most)
         self._slots = asyncio.Semaphore(most)
 
-    async def take(self, wires: tuple[bytes, ...], patience: float | None) -> Place:
-        """Wait for a place, for so many seconds or however long it takes (None). Raise `LoadTimeout` if there was none in time."""
-        limit = asyncio.timeout(patience)
+    async def take(self, patience: float | None, wait: float) -> None:
+        """Wait for a place, for so many seconds, and raise `LoadTimeout` if there was none in time.
+
+        Without ``patience`` (None) wait for as long as loaders end, and raise `TooManyLoaders` if none has for ``wait`` seconds.
+        """
+        if not self._slots.locked():
+            await self._slots.acquire()  # at once
+            return
+        turn = asyncio.get_running_loop().create_task(self._slots.acquire(), name="shardcache turn of a loader")
         try:
-            async with limit:
-                await self._slots.acquire()
-        except TimeoutError:
-            raise self.no_turn(patience or 0.0) from None
-        return self.enter(wires, counted=True)
+            ended = self.ended
+            while not (await asyncio.wait([turn], timeout=wait if patience is None else patience))[0]:
+                if patience is not None:
+                    raise self.no_turn(patience)
+                if self.ended == ended:
+                    raise self.stuck(wait)
+                ended = self.ended
+        except BaseException:
+            if not turn.cancel():  # it came at this moment
+                self._slots.release()
+            raise
 
     def free(self, place: Place) -> None:  # noqa: ARG002  whose place it was matters to threads only
         """Let the next one in."""

@@ -201,7 +201,7 @@ class Loads:
         """Carry out a `Load`."""
         around = inside.get()
         kept = Kept(step.gap, lambda: bool(self._run(step.renew())))
-        place = Place(step.wires, counted=not around)
+        place = Place(step.wires, counted=not around and not step.behind)
         try:
             inside.set((*around, *((self._flights, wire) for wire in step.wires)))
             self._keeper.keep(kept)
@@ -218,7 +218,7 @@ class Loads:
         if step.patience is not None:
             places.check_abandoned()
         began = self._clock()
-        places.take(place, step.patience)
+        places.take(place, step.patience, step.wait)
         if step.patience is None:
             return _called(step.loader)
         return self._within(step, step.patience, place, began + step.patience)

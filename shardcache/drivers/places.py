@@ -36,12 +36,13 @@ class Places:
     of ``_running``.
     """
 
-    __slots__ = ("_abandoned", "_most", "_running")
+    __slots__ = ("_abandoned", "_most", "_running", "ended")
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._running: dict[Place, None] = {}
         self._abandoned: dict[Place, None] = {}
+        self.ended = 0  # more with every place that was free again: it need not be exact, only another number
 
     def check_abandoned(self) -> None:
         """Raise `TooManyLoaders` if no other loader may be begun that might have to be given up."""
@@ -64,6 +65,7 @@ class Places:
     def leave(self, place: Place) -> None:
         """Note that a loader has ended, given up or not."""
         place.left = True
+        self.ended += place.counted
         if self._running.pop(place, place) is None and place.counted:
             self.free(place)
         self._abandoned.pop(place, None)
@@ -71,6 +73,7 @@ class Places:
     def abandon(self, place: Place) -> bool:
         """Note that a loader runs on though nobody waits for it; others may have its place. Return whether it does run on."""
         self._abandoned[place] = None
+        self.ended += place.counted
         if self._running.pop(place, place) is None and place.counted:
             self.free(place)
         if place.left:
@@ -84,8 +87,18 @@ class Places:
         """Return the error for a loader that did not get its turn."""
         return LoadTimeout(
             f"the loader had to wait for its turn, and hard_timeout ({seconds:g} s) was over: {self._most} loaders (max_loads) "
-            f"are running: {_names(self._running)}"
+            f"are running: {self._holders()}"
         )
+
+    def stuck(self, seconds: float) -> TooManyLoaders:
+        """Return the error for a loader that did not get its turn since none of those at work has ended."""
+        return TooManyLoaders(
+            f"the loader had to wait for its turn, and in {seconds:g} s none of the {self._most} loaders that are running (max_loads) "
+            f"has ended: {self._holders()}"
+        )
+
+    def _holders(self) -> str:
+        return _names(place for place in list(self._running) if place.counted)
 
 
 class ThreadPlaces(Places):
@@ -97,15 +110,21 @@ class ThreadPlaces(Places):
         super().__init__(most)
         self._turns = queue.TurnQueue(most)
 
-    def take(self, place: Place, patience: float | None) -> None:
-        """Wait for a turn, for so many seconds or however long it takes (None). Raise `LoadTimeout` if there was none in time.
+    def take(self, place: Place, patience: float | None, wait: float) -> None:
+        """Wait for a turn, for so many seconds, and raise `LoadTimeout` if there was none in time.
 
+        Without ``patience`` (None) wait for as long as loaders end, and raise `TooManyLoaders` if none has for ``wait`` seconds.
         In any case, whatever breaks it off, ``place`` is to be left.
         """
         if place.counted:
             place.turn = self._turns.join()
-            if not place.turn.wait(patience):
-                raise self.no_turn(patience or 0.0)
+            ended = self.ended
+            while not place.turn.wait(wait if patience is None else patience):
+                if patience is not None:
+                    raise self.no_turn(patience)
+                if self.ended == ended:
+                    raise self.stuck(wait)
+                ended = self.ended
         self.begin(place)
 
     def leave(self, place: Place) -> None:

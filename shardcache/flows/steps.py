@@ -129,6 +129,9 @@ class Sleep:
 class Load:
     """Run the caller's loader for the keys ``wires``, within ``patience`` seconds (None: however long it takes).
 
+    Without ``patience`` the wait for a place ends too: when no loader has ended for ``wait`` seconds. ``behind``: it is part of a
+    refresh behind a caller's back, which is bounded by itself (`Fly`) and takes no place from those who wait for a value.
+
     From now on, while it waits for its turn and while it runs, ``renew()`` is a flow to be run every ``gap`` seconds, until it
     returns False. ``abandoned`` is called when it is given up but cannot be ended, so that it runs on. What a generator does not let through
     comes as `LoaderEnded`.
@@ -140,6 +143,8 @@ class Load:
     gap: float
     renew: "Callable[[], Flow[bool]]"
     abandoned: Callable[[], None]
+    wait: float
+    behind: bool = False
 
 
 class LoaderEnded(Exception):

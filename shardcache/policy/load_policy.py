@@ -38,7 +38,8 @@ class LoadPolicy:
     who got the lock loads before it returns.
     ``lock_ttl``: the ttl of the load lock: at first, and at least; it grows with the measured time of loading.
     ``wait``: how long those who do not load wait for the value. ``on_wait_over``: what they do then: "load" it
-    themselves, or "raise" `errors.LoadWaitTimeout`.
+    themselves, or "raise" `errors.LoadWaitTimeout`. Who waits for one of the places for loaders (`Options.max_loads`) while no loader
+    ends for as long (1 s at least) gets `errors.TooManyLoaders`.
     ``poll``: the first and the longest delay between two looks at the value while waiting.
     ``soft_timeout``: a caller who loads is given the stale value after so long, while the loader goes on.
     ``hard_timeout``: after so long the load is given up with `errors.LoadTimeout`; the wait for one of the places for loaders

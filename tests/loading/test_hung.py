@@ -1,6 +1,8 @@
 """Loaders that hang: they hold up nobody else for ever, they are counted and bounded, and errors name them."""
 
+import asyncio
 import threading
+import time
 
 import pytest
 
@@ -26,8 +28,6 @@ class Hang:
         return "late"
 
     async def _hang(self):
-        import asyncio
-
         self.calls += 1
         while not self.over.is_set():
             try:
@@ -131,3 +131,47 @@ def test_a_refresh_in_the_foreground_is_bounded_too(narrow, gate, until) -> None
     until(lambda: not any(narrow.ttl(key) for key in keys))
     assert [narrow.get_or_set(key, gate("new"), 60, policy=policy) for key in keys] == ["old"] * len(keys)
     assert gate.calls == FEW
+
+
+def test_hung_refreshes_take_no_place_from_others(narrow, hang, counter, until) -> None:
+    """As many refreshes hang in the background as may load at once, and nobody notices: the next key is loaded all the same."""
+    policy = LoadPolicy.swr(600)
+    for n in range(FEW):
+        narrow.get_or_set(f"hung{n}", "old", 0.02, policy=policy)
+    until(lambda: not any(narrow.ttl(f"hung{n}") for n in range(FEW)))
+    assert [narrow.get_or_set(f"hung{n}", hang, 60, policy=policy) for n in range(FEW)] == ["old"] * FEW
+    until(lambda: hang.calls == FEW)
+    assert narrow.get_or_set("k", counter, policy=LoadPolicy(wait=0)) == 1
+
+
+def test_the_wait_for_a_place_ends_where_nothing_else_does(narrow, gate, begin, counter, servers, until) -> None:
+    """Without ``hard_timeout``: when no loader has ended for ``wait`` seconds, an error names those that run. What is stale is served."""
+    aside = LoadPolicy(stale_ttl=600, background=False, wait=0)
+    narrow.get_or_set("stale", "old", 0.02, policy=aside)
+    until(lambda: not narrow.ttl("stale"))
+    calls = [begin(narrow.get_or_set, f"slow{n}", gate()) for n in range(FEW)]
+    gate.begun(FEW)
+    with pytest.raises(errors.TooManyLoaders, match=r"slow\d.*slow\d.*slow\d"):
+        narrow.get_or_set("k", counter, policy=LoadPolicy(wait=0))
+    until(lambda: not servers.locked(narrow, "k"))
+    assert narrow.get_or_set("stale", counter, 60, policy=aside) == "old"
+    assert counter.calls == 0
+    gate.open()
+    assert [call.result() for call in calls] == ["loaded"] * FEW
+    assert [narrow.get_or_set(f"k{n}", counter) for n in range(FEW + 1)] == [1, 2, 3, 4]
+
+
+def test_a_queue_that_moves_is_waited_for(narrow, begin, is_async) -> None:
+    """Many loads, few places, and a wait that is shorter than all of them together: as long as loaders end, all have their turn."""
+
+    def slow():
+        time.sleep(0.4)
+        return "loaded"
+
+    async def aslow():
+        await asyncio.sleep(0.4)
+        return "loaded"
+
+    loader = aslow if is_async else slow
+    calls = [begin(narrow.get_or_set, f"k{n}", loader, policy=LoadPolicy(wait=1)) for n in range(6 * FEW)]
+    assert [call.result() for call in calls] == ["loaded"] * len(calls)

@@ -66,7 +66,10 @@ class Job:
 
 @dataclass(slots=True, frozen=True)
 class Order:
-    """Keys that are loaded in the same way. ``single``: the loader is called without arguments and returns the value of the one key."""
+    """Keys that are loaded in the same way. ``single``: the loader is called without arguments and returns the value of the one key.
+
+    ``behind``: nobody need wait for it to its end, since there are values.
+    """
 
     jobs: tuple[Job, ...]
     loader: Callable[..., Any]
@@ -76,6 +79,7 @@ class Order:
     single: bool
     name: str  # of the method, for events
     budget: Budget  # what the exchanges of the call may take
+    behind: bool = False
 
     @property
     def wires(self) -> tuple[bytes, ...]:

@@ -40,6 +40,7 @@ __all__ = ("Values", "load", "load_anyway", "reload")
 _RENEWALS = 3  # in one ttl of the load lock
 _ON_ITS_WAY = 0.05  # seconds, at most, that a fill takes to its server
 _LONGEST_WAIT = 0.25  # seconds after which a waiter looks for itself: nobody wakes it when a loader has died
+_SHORTEST_PATIENCE = 1.0  # seconds without any loader ending: less says nothing about whether they hang
 
 Values = dict[bytes, Brought]
 """By wire key."""
@@ -167,7 +168,14 @@ def _run(order: Order, desk: LoadDesk, bids: list[Bid]) -> Flow[Values]:
         began = desk.clock()
         ttl = min(bid.plan.ttl for bid in bids)
         found = yield Load(
-            wires, order.call(keys), policy.hard_timeout, ttl / _RENEWALS, lambda: _renew(bids, desk), desk.abandoned
+            wires,
+            order.call(keys),
+            policy.hard_timeout,
+            ttl / _RENEWALS,
+            lambda: _renew(bids, desk),
+            desk.abandoned,
+            max(policy.wait, _SHORTEST_PATIENCE),
+            order.behind,
         )
         took = desk.clock() - began
         desk.paced(wires, took, policy)

@@ -84,6 +84,8 @@ def _plain(values: Values) -> Found:
 
 
 def _refresh(order: Order, seen: Mapping[bytes, int], desk: LoadDesk, *, behind: bool) -> Fly:
+    order = replace(order, behind=behind or order.policy.soft_timeout is not None)
+
     def work(mine: tuple[bytes, ...]) -> Flow[Values]:
         desk.tally.refreshes += behind
         desk.tend(mine, order.jobs[0].plan.ttl)
