@@ -150,7 +150,7 @@ class DamagedPayload(SerializationError):
 
 
 class KeyMissing(ShardCacheError, ValueError):
-    """``incr`` or ``decr`` of an absent key, and no ``initial`` was given."""
+    """``incr`` or ``decr`` of an absent key, and no ``initial`` was given. The message names shard, method and key."""
 
 
 class ClientClosed(ShardCacheError):

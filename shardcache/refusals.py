@@ -29,6 +29,7 @@ _BY_CODE = {
 _BY_TEXT = {
     "is not an integer": "the value is no whole number of 64 bits, so nothing can be added to it",
     "is not a valid integer": "the value is no whole number of 64 bits, so nothing can be added to it",
+    "is not a valid float": "where a number belongs there is none",
     "would overflow": "the sum would not fit in 64 bits",
     "invalid password": _BY_CODE["WRONGPASS"],
     "without any password configured": "has no password set, but was given one",

@@ -9,6 +9,7 @@ from shardcache.commands import ErrorReply, Reply
 from shardcache.errors import (
     CommandRefused,
     DamagedPayload,
+    KeyMissing,
     OutOfMemory,
     ShardCacheError,
     ShardError,
@@ -17,6 +18,7 @@ from shardcache.errors import (
     WrongType,
 )
 from shardcache.events import Event, Hook, tell
+from shardcache.flows.one_command import called
 from shardcache.flows.requests import GET, Request
 from shardcache.keys import Key
 from shardcache.options import OnUnavailable
@@ -59,7 +61,10 @@ class Ledger:
     def settle(self, request: Request, reply: Reply, shard: int) -> Any:
         """Return the result of a request that was answered."""
         if request.op is not GET:
-            return request.op.read(reply)
+            try:
+                return request.op.read(reply)
+            except KeyMissing as error:
+                raise about(error, request.op.name, request.key, self._names[shard]) from None
         return self.value(reply, request.key, request.default, shard)
 
     def value(self, raw: bytes | None, wire: bytes, default: Any, shard: int) -> Any:
@@ -78,7 +83,7 @@ class Ledger:
     def fail(self, request: Request, error: ShardError) -> Any:
         """Return what the call answers instead, or raise ``error``."""
         op = request.op
-        error = about(error, op.name, request.key)
+        error = about(error, called(op, request.command), request.key)
         if op is GET and isinstance(error, WrongType):
             # Somebody else's list or hash under our key: as unreadable as a damaged value.
             self.damaged(self._names.index(error.shard), "get", error)
@@ -205,12 +210,12 @@ class Ledger:
         tell(self._hook, Event(kind, shard, name, keys, error))
 
 
-def about(error: E, name: str, key: Key) -> E:
-    """Return ``error`` saying in which method and for which key, if it is one of a single key."""
+def about(error: E, name: str, key: Key, shard: str = "") -> E:
+    """Return ``error`` saying in which method and for which key, if it is one of a single key. ``shard``: of one that does not know."""
     of_key = isinstance(error, CommandRefused) or (
         type(error) in (ShardUnavailable, WritesRefused) and isinstance(error.__cause__, ErrorReply)
     )
-    if not of_key and not isinstance(error, DamagedPayload):
+    if not of_key and not isinstance(error, (DamagedPayload, KeyMissing)):
         return error
     text = key if isinstance(key, str) else key.decode("utf-8", "backslashreplace")
     where = f"{name} of {text!r:.200}"
@@ -219,6 +224,8 @@ def about(error: E, name: str, key: Key) -> E:
         told = type(error)(error.shard, f"{where}: {error.reason}", error.code)
     elif isinstance(error, ShardUnavailable):
         told = type(error)(error.shard, f"{where}: {error.reason}")
+    elif isinstance(error, KeyMissing):
+        told = KeyMissing(f"shard {shard!r}: {where}: {error}")
     else:
         told = DamagedPayload(f"{where}: {error}")
     told.__cause__ = error.__cause__

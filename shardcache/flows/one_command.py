@@ -12,7 +12,7 @@ import re
 from shardcache.commands import Command, ErrorReply, Op, Reply, decimal
 from shardcache.errors import InvalidArgument
 
-__all__ = ("READING", "WRITING", "Argument", "packed")
+__all__ = ("READING", "WRITING", "Argument", "called", "packed")
 
 Argument = bytes | str | int | float
 
@@ -40,6 +40,8 @@ _OF_SEVERAL = frozenset(
     {"CMS.MERGE", "JSON.MGET", "JSON.MSET", "TDIGEST.MERGE", "TS.CREATERULE", "TS.DELETERULE", "TS.MADD"}
     | {"TS.MGET", "TS.MRANGE", "TS.MREVRANGE", "TS.QUERYINDEX"}
 )
+
+_OF_TWO_WORDS = frozenset(name.split()[0].encode() for name in READING | WRITING if " " in name)
 
 _ANYTHING: frozenset[type] = frozenset(
     {bytes, str, int, float, bool, type(None), list, dict, set, tuple, ErrorReply}  # all that RESP has
@@ -72,6 +74,14 @@ def packed(wire: bytes, name: str, arguments: tuple[Argument, ...]) -> tuple[Op,
         )
     encoded = (_encoded(place, argument) for place, argument in enumerate(arguments, 1))
     return op, (*(word.encode() for word in words), wire, *encoded)
+
+
+def called(op: Op, command: Command) -> str:
+    """Return what was called, for messages: the method, and of `command` the words before the key as well."""
+    if op is not READ and op is not WRITE:
+        return op.name
+    words = b" ".join(command[:2] if command[0] in _OF_TWO_WORDS else command[:1])
+    return f"{op.name} {words.decode()}"
 
 
 def _encoded(place: int, argument: object) -> bytes:

@@ -8,7 +8,15 @@ import redis
 
 from shardcache import MISS, Failed, Miss, Options
 from shardcache.embedded import LocalShards
-from shardcache.errors import AccessDenied, AuthenticationFailed, OutOfMemory, ShardUnavailable, WrongType
+from shardcache.errors import (
+    AccessDenied,
+    AuthenticationFailed,
+    CommandRefused,
+    KeyMissing,
+    OutOfMemory,
+    ShardUnavailable,
+    WrongType,
+)
 
 FOREIGN = {
     "list": lambda plain, key: plain.rpush(key, "a"),
@@ -77,6 +85,47 @@ def test_text_does_not_count(cache: Any, namespace: str) -> None:
         f"shard '{cache.explain('k').shard}': incr of '{namespace}:k': the value is no whole number of 64 bits, "
         "so nothing can be added to it (ERR value is not an integer or out of range)"
     )
+
+
+@pytest.mark.parametrize("method", ["incr", "decr"])
+def test_missing_counter_is_named(cache: Any, namespace: str, method: str) -> None:
+    """Counting on an absent key says which method, which key and where; alone and in a pipeline."""
+    said = (
+        f"shard '{cache.explain('n').shard}': {method} of '{namespace}:n': "
+        "the key to count on is not there; give initial=… to start it"
+    )
+    with pytest.raises(KeyMissing) as caught:
+        getattr(cache, method)("n")
+    pipe = cache.pipeline()
+    getattr(pipe, method)("n")
+    with pytest.raises(KeyMissing) as queued:
+        pipe.execute()
+    assert (str(caught.value), str(queued.value)) == (said, said)
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "name", "says"),
+    [
+        (("ZADD", "a", "b"), WrongType, "ZADD", "where a number belongs there is none (ERR value is not a valid float)"),
+        (("HGET", "a"), WrongType, "HGET", "the key holds another kind of value"),
+        (("OBJECT  encoding", "a"), CommandRefused, "OBJECT ENCODING", "ERR"),
+    ],
+    ids=["ZADD", "HGET", "OBJECT ENCODING"],
+)
+def test_refused_command_is_named(
+    cache: Any, namespace: str, command: tuple[str, ...], kind: type[Exception], name: str, says: str
+) -> None:
+    """What `command` sent and the server refused is told by its name, key and shard; alone and in a pipeline."""
+    name_of_key = "q" if name == "ZADD" else "k"
+    cache.set("k", "text")
+    begins = f"shard '{cache.explain(name_of_key).shard}': command {name} of '{namespace}:{name_of_key}': {says}"
+    with pytest.raises(kind) as caught:
+        cache.command(name_of_key, *command)
+    pipe = cache.pipeline()
+    pipe.command(name_of_key, *command)
+    with pytest.raises(kind) as queued:
+        pipe.execute()
+    assert [str(error)[: len(begins)] for error in (caught.value, queued.value)] == [begins, begins]
 
 
 def test_damaged_value_is_named(make: Any, raw: Any, namespace: str) -> None:
