@@ -213,7 +213,7 @@ class ShardCache(CacheBase):
     def redis(self, key: Key) -> "Redis":
         """Return a new client of redis-py for the shard of ``key``, with its login and TLS and this client's timeout, for all that has no method here.
 
-        Whoever asks for it closes it: ``with`` or ``close()``, with asyncio ``async with`` or ``aclose()``. It has connections of its own, no breaker and no namespace:
+        Whoever asks for it closes it: ``with`` or ``close()``, with asyncio ``async with`` or ``aclose()``. It has connections of its own, no breaker, no retries and no namespace:
         `explain` tells a key's bytes (``wire_key``). What it writes voids no load under way.
         """
         return redis_client(*self._peer(key))
@@ -388,8 +388,12 @@ class ShardCache(CacheBase):
     def clear(self, *, flush: bool = False) -> int:
         """Delete every value of this namespace; return how many. Locks and tags stay, and so do other namespaces.
 
-        ``flush=True`` empties the whole database of every shard instead (FLUSHDB) and returns 0.
         Each step has the deadline of a call, not the whole.
+
+        ``flush``: empty the whole database of every shard instead (FLUSHDB), and return 0; False by default. That takes what other namespaces and
+        programs keep there, and everything of locks: **every lock is free at once while its holders still believe in it**, so that a second one may
+        run beside them. With the locks go the registers by which a voter that forgot is noticed, and the counters of fencing tokens: they start again
+        from the servers' clocks, hence above what was, unless a clock was set back. Do it only where nobody holds a lock.
         """
         try:
             swept = self._run(self._core.sweep(flush=flush))

@@ -33,6 +33,9 @@ _CREDENTIALS = re.compile(r"(?<=://).*@", re.DOTALL)
 _NEXT_URL = re.compile(r"\s*,\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")  # as DNS and the hosts file have it; the underscore is Docker's
+_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?$")
+_ZONE = re.compile(r"[A-Za-z0-9._~-]+")  # RFC 6874
 _HOST_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::(.*))?", re.DOTALL)
 
 
@@ -220,7 +223,7 @@ class _Text:
             self.refuse("names no host")
         name = _ip(text[1:-1]) if text.startswith("[") else _name(text)
         if name is None:
-            self.refuse("has a host that is neither a name nor an IP address")
+            self.refuse("has a host that is neither a name nor an IP address (several are separated by commas)")
         return name
 
     def query(self, text: str) -> dict[str, str]:
@@ -260,19 +263,27 @@ def _decoded(text: str) -> str | None:
 
 def _ip(text: str) -> str | None:
     """Return an IP address, with its zone if it has one; None if it is none."""
+    address = (_decoded(text) or "").lower()
     try:
-        ip_address(text.partition("%")[0])
+        ip_address(address)  # knows zones, but takes any text for one
     except ValueError:
         return None
-    return unquote(text).lower()
+    return address if _ZONE.fullmatch(address.partition("%")[2] or "-") else None
 
 
 def _name(text: str) -> str | None:
     """Return a host's name; None if it is none."""
     name = _decoded(text) or ""
     try:
-        name.encode("idna")  # as the resolver will: an empty or too long part would be an error in every call
+        asked = name.encode(
+            "idna"
+        ).decode()  # as the resolver will: an empty or too long part would be an error in every call
     except UnicodeError:
         return None
-    wrong = any(sign.isspace() or not sign.isprintable() or sign in "/?#@[]:,\\" for sign in name)
-    return None if wrong or not name else name.lower()
+    if not _NAME.fullmatch(asked):
+        return None
+    if _NUMBER.search(
+        asked
+    ):  # by its last part it is an IPv4 address: what is not four numbers each resolver reads in its own way
+        return _ip(asked)
+    return name.lower()

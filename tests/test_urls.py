@@ -141,6 +141,47 @@ def test_schemes(scheme: str, tls: bool) -> None:
     assert parse_url(f"{scheme}://h").address.tls is tls
 
 
+NO_HOSTS = (
+    *(f"h{sign}h2" for sign in ";|!$&'()*+=~^`{}<>\"\\"),
+    *(f"h%{ord(sign):02X}h2" for sign in ";|,:@/ \t\x7f\0"),
+    *("h\uff1bh2", "h\uff0fh2", "h\u3000h2", "h\u200bé;h2"),  # what a resolver takes for ; and / and a space
+    *("6379", "127.1", "h.1", "300.1.1.1", "1.2.3.4.5", "0x7f000001", "127.0.0.1."),
+    *("[fe80::1%25a;b]", "[fe80::1%25]", "[fe80::1%25a b]"),
+)
+
+
+@pytest.mark.parametrize("host", NO_HOSTS)
+@pytest.mark.parametrize("form", ["redis://{}", "redis://{}:7/1?name=a", "redis://h0,{}", "redis://:p@{}", "{}:7"])
+def test_no_host(host: str, form: str) -> None:
+    """A host that no server can have is refused as that, and not looked up at the first call."""
+    if form == "{}:7" and "%40" in host:  # an "@" is a login's sign there
+        return
+    with pytest.raises(InvalidURL, match=r"^the URL has a (malformed )?host"):
+        parse_many(form.format(host))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "a_b-1.c",
+        "h.",
+        "redis-0.redis.default.svc.cluster.local",
+        "xn--bcher-kva.example",
+        "bücher.example",
+        "1a",
+        "हिन्दी.example",
+    ],
+)
+def test_host(host: str) -> None:
+    """Names with underscores, names of one's own script and a dot at the end are names of hosts."""
+    assert parse_url(f"redis://{host}").address.host == host
+
+
+def test_zone() -> None:
+    """An IPv6 address may have a zone."""
+    assert parse_url("redis://[fe80::1%25eth0.1]").address.host == "fe80::1%eth0.1"
+
+
 LOGINS = {
     "each its own": ("redis://:p1@h1, b:p2@h2", [(None, "p1"), ("b", "p2")]),
     "one for all": ("redis://a:p1@h1,h2,h3", [("a", "p1")] * 3),

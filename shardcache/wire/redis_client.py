@@ -15,17 +15,24 @@ __all__ = ("async_redis_client", "redis_client")
 
 
 def redis_client(address: Address, tls: TLS, options: Options, timeout: float) -> "Redis":
-    """Return a client that connects when it is first used, and is closed by whoever asked for it."""
-    from redis import Redis  # slow to import, and few need it
+    """Return a client that connects when it is first used, and is closed by whoever asked for it.
 
-    return Redis(**_settings(address, tls, options, timeout))
+    It tries nothing again: by default redis-py does so ten times, and each try would have the whole ``timeout``.
+    """
+    from redis import Redis  # slow to import, and few need it
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return Redis(**_settings(address, tls, options, timeout), retry=Retry(NoBackoff(), 0))
 
 
 def async_redis_client(address: Address, tls: TLS, options: Options, timeout: float) -> "AsyncRedis":
     """As `redis_client`, for asyncio."""
     from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
 
-    return Redis(**_settings(address, tls, options, timeout))
+    return Redis(**_settings(address, tls, options, timeout), retry=Retry(NoBackoff(), 0))
 
 
 def _settings(address: Address, tls: TLS, options: Options, timeout: float) -> dict[str, Any]:

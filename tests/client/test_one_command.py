@@ -6,6 +6,7 @@ import redis.asyncio
 
 from shardcache import Options, errors
 from shardcache.flows.one_command import READING, WRITING, packed
+from tests.hostile.server import HostileServer
 
 
 def test_hash(cache, raw, namespace):
@@ -227,3 +228,22 @@ def test_with_a_credential_provider(make):
     cache = make(["redis://other:login@h1"], options=Options(credential_provider=provider))
     found = cache.redis("k").connection_pool.connection_kwargs
     assert (found["credential_provider"] is provider, found.get("password")) == (True, None)
+
+
+def test_nothing_is_tried_again(make):
+    """A command is sent once: the timeout that the client was given holds, which each further try would take anew."""
+    with HostileServer(lambda command: [b"" if command[0] == b"GET" else b"+OK\r\n"]) as server:
+        cache = make([server.url], timeout=5.0)
+        target = getattr(cache, "_target", None)
+
+        async def ask():
+            async with target.redis("k") as plain:
+                await plain.get("k")
+
+        with pytest.raises(redis.ConnectionError):
+            if target is not None:
+                cache._finish(ask)
+            else:
+                with cache.redis("k") as plain:
+                    plain.get("k")
+        assert [command[0] for command in server.asked].count(b"GET") == 1

@@ -106,7 +106,12 @@ def test_missing_counter_is_named(cache: Any, namespace: str, method: str) -> No
 @pytest.mark.parametrize(
     ("command", "kind", "name", "says"),
     [
-        (("ZADD", "a", "b"), WrongType, "ZADD", "where a number belongs there is none (ERR value is not a valid float)"),
+        (
+            ("ZADD", "a", "b"),
+            WrongType,
+            "ZADD",
+            "where a number belongs there is none (ERR value is not a valid float)",
+        ),
         (("HGET", "a"), WrongType, "HGET", "the key holds another kind of value"),
         (("OBJECT  encoding", "a"), CommandRefused, "OBJECT ENCODING", "ERR"),
     ],
