@@ -388,12 +388,9 @@ class ShardCache(CacheBase):
     def clear(self, *, flush: bool = False) -> int:
         """Delete every value of this namespace; return how many. Locks and tags stay, and so do other namespaces.
 
-        Each step has the deadline of a call, not the whole.
-
-        ``flush``: empty the whole database of every shard instead (FLUSHDB), and return 0; False by default. That takes what other namespaces and
-        programs keep there, and everything of locks: **every lock is free at once while its holders still believe in it**, so that a second one may
-        run beside them. With the locks go the registers by which a voter that forgot is noticed, and the counters of fencing tokens: they start again
-        from the servers' clocks, hence above what was, unless a clock was set back. Do it only where nobody holds a lock.
+        Each step has the deadline of a call, not the whole. ``flush=True`` empties the whole database of every shard instead (FLUSHDB), and returns 0.
+        That takes all of locks, registers and counters of fencing tokens (which start again from the servers' clocks): **every lock is free at once
+        while its holders still believe in it**, so that a second one may run beside them. Do it only where nobody holds a lock.
         """
         try:
             swept = self._run(self._core.sweep(flush=flush))
