@@ -1,8 +1,11 @@
 """``python -m shardcache`` is the command ``shardcache``."""
 
-import sys
+try:
+    import sys
 
-from shardcache.cli import main
+    from shardcache.cli import program
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 if __name__ == "__main__":  # the demo's worker processes import this module too
-    sys.exit(main())
+    sys.exit(program())

@@ -42,6 +42,7 @@ class Guarded:
         self._at_least = at_least
         self._events: SimpleQueue[int] = SimpleQueue()
         self._started = False
+        self._ending = False
 
     def run(self, timeout: float) -> int | None:
         """Return the exit code; None if somebody else held the lock for all of ``timeout`` seconds.
@@ -153,8 +154,11 @@ class Guarded:
         # Ctrl-Z would stop the renewal and not the command, which has a session of its own: it does nothing.
         if number != signal.SIGTSTP:
             if not (self._started or self._lock.held):
-                raise SystemExit(128 + number)
-            self._events.put(number)
+                if not self._ending:  # a second one would break off the giving back of what the first one stopped
+                    self._ending = True
+                    raise SystemExit(128 + number)
+            else:
+                self._events.put(number)
 
 
 def _send(group: int, number: int) -> bool:

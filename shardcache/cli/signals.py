@@ -58,5 +58,8 @@ class Interrupts:
         self._fired = True
         self._waiting = None
         if number == signal.SIGINT:
+            for before, handler in self._before:
+                if before == number and callable(handler):
+                    handler(number, None)  # which raises, and knows of it when it has its turn again
             raise KeyboardInterrupt
         raise SystemExit(Exit.TERMINATED)

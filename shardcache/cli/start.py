@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from shardcache.cli.codes import Exit
 
-__all__ = ("main",)
+__all__ = ("main", "program")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,5 +20,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return run(argv)
     except KeyboardInterrupt:
-        print("shardcache: interrupted", file=sys.stderr)
-        return Exit.INTERRUPTED
+        return _interrupted()
+
+
+def program() -> int:
+    """`main` as the whole life of a process: after the first Ctrl-C no further one disturbs the cleaning up, or the interpreter's end."""
+    try:
+        from shardcache.cli.ctrl_c import CtrlC
+
+        ctrl_c = CtrlC()
+        try:
+            ctrl_c.begin()
+            return main()
+        finally:
+            ctrl_c.end()
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
+def _interrupted() -> Exit:
+    print("shardcache: interrupted", file=sys.stderr)
+    return Exit.INTERRUPTED
