@@ -81,6 +81,7 @@ def _add_voters(actions: Commands) -> None:
         description="Shows which nodes vote on the locks of the namespace. To change them: first give every client the new list of nodes, then run "
         "'lock voters --change', and 'lock voters --finish' when no lock is held by the former voters any more. Locks go on being "
         "taken and held all the while. Exit code 3 if a node could not be told (any client will tell it).",
+        examples=("lock voters", "lock voters --change", "lock voters --finish"),
     )
     step = voters.add_mutually_exclusive_group()
     step.add_argument("--change", action="store_true", help="let all nodes of the URL vote")
