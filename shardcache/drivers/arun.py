@@ -61,6 +61,7 @@ class AsyncRunner:
         "_core",
         "_current",
         "_ends",
+        "_inherited",
         "_loading",
         "_luck",
         "_past",
@@ -77,6 +78,7 @@ class AsyncRunner:
         self._shards: dict[Loop, tuple[AsyncShard, ...]] = {}
         self._loading: dict[Loop, tuple[AsyncFlights, AsyncLoads]] = {}
         self._ends: dict[Loop, object] = {}  # what closes the connections of each loop when it ends
+        self._inherited: frozenset[Loop] = frozenset()  # loops of the process that forked this one
         self.line = AsyncLine()
         self._past: list[list[ShardStats]] = []  # what the shards of ended loops had counted
         # The last loop and its shards, read and replaced as one so that two threads cannot mix them up.
@@ -105,8 +107,9 @@ class AsyncRunner:
         return found
 
     def after_fork(self) -> None:
-        """Forget which loop runs: this process has another one."""
+        """Forget which loop runs: this process has another one, and the connections of the others are not its to close."""
         self._current = (None, ())
+        self._inherited = frozenset(self._shards)
 
     def reauthenticate(self, login: Login) -> None:
         """Log in anew with renewed credentials, on all shards of all loops. Called from any thread."""
@@ -303,7 +306,9 @@ class AsyncRunner:
     @property
     def open(self) -> bool:
         """Whether connections are left that nobody has closed."""
-        return any(shard.busy for shards in list(self._shards.values()) for shard in shards)
+        return any(
+            shard.busy for loop, shards in list(self._shards.items()) if loop not in self._inherited for shard in shards
+        )
 
     async def close(self) -> None:
         """Close everything on the running loop, and tell other loops to do the same."""
@@ -316,7 +321,7 @@ class AsyncRunner:
         for loop, shards in list(self._shards.items()):
             if loop is here:
                 await asyncio.gather(*(shard.close() for shard in shards))
-            elif not loop.is_closed():
+            elif not loop.is_closed() and loop not in self._inherited:
                 for shard in shards:
                     loop.call_soon_threadsafe(shard.close_soon)
         self._shards.clear()
@@ -329,7 +334,7 @@ class AsyncRunner:
         """Let go of every connection without waiting, as the last resort of an unclosed client."""
         for loop, known in list(self._shards.items()):
             for shard in known:
-                if not loop.is_closed():
+                if not loop.is_closed() and loop not in self._inherited:
                     loop.call_soon_threadsafe(shard.close_soon)
 
 

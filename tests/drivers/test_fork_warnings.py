@@ -23,6 +23,37 @@ if child:
 """
 
 
+ASYNC_PROGRAM = """
+import asyncio, gc, os, sys
+from shardcache import AsyncShardCache
+
+cache = AsyncShardCache(sys.argv[1:], namespace="fork", timeout=20)
+loop = asyncio.new_event_loop()
+loop.run_until_complete(cache.set("a", 1))
+child = os.fork()
+if child:
+    loop.run_until_complete(cache.close())
+    loop.close()
+    assert os.waitpid(child, 0)[1] == 0
+else:
+    del cache
+    gc.collect()
+"""
+
+
+def test_idle_asyncio_client_at_a_fork() -> None:
+    """A child that drops the parent's client is not told to close it: the loop that could is the parent's."""
+    with LocalShards(1) as shards:
+        done = subprocess.run(
+            [sys.executable, "-W", "always::ResourceWarning", "-c", ASYNC_PROGRAM, *shards.urls.values()],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, "AsyncShardCache" in done.stderr) == (0, False), done.stderr
+
+
 def test_idle_connections_at_a_fork() -> None:
     """Parent and child go on, and neither is warned of a socket that nobody closed."""
     with LocalShards(3) as shards:

@@ -7,14 +7,18 @@ from shardcache.testing.simulation.waiting import idle
 pytestmark = pytest.mark.long
 
 CROWDS = 800
-ROUND_TRIPS = 30  # of the slowest kind: contenders may take voters from each other a few times
+# Of the slowest kind. Of 6,000 crowds half wait 2.4 at the most, 99 of 100 6.6, and the worst of all 26: contenders may take voters from each other
+# a few times, and how often is chance.
+FEW = 10
+MOST = 30
 
 
 def test_nobody_waits_for_a_free_lock() -> None:
     """From one holder to the next it takes a few round trips, however many want it and however they come together."""
     waits = {seed: idle(seed) for seed in range(CROWDS)}
-    slow = {seed: wait.longest for seed, wait in waits.items() if wait.longest > ROUND_TRIPS}
-    assert slow == {}
+    slow = {seed: wait.longest for seed, wait in waits.items() if wait.longest > FEW}
+    assert len(slow) <= CROWDS // 100, slow
+    assert {seed: longest for seed, longest in slow.items() if longest > MOST} == {}
     assert sum(wait.acquisitions for wait in waits.values()) > 10 * CROWDS
 
 
