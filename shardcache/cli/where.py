@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
         "where",
         help="draw on which shard a key lives and why, and ask it for size and ttl",
         description="Draws on which shard a key lives, and who would own it next. Asks that shard whether the key is there, "
-        "for the size of its value and its ttl; the value itself is not read. Exit code 1 if the key is not there, 3 if the shard "
+        "for the size of its value, its ttl, and for how long it may be served stale after that; the value itself is not read. Exit code 1 if the key is not there, 3 if the shard "
         "does not answer.",
         examples=("where user:1", "where user:1 --offline", "where 'cart:{user:1}' --json"),
     )
@@ -88,12 +88,23 @@ def _value(found: Found) -> str:
     if found is None:
         return paint("not there", "warn")
     what = found.kind if found.size is None else f"{found.size:,} bytes"
-    life = "no expiry" if found.left is None else f"{found.left:.1f} s left"
-    return paint(f"{what}, {life}", "good")
+    return paint(f"{what}, {_life(found)}", "good")
+
+
+def _life(found: StoredForm) -> str:
+    """Say how long the value is fresh, as `ttl` has it, and for how long it may be served stale after that."""
+    if found.left is None:
+        return "no expiry"
+    if not found.grace:
+        return f"{found.left:.1f} s left"
+    fresh = f"{found.left:.1f} s left, then" if found.left else "stale,"
+    return f"{fresh} {found.grace:.1f} s of grace"
 
 
 def _record(place: Explanation, found: Found, *, asked: bool) -> dict[str, object]:
-    value = {"type": found.kind, "bytes": found.size, "ttl": found.left} if isinstance(found, StoredForm) else None
+    value = None
+    if isinstance(found, StoredForm):
+        value = {"type": found.kind, "bytes": found.size, "ttl": found.left, "grace": found.grace}
     return {
         "key": key_text(place.key),
         "stored_as": key_text(place.wire_key),

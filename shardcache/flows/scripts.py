@@ -1,6 +1,6 @@
 """Server-side scripts, each by name. Short enough to be sent whole: one exchange, no cache of digests to miss."""
 
-__all__ = ("ADD_TO", "FRESH_LEFT", "PERSIST", "TOUCH_FRESH")
+__all__ = ("ADD_TO", "FRESH_AND_GRACE", "FRESH_LEFT", "PERSIST", "TOUCH_FRESH")
 
 # KEYS[1]; ARGV: delta, or delta + first sum + ttl in ms ("" for none). The absent key is told apart
 # on the server, since INCRBY alone would create it, without a ttl. The sum goes back as text: a number
@@ -38,6 +38,16 @@ if left<0 then return left end
 """
     + _GRACE
     + b"return math.max(left-grace,0)"
+)
+
+# KEYS[1]. Answers the same, and the ms of grace that are left behind it: all of it as long as the value is fresh.
+FRESH_AND_GRACE = (
+    b"""\
+local left=redis.call('PTTL',KEYS[1])
+if left<0 then return {left,0} end
+"""
+    + _GRACE
+    + b"return {math.max(left-grace,0),math.min(left,grace)}"
 )
 
 # KEYS[1]; ARGV: ms from now on. As PEXPIRE, with the grace on top.

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from shardcache.commands import Reply
 from shardcache.errors import ShardError
+from shardcache.flows.scripts import FRESH_AND_GRACE
 from shardcache.flows.steps import Batch, Flow, exchange
 
 __all__ = ("StoredForm", "stored_form")
@@ -13,27 +14,31 @@ class StoredForm(NamedTuple):
     """One key as its server has it.
 
     ``kind``: the server's word for its type, such as "string" or "hash". ``size``: bytes of a string, None for
-    other types. ``left``: seconds until it expires, None if it does not.
+    other types. ``left``: seconds for which it is fresh, as `ttl` has it, None if it does not expire; ``grace``: for so many seconds more it
+    may be served stale.
     """
 
     kind: str
     size: int | None
     left: float | None
+    grace: float
 
 
 def stored_form(shard: int, wire: bytes) -> Flow[StoredForm | ShardError | None]:
     """Ask one shard for a key; return None if it is not there, or what went wrong. The value is not sent."""
-    commands = [(b"TYPE", wire), (b"PTTL", wire), (b"STRLEN", wire)]
+    commands = [(b"TYPE", wire), (b"EVAL", FRESH_AND_GRACE, b"1", wire), (b"STRLEN", wire)]
     [outcome] = yield from exchange([Batch(shard, [*commands], True)])
     if isinstance(outcome, ShardError):
         return outcome
-    kind, left, size = outcome
-    for reply in (kind, left):
+    kind, times, size = outcome
+    for reply in (kind, times):
         if isinstance(reply, ShardError):
             return reply
     if kind == b"none":
         return None
-    return StoredForm(_text(kind), size if isinstance(size, int) else None, None if left < 0 else left / 1000)
+    left, grace = times
+    bytes_ = size if isinstance(size, int) else None
+    return StoredForm(_text(kind), bytes_, None if left < 0 else left / 1000, grace / 1000)
 
 
 def _text(reply: Reply) -> str:

@@ -2,12 +2,14 @@
 
 import json
 import re
+import time
 
 import pytest
 import redis
 
 from shardcache.cli import main
 from shardcache.client import ShardCache
+from shardcache.policy import LoadPolicy
 
 
 def lines_of(capsys) -> dict[str, str]:
@@ -53,6 +55,27 @@ def test_ttl_and_tag(url, capsys):
     assert told["stored as"].endswith("hashed by its tag user:1")
     size, left = re.fullmatch(r"(\d+) bytes, ([\d.]+) s left", told["value"].strip()).groups()
     assert (size, 900 < float(left) <= 1000) == ("2", True)
+
+
+def test_grace_is_not_ttl(url, capsys):
+    """Of a value that may be served stale it says what `ttl` says, and the grace beside it; also in JSON, and when it is stale."""
+    policy = LoadPolicy.swr(600)
+    with ShardCache.from_url(url) as cache:
+        cache.get_or_set("fresh", lambda: "v", 100, policy=policy)
+        cache.get_or_set("stale", lambda: "v", 0.02, policy=policy)
+        while cache.ttl("stale"):
+            time.sleep(0.005)
+    assert main(["where", "--url", url, "fresh"]) == 0
+    told = lines_of(capsys)["value"].strip()
+    left, grace = re.fullmatch(r"\d+ bytes, ([\d.]+) s left, then ([\d.]+) s of grace", told).groups()
+    assert (0 < float(left) <= 100, float(grace)) == (True, 600.0)
+    assert main(["where", "--url", url, "stale"]) == 0
+    told = lines_of(capsys)["value"].strip()
+    [grace] = re.fullmatch(r"\d+ bytes, stale, ([\d.]+) s of grace", told).groups()
+    assert 0 < float(grace) <= 600
+    assert main(["where", "--url", url, "fresh", "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)["value"]
+    assert (0 < value["ttl"] <= 100, value["grace"]) == (True, 600.0)
 
 
 def test_no_value(url, capsys):
@@ -101,6 +124,6 @@ def test_json(url, capsys, offline):
         "address": place.address,
         "next": list(place.successors[1:]),
         "asked": not offline,
-        "value": None if offline else {"type": "string", "bytes": 5, "ttl": None},
+        "value": None if offline else {"type": "string", "bytes": 5, "ttl": None, "grace": 0.0},
         "error": None,
     }
