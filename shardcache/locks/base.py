@@ -197,13 +197,14 @@ class LockBase:
         own = mint(self._label or default_label())
         plan, *before = yield from self._room.electorate.refresh(self._plan)
         arguments = (text.encode(), own, int(fence))
+        register = self._room.register
         try:
-            lease = yield from adopt(plan, *arguments, clock=self._clock, luck=self._luck)
+            lease = yield from adopt(plan, *arguments, register=register, clock=self._clock, luck=self._luck)
         except LockLost:
             if not before:
                 raise
             [plan] = before
-            lease = yield from adopt(plan, *arguments, clock=self._clock, luck=self._luck)
+            lease = yield from adopt(plan, *arguments, register=register, clock=self._clock, luck=self._luck)
         try:
             self._took(lease)
         except BaseException:

@@ -68,7 +68,7 @@ def _claims(plan: LockPlan, there: Mapping[str, Seen]) -> list[HeldLock]:
                 remaining=quorum_th(list(lefts.values()), quorum) if held else max(lefts.values()),
                 held=held,
                 voters=lefts,
-                of=len(plan.voters.names) if usual else None,
+                of=plan.voters.total if usual else None,
             )
         )
     return claims

@@ -57,7 +57,8 @@ class Driver:
         for at, batch in enumerate(step.batches):
             outcome = self.answer(word, batch.shard)
             if outcome is not None and not isinstance(outcome, Exception):
-                outcome = [outcome]
+                # Extensions answer in lists, of which the rest says who answers.
+                outcome = [[outcome]] if word == "EXTEND" and isinstance(outcome, int) else [outcome]
             if step.take is not None and outcome is not None and step.take(at, outcome, self.runs(batch.shard)):
                 break
         return None
@@ -456,7 +457,7 @@ def test_released_while_it_repairs() -> None:
 
 
 def adopting(driver):
-    return driver.run(adopt(PLAN, b"given", b"own", 7, clock=driver.clock, luck=lambda: 0.5))
+    return driver.run(adopt(PLAN, b"given", b"own", 7, register=Register(), clock=driver.clock, luck=lambda: 0.5))
 
 
 def test_adopted() -> None:
@@ -468,7 +469,7 @@ def test_adopted() -> None:
     assert lease.valid_until == 100 + 4 - drift(4)
 
 
-@pytest.mark.parametrize("gone", [[0, 0], [-1, 0]], ids=["ended", "another's"])
+@pytest.mark.parametrize("gone", [[0], [-1]], ids=["ended", "another's"])
 def test_nothing_to_adopt(gone) -> None:
     """Where a majority has another token, or none, nothing is held, and what was changed is put back."""
     driver = Driver(lambda word, place: gone if place else [1, 5000])
@@ -480,7 +481,7 @@ def test_nothing_to_adopt(gone) -> None:
 
 def test_adopted_by_another() -> None:
     """Who finds another's token everywhere is told at once."""
-    driver = Driver(lambda word, place: [-1, 0])
+    driver = Driver(lambda word, place: [-1])
     with pytest.raises(LockLost):
         adopting(driver)
     assert driver.words() == ["ADOPT", "ADOPT"]
@@ -488,7 +489,7 @@ def test_adopted_by_another() -> None:
 
 def test_adopters_who_took_voters_from_each_other() -> None:
     """Who has some voters, and another the rest, puts back and tries again."""
-    first = {0: [1, 5000], 1: [-1, 0], 2: LATE}
+    first = {0: [1, 5000], 1: [-1], 2: LATE}
     asked = []
 
     def answer(word, place):
@@ -510,12 +511,54 @@ def test_adoption_without_a_majority() -> None:
 
 def test_adoption_broken_off() -> None:
     """Whatever is thrown in, the given token is put back on all voters."""
-    flow = adopt(PLAN, b"given", b"own", 7, clock=lambda: 100.0, luck=lambda: 0.5)
+    flow = adopt(PLAN, b"given", b"own", 7, register=Register(), clock=lambda: 100.0, luck=lambda: 0.5)
     assert next(flow).batches[0].commands[0][-2:] == (b"given", b"own|1")
     step = flow.throw(KeyboardInterrupt())
     assert ({batch.commands[0][-2:] for batch in step.batches}, step.take) == ({(b"own|1", b"given")}, None)
     with pytest.raises(KeyboardInterrupt):
         flow.send(None)
+
+
+def lived(life: str, place: int) -> Run:
+    return Run(b"run-%b-%d" % (life.encode(), place), 3600.0)
+
+
+def test_adopter_counts_no_voter_that_came_back() -> None:
+    """A voter in a new life has the given token again, though somebody may have adopted it there: its word waits, and a majority is short."""
+    register = known()
+    for place in range(3):
+        register.roll(PLAN.voters).met(place, b"run-a-%d:5" % place, forgetful=False, sure=True)
+    lives = {0: "a", 1: "b", 2: "a"}
+
+    def answer(word, place):
+        if word == "REGISTER":
+            return [10_000, 5, 0, 1]
+        return [-1] if place == 2 else [1, 5000, 5, 100]
+
+    driver = Driver(answer, run=lambda place: lived(lives[place], place))
+    with pytest.raises(LockLost):
+        driver.run(adopt(PLAN, b"given", b"own", 7, register=register, clock=driver.clock, luck=lambda: 0.5))
+    assert driver.words()[:4] == ["ADOPT", "REGISTER", "ADOPT", "ADOPT"]
+    driver = Driver(lambda word, place: [1, 5000, 5, 100], run=lambda place: lived("a", place))
+    lease = driver.run(adopt(PLAN, b"given", b"own", 7, register=register, clock=driver.clock, luck=lambda: 0.5))
+    assert (driver.words(), lease.met) == (["ADOPT"], {0, 2})  # the second is forgetful
+
+
+def test_extension_counts_only_voters_that_were_met() -> None:
+    """A voter that was not heard when the lock was granted is made known to the others first, and asked again."""
+    register = known()
+    lease = held()
+    lease.met = {0}
+
+    def answer(word, place):
+        if word == "REGISTER":
+            return [10_000, 5, 0, 2]
+        return {0: [1, 5, 100], 1: OUT, 2: [1, 5, 100]}[place]
+
+    driver = Driver(answer, run=lambda place: lived("a", place))
+    assert driver.run(extend(PLAN, lease, clock=driver.clock, register=register)) == "extended"
+    assert driver.words() == ["EXTEND", "REGISTER", "EXTEND"]
+    assert lease.met == {0, 2}
 
 
 def test_extend_after_the_end() -> None:

@@ -107,9 +107,11 @@ def differs(connection: redis.Redis, steps: list[tuple[Any, ...]], scripts: dict
                 expected, actual = connection.set(keys.fence, arguments[0], px=FENCE_TTL), True
                 db.put(keys.fence, arguments[0], FENCE_TTL)
             case _:
-                asked = {"REGISTER": (register,), "CONFIGURE": (register,), "ACQUIRE": (*keys[:3], register)}.get(
-                    name, tuple(keys)
-                )
+                asked = {
+                    **dict.fromkeys(("REGISTER", "CONFIGURE"), (register,)),
+                    **dict.fromkeys(("EXTEND", "ADOPT"), every),
+                    "ACQUIRE": (*keys[:3], register),
+                }.get(name, tuple(keys))
                 try:
                     expected = connection.execute_command("EVAL", scripts[name], len(asked), *asked, *arguments)
                 except redis.ResponseError as error:
@@ -140,7 +142,15 @@ def alike(name: str, actual: Any, expected: Any) -> bool:
     if name == "REGISTER":
         near = all(abs(one - other) <= LOOSE * 1000 for one, other in zip(actual[1:3], expected[1:3], strict=True))
         return near and [actual[0], *actual[3:]] == [expected[0], *expected[3:]]
-    return close(actual, expected, 1 if name in ("LOOK", "ADOPT") or (name == "ACQUIRE" and actual[0] == 0) else None)
+    if name in ("EXTEND", "ADOPT") and actual[0] == expected[0] == 1:  # behind times left: born, and ms since then
+        near = zip(
+            actual[1:],
+            expected[1:],
+            (LOOSE * 1000, LOOSE) if name == "EXTEND" else (LOOSE, LOOSE * 1000, LOOSE),
+            strict=True,
+        )
+        return all(abs(one - other) <= loose for one, other, loose in near)
+    return close(actual, expected, 1 if name == "LOOK" or (name == "ACQUIRE" and actual[0] == 0) else None)
 
 
 def adopt(db: Database, connection: redis.Redis, fence: bytes, register: bytes) -> None:
@@ -184,9 +194,12 @@ MUTANTS = [
     ("CONFIRM", b"~=ARGV[1] then return 0", b"==nil then return 0"),
     ("CONFIRM", b"<tonumber(ARGV[2])", b">tonumber(ARGV[2])"),
     ("EXTEND", b"<tonumber(ARGV[2])", b">tonumber(ARGV[2])"),
-    ("EXTEND", b"return -1", b"return 0"),
+    ("EXTEND", b"{-1}", b"{0}"),
+    ("EXTEND", b"math.floor((now-born)/1000)", b"(now-born)"),
+    ("EXTEND", b"redis.call('HSETNX',KEYS[5],'born',string.format('%.0f',now))", b""),
+    ("ADOPT", b"math.floor((now-born)/1000)", b"(now-born)"),
     ("ADOPT", b"held~=ARGV[1]", b"not held"),
-    ("ADOPT", b"held==ARGV[2]", b"held==ARGV[1]"),
+    ("ADOPT", b"held~=ARGV[2]", b"held==ARGV[2]"),
     ("REPAIR", b"==1 then return 0", b"==2 then return 0"),
     ("REPAIR", b"<tonumber(ARGV[3])", b">tonumber(ARGV[3])"),
     ("RELEASE", b"held~=ARGV[1]", b"not held"),

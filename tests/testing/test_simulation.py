@@ -28,6 +28,8 @@ SIGNS = {
     "no-guard": "two-holders",
     "no-second-look": "two-holders",
     "no-swap": "two-holders",
+    "adopt-unmet": "two-holders",
+    "extend-unmet": "two-holders",
     "no-birth": "two-holders",
     "no-floor": "fence-order",
     "one-answer": "two-holders",
@@ -41,6 +43,8 @@ SIGNS = {
 PLOTS = {
     "no-guard": "missed",
     "no-second-look": "late",
+    "adopt-unmet": "handed-over",
+    "extend-unmet": "unheard",
     "no-birth": "forgotten",
     "no-floor": "rolled-back",
     "one-answer": "late",
@@ -97,6 +101,18 @@ def test_seed_is_the_history(seed: int) -> None:
 def test_processes_agree() -> None:
     """A campaign in two processes counts the same as in one."""
     assert last(600, 0, processes=2, ablate="no-write-back") == last(600, 0, ablate="no-write-back")
+
+
+@pytest.mark.parametrize(
+    ("plot", "part", "seed"),
+    [("handed-over", "adopt-unmet", 825), ("unheard", "extend-unmet", 45)],
+    ids=["a text that came twice", "voters that were not met"],
+)
+def test_who_has_forgotten_says_nothing(plot: str, part: str, seed: int) -> None:
+    """Histories in which a voter that had forgotten made a second holder: by an adoption across its rollback, by extensions that it had answered unmet."""
+    assert play(draw(seed, plot=plot)).violations == ()
+    with ablated(part):
+        assert {one.kind for one in play(draw(seed, plot=plot)).violations} == {"two-holders"}
 
 
 @pytest.mark.parametrize("plot", STORIES)

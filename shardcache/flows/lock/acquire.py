@@ -160,6 +160,7 @@ def _attempt(
             if len(places) >= plan.quorum and electors.majority(free if new else ballot.fences):
                 lease.held(places, sent, plan.ttl)
                 lease.unsure = ballot.unsure
+                lease.met.update(places if new else (place for place in ballot.fences if place < ballot.voting))
                 won = lease.valid_until > clock()
                 if won:
                     roll.out_since = None

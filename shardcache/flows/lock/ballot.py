@@ -105,6 +105,7 @@ class Ballot:
     def nobody(self) -> bool:
         """Whether nobody can hold the lock: all who refused did so for contenders without a majority."""
         unknown = sum(1 for answer in self.answers if answer is None or isinstance(answer, ShardError))
+        unknown += len(self._voters.absent)
         return max(self.holders.values(), default=0) + unknown < self._quorum
 
     def listens(self, attempt: int) -> int:
@@ -201,7 +202,10 @@ class Ballot:
 
     def votes(self, names: tuple[str, ...]) -> list[Vote]:
         """Return what each voter said, in words."""
-        return [self._vote(place, name) for place, name in enumerate(names)]
+        absent = (
+            Vote(name, "unreachable", reason="it is not among this client's nodes") for name in self._voters.absent
+        )
+        return [*(self._vote(place, name) for place, name in enumerate(names)), *absent]
 
     def _vote(self, place: int, name: str) -> Vote:
         answer = self.answers[place]

@@ -6,7 +6,7 @@ from typing import Literal
 from shardcache.errors import ShardError, ShardOut, ShardTimeout, ShardUnavailable
 from shardcache.flows.lock.lease import Lease
 from shardcache.flows.lock.plan import FENCE_TTL, LockPlan
-from shardcache.flows.lock.register import Register
+from shardcache.flows.lock.register import Life, Register, Roll, wait_of
 from shardcache.flows.lock.scripts import EXTEND, RELEASE, REPAIR
 from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run, Take
 
@@ -27,9 +27,11 @@ def extend(
     """Start the ttl anew on every voter that has held our key without a break; then put it back where it was lost.
 
     "lost": so many voters do not have our key that no majority can. "unknown": too few answered; the lease is what it was.
-    Only a voter that answers "it was there all the time" counts. Where the key is gone it is set again after the extension has
-    succeeded, while the lock is ours, and counts from the next time on: so a lock that has lost voters gets them back
-    (redsync #186), and none is ever taken silently a second time (RedLock.net #48). ``register`` is told of a longer ttl first:
+    Only a voter that answers "it is there" counts, and only if it was met (`Lease.met`): in a life that may vote, with our key. Who has had our key since then
+    counts in a later life too, if our key came back with the data, for nobody else can have got it there meanwhile. But a voter that had not answered when the
+    lock was granted, or where the key was put back, may have forgotten another holder, and if it forgets us nobody would remember; so it is vetted first, as for
+    a grant. Where the key is gone it is set again after the extension has succeeded, while the lock is ours: so a lock that has lost voters gets them back
+    (redsync #186), and none is ever taken silently a second time (RedLock.net #48). ``register`` (None: load locks, which count whoever has the key) is told of a longer ttl first:
     without a majority that knows of it, a voter that restarts would count again too early, so nothing is extended. ``errors`` is given
     what went wrong with which voter.
     """
@@ -38,40 +40,38 @@ def extend(
         yield from register.vet(plan, {})
         if register.roll(plan.voters).longest < plan.ttl_ms:
             return "unknown"
-    sent = clock()
-    if lease.valid_until <= sent:
-        return "lost"
-    # A shorter ttl counts from here on, for it may take effect without anybody telling us.
-    lease.within(sent, plan.ttl)
+    roll = None if register is None else register.roll(plan.voters)
     shards = plan.voters.shards
-    kept: list[int] = []
-    gone: list[int] = []
-    heard = denied = 0
-
-    def take(place: int, outcome: Outcome, _: Run | None) -> bool:
-        nonlocal heard, denied
-        heard += 1
-        reply = outcome if isinstance(outcome, ShardError) else outcome[0]
-        if isinstance(reply, ShardError):
-            if errors is not None:
-                errors.append(reply)
-        elif reply == 1:
-            kept.append(place)
-        elif reply.__class__ is int:
-            denied += 1
-            if reply == 0:
-                gone.append(place)
-        return heard == len(shards) or len(kept) >= plan.quorum or denied > len(shards) - plan.quorum
-
-    commands = [plan.script(EXTEND, lease.token, plan.ttl_ms)]
-    yield Canvass([Batch(shard, commands, True) for shard in shards], take, plan.patience)
+    if roll is None:
+        commands = [plan.script(EXTEND, lease.token, plan.ttl_ms)]
+    else:
+        commands = [plan.script_with_life(EXTEND, lease.token, plan.ttl_ms)]
+    again = False
+    while True:
+        sent = clock()
+        if lease.valid_until <= sent:
+            return "lost"
+        # A shorter ttl counts from here on, for it may take effect without anybody telling us.
+        lease.within(sent, plan.ttl)
+        count = _Count(plan, lease, roll, errors)
+        yield Canvass([Batch(shard, commands, True) for shard in shards], count.take, plan.patience)
+        if len(count.kept) >= plan.quorum or again or not count.lives or register is None:
+            break
+        yield from register.vet(plan, count.lives)
+        again = True
+    kept, gone = count.kept, count.gone
     if len(kept) < plan.quorum:
-        return "lost" if denied > len(shards) - plan.quorum else "unknown"
+        return "lost" if count.denied > len(shards) - plan.quorum else "unknown"
     if lease.ended or lease.valid_until <= sent:
         return "lost"
     lease.held(kept, sent, plan.ttl)
     if lease.valid_until <= clock():
         return "lost"
+    strangers = {
+        place: life for place, life in count.lives.items() if roll and not roll.registered(shards[place], life)
+    }
+    if strangers and register is not None:  # they count from the next time on
+        yield from register.vet(plan, strangers)
     if gone and lease.fence:  # a load lock has no counter to put back, and does not last
         repair = [plan.script(REPAIR, lease.token, plan.ttl_ms, lease.fence, FENCE_TTL)]
         yield Canvass([Batch(shards[place], repair, False) for place in gone], None, plan.patience)
@@ -81,6 +81,53 @@ def extend(
             commands = [plan.script(RELEASE, lease.token)]
             yield Canvass([Batch(shards[place], commands, True) for place in gone], None, plan.patience)
     return "extended"
+
+
+class _Count:
+    """What the voters answered to one extension, by place; ``lives``: of those that have our key and are to be vetted before they count."""
+
+    __slots__ = ("_errors", "_heard", "_lease", "_plan", "_roll", "denied", "gone", "kept", "lives")
+
+    def __init__(self, plan: LockPlan, lease: Lease, roll: Roll | None, errors: list[ShardError] | None) -> None:
+        self._plan = plan
+        self._lease = lease
+        self._roll = roll
+        self._errors = errors
+        self._heard = 0
+        self.denied = 0
+        self.kept: list[int] = []
+        self.gone: list[int] = []
+        self.lives: dict[int, Life] = {}
+
+    def take(self, place: int, outcome: Outcome, run: Run | None) -> bool:
+        """Count one answer; return whether the outcome is certain."""
+        self._heard += 1
+        reply = outcome if isinstance(outcome, ShardError) else outcome[0]
+        if isinstance(reply, ShardError):
+            if self._errors is not None:
+                self._errors.append(reply)
+        elif reply[0] == 1:
+            if self._counts(place, Life.of(run, *reply[1:])):
+                self.kept.append(place)
+        else:
+            self.denied += 1
+            self._lease.met.discard(place)
+            if reply[0] == 0:
+                self.gone.append(place)
+        voters, quorum = len(self._plan.voters.shards), self._plan.quorum
+        return self._heard == voters or len(self.kept) >= quorum or self.denied > voters - quorum
+
+    def _counts(self, place: int, life: Life | None) -> bool:
+        lease, roll = self._lease, self._roll
+        if roll is None or place in lease.met:
+            return True
+        wait = wait_of(roll, self._plan.voters.shards[place], life)
+        if wait == 0.0:
+            lease.met.add(place)
+            return True
+        if wait is None and life is not None:
+            self.lives[place] = life
+        return False
 
 
 def release(plan: LockPlan, lease: Lease, errors: list[ShardError] | None = None) -> Flow[Freed]:

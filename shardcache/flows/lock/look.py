@@ -74,7 +74,7 @@ def look(plan: LockPlan) -> Flow[LockState]:
     state = LockState(tuple(late), plan.quorum)
     if state.answered < plan.quorum:
         out = "; ".join(str(one) for one in late if isinstance(one, ShardError))
-        raise QuorumUnavailable(plan.name, f"too few of the {len(shards)} voters answer: {out}")
+        raise QuorumUnavailable(plan.name, f"too few of the {plan.voters.total} voters answer: {out}")
     return state
 
 
@@ -98,5 +98,5 @@ def force_release(plan: LockPlan) -> Flow[int]:
     yield Canvass([Batch(shard, commands, True) for shard in shards], take, plan.patience)
     if heard - len(errors) < plan.quorum:
         out = "; ".join(map(str, errors)) or "none answered"
-        raise QuorumUnavailable(plan.name, f"too few of the {len(shards)} voters answer: {out}")
+        raise QuorumUnavailable(plan.name, f"too few of the {plan.voters.total} voters answer: {out}")
     return freed

@@ -81,25 +81,27 @@ class Electorate:
         known = self.known
         if not plan.wire or plan.version == known.version:
             return plan
-        voters = self._voters(plan, voters_of(known.names, plan.wire))
+        chosen = voters_of(known.names, plan.wire)
+        voters = self._voters(plan, chosen)
         former = voters_of(known.former, plan.wire) if known.former else ()
-        if not former or set(former) == set(voters.names):
-            electors = voters
-        else:
-            names = voters.names + tuple(name for name in former if name not in voters.names)
-            sets = (tuple(range(len(voters.names))), tuple(names.index(name) for name in former))
-            electors = Voters(self._voters(plan, names).shards, names, sets)
+        electors = voters if set(former) in (set(), set(chosen)) else self._voters(plan, chosen, former)
         return replace(plan, voters=voters, electors=electors, version=known.version, number=known.number)
 
-    def _voters(self, plan: LockPlan, names: tuple[str, ...]) -> Voters:
-        missing = [name for name in names if name not in self._shards]
-        if missing:
+    def _voters(self, plan: LockPlan, *groups: tuple[str, ...]) -> Voters:
+        """Return who votes if there must be a majority of each of these groups. Raises `QuorumUnavailable` where this client can have none."""
+        every = tuple(dict.fromkeys(name for names in groups for name in names))
+        names = tuple(name for name in every if name in self._shards)
+        absent = tuple(name for name in every if name not in self._shards)
+        places = {name: place for place, name in enumerate(names + absent)}
+        sets = tuple(tuple(places[name] for name in group) for group in groups) if len(groups) > 1 else ()
+        voters = Voters(tuple(self._shards[name] for name in names), names, sets, absent)
+        if voters.hopeless(()):
             raise QuorumUnavailable(
                 plan.name,
-                f"the nodes have agreed on voters that are not among this client's nodes: {', '.join(missing)}; "
-                "give every client all nodes before the voters are changed (docs/locks.md)",
+                f"{len(absent)} of its {len(every)} voters are not among this client's nodes, so that it can have no majority of them: "
+                f"{', '.join(absent)}. Give this client all nodes; `shardcache lock voters` says which nodes vote, and changes that (docs/locks.md)",
             )
-        return Voters(tuple(self._shards[name] for name in names), names)
+        return voters
 
     def learn(self, texts: Iterable[bytes]) -> bool:
         """Take the newest of these memberships, if it is newer than what is known, or another first one; return whether it was."""
@@ -120,7 +122,7 @@ class Electorate:
         plans = [plan]
         if self.known.former:
             before = self._voters(plan, voters_of(self.known.former, plan.wire))
-            if set(before.names) != set(plan.voters.names):
+            if before.id != plan.voters.id:
                 plans.append(replace(plan.on(before), number=self.known.number - 1))
         return plans
 

@@ -65,11 +65,14 @@ class Voters(NamedTuple):
     """Who votes: places in the topology, and names.
 
     ``sets``: of which of them, by place, there must be a majority each; empty for one of all. While voters are being changed, there are two.
+    ``absent``: voters that this client cannot ask, as they are not among its nodes. They have no shard, and in ``sets`` the places behind the others; a majority is one
+    of all, as if they did not answer.
     """
 
     shards: tuple[int, ...]
     names: tuple[str, ...]
     sets: tuple[tuple[int, ...], ...] = ()
+    absent: tuple[str, ...] = ()
 
     def majority(self, places: Collection[int]) -> bool:
         """Whether these are a majority of each set."""
@@ -81,16 +84,21 @@ class Voters(NamedTuple):
         """Whether no majority can be had without these."""
         if not self.sets:
             return len(self.shards) - len(places) < self.quorum
-        return any(sum(place not in places for place in one) <= len(one) // 2 for one in self.sets)
+        asked = set(range(len(self.shards))).difference(places)
+        return any(len(asked.intersection(one)) <= len(one) // 2 for one in self.sets)
+
+    @property
+    def total(self) -> int:
+        return len(self.shards) + len(self.absent)
 
     @property
     def quorum(self) -> int:
-        return len(self.shards) // 2 + 1
+        return self.total // 2 + 1
 
     @property
     def id(self) -> bytes:
         """What this set of voters is known by, in whatever order."""
-        return sha1(repr(sorted(self.names)).encode(), usedforsecurity=False).hexdigest()[:16].encode()
+        return sha1(repr(sorted(self.names + self.absent)).encode(), usedforsecurity=False).hexdigest()[:16].encode()
 
 
 _NOBODY = Voters((), ())
@@ -129,7 +137,7 @@ class LockPlan:
 
     def on(self, voters: Voters | None) -> Self:
         """Return the plan for a lease that these voters granted, whoever they would be today."""
-        if voters is None or voters is self.voters:
+        if voters is None or voters is self.voters is self.electors:
             return self
         return replace(self, voters=voters, electors=voters, version=b"", wire=b"")
 
@@ -145,6 +153,12 @@ class LockPlan:
         """Return the command that runs one of the shorter scripts."""
         said = [one if isinstance(one, bytes) else decimal(one) for one in arguments]
         return (b"EVAL", script, b"4", *self.keys, *said)
+
+    def script_with_life(self, script: bytes, *arguments: bytes | int) -> Command:
+        """Return the command that runs one of those scripts that say in which life the voter answers."""
+        verb, _, _, *rest = self.script(script, *arguments)
+        keys = len(self.keys)
+        return (verb, script, b"5", *rest[:keys], self.register, *rest[keys:])
 
     def woken_at(self, shard: int, patience: float) -> Listen:
         """Return the step that waits on a shard for ``patience`` seconds to be woken by who lets go."""

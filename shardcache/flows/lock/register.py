@@ -37,7 +37,7 @@ from shardcache.flows.lock.plan import LockPlan, Voters, drift
 from shardcache.flows.lock.scripts import REGISTER
 from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
 
-__all__ = ("UNSURE", "Life", "Register", "Roll")
+__all__ = ("UNSURE", "Life", "Register", "Roll", "wait_of")
 
 UNSURE = 60.0  # seconds: the ttl that somebody may have used who told none of the voters that answer
 _MOST_ROLLS = 4096
@@ -86,6 +86,11 @@ class Roll:
         """Note what is known of a voter's life."""
         self.known[shard] = _Known(life, forgetful, sure)
 
+    def registered(self, shard: int, life: Life) -> bool:
+        """Whether a majority of the register was told of this life."""
+        known = self.known[shard]
+        return known is not None and known.life == life.id
+
     def wait(self, shard: int, life: Life | None, *, vetted: bool = False) -> float | None:
         """Return the seconds until a vote of this life counts: 0.0 if it does now, None if it must be vetted first.
 
@@ -105,6 +110,11 @@ class Roll:
         return left if known.sure or vetted or not left else None
 
 
+def wait_of(roll: Roll, shard: int, life: Life | None) -> float | None:
+    """Return the seconds until a voter's word counts, as `Roll.wait`: where it is not a grant, but "our key is here"."""
+    return roll.wait(shard, life)
+
+
 class Register:
     """A process' side of the register: what it has vetted, and what it has seen. ``unsure``: see `UNSURE`."""
 
@@ -112,17 +122,17 @@ class Register:
 
     def __init__(self, unsure: float = UNSURE) -> None:
         self.unsure = unsure
-        self._rolls: dict[frozenset[int], Roll] = {}
+        self._rolls: dict[tuple[frozenset[int], frozenset[str]], Roll] = {}
         self._seen: dict[str, bytes] = {}
 
     def roll(self, voters: Voters) -> Roll:
         """Return what is known of this set of voters."""
-        shards = frozenset(voters.shards)
-        found = self._rolls.get(shards)
+        key = frozenset(voters.shards), frozenset(voters.absent)
+        found = self._rolls.get(key)
         if found is None:
             if len(self._rolls) >= _MOST_ROLLS:
                 self._rolls.clear()
-            found = self._rolls[shards] = Roll(shards, self.unsure)
+            found = self._rolls[key] = Roll(voters.shards, self.unsure)
         return found
 
     def vet(self, plan: LockPlan, lives: dict[int, Life]) -> Flow[None]:
@@ -163,7 +173,7 @@ class Register:
         for at, place in enumerate(lives, 3):
             said = [answer[at] for answer in answers.values()]
             forgetful = _FORGOT in said
-            sure = _everybody(len(answers), len(voters.shards)) or (_FRESH in said and not forgetful)
+            sure = _everybody(len(answers), voters.total) or (_FRESH in said and not forgetful)
             states[place] = _FORGOT if forgetful else _FRESH if sure else 0
             if place in itself:
                 # The floor first: another thread that finds the life vetted must find it as well.

@@ -78,27 +78,48 @@ if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end
 if tonumber(redis.call('GET',KEYS[2]) or '0')<tonumber(ARGV[2]) then redis.call('SET',KEYS[2],ARGV[2],'PX',ARGV[3]) end
 return 1"""
 
-# ARGV: token, ttl. Answers 1 if the key is ours and was all the time, 0 if it is gone, -1 if it is another's.
+# What says in which life a voter answers: when its register was made, and the ms since then. Load locks have no register here: 0, 0.
+_LIFE = b"""\
+local function life()
+if not KEYS[5] then return 0,0 end
+local t=redis.call('TIME')
+local now=t[1]*1000000+t[2]
+local born=tonumber(redis.call('HGET',KEYS[5],'born') or now)
+if born==now then redis.call('HSETNX',KEYS[5],'born',string.format('%.0f',now)) end
+return born,math.max(math.floor((now-born)/1000),0)
+end
+"""
+
+# KEYS: those of the lock; the register, unless it is a load lock.
+# ARGV: token, ttl. Answers {1, born, ms since then} if the key is ours, {0} if it is gone, {-1} if it is another's.
 # Never shortens: an extension for less that comes late must not take back what a later one gave.
-EXTEND = b"""\
+EXTEND = (
+    _LIFE
+    + b"""\
 local held=redis.call('GET',KEYS[1])
 if held==ARGV[1] then
 if redis.call('PTTL',KEYS[1])<tonumber(ARGV[2]) then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end
-return 1
+return {1,life()}
 end
-if held then return -1 end
-return 0"""
+if held then return {-1} end
+return {0}"""
+)
 
-# ARGV: the token that is there, the one to put in its place. Answers {1, time left} if that is done, or has been; {0, 0} if nothing is
-# there, {-1, 0} if it is another's. Sent twice it does it once.
-ADOPT = b"""\
+# KEYS: those of the lock, the register.
+# ARGV: the token that is there, the one to put in its place. Answers {1, time left, born, ms since then} if that is done, or has been; {0} if
+# nothing is there, {-1} if it is another's. Sent twice it does it once; with one token twice it only looks.
+ADOPT = (
+    _LIFE
+    + b"""\
 local held=redis.call('GET',KEYS[1])
 local left=redis.call('PTTL',KEYS[1])
-if left<=0 then return {0,0} end
-if held==ARGV[2] then return {1,left} end
-if held~=ARGV[1] then return {-1,0} end
+if left<=0 then return {0} end
+if held~=ARGV[2] then
+if held~=ARGV[1] then return {-1} end
 redis.call('SET',KEYS[1],ARGV[2],'PX',left)
-return {1,left}"""
+end
+return {1,left,life()}"""
+)
 
 # ARGV: token, ttl, fence, ttl of the counter. Puts our key where none is, and the counter to the fence.
 REPAIR = b"""\

@@ -8,6 +8,8 @@ no-drift          a lease lasts as long as the voters' clocks say, to the millis
 no-guard          a voter that came back empty votes at once
 no-second-look    what voters granted before the register knew this life of theirs counts, though they may have ended it since
 no-swap           a lease that is handed over is looked at by whoever adopts it, and not taken by a token of his own
+adopt-unmet       whoever adopts a lease counts voters that came back with older data, or were never met
+extend-unmet      an extension counts voters that were not met when the lock was granted, whoever remembers them
 no-birth          a voter whose data were flushed counts as the same as before
 no-floor          a voter that came back with old counters goes on counting from there
 one-answer        one answer of the register is enough to vet a voter, not a majority
@@ -32,12 +34,13 @@ from shardcache.flows.lock.membership import Electorate, voters_of
 from shardcache.flows.lock.register import Life, Register, Roll
 from shardcache.flows.steps import Flow, Run
 from shardcache.testing.simulation.database import Database
-from shardcache.testing.simulation.scripts import SCRIPTS, Script, raise_to
+from shardcache.testing.simulation.scripts import SCRIPTS, Script, life_of, raise_to
 
 __all__ = ("ABLATIONS", "ablated")
 
-_ACQUIRE, _ADOPTION, _LEASE, _LOOK, _REGISTER = (
-    import_module(f"shardcache.flows.lock.{name}") for name in ("acquire", "adoption", "lease", "look", "register")
+_ACQUIRE, _ADOPTION, _HOLD, _LEASE, _LOOK, _REGISTER = (
+    import_module(f"shardcache.flows.lock.{name}")
+    for name in ("acquire", "adoption", "hold", "lease", "look", "register")
 )
 _CONFIRM: Callable[[LockPlan, Lease, Ballot, list[int]], Flow[list[int]]] = _ACQUIRE._confirm
 
@@ -65,7 +68,7 @@ def _nothing(_ttl: float) -> float:
     return 0.0
 
 
-def _at_once(_roll: Roll, _place: int, _run: Any) -> float:
+def _at_once(_roll: Roll, _shard: int, _life: Any, *, vetted: bool = False) -> float:  # noqa: ARG001
     return 0.0
 
 
@@ -78,9 +81,9 @@ def _confirm(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> int:
     return 1
 
 
-def _extend(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> int:
+def _extend(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> list[int]:
     db.expire(keys[0], argv[1])
-    return int(db.exists(keys[0]))
+    return [1, *life_of(db, keys)] if db.exists(keys[0]) else [0]
 
 
 def _release(db: Database, keys: Sequence[Any], _: Sequence[Any]) -> int:
@@ -89,7 +92,7 @@ def _release(db: Database, keys: Sequence[Any], _: Sequence[Any]) -> int:
 
 def _adopt(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     held, left = db.get(keys[0]), db.left(keys[0])
-    return [int(left > 0 and held in argv[:2]), max(left, 0)]
+    return [1, left, *life_of(db, keys)] if left > 0 and held in argv[:2] else [0]
 
 
 def _by_run_alone(run: Run | None, _born: int = 0, _age_ms: int = 0) -> Life | None:
@@ -138,6 +141,8 @@ ABLATIONS = {
     "no-guard": _Ablation([(Roll, "wait", _at_once)]),
     "no-second-look": _Ablation([(_ACQUIRE, "_confirm", _counted_before)]),
     "no-swap": _Ablation(scripts=[(real.ADOPT, _adopt)]),
+    "adopt-unmet": _Ablation([(_ADOPTION, "wait_of", _at_once)]),
+    "extend-unmet": _Ablation([(_HOLD, "wait_of", _at_once)]),
     "no-birth": _Ablation([(Life, "of", staticmethod(_by_run_alone))]),
     "no-floor": _Ablation(scripts=[(real.REGISTER, _register)]),
     "one-answer": _Ablation([(_REGISTER, "_majority", _one_answer)]),

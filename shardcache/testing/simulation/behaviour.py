@@ -16,8 +16,9 @@ from shardcache.testing.simulation.judge import Grant
 
 __all__ = ("Heir", "heir_life", "life", "mover_life")
 
-_STYLES = ("work", "work", "to the end", "quick", "die", "hand over", "hand over")
-_EXTENDS = {"to the end": 0.15, "hand over": 0.8}  # how often a holder extends, by its style
+_STYLES = ("work", "work", "to the end", "quick", "die", "hand over", "hand over")  # "keep" is for stories
+_KEEPS = 15  # times that a holder extends who keeps the lock
+_EXTENDS = {"to the end": 0.15, "hand over": 0.8, "keep": 1.0}  # how often a holder extends, by its style
 
 Heir = Callable[[bytes, int], None]  # given token and fence, somebody else goes on
 
@@ -41,7 +42,12 @@ def heir_life(client: Client, plan: LockPlan, token: bytes, fence: int) -> Life:
         plans = [plan]
         if client.electorate is not None:
             plans = yield from client.electorate.refresh(plan)
-        flow = adopt(plans[-1], token, own, fence, clock=client.clock, luck=client.luck.random)
+        flow = adopt(
+            *(plans[-1], token, own, fence),
+            register=client.register,
+            clock=client.clock,
+            luck=client.luck.random,
+        )
         lease = yield from _cancellable(client, flow)
     except (LockLost, QuorumUnavailable) as error:
         client.note(f"adopts nothing: {error}")
@@ -129,7 +135,8 @@ def _acquire(client: Client, plan: LockPlan, token: bytes) -> Flow[Grant | None]
 
 def _hold(client: Client, plan: LockPlan, grant: Grant, heir: Heir | None) -> Life:
     luck, lease, clock = client.luck, grant.lease, client.clock
-    style = luck.choice(_STYLES) if heir else "to the end"
+    style = (client.plan.style or luck.choice(_STYLES)) if heir else "to the end"
+    kept = 0
     if style == "quick":
         yield Write(grant)
     while style != "quick":
@@ -148,7 +155,8 @@ def _hold(client: Client, plan: LockPlan, grant: Grant, heir: Heir | None) -> Li
             elif outcome == "lost":
                 lease.ended = True
                 break
-        if style != "to the end" and luck.random() < 0.4:
+        kept += 1
+        if kept > _KEEPS if style == "keep" else style != "to the end" and luck.random() < 0.4:
             break
     if style == "die":
         client.crash()

@@ -35,6 +35,7 @@ class ClientPlan:
     ttl: float
     far: tuple[float, ...]
     knows: int = 0  # how many of the servers it has in its list, the first ones; 0: all
+    style: str = ""  # what it does with the lock, see `behaviour`; empty: drawn anew each time
 
 
 @dataclass(frozen=True, slots=True)

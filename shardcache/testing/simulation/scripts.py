@@ -9,7 +9,7 @@ from typing import Any
 from shardcache.flows.lock import scripts as real
 from shardcache.testing.simulation.database import Database, text
 
-__all__ = ("SCRIPTS", "Script", "raise_to", "run")
+__all__ = ("SCRIPTS", "Script", "life_of", "raise_to", "run")
 
 Script = Callable[[Database, Sequence[Any], Sequence[Any]], Any]
 
@@ -57,25 +57,32 @@ def _confirm(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     return 1
 
 
+def life_of(db: Database, keys: Sequence[Any]) -> list[int]:
+    """Return when the register was made, and the milliseconds since then."""
+    if len(keys) < 5:
+        return [0, 0]
+    born = int(db.fields(keys[4]).setdefault(b"born", b"%d" % db.now))
+    return [born, max((db.now - born) // 1000, 0)]
+
+
 def _extend(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     held = db.get(keys[0])
     if held == argv[0]:
         if db.left(keys[0]) < int(argv[1]):
             db.expire(keys[0], argv[1])
-        return 1
-    return 0 if held is None else -1
+        return [1, *life_of(db, keys)]
+    return [0] if held is None else [-1]
 
 
 def _adopt(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     held, left = db.get(keys[0]), db.left(keys[0])
     if left <= 0:
-        return [0, 0]
-    if held == text(argv[1]):
-        return [1, left]
-    if held != text(argv[0]):
-        return [-1, 0]
-    db.put(keys[0], argv[1], left)
-    return [1, left]
+        return [0]
+    if held != text(argv[1]):
+        if held != text(argv[0]):
+            return [-1]
+        db.put(keys[0], argv[1], left)
+    return [1, left, *life_of(db, keys)]
 
 
 def _repair(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:

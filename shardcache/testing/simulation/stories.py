@@ -98,6 +98,37 @@ def _rolled_back(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
     return replace(scenario, warm=True, pause=0.0)
 
 
+def _handed_over(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
+    """A lease is handed over, its text arrives twice, and in between voters come back with what they knew before the first adoption."""
+    ttl = scenario.ttl
+    wiped, _ = _roles(order)
+    at = ttl * (0.2 + rng.random())
+    faults = [
+        Fault("rollback", at, target, ttl * 0.02 * rng.random(), size=ttl * rng.choice((0.05, 0.2)) * rng.random())
+        for target in wiped
+    ]
+    scenario = _with(scenario, faults)
+    first = replace(scenario.clients[0], style="hand over", start=0.0)
+    slow = rng.choice((0.1, 0.3))
+    return replace(scenario, clients=(first, *scenario.clients[1:]), slow=slow, slowest=0.3 * ttl, loss=0.0, cancel=0.0)
+
+
+def _unheard(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
+    """A holder keeps the lock by voters that had not answered when it was granted; they forget, and nobody has met them."""
+    ttl = scenario.ttl
+    wiped, rest = _roles(order)
+    met = len(order) // 2 + 1 - len(wiped)
+    away = ttl * (0.1 + 0.4 * rng.random())
+    faults = [Fault("cut", 0.0, target, away, 0) for target in wiped]
+    faults += [Fault("cut", away + ttl * 0.5 * rng.random(), target, 4 * ttl, 0) for target in rest[met:]]
+    lost = away + ttl * (0.6 + rng.random())
+    faults += [forgets(rng, ttl, lost, target, ttl * 0.02 * rng.random()) for target in wiped]
+    scenario = _with(scenario, faults)
+    first = replace(scenario.clients[0], style="keep", start=0.0, ttl=ttl)
+    others = (replace(client, start=lost + ttl * 0.3 * rng.random()) for client in scenario.clients[1:])
+    return replace(scenario, clients=(first, *others), warm=False, loss=0.0, cancel=0.0, pause=0.0)
+
+
 def _rolled_out(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
     """Clients with an older and a newer list of servers are about at once, and perhaps the voters are changed meanwhile."""
     servers = len(order)
@@ -153,6 +184,8 @@ STORIES: dict[str, Story] = {
     "missed": _missed,
     "late": _late,
     "rolled-back": _rolled_back,
+    "handed-over": _handed_over,
+    "unheard": _unheard,
     "rolled-out": _rolled_out,
 }
-FORGETTING = ("forgotten", "missed", "late", "rolled-back")
+FORGETTING = ("forgotten", "missed", "late", "rolled-back", "handed-over", "unheard")
