@@ -81,7 +81,7 @@ def alone(race: Race) -> Iterator[Figure]:
         servers = stack.enter_context(LocalShards(VOTERS, tcp=True))
         first = next(iter(servers.urls.values()))
         cache = stack.enter_context(ShardCache(servers.urls))
-        one = stack.enter_context(ShardCache({"one": first}))
+        one = stack.enter_context(ShardCache({"one": first}, namespace="one"))  # voters are agreed on by namespace
         client = stack.enter_context(redis.Redis.from_url(first))
         bare = BareLoop(servers.urls)
         stack.callback(bare.close)

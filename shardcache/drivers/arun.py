@@ -253,7 +253,7 @@ class AsyncRunner:
         try:
             for batch in batches:
                 commands = batch.commands
-                bulk = batch.bulk or len(commands) > BULK_KEYS or (len(commands) == 1 and len(commands[0]) > BULK_KEYS)
+                bulk = batch.bulk or len(commands) > BULK_KEYS or max(map(len, commands)) > BULK_KEYS
                 try:
                     owed = Several(len(commands), fit_of(batch), commands)
                     part = shards[batch.shard].start(pack_all(commands), owed, deadline, batch.twice, bulk=bulk)

@@ -21,9 +21,13 @@ def redis_client(address: Address, tls: TLS, options: Options, timeout: float) -
     """
     from redis import Redis  # slow to import, and few need it
     from redis.backoff import NoBackoff
+    from redis.maint_notifications import MaintNotificationsConfig
     from redis.retry import Retry
 
-    return Redis(**_settings(address, tls, options, timeout), retry=Retry(NoBackoff(), 0))
+    settings = _settings(address, tls, options, timeout)
+    if address.path:  # redis-py 7.0 refuses to listen for maintenance where there is no host, and would by default
+        settings["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
+    return Redis(**settings, retry=Retry(NoBackoff(), 0))
 
 
 def async_redis_client(address: Address, tls: TLS, options: Options, timeout: float) -> "AsyncRedis":
