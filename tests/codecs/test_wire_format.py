@@ -21,7 +21,7 @@ from shardcache.codecs.compress import find_zstd
 from shardcache.codecs.safe import _MARKED
 from shardcache.errors import DamagedPayload
 from shardcache.flows.lock import LockKeys
-from shardcache.flows.lock.plan import register_key
+from shardcache.flows.lock.plan import load_register_key, register_key
 from shardcache.keys import KeySpace
 
 TESTS = Path(__file__).parents[1]
@@ -154,7 +154,8 @@ def test_own_key_of_the_page(namespace, key, family, own):
 def test_page_lists_the_families_of_the_code():
     """Every kind of key that the code makes is on the page."""
     space = KeySpace("n")
-    made = [*LockKeys.of(b"n:k", space), *LockKeys.of_load(b"n:k", space), register_key(space)]
+    made = [*LockKeys.of(b"n:k", space), *LockKeys.of_load(b"n:k", space)]
+    made += [register_key(space), load_register_key(space)]
     families = [key.removeprefix(space.internals).partition(b":")[0].decode() for key in made]
     assert [*families, "tag"] == FAMILIES
 
