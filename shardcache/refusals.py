@@ -13,6 +13,7 @@ _ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
 _BY_CODE = {
     "WRONGPASS": "refuses the login: the user name or the password is wrong, or the user is switched off",
     "NOAUTH": "asks for a login, and got none: it is written redis://user:password@host",
+    "DENIED": "lets in clients of its own machine only (protected mode)",
     "NOPERM": "does not let this user do that",
     "READONLY": "is a replica, which takes no writes: give the address of its primary",
     "MASTERDOWN": "is a replica that has lost its primary",

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 
-from shardcache.flows.handshake import handshake
+from shardcache.flows.handshake import handshake, hung_up
 from shardcache.options import Options
 from shardcache.urls import Address
 from shardcache.wire.aio import AsyncLink
@@ -82,7 +82,12 @@ class AsyncDialer:
             steps = handshake(self.shard, self.address, self.options, login)
             commands = next(steps)
             while True:
-                replies = await link.send(pack_all(commands), len(commands), deadline)
+                try:
+                    replies = await link.send(pack_all(commands), len(commands), deadline)
+                except Exception as error:
+                    if told := hung_up(error, link.last_words):
+                        raise told from error
+                    raise
                 commands = steps.send([replies] if len(commands) == 1 else replies)
         except StopIteration as end:
             link.met(end.value)

@@ -22,8 +22,11 @@ end of the connection) ends the link and every slot on it.
 
 import asyncio
 import math
+import os
+from asyncio.trsock import TransportSocket
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from copy import copy
 from typing import Any, ClassVar, Protocol
 
@@ -110,6 +113,7 @@ class AsyncLink(asyncio.Protocol):
         "born",
         "bytes_owed",
         "ended",
+        "last_words",
         "latest",
         "marked",
         "run_id",
@@ -137,6 +141,7 @@ class AsyncLink(asyncio.Protocol):
         self.run_id: bytes | None = None  # which life of the server this is; it began not later than ``born``
         self.born = 0.0
         self.latest = 0.0  # the deadline of whoever was answered last
+        self.last_words: list[Reply] = []  # the whole replies that had come when it ended
         self.used = False  # whether it has ever answered: a used link may have died of old age
         self._loop = loop
         self._on_end = on_end
@@ -208,6 +213,7 @@ class AsyncLink(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         self._out.clear()
+        self.last_words = [*self.last_words, *self._got]
         self._got.clear()
         self.bytes_owed = 0
         slots, self.slots = self.slots, deque()
@@ -280,7 +286,21 @@ class AsyncLink(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._closed.done():
             self._closed.set_result(None)
+        if isinstance(exc, ConnectionError) and self.ended is None and not self.used:
+            self._hear_last_words()
         self.end(exc or ConnectionError("the server closed the connection"))
+
+    def _hear_last_words(self) -> None:
+        """Take what lies there although writing has failed: a server that takes nobody in says why before it hangs up."""
+        transport = self._transport
+        sock = None if transport is None else transport.get_extra_info("socket")
+        # The transport of asyncio closes its socket after this; that of uvloop may have done so, and hides it.
+        if isinstance(sock, TransportSocket) and transport.get_extra_info("sslcontext") is None:  # type: ignore[union-attr]
+            with suppress(OSError, hiredis.ProtocolError):
+                self._parser.feed(os.read(sock.fileno(), SLACK))
+                reply = self._gets()
+                if isinstance(reply, ErrorReply):
+                    self.last_words.append(reply)
 
     def data_received(self, data: bytes) -> None:
         if self.ended is not None:
@@ -323,6 +343,7 @@ class AsyncLink(asyncio.Protocol):
                 if reply is NOT_YET and parser.held and self._more():
                     continue
                 if reply.__class__ is not _Push:
+                    self.last_words.append(reply)
                     raise OutOfStep(self.shard, "more came back than was asked for")
         except OutOfStep as error:
             self.end(error)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from shardcache.errors import AuthenticationFailed
-from shardcache.flows.handshake import handshake
+from shardcache.flows.handshake import handshake, hung_up
 from shardcache.options import Options
 from shardcache.urls import Address
 from shardcache.wire.credentials import Credentials, Login
@@ -84,7 +84,7 @@ class Dialer:
                 turn = Turn(link, pack_all(commands), len(commands))
                 transfer([turn], deadline, self.clock)
                 if turn.error is not None:
-                    raise turn.error
+                    raise hung_up(turn.error, turn.replies or link.last_words()) or turn.error
                 commands = steps.send(turn.replies)
         except StopIteration as end:
             link.met(end.value)

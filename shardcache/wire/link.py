@@ -12,6 +12,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -274,6 +275,14 @@ class Link:
         if self._has_data() or self.parser.held:
             self.settled()
         return True
+
+    def last_words(self) -> list[Reply]:
+        """Return a reply that lies there although the connection has ended, if there is one."""
+        replies: list[Reply] = []
+        with suppress(OSError, ShardError):
+            self.feed()
+            self.drain(replies, 1)
+        return replies
 
     def settled(self) -> None:
         """Raise `OutOfStep` if more came than was asked for, push messages aside: then nothing that came can be trusted."""
