@@ -7,8 +7,11 @@ value or a credential in it.
 
 import logging
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
+
+from shardcache.hooks import call_hook
 
 __all__ = ("Event", "Hook", "Kind", "tell")
 
@@ -99,6 +102,9 @@ class Repeats(logging.Filter):
         return True
 
 
+# The hooks that are being called: in this context, which a task takes along from where it is started.
+_told: ContextVar[tuple[Hook, ...]] = ContextVar("shardcache_told", default=())
+
 repeats = Repeats()
 log.addFilter(repeats)
 
@@ -107,6 +113,8 @@ def tell(hook: Hook | None, event: Event) -> None:
     """Log ``event`` if it is one for the log, and give it to ``hook``.
 
     An exception from the hook is logged (once a minute), for a cache call must not die of its observer.
+    What the hook itself does with the client, and the tasks that it starts, tell it nothing: where they fail for the same
+    reason, that would have no end. They count in `stats()` and in the log as everything does.
     """
     if event.kind in _SINGLE:
         log.warning(_SINGLE[event.kind], event.shard, _reason(event.error), extra=_extra(event))
@@ -114,12 +122,17 @@ def tell(hook: Hook | None, event: Event) -> None:
         about = event.shard or getattr(event.error, "name", "") or event.operation
         extra = _extra(event) | {"shardcache_repeats": (event.kind, about)}
         log.warning(_LIMITED[event.kind], about, _why(event), extra=extra)
-    if hook is not None:
-        try:
-            hook(event)
-        except Exception:
-            extra = _extra(event) | {"shardcache_repeats": ("hook", event.kind, event.shard)}
-            log.exception("event hook failed on %s of shard %s", event.kind, event.shard, extra=extra)
+    told = _told.get()
+    if hook is None or any(each is hook for each in told):
+        return
+    try:
+        _told.set((*told, hook))
+        call_hook(hook, event)
+    except Exception:
+        extra = _extra(event) | {"shardcache_repeats": ("hook", event.kind, event.shard)}
+        log.exception("event hook failed on %s of shard %s", event.kind, event.shard, extra=extra)
+    finally:
+        _told.set(told)  # not by the token of `set`, which whoever is broken off does not have
 
 
 def _extra(event: Event) -> dict[str, object]:

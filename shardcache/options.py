@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from shardcache.errors import InvalidOption
 from shardcache.events import Hook
+from shardcache.hooks import check_hook
 from shardcache.value_type import ValueType
 
 __all__ = ("TLS", "OnUnavailable", "Options", "check_on_unavailable", "check_timeout")
@@ -68,7 +69,7 @@ class Options:
     ``placement``: "ring", "ketama", or a callable from the nodes to a placement.
     ``failures``, ``first_probe``, ``max_probe``: the breaker (failures in a row that open it;
     seconds to the first probe; longest seconds between probes). ``max_out``: the share of the
-    shards that may be out at once, at least one; 0 turns the breakers off. ``on_event``: called with an `Event`.
+    shards that may be out at once, at least one; 0 turns the breakers off. ``on_event``: a plain function, called with an `Event`.
     ``max_loads``: loaders that run at once in this process (on one event loop); others wait for their turn. As many again may run on
     that were given up (`LoadPolicy.hard_timeout`), and as many refreshes may be at work in the background.
     ``void_loads``: every write also voids the lock of a load of that key under way (one more command in the same
@@ -76,6 +77,7 @@ class Options:
     ``echo_check``: end every exchange with an ECHO of a fresh number, so that even a broken proxy that
     repeats bytes cannot pass one request's reply off as another's; costs a command per exchange.
     ``protocol``: RESP version to ask for; 3 falls back to 2 by itself.
+    ``client_name``: what CLIENT LIST shows; where a server or a proxy refuses it, connections go without.
     ``credential_provider``: an object with redis-py's ``get_credentials()`` (asyncio: ``get_credentials_async()``, if
     it has it), for all shards; asked for each connection. One with ``on_next()`` renews the login of live connections.
     """
@@ -116,8 +118,7 @@ class Options:
             raise InvalidOption(f"protocol must be 2 or 3, got {self.protocol!r:.80}")
         if not (self.placement in ("ring", "ketama") or callable(self.placement)):
             raise InvalidOption(f"placement must be 'ring', 'ketama' or a callable, got {self.placement!r:.80}")
-        if self.on_event is not None and not callable(self.on_event):
-            raise InvalidOption(f"on_event must be callable or None, got {self.on_event!r:.80}")
+        check_hook("on_event", self.on_event)
         if self.credential_provider is not None and not any(
             callable(getattr(self.credential_provider, name, None))
             for name in ("get_credentials", "get_credentials_async")

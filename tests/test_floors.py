@@ -16,7 +16,7 @@ PACKAGE = Path(shardcache.__path__[0])
 
 # The first dotted part below the package decides.
 FLOORS = (
-    ("errors", "events", "explanation", "options", "results", "stats", "types", "value_type", "votes"),
+    ("errors", "events", "explanation", "hooks", "options", "results", "stats", "types", "value_type", "votes"),
     (
         "codecs",
         "commands",

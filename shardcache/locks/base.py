@@ -32,6 +32,7 @@ from shardcache.flows.lock.hold import give_back
 from shardcache.flows.lock.patience import Note
 from shardcache.flows.lock.room import LockRoom
 from shardcache.flows.steps import Flow
+from shardcache.hooks import call_hook, check_hook
 from shardcache.keys import Key
 from shardcache.locks.hold import Hold
 from shardcache.locks.holder import Holder
@@ -70,8 +71,7 @@ class LockBase:
         self._room = room
         self._hook = hook
         self._plan = self._room.plan(name, ttl, voters, voter_timeout)
-        if on_lost is not None and not callable(on_lost):
-            raise InvalidOption(f"on_lost must be callable or None, got {on_lost!r:.80}")
+        check_hook("on_lost", on_lost)
         try:
             hash(owner)
         except TypeError as error:
@@ -91,7 +91,7 @@ class LockBase:
 
     def __reduce__(self) -> str:
         raise TypeError(
-            f"a {type(self).__name__} cannot be pickled, since a lease belongs to its process: "
+            f"a {type(self).__name__} cannot be pickled or copied, since a lease belongs to its process: "
             "hand it over by the text that `handover` returns, which `adopt` takes"
         )
 
@@ -330,7 +330,7 @@ class LockBase:
         self._signal()
         if self._on_lost is not None:
             try:
-                self._on_lost(self)
+                call_hook(self._on_lost, self)
             except Exception:
                 logging.getLogger("shardcache").exception("on_lost of lock %r failed", self.name)
 

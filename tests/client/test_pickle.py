@@ -45,5 +45,5 @@ def test_all_others_are_refused(kind, made, monkeypatch):
 
 def test_locks_are_refused():
     """A lease belongs to its process; its text goes to another one."""
-    with pytest.raises(TypeError, match=r"QuorumLock cannot be pickled.*handover"):
+    with pytest.raises(TypeError, match=r"QuorumLock cannot be pickled or copied.*handover"):
         pickle.dumps(QuorumLock("a", nodes=["redis://127.0.0.1:1"]))

@@ -1,0 +1,31 @@
+"""Functions of the application that the library calls: what they may be, and how they are called."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from shardcache.errors import InvalidOption
+
+__all__ = ("call_hook", "check_hook")
+
+T = TypeVar("T")
+
+
+def check_hook(name: str, hook: object) -> None:
+    """Raise `InvalidOption` if ``hook`` is neither None nor a plain function. Nobody would await a coroutine function."""
+    if hook is None:
+        return
+    if not callable(hook):
+        raise InvalidOption(f"{name} must be callable or None, got {hook!r:.80}")
+    if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(type(hook), "__call__", None)):  # noqa: B004
+        raise InvalidOption(
+            f"{name} must be a plain function, which may start a task (asyncio.create_task), got the coroutine function {hook!r:.80}"
+        )
+
+
+def call_hook(hook: Callable[[T], Any], about: T) -> None:
+    """Call ``hook``; raise what it raises, and TypeError if it has only made a coroutine."""
+    result = hook(about)
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError("it returned a coroutine, which nobody awaits: let it start a task instead")
