@@ -147,6 +147,14 @@ class CacheBase(ABC):
         cache._servers = servers
         return cache
 
+    def __copy__(self) -> Self:
+        """Return the client itself: its connections are shared anyway, and settings that hold one can be copied."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the client itself, as `__copy__` does."""
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the call of `from_url` that made it; refuse where a secret or a connection would have to go along."""
         if self._made_again_by is None:

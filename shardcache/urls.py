@@ -109,6 +109,10 @@ def parse_many(text: str) -> list[ParsedURL]:
         raise InvalidURL(f"a URL must be a str such as 'redis://127.0.0.1:6379/0', got {type(text).__name__}")
     if not text.strip():
         raise InvalidURL("expected URLs such as 'redis://h1:6379,h2:6379/0', got an empty text")
+    if text.strip()[0] in "\"'":
+        raise InvalidURL(
+            "the URL begins with a quotation mark, as it may come out of a settings file: leave the quotes out"
+        )
     urls = _NEXT_URL.split(text.strip())
     found: list[ParsedURL] = []
     for at, url in enumerate(urls):

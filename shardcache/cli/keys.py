@@ -7,7 +7,7 @@ from typing import Any
 
 from shardcache.cli.codes import Exit
 from shardcache.cli.connect import connect
-from shardcache.cli.parser import Commands, number, takes_url
+from shardcache.cli.parser import Commands, key, number, takes_url
 from shardcache.cli.text import say
 from shardcache.errors import SerializationError
 from shardcache.results import MISS
@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
         "or as JSON. Exit code 1 if the key is not there.",
         examples=("get user:1", "get user:1 --json | jq .name"),
     )
-    get.add_argument("key", metavar="KEY")
+    get.add_argument("key", metavar="KEY", type=key)
     get.add_argument("--json", action="store_true", help="print as JSON; otherwise text and bytes as they are")
     get.set_defaults(run=_get)
     takes_url(get)
@@ -38,8 +38,8 @@ def add(commands: Commands) -> None:
         description="Stores a value. Exit code 1 if it was not stored.",
         examples=("set greeting hello --ttl 60", """set user:1 --json '{"name": "Ada"}'"""),
     )
-    put.add_argument("key", metavar="KEY")
-    put.add_argument("value", metavar="VALUE", help="text, or any JSON value with --json")
+    put.add_argument("key", metavar="KEY", type=key)
+    put.add_argument("value", metavar="VALUE", type=key, help="text, or any JSON value with --json")
     put.add_argument("--json", action="store_true", help="VALUE is JSON: 5 is a number then, and null is None")
     put.add_argument(
         "--ttl",
@@ -57,7 +57,7 @@ def add(commands: Commands) -> None:
         description="Deletes keys, and prints how many were there.",
         examples=("del user:1 user:2",),
     )
-    delete.add_argument("keys", metavar="KEY", nargs="+")
+    delete.add_argument("keys", metavar="KEY", nargs="+", type=key)
     delete.set_defaults(run=_delete)
     takes_url(delete)
 

@@ -1,6 +1,7 @@
 """The argument parser: errors in one line, help with examples, and ``--url`` on either side of the command's name."""
 
 import argparse
+import os
 import shutil
 import sys
 import textwrap
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from shardcache.cli.codes import Exit
 from shardcache.cli.streams import finish_output
+from shardcache.keys import Key
 from shardcache.urls import redact
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-__all__ = ("Commands", "Parser", "Run", "number", "takes_url", "whole")
+__all__ = ("Commands", "Parser", "Run", "key", "number", "takes_url", "whole")
 
 Run: TypeAlias = Callable[[argparse.Namespace], int]
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -66,6 +68,15 @@ def _example(lines: Sequence[str]) -> str:
 def takes_url(parser: argparse.ArgumentParser, help: str = URL_HELP) -> None:
     """Add ``--url`` to a command; one that was given before the command's name stays unless it is given again."""
     parser.add_argument("--url", default=argparse.SUPPRESS, help=help)
+
+
+def key(text: str) -> Key:
+    """Return a key, a value or a glob as it was typed: text, or bytes where those are no text in the terminal's encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # Python has escaped what it could not decode
+        return os.fsencode(text)
+    return text
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

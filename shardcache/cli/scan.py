@@ -6,7 +6,7 @@ from itertools import islice
 
 from shardcache.cli.codes import Exit
 from shardcache.cli.connect import connect
-from shardcache.cli.parser import Commands, takes_url, whole
+from shardcache.cli.parser import Commands, key, takes_url, whole
 from shardcache.cli.text import key_text, printable, say
 
 __all__ = ("add",)
@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
         examples=("keys", "keys 'user:*' --limit 20", "keys --json | jq -r '.[]'"),
     )
     keys.add_argument(
-        "match", metavar="GLOB", nargs="?", default="*", help="as in Redis, such as 'user:*' (default: *)"
+        "match", metavar="GLOB", type=key, nargs="?", default="*", help="as in Redis, such as 'user:*' (default: *)"
     )
     keys.add_argument("--limit", type=whole(1, MOST), metavar="N", help="stop after so many (default: list all)")
     keys.add_argument("--json", action="store_true", help="print a JSON array; bytes that are no UTF-8 are escaped")
@@ -38,6 +38,6 @@ def _keys(args: argparse.Namespace) -> int:
         if args.json:
             say(json.dumps(list(found), ensure_ascii=False))
         else:
-            for key in found:
-                say(printable(key))
+            for one in found:
+                say(printable(one))
     return Exit.FINE

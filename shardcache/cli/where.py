@@ -5,7 +5,7 @@ import json
 
 from shardcache.cli.codes import Exit
 from shardcache.cli.connect import connect
-from shardcache.cli.parser import Commands, takes_url
+from shardcache.cli.parser import Commands, key, takes_url
 from shardcache.cli.text import bars, columns, key_text, paint, printable, say
 from shardcache.client import ShardCache
 from shardcache.errors import ShardError
@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
         "does not answer.",
         examples=("where user:1", "where user:1 --offline", "where 'cart:{user:1}' --json"),
     )
-    where.add_argument("key", metavar="KEY")
+    where.add_argument("key", metavar="KEY", type=key)
     where.add_argument("--offline", action="store_true", help="ask no server: only say where the key belongs")
     where.add_argument("--json", action="store_true", help="print a JSON object")
     where.set_defaults(run=_where)
