@@ -36,6 +36,8 @@ PLAIN = {
     "redis",
     "cached",
     "__init__",
+    "__copy__",
+    "__deepcopy__",
     "__reduce__",
     "__repr__",
 }

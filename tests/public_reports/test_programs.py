@@ -79,6 +79,7 @@ import asyncio
 from shardcache import AsyncShardCache
 
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60  # the machine may be busy
     cache = AsyncShardCache(URLS, namespace=NAMESPACE, timeout=20)
     await cache.get_or_set("stale", 1, ttl=0.02, policy="swr")
     await asyncio.sleep(0.1)
@@ -141,6 +142,7 @@ with ShardCache(URLS, namespace=NAMESPACE) as cache:
         print(cache.get_or_set("a", lambda: 1))
 
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60  # the machine may be busy
     async with AsyncShardCache(URLS, namespace=NAMESPACE) as cache:
         async with cache.lock("l", 5, auto_renew=True):
             print(await asyncio.gather(*(cache.get_or_set("a", lambda: 1) for _ in range(50))) == [1] * 50)
@@ -161,6 +163,7 @@ import asyncio
 from shardcache import AsyncShardCache, LoadPolicy
 
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60  # the machine may be busy
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
     async with AsyncShardCache(URLS, namespace=NAMESPACE, timeout=20) as cache:
         async def load():
