@@ -43,7 +43,7 @@ class Event:
     holder (`lock_lost`), or that could not be released for certain, so that it stays until its ttl ends it (`lock_kept`), or
     that somebody has waited for for a second, because others hold it or too few voters answer (`lock_waiting`),
     a loader that failed in the background or behind a stale value (`load_failed`), a thread that the system did not have
-    (`thread_not_started`: ``operation`` says what for, "probe", "refresh", "load" or "renew", and it is tried again when next needed),
+    (`thread_not_started`: ``operation`` says what for, "probe", "refresh", "load", "renew" or "connect", and it is tried again when next needed),
     a shard that does not accept the credentials, or whose certificate is not accepted (`auth_failed`).
     ``operation`` is the method called, ``keys`` how many keys it concerns, ``error`` why.
     Keys and values themselves are left out: they may be secret, and there are too many of them.

@@ -94,7 +94,7 @@ class Shard(ShardState):
                     reply = ask(link, payload, deadline, op.values)
                 else:
                     reply = link.call(payload, deadline, op.values)
-                if reply.__class__ not in op.kinds:
+                if reply.__class__ not in op.kinds and not op.takes(reply):
                     raise OutOfStep(self.name, f"{op.name} was answered with {type(reply).__name__}")
             except BaseException as error:  # noqa: BLE001  comes out again, unless it is worth another try
                 self._broken(error, link, deadline, again=op.twice and not fresh and not retried)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from shardcache.commands import Command, ErrorReply, Reply
+from shardcache.commands import Command, ErrorReply, Op, Reply
 from shardcache.errors import ShardError, WrongType
-from shardcache.flows.requests import NUMBER, TEXT, Request
+from shardcache.flows.requests import NUMBER, TEXT, VOID, Request
 from shardcache.flows.steps import Batch, Flow, exchange
 from shardcache.placement import Placement
 
@@ -188,17 +188,17 @@ def _own(replies: Iterator[Reply], request: Request) -> Reply:
 
 
 def _batch(shard: int, requests: list[Request], *, bulk: bool) -> Batch:
-    kinds: list[frozenset[type]] = []
+    ops: list[Op] = []
     commands: list[Command] = []
     for request in requests:
         if request.void is not None:
-            kinds.append(NUMBER)
+            ops.append(VOID)
             commands.append(request.void)
-        kinds.append(request.op.kinds)
+        ops.append(request.op)
         commands.append(request.command)
 
     def fit(replies: list[Reply]) -> bool:
-        return all(reply.__class__ in kind for kind, reply in zip(kinds, replies, strict=True))
+        return all(reply.__class__ in op.kinds or op.takes(reply) for op, reply in zip(ops, replies, strict=True))
 
     return Batch(shard, commands, all(request.op.twice for request in requests), fit, bulk=bulk)
 

@@ -4,6 +4,7 @@ The functions are pure: they check every argument, encode key and value, and ret
 The clients send it and give the reply to ``op.read``; a pipeline queues it.
 """
 
+import re
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from shardcache.keys import Key, KeySpace
 from shardcache.results import MISS
 from shardcache.ttl import DEFAULT, TTL, Default, default_milliseconds, milliseconds
 
-__all__ = ("GET", "LOOK", "Request", "Requests", "voided")
+__all__ = ("GET", "LOOK", "NUMBER", "TEXT", "VOID", "Request", "Requests", "voided")
 
 
 def _same(reply: Reply) -> Any:
@@ -45,12 +46,18 @@ def _counted(reply: Reply) -> int:
     return int(reply)
 
 
+def _is_sum(reply: Reply) -> bool:
+    return reply.__class__ is bytes and _SUM.fullmatch(reply) is not None
+
+
 def _seconds(reply: Reply) -> float | None:
     return None if reply == -1 else max(int(reply), 0) / 1000
 
 
 TEXT: frozenset[type] = frozenset({bytes, type(None), ErrorReply})
 NUMBER: frozenset[type] = frozenset({int, ErrorReply})
+_SUM = re.compile(rb"-?[0-9]{1,19}")  # see `ADD_TO`
+_SUM_KINDS: frozenset[type] = frozenset({type(None), ErrorReply})
 
 GET = Op("get", twice=True, writes=False, degraded=MISS, read=_same, kinds=TEXT, values=1)
 SET = Op("set", twice=True, writes=True, degraded=False, read=_stored, kinds=TEXT)
@@ -61,8 +68,8 @@ SET_DEAD = Op("set", twice=True, writes=True, degraded=False, read=_done, kinds=
 REPLACE_DEAD = Op("replace", twice=False, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
 # Sent twice it may answer False for a key that it did delete; not sent it would leave a stale value.
 DELETE = Op("delete", twice=True, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
-INCR = Op("incr", twice=False, writes=True, degraded=None, read=_counted, kinds=TEXT)
-DECR = Op("decr", twice=False, writes=True, degraded=None, read=_counted, kinds=TEXT)
+INCR = Op("incr", twice=False, writes=True, degraded=None, read=_counted, kinds=_SUM_KINDS, fit=_is_sum)
+DECR = Op("decr", twice=False, writes=True, degraded=None, read=_counted, kinds=_SUM_KINDS, fit=_is_sum)
 TOUCH = Op("touch", twice=True, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
 TOUCH_DEAD = Op("touch", twice=False, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
 LEFT = Op("ttl", twice=True, writes=False, degraded=0.0, read=_seconds, kinds=NUMBER)

@@ -1,4 +1,4 @@
-"""The one place that starts threads, but for those in which the wire waits for what takes no deadline (`SharedCall`).
+"""The one place that starts threads, those in which the wire waits for what takes no deadline (`SharedCall`) among them.
 
 "can't start new thread" is ordinary under a limit on processes, so whoever starts one must be able to do without. The rule is the
 same for all: what had been noted for the thread is undone, an event tells of it (`thread_not_started`), and no call that has a good

@@ -34,9 +34,9 @@ class AsyncDialer:
         self.shard = shard
         self.address = address
         self.options = options
-        self._credentials = Credentials(shard, address, options.credential_provider)
+        self._credentials = Credentials(shard, address, options.credential_provider, options.on_event)
         self._context = TLSContext.of(options.tls) if address.tls else None
-        self._resolver = Resolver(address.host, address.port)
+        self._resolver = Resolver(address.host, address.port, options.on_event)
 
     async def __call__(
         self,
@@ -66,7 +66,7 @@ class AsyncDialer:
 
     async def _read_certificates(self, context: TLSContext, deadline: float) -> ssl.SSLContext:
         try:
-            return await context.get_async(deadline)
+            return await context.get_async(deadline, self.options.on_event)
         except NotInTime:
             raise
         except OSError as error:

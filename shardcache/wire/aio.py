@@ -392,8 +392,15 @@ class AsyncLink(asyncio.Protocol):
             if not slot[0].done():
                 slot[0].set_result(reply)
             return 0
-        if isinstance(owed, Op):
-            raise self._misfit(owed, reply)
+        if isinstance(owed, Op):  # and of a type that has to be looked at
+            if not owed.takes(reply):
+                raise self._misfit(owed, reply)
+            self.slots.popleft()
+            self.bytes_owed -= len(slot[2])
+            if slot[0].done():
+                return 0
+            slot[0].set_result(reply)
+            return 1
         got = self._got
         got.append(reply)
         if len(got) < owed.number:
@@ -407,7 +414,7 @@ class AsyncLink(asyncio.Protocol):
             raise OutOfStep(self.shard, "the replies do not fit the commands")
         found = got[0] if len(got) == 1 else got
         single = isinstance(op, Op)
-        if isinstance(op, Op) and found.__class__ not in op.kinds:
+        if isinstance(op, Op) and not op.takes(found):
             raise self._misfit(op, found)
         self.slots.popleft()
         self.bytes_owed -= len(slot[2])

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from shardcache.errors import ShardUnavailable
-from shardcache.events import log
+from shardcache.events import Hook, log
 from shardcache.urls import Address
 from shardcache.wire.shared_call import NotInTime, SharedCall
 
@@ -26,10 +26,11 @@ Login = tuple[bytes, ...]  # what AUTH takes: a password, or a user and a passwo
 class Credentials:
     """The login of one shard, asked for anew for each connection."""
 
-    __slots__ = ("_call", "_login", "_provider", "_shard")
+    __slots__ = ("_call", "_hook", "_login", "_provider", "_shard")
 
-    def __init__(self, shard: str, address: Address, provider: Any) -> None:
+    def __init__(self, shard: str, address: Address, provider: Any, hook: Hook | None = None) -> None:
         self._shard = shard
+        self._hook = hook
         self._provider = provider
         self._call = None if provider is None else _of(provider).call
         self._login: Login = ()
@@ -43,7 +44,7 @@ class Credentials:
         if self._call is None:
             return self._login
         try:
-            return _checked(self._call.get(self._provider.get_credentials, deadline, clock))
+            return _checked(self._call.get(self._provider.get_credentials, deadline, clock, self._hook))
         except NotInTime:
             raise
         except Exception as error:
@@ -56,7 +57,7 @@ class Credentials:
         ask = _on_loop(self._provider)
         try:
             if ask is None:
-                return _checked(await self._call.get_async(self._provider.get_credentials, deadline))
+                return _checked(await self._call.get_async(self._provider.get_credentials, deadline, self._hook))
             limit = asyncio.timeout_at(deadline)
             try:
                 async with limit:

@@ -34,9 +34,9 @@ class Dialer:
         self.address = address
         self.options = options
         self.clock = clock
-        self._credentials = Credentials(shard, address, options.credential_provider)
+        self._credentials = Credentials(shard, address, options.credential_provider, options.on_event)
         self._context = TLSContext.of(options.tls) if address.tls else None
-        self._resolver = Resolver(address.host, address.port)
+        self._resolver = Resolver(address.host, address.port, options.on_event)
 
     def __call__(self, deadline: float, generation: int = 0) -> Link:
         """Return a link that is logged in and checked.
@@ -65,7 +65,7 @@ class Dialer:
 
     def _read_certificates(self, context: TLSContext, deadline: float) -> ssl.SSLContext:
         try:
-            return context.get(deadline, self.clock)
+            return context.get(deadline, self.clock, self.options.on_event)
         except NotInTime:
             raise
         except OSError as error:

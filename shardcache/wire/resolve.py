@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
+from shardcache.events import Hook
 from shardcache.wire.shared_call import SharedCall
 
 __all__ = ("Endpoint", "Resolver", "interleaved", "telling")
@@ -30,11 +31,12 @@ class Endpoint(NamedTuple):
 
 
 class Resolver:
-    """Looks up one host. ``last`` is the endpoint that served last."""
+    """Looks up one host. ``last`` is the endpoint that served last. ``hook`` is told if there is no thread to look up in."""
 
-    __slots__ = ("_call", "_host", "_port", "last")
+    __slots__ = ("_call", "_hook", "_host", "_port", "last")
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, hook: Hook | None = None) -> None:
+        self._hook = hook
         self._host = host
         self._port = port
         self._call: SharedCall[list[Endpoint]] = SharedCall("looking up the host name")
@@ -44,13 +46,13 @@ class Resolver:
         """Return the endpoints in the order to try them. Raises OSError (`NotInTime` among them)."""
         if _is_numeric(self._host):
             return self._look_up(socket.AI_NUMERICHOST)
-        return self._ordered(self._call.get(self._look_up, deadline, clock))
+        return self._ordered(self._call.get(self._look_up, deadline, clock, self._hook))
 
     async def get_async(self, deadline: float) -> list[Endpoint]:
         """As `get`, on an event loop."""
         if _is_numeric(self._host):
             return self._look_up(socket.AI_NUMERICHOST)
-        return self._ordered(await self._call.get_async(self._look_up, deadline))
+        return self._ordered(await self._call.get_async(self._look_up, deadline, self._hook))
 
     def _look_up(self, flags: int = 0) -> list[Endpoint]:
         try:

@@ -13,6 +13,7 @@ from concurrent.futures import Future, wait
 from typing import Any, Generic, TypeVar
 
 from shardcache.errors import ThreadNotStarted
+from shardcache.events import Hook
 from shardcache.system.threads import Worker
 
 __all__ = ("NotInTime", "SharedCall")
@@ -36,10 +37,10 @@ class SharedCall(Generic[T]):
         self._what = what
         self._running: dict[int, Future[T]] = {}  # by process; at most one of this one
 
-    def start(self, function: Callable[[], T], *, may_block: bool) -> Future[T]:
+    def start(self, function: Callable[[], T], *, may_block: bool, hook: Hook | None = None) -> Future[T]:
         """Run ``function`` in a thread, unless it or its like runs already; return the future of its result.
 
-        Where the system has no thread to give, it runs here if ``may_block``, else the result is OSError.
+        Where the system has no thread to give, ``hook`` is told, and it runs here if ``may_block``, else the result is OSError.
         """
         me = os.getpid()
         future: Future[T] = Future()
@@ -51,7 +52,7 @@ class SharedCall(Generic[T]):
             for process in self._running.keys() - {me}:
                 self._running.pop(process, None)
             try:
-                Worker(self._what, lambda: self._run(function, future)).begin(None, "connect")
+                Worker(self._what, lambda: self._run(function, future)).begin(hook, "connect")
             except ThreadNotStarted as error:
                 if may_block:
                     self._run(function, future)
@@ -62,15 +63,17 @@ class SharedCall(Generic[T]):
             raise
         return future
 
-    def get(self, function: Callable[[], T], deadline: float, clock: Callable[[], float]) -> T:
-        """Return what ``function`` returns, or raise what it raises; `NotInTime` after ``deadline``."""
-        future = self.start(function, may_block=True)
+    def get(
+        self, function: Callable[[], T], deadline: float, clock: Callable[[], float], hook: Hook | None = None
+    ) -> T:
+        """Return what ``function`` returns, or raise what it raises; `NotInTime` after ``deadline``. ``hook`` as in `start`."""
+        future = self.start(function, may_block=True, hook=hook)
         wait([future], max(deadline - clock(), 0))
         return self._result(future)
 
-    async def get_async(self, function: Callable[[], T], deadline: float) -> T:
+    async def get_async(self, function: Callable[[], T], deadline: float, hook: Hook | None = None) -> T:
         """As `get`, on an event loop, which goes on meanwhile. ``deadline`` is of the loop's clock."""
-        future = self.start(function, may_block=False)
+        future = self.start(function, may_block=False, hook=hook)
         waiting = asyncio.wrap_future(future)
         try:
             await asyncio.wait([waiting], timeout=max(deadline - asyncio.get_running_loop().time(), 0))

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 from typing import NamedTuple
 
-from shardcache.events import log
+from shardcache.events import Hook, log
 from shardcache.options import TLS
 from shardcache.wire.shared_call import SharedCall
 
@@ -39,18 +39,18 @@ class TLSContext:
         """Return the one of this process for ``tls``."""
         return _contexts.get(tls) or _contexts.setdefault(tls, cls(tls))
 
-    def get(self, deadline: float, clock: Callable[[], float]) -> ssl.SSLContext:
-        """Return the context, made anew if a file has changed.
+    def get(self, deadline: float, clock: Callable[[], float], hook: Hook | None) -> ssl.SSLContext:
+        """Return the context, made anew if a file has changed. ``hook`` is told if there is no thread to do that in.
 
         Raises OSError (ssl.SSLError, `NotInTime`) where there never was a good one. Files that become
         unreadable or do not fit together later on (a new certificate beside the old key, while they are being
         replaced) are logged, and the context that there is stays.
         """
-        return self._current() or self._call.get(self._renew, deadline, clock)
+        return self._current() or self._call.get(self._renew, deadline, clock, hook)
 
-    async def get_async(self, deadline: float) -> ssl.SSLContext:
+    async def get_async(self, deadline: float, hook: Hook | None) -> ssl.SSLContext:
         """As `get`, on an event loop."""
-        return self._current() or await self._call.get_async(self._renew, deadline)
+        return self._current() or await self._call.get_async(self._renew, deadline, hook)
 
     def _current(self) -> ssl.SSLContext | None:
         made = self._made

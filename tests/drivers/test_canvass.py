@@ -35,7 +35,8 @@ def ask(cache, *commands, places=(0, 1), enough=2, patience=5.0, undo=False):
         return len(found) >= enough
 
     shards = cache._driver.shards
-    batches = [Batch(place, list(commands), True, undo=undo) for place in places]
+    # Commands that the library itself never sends, so nothing is known of their replies.
+    batches = [Batch(place, list(commands), True, lambda _: True, undo=undo) for place in places]
     canvass(shards, Canvass(batches, take if enough else None, patience), time.monotonic)
     return found
 

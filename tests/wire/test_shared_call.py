@@ -8,6 +8,12 @@ import time
 
 import pytest
 
+from shardcache import Options
+from shardcache.errors import ShardUnavailable
+from shardcache.events import Event
+from shardcache.urls import Address
+from shardcache.wire.adial import AsyncDialer
+from shardcache.wire.dial import Dialer
 from shardcache.wire.shared_call import NotInTime, SharedCall
 
 FAR = 30.0  # seconds that no test waits for
@@ -100,16 +106,22 @@ def no_thread(_: threading.Thread) -> None:
 
 
 def test_no_thread(monkeypatch) -> None:
-    """Without a thread a thread's caller does it itself; a loop does not, and is told."""
+    """Without a thread a thread's caller does it itself; a loop does not, and is told. An event tells of both."""
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     call: SharedCall[int] = SharedCall("thinking")
-    assert call.get(threading.get_ident, far(), time.monotonic) == threading.get_ident()
+    told: list[tuple[str, str, str]] = []
+
+    def hook(event: Event) -> None:
+        told.append((event.kind, event.operation, type(event.error).__name__))
+
+    assert call.get(threading.get_ident, far(), time.monotonic, hook) == threading.get_ident()
 
     async def main() -> None:
         with pytest.raises(OSError, match=r"thinking: can't start"):
-            await call.get_async(lambda: 1, asyncio.get_running_loop().time() + FAR)
+            await call.get_async(lambda: 1, asyncio.get_running_loop().time() + FAR, hook)
 
     asyncio.run(main())
+    assert told == [("thread_not_started", "connect", "ThreadNotStarted")] * 2
     assert call.get(lambda: 2, far(), time.monotonic) == 2
 
 
@@ -144,3 +156,30 @@ def test_fork() -> None:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
     go.set()
+
+
+class _Provider:
+    """Credentials from a service."""
+
+    def get_credentials(self) -> tuple[str, str]:
+        return "user", "password"
+
+
+@pytest.mark.parametrize("dialled", ["name", "login"])
+def test_clients_hook_is_told(monkeypatch, dialled) -> None:
+    """What opens a connection passes on the hook of its client."""
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    told: list[str] = []
+    provider = _Provider() if dialled == "login" else None
+    options = Options(on_event=lambda event: told.append(event.operation), credential_provider=provider)
+    host = "127.0.0.1" if dialled == "login" else "localhost"
+    address = Address(host, 1)
+
+    async def main() -> None:
+        with pytest.raises((OSError, ShardUnavailable)):
+            await AsyncDialer("a", address, options)(asyncio.get_running_loop().time() + FAR, FAR, print, print)
+
+    with pytest.raises((OSError, ShardUnavailable)):
+        Dialer("a", address, options, time.monotonic)(far())
+    asyncio.run(main())
+    assert told == ["connect"] * 2

@@ -11,7 +11,7 @@ from typing import Any
 
 from shardcache.codecs import Loaded
 from shardcache.commands import decimal
-from shardcache.errors import InvalidArgument, ShardError
+from shardcache.errors import InvalidArgument, ShardError, WrongType
 from shardcache.flows import batch
 from shardcache.flows.load.desk import LoadDesk
 from shardcache.flows.parts import each
@@ -78,10 +78,16 @@ def ensure(
         ]
     )
     versions: list[Any] = [outcome if isinstance(outcome, ShardError) else outcome[0] for outcome in outcomes]
-    for version in versions:
+    for shard, version in zip(owners, versions, strict=True):
         if isinstance(version, ShardError):
-            desk.ledger.dropped(version.shard, "tags", 1, version)
-            return None
+            failed = version
+        elif len(version) != VERSION:
+            name = desk.room.placement.nodes[shard].name
+            failed = WrongType(name, f"the key of a tag holds {len(version)} bytes that are no version", "WRONGTYPE")
+        else:
+            continue
+        desk.ledger.dropped(failed.shard, "tags", 1, failed)
+        return None
     return tuple(zip(tags, versions, strict=True))
 
 

@@ -59,10 +59,14 @@ class Membership:
 
     @classmethod
     def of(cls, text: bytes) -> Self | None:
-        """Return what a node keeps; None if it keeps nothing."""
-        if not text:
+        """Return what a node keeps; None if it keeps nothing, or what is no membership."""
+        try:
+            number, names, former = json.loads(text)
+        except (ValueError, TypeError, RecursionError):
             return None
-        number, names, former = json.loads(text)
+        known = isinstance(number, int) and isinstance(names, list) and isinstance(former, list)
+        if not known or not all(isinstance(name, str) for name in (*names, *former)):
+            return None
         return cls(number, tuple(names), tuple(former))
 
 
