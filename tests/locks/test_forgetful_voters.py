@@ -1,0 +1,141 @@
+"""Voters that come back with old data or with none: from a snapshot, from a log that was cut off, emptied, replaced.
+
+Of three voters, one is to forget (`forgetful`), one is out of reach while the others go on (`behind`), and one knows everything (`knowing`). Whoever
+cannot reach a voter has a client with an address at which nobody answers.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from shardcache.embedded import LocalShards
+from shardcache.errors import QuorumUnavailable
+
+pytestmark = pytest.mark.long
+
+NOWHERE = "redis://127.0.0.1:1"
+LONG = 600.0  # seconds: one that never ends in a test
+PATIENCE = 120.0
+SHIPPED = {"save": "3600 1 300 100 60 10000"}
+EVERYSEC = {"appendonly": "yes", "appendfsync": "everysec", "aof-load-truncated": "yes"}
+LOSSES = ["snapshot", "cut log", "log cut in a command", "flushall", "flushdb", "flush of a client", "replaced"]
+
+
+class Fleet(NamedTuple):
+    """Three voters, and what is needed to have one of them forget."""
+
+    shards: LocalShards
+    plain: Any
+    make: Callable[..., Any]
+    loss: str
+    forgetful: str = "shard-1"
+    behind: str = "shard-2"
+    knowing: str = "shard-3"
+
+    def client(self, *unreachable: str) -> Any:
+        return self.make({**self.shards.urls, **dict.fromkeys(unreachable, NOWHERE)})
+
+    @property
+    def server(self) -> Any:
+        return next(one for one in self.shards.servers if one.name == self.forgetful)
+
+    def remember(self) -> Callable[[], None]:
+        """Write down the forgetful voter's data as they are; return what takes it back to them, or to nothing."""
+        directory, connection = Path(self.shards.directory or "", self.forgetful), self.plain[self.forgetful]
+        match self.loss:
+            case "snapshot":
+                connection.save()
+                return self.server.restart
+            case "cut log" | "log cut in a command":
+                log = next(directory.glob("appendonlydir/*.incr.aof"))
+                size = log.stat().st_size + (7 if "command" in self.loss else 0)
+                return lambda: self.crash(lambda: cut(log, size))
+            case "flushall":
+                return connection.flushall
+            case "flushdb":
+                return connection.flushdb
+            case "flush of a client":
+                return lambda: self.make({"cache": self.shards.urls[self.forgetful]}).clear(flush=True)
+            case _:
+                return lambda: self.crash(lambda: shutil.rmtree(directory / "appendonlydir"))
+
+    def kill(self, name: str) -> None:
+        next(one for one in self.shards.servers if one.name == name).kill()
+
+    def crash(self, meanwhile: Callable[[], None]) -> None:
+        self.server.kill()
+        meanwhile()
+        self.server.start()
+
+
+def cut(log: Path, size: int) -> None:
+    """Let a file end where the disk had got to."""
+    assert log.stat().st_size > size
+    with log.open("ab") as file:
+        file.truncate(size)
+
+
+@pytest.fixture(params=LOSSES)
+def loss(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=["valkey"])
+def fleet(request: pytest.FixtureRequest, loss: str, make: Any, look: Any) -> Iterator[Fleet]:
+    """Three servers: of the package's program, and of the system's if there is one."""
+    binary = shutil.which("redis-server") if request.param == "redis" else None
+    if request.param == "redis" and binary is None:
+        pytest.skip("no redis-server on this machine")
+    options = EVERYSEC if "log" in loss or loss == "replaced" else SHIPPED
+    with LocalShards(3, options=options, binary=binary) as shards:
+        yield Fleet(shards, look(shards), make, loss)
+
+
+def tokens(lock: Any, times: int) -> list[int]:
+    """Acquire and release so often; return the fencing tokens."""
+    found = []
+    for _ in range(times):
+        assert lock.acquire(timeout=PATIENCE) is True
+        found.append(lock.fencing_token)
+        lock.release()
+    return found
+
+
+def all_of_them(fleet: Fleet, lock: Any) -> None:
+    """Acquire once with every voter, so that all of them have the same counter."""
+    tokens(lock, 1)
+    counters = [int(fleet.plain[name].get(lock._plan.keys.fence) or 0) for name in lock.voters]
+    for name in lock.voters:  # whoever was later than the majority
+        fleet.plain[name].set(lock._plan.keys.fence, max(counters), keepttl=True)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["same client", "new client"])
+def test_nobody_else_gets_it(fleet: Fleet, known: bool) -> None:
+    """A lock stays with its holder though one of the two voters that granted it forgets, and the third was never asked."""
+    before = fleet.client()
+    all_of_them(fleet, before.lock("l", LONG))
+    forget = fleet.remember()
+    lock = fleet.client(fleet.behind).lock("l", LONG)
+    assert lock.acquire(timeout=PATIENCE) is True
+    forget()
+    other = (before if known else fleet.client()).lock("l", LONG)
+    assert other.acquire(blocking=False) is False
+    fleet.kill(fleet.knowing)
+    vote = refused(other, fleet.forgetful)
+    assert 0.98 * LONG < vote.left <= 1.02 * LONG
+    assert fleet.plain.having(lock, [fleet.forgetful, fleet.behind]) == []
+    assert lock.held is True
+
+
+def refused(lock: Any, voter: str) -> Any:
+    """Try until this voter is heard (after its restart it may be called out of reach); return its vote, which must not count."""
+    while True:
+        with pytest.raises(QuorumUnavailable) as caught:
+            lock.acquire(blocking=False)
+        vote = next(vote for vote in caught.value.votes if vote.voter == voter)
+        if vote.kind not in ("unreachable", "timeout", "late"):
+            assert vote.kind == "guarded"
+            return vote
