@@ -17,6 +17,7 @@ from shardcache.errors import QuorumUnavailable
 pytestmark = pytest.mark.long
 
 NOWHERE = "redis://127.0.0.1:1"
+SHORT = 1.0  # seconds: a ttl that is waited for
 LONG = 600.0  # seconds: one that never ends in a test
 PATIENCE = 120.0
 SHIPPED = {"save": "3600 1 300 100 60 10000"}
@@ -83,7 +84,7 @@ def loss(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(params=["valkey"])
+@pytest.fixture(params=["valkey", "redis"])
 def fleet(request: pytest.FixtureRequest, loss: str, make: Any, look: Any) -> Iterator[Fleet]:
     """Three servers: of the package's program, and of the system's if there is one."""
     binary = shutil.which("redis-server") if request.param == "redis" else None
@@ -110,6 +111,30 @@ def all_of_them(fleet: Fleet, lock: Any) -> None:
     counters = [int(fleet.plain[name].get(lock._plan.keys.fence) or 0) for name in lock.voters]
     for name in lock.voters:  # whoever was later than the majority
         fleet.plain[name].set(lock._plan.keys.fence, max(counters), keepttl=True)
+
+
+def known_to_forget(fleet: Fleet, lock: Any) -> bool:
+    """Whether the other voters have been told that the forgetful one is."""
+    field = f":{fleet.forgetful}"
+    registers = [fleet.plain[name].hget(lock._plan.register, field) or b"" for name in (fleet.behind, fleet.knowing)]
+    return all(b":1:" in register for register in registers)
+
+
+@pytest.mark.parametrize("loss", LOSSES[:3], indirect=True)
+def test_tokens_increase(fleet: Fleet) -> None:
+    """A voter with an old counter, or none, and one that missed the newer tokens: together they do not give one again."""
+    lock = fleet.client().lock("l", SHORT)
+    all_of_them(fleet, lock)
+    forget = fleet.remember()
+    given = tokens(fleet.client(fleet.behind).lock("l", SHORT), 20)
+    forget()
+    cache = fleet.client()
+    another = cache.lock("another", SHORT)
+    while not known_to_forget(fleet, another):
+        tokens(another, 1)
+    fleet.kill(fleet.knowing)
+    given += tokens(cache.lock("l", SHORT), 20)  # needs the vote of the one that forgot
+    assert given == sorted(set(given))
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["same client", "new client"])
