@@ -73,10 +73,9 @@ class Fleet(NamedTuple):
 
 
 def cut(log: Path, size: int) -> None:
-    """Let a file end where the disk had got to."""
-    assert log.stat().st_size > size
+    """Let a log end where the disk had got to. It may be shorter: while one fsync runs, "everysec" keeps back what follows, and the crash takes that."""
     with log.open("ab") as file:
-        file.truncate(size)
+        file.truncate(min(size, log.stat().st_size))
 
 
 @pytest.fixture(params=LOSSES)
