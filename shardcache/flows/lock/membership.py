@@ -188,7 +188,10 @@ class Electorate:
     def _ask(
         self, plan: LockPlan, names: Iterable[str], mode: bytes, membership: Membership
     ) -> Flow[dict[str, list[bytes]]]:
-        asked = [name for name in names if name in self._shards]
+        wanted = frozenset(names)
+        asked = [
+            name for name in self._shards if name in wanted
+        ]  # in one order, whatever sets they come from: a seed is a history
         answers: dict[str, list[bytes]] = {}
         heard = 0
 
