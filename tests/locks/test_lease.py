@@ -153,7 +153,8 @@ def test_renewal_tells_of_the_loss(cache, plain, events, until) -> None:
     until(lambda: seen)
     assert (len(seen), lock.lost.is_set(), lock.held) == (1, True, False)
     assert seen[0].name == "l"
-    assert [event.kind for event in events] == ["lock_lost"]
+    kinds = [event.kind for event in events]  # a busy machine may have lost sight of a shard meanwhile
+    assert [kind for kind in kinds if not kind.startswith("shard_")] == ["lock_lost"]
     with pytest.raises(LockLost):
         lock.release()
 
