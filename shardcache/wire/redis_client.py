@@ -21,12 +21,11 @@ def redis_client(address: Address, tls: TLS, options: Options, timeout: float) -
     """
     from redis import Redis  # slow to import, and few need it
     from redis.backoff import NoBackoff
-    from redis.maint_notifications import MaintNotificationsConfig
     from redis.retry import Retry
 
     settings = _settings(address, tls, options, timeout)
-    if address.path:  # redis-py 7.0 refuses to listen for maintenance where there is no host, and would by default
-        settings["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
+    if address.path:  # with RESP3, redis-py 7.0 wants to listen for maintenance, and refuses to where there is no host
+        settings["protocol"] = 2
     return Redis(**settings, retry=Retry(NoBackoff(), 0))
 
 
