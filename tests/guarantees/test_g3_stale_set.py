@@ -1,26 +1,20 @@
 """G3: a load that began before a delete or set never overwrites it, whatever the order of things; and one loads at a time.
 
-Flows and scripts are the real ones (the scripts as their Python twins, compared with a server below). Each history
+Flows and scripts are the real ones (the scripts as their Python twins, which `tests/testing/test_simulated_loads.py` compares with a server). Each history
 is one order of the single commands.
 """
 
 import hashlib
-import random
 from collections import Counter
 
 import pytest
-import redis
 
-from shardcache.embedded import LocalShards
 from shardcache.flows.load import scripts as real
 from shardcache.flows.load.desk import LoadDesk
-from shardcache.flows.load.tags import ENSURE
-from shardcache.flows.lock.scripts import EXTEND
 from shardcache.flows.requests import Requests
 from shardcache.keys import KeySpace
-from shardcache.testing.simulation.database import Database
 from shardcache.testing.simulation.interleaving import interleave
-from shardcache.testing.simulation.load_scripts import LOAD_SCRIPTS, execute
+from shardcache.testing.simulation.load_scripts import LOAD_SCRIPTS
 
 pytestmark = pytest.mark.long
 
@@ -111,55 +105,3 @@ def test_what_the_argument_needs(monkeypatch, ablation, kind) -> None:
         if kind in found:
             break
     assert kind in found
-
-
-TOKENS = [b"aa", b"bb"]
-VALUES = [b"\xf6one", b"\xf6two"]
-KEYS = [b"lock", b"pass", b"waiting", b"wake"]
-
-
-def commands(luck: random.Random):
-    """Yield commands of loads and writes on one key, as they might come."""
-    seen = [b"", *(hashlib.sha1(value, usedforsecurity=False).hexdigest().encode() for value in VALUES)]
-    for _ in range(40):
-        token = luck.choice(TOKENS)
-        yield luck.choice(
-            [
-                (b"EVAL", real.CLAIM, 4, *KEYS, token, luck.choice([b"", b"me", b"you"]), 50_000, 90_000),
-                (
-                    *(b"EVAL", real.FILL, 5, *KEYS, b"k"),
-                    *(token, luck.choice(seen), luck.choice([b"", 60_000]), luck.randrange(2), VALUES[1]),
-                ),
-                (b"EVAL", real.GIVE_UP, 4, *KEYS, token, luck.choice([b"", b"me"])),
-                luck.choice([(b"UNLINK", b"pass"), (b"EVAL", real.TAKE, 4, *KEYS, token, 50_000, 90_000)]),
-                (b"EVAL", EXTEND, 4, *KEYS, token, 70_000),
-                (b"EVAL", ENSURE, 1, b"tag", luck.choice([b"v" * 16, b"w" * 16]), luck.choice([b"", 1000, 90_000])),
-                (b"SET", b"k", VALUES[0], b"PX", 60_000),
-                (b"SET", b"k", VALUES[0]),
-                (b"GET", b"k"),
-                (b"MGET", b"k", b"tag"),
-                (b"UNLINK", b"k", b"tag"),
-            ]
-        )
-
-
-def test_the_twins_answer_as_a_server_does() -> None:
-    """The scripts in Python: the same answers, keys and expiries as on a real server, over random sequences."""
-    with LocalShards(1) as shards, redis.Redis.from_url(next(iter(shards.urls.values()))) as server:
-        for seed in range(150):
-            db = Database()
-            db.now = 10**15
-            server.flushdb()
-            for command in commands(random.Random(seed)):
-                expected = server.execute_command(*command)
-                expected = b"OK" if expected is True else expected
-                found = execute(db, command)
-                if isinstance(found, list) and len(found) == 3:  # the ttl left: the server's clock goes on
-                    assert found[1] - 20_000 < expected[1] <= found[1]
-                    found[1] = expected[1]
-                assert found == expected, (seed, command)
-            for key in [*KEYS, b"k", b"tag"]:
-                assert bool(server.exists(key)) == (db.find(key) is not None), (seed, key)
-                assert (server.pttl(key) > 0) == (db.left(key) > 0), (seed, key)
-            assert server.scard(b"waiting") == len(db.find(b"waiting") or ())
-            assert server.llen(b"wake") == len(db.find(b"wake") or ())

@@ -1,9 +1,8 @@
 """The simulated server answers as a real one does."""
 
 import itertools
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
@@ -12,7 +11,6 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shardcache.embedded import LocalShards
 from shardcache.flows.lock import LockKeys
 from shardcache.flows.lock import scripts as real
 from shardcache.flows.lock.plan import FENCE_TTL
@@ -21,8 +19,8 @@ from shardcache.testing.simulation.database import Database
 from shardcache.testing.simulation.scenario import ServerPlan
 from shardcache.testing.simulation.scripts import SCRIPTS, run
 from shardcache.testing.simulation.server import Server
+from tests.testing.twins import LOOSE, Command, Twins, close, tells_apart
 
-LOOSE = 5_000  # ms by which times left may differ on a busy machine; ttls are far above
 TOKENS = st.sampled_from([b"a", b"b", b"c"])
 TTLS = st.sampled_from([100_000, 200_000])
 FENCES = st.sampled_from([1, 7, 2 * 10**15, 2 * 10**15 + 1])
@@ -67,103 +65,81 @@ STEPS = st.one_of(
 )
 
 
-@pytest.fixture(scope="module", params=[None, shutil.which("redis-server")], ids=["valkey", "redis"])
-def connection(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
-    """A client of one real server: the one that comes with the package, and the system's if there is one."""
-    if request.param is None and request.param_index == 1:
-        pytest.skip("no redis-server on this machine")
-    with LocalShards(1, binary=request.param) as shards, redis.Redis.from_url(shards.urls["shard-1"]) as client:
-        yield client
+class LockTwins(Twins):
+    """The scripts of one lock and of its register."""
 
+    def __init__(self, connection: redis.Redis, scripts: Mapping[str, bytes]) -> None:
+        self.lock = LockKeys.of(b"%d" % next(numbers), KeySpace())
+        self.register = b"register of " + self.lock.lock
+        super().__init__(connection, scripts, (*self.lock, self.register))
 
-def close(left: object, right: object, place: int | None) -> bool:
-    """Whether two replies agree, that at ``place`` being a time left."""
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(
-            (abs(one - other) <= LOOSE and (one < 0) == (other < 0)) if at == place else one == other
-            for at, (one, other) in enumerate(zip(left, right, strict=True))
-        )
-    return left == right
-
-
-def differs(connection: redis.Redis, steps: list[tuple[Any, ...]], scripts: dict[str, bytes]) -> str:
-    """Return how the twins differ from these scripts on a real server after these steps; empty if they do not."""
-    keys = LockKeys.of(b"%d" % next(numbers), KeySpace())
-    register = b"register of " + keys.lock
-    every = (*keys, register)
-    db = Database()
-    for name, *arguments in steps:
-        seconds, micros = connection.time()
-        db.now = seconds * 10**6 + micros
+    def command(self, name: str, arguments: tuple[Any, ...]) -> Command:
         match name:
             case "pop":
-                expected, actual = connection.lpop(keys.wake), db.pop(keys.wake)
+                return (b"LPOP", self.lock.wake)
             case "drop":
-                expected, actual = connection.delete(every[arguments[0]]), db.delete(every[arguments[0]])
+                return (b"DEL", self.keys[arguments[0]])
             case "end":
-                expected, actual = connection.pexpire(keys[arguments[0]], 0), int(db.exists(keys[arguments[0]]))
-                db.expire(keys[arguments[0]], -1)
+                return (b"PEXPIRE", self.lock[arguments[0]], 0)
             case "count":  # an old counter, or one from another clock
-                expected, actual = connection.set(keys.fence, arguments[0], px=FENCE_TTL), True
-                db.put(keys.fence, arguments[0], FENCE_TTL)
-            case _:
-                asked = {
-                    **dict.fromkeys(("REGISTER", "CONFIGURE"), (register,)),
-                    **dict.fromkeys(("EXTEND", "ADOPT"), every),
-                    "ACQUIRE": (*keys[:3], register),
-                }.get(name, tuple(keys))
-                try:
-                    expected = connection.execute_command("EVAL", scripts[name], len(asked), *asked, *arguments)
-                except redis.ResponseError as error:
-                    return f"{name} {arguments}: {error}"
-                actual = run(db, (b"EVAL", getattr(real, name), len(asked), *asked, *arguments))
-        if not alike(name, actual, expected):
-            return f"{name} {arguments}: {actual} instead of {expected}"
-        adopt(db, connection, keys.fence, register)
-    for key in every:
-        if not close([db.left(key)], [connection.pttl(key)], 0):
-            return f"{key!r} has {db.left(key)} ms instead of {connection.pttl(key)}"
-    if connection.lrange(keys.wake, 0, -1) != (db.find(keys.wake) or []):
-        return "other wakes are there"
-    found = connection.hgetall(register)
-    return "" if (db.find(register) or {}) == found else f"the register is {db.find(register)} instead of {found}"
+                return (b"SET", self.lock.fence, arguments[0], b"PX", FENCE_TTL)
+        return self.eval(name, self.scripts[name], arguments)
 
+    def twin(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        db = self.db
+        match name:
+            case "pop":
+                return db.pop(self.lock.wake)
+            case "drop":
+                return db.delete(self.keys[arguments[0]])
+            case "end":
+                return db.delete(self.lock[arguments[0]])
+            case "count":
+                db.put(self.lock.fence, arguments[0], FENCE_TTL)
+                return b"OK"
+        return run(db, self.eval(name, getattr(real, name), arguments))
 
-def alike(name: str, actual: Any, expected: Any) -> bool:
-    """Whether two answers agree; times and what was read from the clock need only be near."""
-    if name == "ACQUIRE" and actual[0] == expected[0] == 1:
-        loose = LOOSE * 1000 if actual[2] == 1 else 0
-        return (
-            abs(actual[1] - expected[1]) <= loose
-            and actual[2] == expected[2]
-            and abs(actual[3] - expected[3]) <= LOOSE * 1000
-            and abs(actual[4] - expected[4]) <= LOOSE
-        )
-    if name == "REGISTER":
-        near = all(abs(one - other) <= LOOSE * 1000 for one, other in zip(actual[1:3], expected[1:3], strict=True))
-        return near and [actual[0], *actual[3:]] == [expected[0], *expected[3:]]
-    if name in ("EXTEND", "ADOPT") and actual[0] == expected[0] == 1:  # behind times left: born, and ms since then
-        near = zip(
-            actual[1:],
-            expected[1:],
-            (LOOSE * 1000, LOOSE) if name == "EXTEND" else (LOOSE, LOOSE * 1000, LOOSE),
-            strict=True,
-        )
-        return all(abs(one - other) <= loose for one, other, loose in near)
-    return close(actual, expected, 1 if name == "LOOK" or (name == "ACQUIRE" and actual[0] == 0) else None)
+    def eval(self, name: str, script: bytes, arguments: tuple[Any, ...]) -> Command:
+        asked = {
+            **dict.fromkeys(("REGISTER", "CONFIGURE"), (self.register,)),
+            **dict.fromkeys(("EXTEND", "ADOPT"), self.keys),
+            "ACQUIRE": (*self.lock[:3], self.register),
+        }.get(name, tuple(self.lock))
+        return (b"EVAL", script, len(asked), *asked, *arguments)
 
+    def alike(self, name: str, actual: Any, expected: Any) -> bool:
+        """Whether two answers agree; times and what was read from the clock need only be near."""
+        if name == "ACQUIRE" and actual[0] == expected[0] == 1:
+            loose = LOOSE * 1000 if actual[2] == 1 else 0
+            return (
+                abs(actual[1] - expected[1]) <= loose
+                and actual[2] == expected[2]
+                and abs(actual[3] - expected[3]) <= LOOSE * 1000
+                and abs(actual[4] - expected[4]) <= LOOSE
+            )
+        if name == "REGISTER":
+            near = all(abs(one - other) <= LOOSE * 1000 for one, other in zip(actual[1:3], expected[1:3], strict=True))
+            return near and [actual[0], *actual[3:]] == [expected[0], *expected[3:]]
+        if name in ("EXTEND", "ADOPT") and actual[0] == expected[0] == 1:  # behind times left: born, and ms since then
+            near = zip(
+                actual[1:],
+                expected[1:],
+                (LOOSE * 1000, LOOSE) if name == "EXTEND" else (LOOSE, LOOSE * 1000, LOOSE),
+                strict=True,
+            )
+            return all(abs(one - other) <= loose for one, other, loose in near)
+        return close(actual, expected, 1 if name == "LOOK" or (name == "ACQUIRE" and actual[0] == 0) else None)
 
-def adopt(db: Database, connection: redis.Redis, fence: bytes, register: bytes) -> None:
-    """Take over what the real server read from its clock, where the twin has read something near to it."""
-    there = db.values.get(fence)
-    real_one = connection.get(fence)
-    if there is not None and real_one is not None and abs(int(there) - int(real_one)) <= LOOSE * 1000:
-        db.values[fence] = real_one
-    known = db.find(register) or {}
-    for field in (b"born", b"floor"):
-        value = connection.hget(register, field)
-        if field in known and value is not None and abs(int(known[field]) - int(value)) <= LOOSE * 1000:
-            known[field] = value
+    def adopt(self) -> None:
+        db, connection, fence = self.db, self.connection, self.lock.fence
+        there, real_one = db.values.get(fence), connection.get(fence)
+        if there is not None and real_one is not None and abs(int(there) - int(real_one)) <= LOOSE * 1000:
+            db.values[fence] = real_one
+        known = db.find(self.register) or {}
+        for field in (b"born", b"floor"):
+            value = connection.hget(self.register, field)
+            if field in known and value is not None and abs(int(known[field]) - int(value)) <= LOOSE * 1000:
+                known[field] = value
 
 
 REAL = {name: getattr(real, name) for name in real.__all__}
@@ -173,7 +149,7 @@ REAL = {name: getattr(real, name) for name in real.__all__}
 @given(steps=st.lists(STEPS, max_size=25))
 def test_scripts_answer_as_on_a_real_server(connection: redis.Redis, steps: list[tuple]) -> None:
     """Any sequence of the voters' scripts, of keys lost and keys that end, gives the same replies and leaves the same keys."""
-    assert differs(connection, steps, REAL) == ""
+    assert LockTwins(connection, REAL).difference(steps) == ""
 
 
 MUTANTS = [
@@ -217,6 +193,7 @@ MUTANTS = [
 ]
 
 
+@pytest.mark.parametrize("connection", ["valkey"], indirect=True)
 @pytest.mark.parametrize(
     ("name", "old", "new"), MUTANTS, ids=[f"{name}-{at}" for at, (name, _, _) in enumerate(MUTANTS)]
 )
@@ -224,11 +201,7 @@ def test_a_script_that_is_changed_is_noticed(connection: redis.Redis, name: str,
     """Random sequences tell a script from one that differs in one place."""
     assert REAL[name].count(old) == 1
     scripts = {**REAL, name: REAL[name].replace(old, new)}
-    luck = Random(7)
-    for _ in range(400):
-        if differs(connection, [random_step(luck) for _ in range(25)], scripts):
-            return
-    pytest.fail("400 sequences of 25 steps could not tell them apart")
+    assert tells_apart(lambda: LockTwins(connection, scripts), random_step)
 
 
 def random_step(luck: Random) -> tuple[Any, ...]:

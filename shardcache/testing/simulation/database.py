@@ -1,11 +1,12 @@
 """The data of one simulated server: keys that expire, by a clock that it is told."""
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ("Database",)
+__all__ = ("Database", "WrongKind")
 
 Text = bytes | str | int
+T = TypeVar("T")
 
 
 def text(value: Text) -> bytes:
@@ -13,8 +14,12 @@ def text(value: Text) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
+class WrongKind(Exception):
+    """What is at a key is no value of the kind that a command is for: WRONGTYPE, on a server."""
+
+
 class Database:
-    """As much of a server as the voters' scripts need. ``now`` is its clock in microseconds, to be set before each command.
+    """As much of a server as the scripts of locks and loads need. ``now`` is its clock in microseconds, to be set before each command.
 
     An expiry is whole milliseconds, and a key is gone when the clock is past it (``now > when``), as in Redis.
     """
@@ -42,9 +47,15 @@ class Database:
                 return None
         return value
 
+    def find_as(self, key: bytes, kind: type[T]) -> T | None:
+        """Return what is at a key, as `find` does; raise `WrongKind` if it is something else."""
+        value = self.find(key)
+        if value is None or isinstance(value, kind):
+            return value
+        raise WrongKind
+
     def get(self, key: bytes) -> bytes | None:
-        value: bytes | None = self.find(key)
-        return value
+        return self.find_as(key, bytes)
 
     def put(self, key: bytes, value: Text, ttl: Text) -> None:
         """SET with PX."""
@@ -62,7 +73,7 @@ class Database:
 
     def number(self, key: bytes) -> int:
         """A counter's value, 0 if it is not there."""
-        return int(self.find(key) or 0)
+        return int(self.get(key) or 0)
 
     def increment(self, key: bytes) -> int:
         number = self.number(key) + 1
@@ -83,15 +94,22 @@ class Database:
 
     def push(self, key: bytes, value: bytes) -> None:
         """RPUSH."""
-        found = self.find(key)
+        found = self.find_as(key, list)
         if found is None:
             self.values[key] = [value]
         else:
             found.append(value)
 
+    def add(self, key: bytes, member: bytes) -> None:
+        """SADD."""
+        found = self.find_as(key, set)
+        if found is None:
+            found = self.values[key] = set()
+        found.add(member)
+
     def pop(self, key: bytes) -> bytes | None:
         """LPOP."""
-        found = self.find(key)
+        found = self.find_as(key, list)
         if found is None:
             return None
         value: bytes = found.pop(0)
@@ -101,7 +119,7 @@ class Database:
 
     def fields(self, key: bytes) -> dict[bytes, bytes]:
         """The hash at a key, made if it is not there."""
-        found = self.find(key)
+        found = self.find_as(key, dict)
         if found is None:
             found = self.values[key] = {}
-        return found  # type: ignore[no-any-return]
+        return found

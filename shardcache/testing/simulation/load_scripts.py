@@ -1,6 +1,6 @@
 """The scripts of loading in Python, line by line (`flows.load.scripts`, `flows.load.tags`), and the plain commands that loads and writes send.
 
-That they answer as a real server does is shown by `tests/guarantees/test_g3_stale_set.py`.
+That they do what they do on a real server is shown by `tests/testing/test_simulated_loads.py`.
 """
 
 import hashlib
@@ -17,15 +17,12 @@ __all__ = ("LOAD_SCRIPTS", "execute")
 
 
 def _wait(db: Database, keys: Sequence[Any], waiter: bytes) -> None:
-    names = db.find(keys[2])
-    if names is None:
-        names = db.values[keys[2]] = set()
-    names.add(waiter)
+    db.add(keys[2], waiter)
     db.expire(keys[2], real.WAITING_MS)
 
 
 def _wake(db: Database, keys: Sequence[Any]) -> None:
-    names = db.find(keys[2])
+    names = db.find_as(keys[2], set)
     if names:
         db.delete(keys[2])
         for _ in range(min(len(names), 1000)):
@@ -123,8 +120,8 @@ LOAD_SCRIPTS: dict[bytes, Script] = {
 _PLAIN: dict[bytes, Callable[..., Any]] = {
     b"GET": Database.get,
     b"PTTL": Database.left,
-    b"BLPOP": lambda db, key, _: db.pop(key),
-    b"MGET": lambda db, *keys: [db.get(key) for key in keys],
+    b"BLPOP": lambda db, key, _: None if (value := db.pop(key)) is None else [key, value],
+    b"MGET": lambda db, *keys: [value if isinstance(value := db.find(key), bytes) else None for key in keys],
     b"UNLINK": lambda db, *keys: sum(map(db.delete, keys)),
     b"SET": lambda db, key, value, *px: _set(db, key, value, *px[1:]),
 }
