@@ -11,6 +11,7 @@ from shardcache.drivers.shard import may_retry
 from shardcache.drivers.state import ShardState, is_down
 from shardcache.errors import ClientClosed, ShardError, ShardOut
 from shardcache.events import Hook
+from shardcache.flows.lateness import held_up
 from shardcache.flows.steps import Run
 from shardcache.policy.breaker import Breaker, State
 from shardcache.wire import pack
@@ -158,11 +159,18 @@ class Lane:
 
     async def _connect(self) -> None:
         shard = self._shard
+        deadline = shard.clock() + shard.timeout
         try:
-            link = await shard.dial(shard.clock() + shard.timeout, shard.timeout, self.lost, self.drained)
+            link = await shard.dial(deadline, shard.timeout, self.lost, self.drained)
         except Exception as error:  # noqa: BLE001  whatever it was (a credential provider's, say) is the callers' to see
             self._connecting = None
-            self.turnstile.turn_away(error)
+            if isinstance(error, TimeoutError) and held_up(shard.clock(), deadline):
+                # This process stood still meanwhile. Who has come since then has his whole time.
+                self.turnstile.expire()
+                if self.turnstile.waiting:
+                    self._connect_if_lost()
+            else:
+                self.turnstile.turn_away(error)
         except BaseException:
             self._connecting = None
             raise

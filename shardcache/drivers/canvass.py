@@ -16,7 +16,7 @@ from shardcache.drivers.replies import answered
 from shardcache.drivers.shard import Late, Shard, may_retry
 from shardcache.errors import ShardError, ShardOut
 from shardcache.flows.answers import fit_of
-from shardcache.flows.lateness import longer
+from shardcache.flows.lateness import held_up, longer
 from shardcache.flows.steps import Batch, Canvass
 from shardcache.policy.breaker import State
 from shardcache.wire import Link, Turn, pack_all
@@ -46,7 +46,7 @@ class _Asked:
 class _Round:
     """One canvass under way."""
 
-    __slots__ = ("began", "clock", "deadline", "enough", "out", "payload", "poll", "step", "until")
+    __slots__ = ("began", "clock", "deadline", "enough", "late", "out", "payload", "poll", "step", "until")
 
     def __init__(self, step: Canvass, clock: Callable[[], float]) -> None:
         self.step = step
@@ -55,6 +55,7 @@ class _Round:
         self.deadline = now + step.patience
         self.until = self.deadline if step.limit is None else min(self.deadline, now + step.limit)
         self.enough = step.take is None
+        self.late = False  # whether this process stood still
         self.out: dict[int, _Asked] = {}
         self.poll = select.poll()
         self.payload = b""
@@ -80,7 +81,7 @@ class _Round:
             shard.admit()
         late = shard.recall()
         if late is not None:
-            if not late.owed or self.clock() <= late.due:
+            if not late.overdue:
                 if late.owed < _MOST_OWED or batch.undo or batch.behind:
                     return late.link, late.owed, late.due, True
                 shard.keep(late)
@@ -93,7 +94,7 @@ class _Round:
         try:
             link, fresh = shard.pool.take(self._share(left))
         except (OSError, ShardError) as error:
-            raise self._lost(shard, error) from error
+            raise self._lost(shard, error, hurried=left > 1) from error
         except BaseException:
             shard.abandon()
             raise
@@ -104,12 +105,15 @@ class _Round:
         now = self.clock()
         return now + max(self.until - now, 0.0) / left
 
-    def _lost(self, shard: Shard, error: OSError | ShardError) -> ShardError:
-        """Return the error for a connection that could not be opened. A caller in a hurry says nothing about the shard by giving up."""
+    def _lost(self, shard: Shard, error: OSError | ShardError, *, hurried: bool) -> ShardError:
+        """Return the error for a connection that could not be opened. A caller in a hurry says nothing about the shard by giving up.
+
+        ``hurried``: it had only a share of the time, as others had to be asked as well.
+        """
         if isinstance(error, TimeoutError) and self.until < self.deadline:
             shard.abandon()
             return shard.late_error()
-        return shard.lost(error, dialled=True, began=self.began, deadline=self.deadline)
+        return shard.lost(error, dialled=True, hurried=hurried, began=self.began, deadline=self.deadline)
 
     def _push(self, link: Link) -> None:
         """Send to a shard that hangs, as far as its buffers take it: it will read that when it wakes up."""
@@ -140,6 +144,7 @@ class _Round:
             if not ready and not looked:
                 looked = True
                 now = self.clock()
+                self.late = held_up(now, self.until)
                 wait = longer(now, self.until)
                 self.until = now + wait
                 ready = self.poll.poll(wait * 1000)
@@ -204,7 +209,7 @@ class _Round:
         try:
             link = shard.pool.open(self._share(len(self.out) + 1))
         except (OSError, ShardError) as error:
-            self._note(asked.place, self._lost(shard, error))
+            self._note(asked.place, self._lost(shard, error, hurried=bool(self.out)))
             return
         except BaseException:
             shard.abandon()
@@ -219,6 +224,10 @@ class _Round:
 
     def keep(self) -> None:
         """Keep the links whose replies nobody waits for any more. What was sent by halves cannot be gone on with."""
+        now = self.clock()
+        # What a process that stood still has sent late has its whole time from now on.
+        late = self.late or held_up(now, self.until)
+        deadline = now + self.step.patience if late else self.deadline
         for asked in self.out.values():
             shard, turn = asked.shard, asked.turn
             if turn.rest is not None:
@@ -226,7 +235,7 @@ class _Round:
                 shard.lost(TimeoutError(), dialled=False, began=self.began, deadline=self.deadline)
             else:
                 shard.abandon()  # should it be on trial, it has proved nothing yet
-                due = asked.due if len(turn.replies) < asked.owed else self.deadline
+                due = asked.due if len(turn.replies) < asked.owed else deadline
                 shard.keep(Late(turn.link, turn.expected - len(turn.replies), due))
 
     def drop(self) -> None:

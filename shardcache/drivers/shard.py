@@ -23,11 +23,12 @@ _CLOSED = State.CLOSED
 
 
 class Late(NamedTuple):
-    """A link that still owes replies which nobody waits for; after ``due`` they are overdue."""
+    """A link that still owes replies which nobody waits for; after ``due`` they are overdue. ``overdue``: so they were at the last look."""
 
     link: Link
     owed: int
     due: float
+    overdue: bool = False
 
 
 class Shard(ShardState):
@@ -185,11 +186,14 @@ class Shard(ShardState):
                 late = self.late.pop(whose, None)
                 if late is None:  # another thread was faster
                     continue
-            link, owed, due = late
+            link, owed, due, _ = late
             if link.generation != self.pool.generation:
                 link.close()
                 continue
             replies: list[Reply] = []
+            now = (
+                self.clock()
+            )  # first: a pause of this process before the look at the socket leaves the server time to answer
             try:
                 link.feed()
                 link.drain(replies, owed)
@@ -202,8 +206,9 @@ class Shard(ShardState):
                 continue
             if replies and (self.breaker.failures or self.breaker.state is not _CLOSED):
                 self.answered()  # nobody waited for it, but it is an answer
-            late = Late(link, owed - len(replies), due)
-            if whose == me or not late.owed or self.clock() > due:
+            owed -= len(replies)
+            late = Late(link, owed, due, overdue=owed > 0 and now > due)
+            if whose == me or not owed or late.overdue:
                 return late
             self.keep(late, whose)
             return None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from shardcache.flows.handshake import handshake, hung_up
+from shardcache.flows.lateness import longer
 from shardcache.options import Options
 from shardcache.urls import Address
 from shardcache.wire.aio import AsyncLink
@@ -56,8 +57,13 @@ class AsyncDialer:
         endpoints = await self._endpoints(deadline)
         delay = min(ATTEMPT_DELAY, max(deadline - loop.time(), 0) / len(endpoints))
         attempts = [partial(self._open, endpoint, context, login, deadline, new) for endpoint in endpoints]
-        async with asyncio.timeout_at(deadline):
-            return await first_success(attempts, delay, _discard, telling)
+        async with asyncio.timeout(None) as limit:
+            # As a timeout at the deadline would; but after a pause of this process, what has come in meanwhile is read first.
+            timer = loop.call_at(deadline, lambda: limit.reschedule(loop.time() + longer(loop.time(), deadline)))
+            try:
+                return await first_success(attempts, delay, _discard, telling)
+            finally:
+                timer.cancel()
 
     async def _endpoints(self, deadline: float) -> list[Endpoint]:
         if self.address.path:

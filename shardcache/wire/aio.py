@@ -14,7 +14,7 @@ have, or, for several commands, of a shape that fits them.
 All calls on a link have the same time to live, so the oldest slot is the first to be overdue, and
 one timer for the head of the queue serves them all: no timer per call. A link whose head is
 overdue for a whole further deadline is given up: its server hangs, and the prober will
-open another when it is back.
+open another when it is back. That time counts from when this process could listen again, if it stood still.
 
 Anything odd in the stream (a protocol error, a reply that nobody is owed, one that does not fit, the
 end of the connection) ends the link and every slot on it.
@@ -34,7 +34,7 @@ import hiredis
 
 from shardcache.commands import ErrorReply, Op, Reply
 from shardcache.errors import OutOfStep, ReplyTooLarge
-from shardcache.flows.lateness import longer
+from shardcache.flows.lateness import held_up, longer
 from shardcache.flows.steps import Run
 from shardcache.wire.link import MAX_VALUE, mark, unmark
 from shardcache.wire.reply_parser import NOT_YET, SLACK, Answers, ReplyParser
@@ -102,6 +102,7 @@ class AsyncLink(asyncio.Protocol):
         "_flushing",
         "_gets",
         "_got",
+        "_listening",
         "_loop",
         "_on_end",
         "_on_room",
@@ -154,6 +155,7 @@ class AsyncLink(asyncio.Protocol):
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
         self._due = math.inf
+        self._listening = -math.inf  # since when: when this process was last found to have stood still
         self._transport: asyncio.Transport | None = None
         self._closed: asyncio.Future[None] = loop.create_future()
 
@@ -250,17 +252,24 @@ class AsyncLink(asyncio.Protocol):
         The loop runs timers before it reads, if it was held up. So the judgement waits until it has read once; or for a moment
         more, if this timer comes so late that the process must have stood still.
         """
-        due = self._due
+        now, due = self._loop.time(), self._due
         self._rest()
         self._due = -math.inf  # no other timer meanwhile
-        self._timer = self._loop.call_later(longer(self._loop.time(), due), self._judge)
+        if held_up(now, due):
+            self._listening = now
+        due = now + longer(now, due)
+        self._timer = self._loop.call_at(due, self._judge, due)
 
-    def _judge(self) -> None:
+    def _judge(self, due: float) -> None:
         """Time out the slots whose deadline has passed, and look again when the next one may be due."""
         self._rest()
         now = self._loop.time()
+        if held_up(now, due):  # once more, just before this
+            self._due = due
+            self._tick()
+            return
         slots = self.slots
-        if slots and slots[0][1] + self.timeout <= now:
+        if slots and (gone := max(slots[0][1], self._listening) + self.timeout) <= now:
             self.end(TimeoutError("no reply before the deadline"))
             return
         due = math.inf
@@ -272,7 +281,7 @@ class AsyncLink(asyncio.Protocol):
                 late.append(slot)
         if slots:
             # A millisecond of grace, so that a stalled link with thousands waiting is looked at in batches.
-            self._wake_at(min(max(due, now + 0.001), slots[0][1] + self.timeout))
+            self._wake_at(min(max(due, now + 0.001), gone))
         for slot in late:
             _lose(slot, TimeoutError("no reply before the deadline"))
 

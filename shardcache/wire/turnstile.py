@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from copy import copy
 
+from shardcache.flows.lateness import LOOK, held_up
 from shardcache.wire.aio import Slot
 
 __all__ = ("Turnstile",)
@@ -75,6 +76,17 @@ class Turnstile:
             self._timer = None
 
     def _tick(self) -> None:
+        """The first slot may be due. If this timer comes so late that the process must have stood still, wait for a moment more."""
+        now, due = self._loop.time(), self._due
+        self._rest()
+        if held_up(now, due):
+            self._due = -math.inf  # no other timer meanwhile
+            self._timer = self._loop.call_at(now + LOOK, self.expire)
+        else:
+            self.expire()
+
+    def expire(self) -> None:
+        """End the waiting of those whose deadline has passed."""
         self._rest()
         now = self._loop.time()
         waiting = self.waiting

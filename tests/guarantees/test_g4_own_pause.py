@@ -16,37 +16,37 @@ PAUSE = 0.7  # seconds: more than twice the deadline of a call
 WORK = """
 import asyncio, inspect, json, sys, time
 from contextlib import suppress
-from shardcache import AsyncShardCache, LoadPolicy, ShardCache, errors
+from shardcache import AsyncShardCache, ShardCache
+from shardcache.errors import QuorumUnavailable
 
-colour, what, *urls = sys.argv[1:]
+colour, *urls = sys.argv[1:]
 cache = (ShardCache if colour == "sync" else AsyncShardCache)(urls, timeout=0.3, namespace="own-pause")
 KEYS = [str(number) for number in range(20)]
-locks = [cache.lock(name, ttl=30) for name in "ab"]
+lock, held, other = cache.lock("a", ttl=30), cache.lock("b", ttl=30), cache.lock("b", ttl=30)
 
 async def done(result):
     return await result if inspect.isawaitable(result) else result
 
+async def take_and_give_back(lock, **how):
+    # What is sent only after a pause is waited for a moment, no longer: it may stay without an answer.
+    with suppress(QuorumUnavailable):
+        if await done(lock.acquire(**how)):
+            await done(lock.release())
+
 async def turn():
-    if what == "get":
-        await done(cache.get("1"))
-    elif what == "get_many":
-        await done(cache.get_many(KEYS))
-    elif what == "lock":
-        with suppress(errors.LockError):  # a pause may outlast it
-            await done(locks[0].acquire(timeout=0.3))
-            await done(locks[0].release())
-    elif what == "wait":
-        with suppress(errors.LockError):
-            await done(locks[0].acquire(timeout=0.05))
-            await done(locks[1].acquire(timeout=0.05))
+    await done(cache.get("1"))
+    await done(cache.get_many(KEYS))
+    await take_and_give_back(lock, timeout=0.3)
+    await take_and_give_back(other, timeout=0.02)
 
 async def main():
     await done(cache.set_many(dict.fromkeys(KEYS, "v")))
+    assert await done(held.acquire())
     print("ready", flush=True)
     end = time.monotonic() + float(sys.stdin.readline())
     while time.monotonic() < end:
         await turn()
-    shards = (await done(cache.stats()) if False else cache.stats()).shards.values()
+    shards = cache.stats().shards.values()
     print(json.dumps([[shard.ejections for shard in shards], [shard.state for shard in shards]]))
     await done(cache.close())
 
@@ -60,12 +60,11 @@ else:
 """
 
 
-@pytest.mark.parametrize("what", ["get", "get_many", "lock", "wait"])
 @pytest.mark.parametrize("colour", ["sync", "async"])
-def test_no_shard_is_out_after_a_pause(colour, what) -> None:
+def test_no_shard_is_out_after_a_pause(colour) -> None:
     """Stopped and continued in the middle of whatever it does, a process keeps its healthy shards in service."""
     with LocalShards(3) as servers:
-        command = [sys.executable, "-c", WORK, colour, what, *servers.urls.values()]
+        command = [sys.executable, "-c", WORK, colour, *servers.urls.values()]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert (process.stdin, process.stdout) != (None, None)
             assert process.stdout.readline() == "ready\n"
@@ -76,8 +75,6 @@ def test_no_shard_is_out_after_a_pause(colour, what) -> None:
                 os.kill(process.pid, signal.SIGSTOP)
                 time.sleep(PAUSE)
                 os.kill(process.pid, signal.SIGCONT)
-            ejections, states = json.loads(process.stdout.read())
+            found = json.loads(process.stdout.read())
             assert process.wait() == 0
-    assert states == ["closed"] * 3
-    # On a busy machine the process is late more often than it is stopped here, and three times in a row is out.
-    assert sum(ejections) <= 1
+    assert found == [[0] * 3, ["closed"] * 3]
