@@ -68,6 +68,11 @@ def runs_on(factory: Callable[[], asyncio.AbstractEventLoop]) -> Run:
     return run
 
 
+@pytest.fixture(autouse=True)
+def _young(young: None) -> None:
+    """Every test here collects garbage."""
+
+
 @pytest.fixture
 def virtual() -> Run:
     """Run in virtual time."""

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import threading
 
+import pytest
+
 from shardcache.drivers.line import AsyncLine, Line
 
 
@@ -93,6 +95,7 @@ def test_giving_up_async() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("young")
 def test_loop_that_ended_in_the_middle() -> None:
     """Tasks that a loop left in the line hinder nobody on the next loop, whatever its address."""
     line = AsyncLine()

@@ -78,7 +78,7 @@ def plain(replies: list[Any]) -> Any:
     return [repr(reply) for reply in replies]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2 * settings.default.max_examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(replies, min_size=1, max_size=6), cuts)
 def test_harmless_streams_are_parsed_as_ever(stream: list[bytes], at: list[int]) -> None:
     """However a stream is cut, and whatever its values look like, each reply is what hiredis alone makes of it."""
@@ -161,7 +161,7 @@ hostile = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2 * settings.default.max_examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(hostile, cuts)
 def test_hostile_streams_take_little_memory(stream: bytes, at: list[int]) -> None:
     """Whatever comes, memory is bounded by what came and by the longest list allowed, nine deep."""
