@@ -1,4 +1,8 @@
-"""One process of a crowd: ``python hot_reader.py COLOUR URLS SECONDS READERS``. Prints how often it loaded the value that all of them read."""
+"""One process of a crowd: ``python hot_reader.py COLOUR URLS READERS``.
+
+Reads until the time, by the monotonic clock, that it is told on its standard input; prints how often it loaded the value that all of them read,
+and how many seconds that took.
+"""
 
 import asyncio
 import sys
@@ -10,13 +14,14 @@ from shardcache import AsyncShardCache, ShardCache
 TTL, TAKES, PACE = 1.0, 0.1, 0.01  # seconds
 
 
-def threads(urls: str, seconds: float, readers: int) -> int:
-    """Read in threads; return the number of loads."""
-    loads: list[int] = []
+def threads(urls: str, end: float, readers: int) -> list[float]:
+    """Read in threads; return how long each load took."""
+    loads: list[float] = []
 
     def load() -> str:
-        loads.append(1)
+        began = time.monotonic()
         time.sleep(TAKES)
+        loads.append(time.monotonic() - began)
         return "value"
 
     def read() -> None:
@@ -25,22 +30,22 @@ def threads(urls: str, seconds: float, readers: int) -> int:
             time.sleep(PACE)
 
     with ShardCache.from_url(urls) as cache:
-        end = time.monotonic() + seconds
         crowd = [threading.Thread(target=read) for _ in range(readers)]
         for one in crowd:
             one.start()
         for one in crowd:
             one.join()
-    return len(loads)
+    return loads
 
 
-async def tasks(urls: str, seconds: float, readers: int) -> int:
-    """Read in tasks; return the number of loads."""
-    loads: list[int] = []
+async def tasks(urls: str, end: float, readers: int) -> list[float]:
+    """Read in tasks; return how long each load took."""
+    loads: list[float] = []
 
     async def load() -> str:
-        loads.append(1)
+        began = time.monotonic()
         await asyncio.sleep(TAKES)
+        loads.append(time.monotonic() - began)
         return "value"
 
     async def read() -> None:
@@ -49,16 +54,13 @@ async def tasks(urls: str, seconds: float, readers: int) -> int:
             await asyncio.sleep(PACE)
 
     async with AsyncShardCache.from_url(urls) as cache:
-        end = time.monotonic() + seconds
         await asyncio.gather(*(read() for _ in range(readers)))
-    return len(loads)
+    return loads
 
 
 if __name__ == "__main__":
-    colour, where, duration, number = sys.argv[1:]
+    colour, where, number = sys.argv[1:]
     print("ready", flush=True)
-    sys.stdin.readline()
-    if colour == "sync":
-        print(threads(where, float(duration), int(number)))
-    else:
-        print(asyncio.run(tasks(where, float(duration), int(number))))
+    until = float(sys.stdin.readline())
+    took = threads(where, until, int(number)) if colour == "sync" else asyncio.run(tasks(where, until, int(number)))
+    print(len(took), sum(took))
