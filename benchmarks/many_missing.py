@@ -1,20 +1,23 @@
-"""What loading very many missing keys at once costs, and what others notice of it: ``python benchmarks/many_missing.py [--keys N] [--shards N]``.
+"""What loading very many missing keys at once costs, and what others notice of it: ``python benchmarks/many_missing.py [--keys N] [--shards N] [--asyncio]``.
 
 One process calls `get_or_set_many` for keys of which none is there. Another gets a single key again and again, a hundred times a second, first with
-nothing else going on and then meanwhile.
+nothing else going on and then meanwhile. With ``--asyncio`` it is the asyncio client that loads, and a task on its event loop gets a key as well.
 """
 
 import argparse
+import asyncio
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from shardcache import Event, Options, ShardCache
+from shardcache import AsyncShardCache, Event, Options, ShardCache
 from shardcache.embedded import LocalShards
 
 ALONE = 3.0  # seconds that the other caller is watched with nothing else going on
 PACE = 0.01
+Loader = Callable[[list[str]], dict[str, str]]
 
 
 def other(urls: dict[str, str], pipe: Connection) -> None:
@@ -34,6 +37,27 @@ def other(urls: dict[str, str], pipe: Connection) -> None:
             time.sleep(PACE)
 
 
+async def by_asyncio(urls: dict[str, str], options: Options, keys: list[str], load: Loader) -> tuple[float, int]:
+    """Load with the asyncio client, beside a task that gets one key again and again; return seconds and how many values came."""
+    async with AsyncShardCache(urls, options=options) as cache:
+        took: list[float] = []
+
+        async def get() -> None:
+            while True:
+                began = time.perf_counter()
+                await cache.get("k")
+                took.append(time.perf_counter() - began)
+                await asyncio.sleep(PACE)
+
+        beside = asyncio.create_task(get())
+        began = time.perf_counter()
+        found = await cache.get_or_set_many(keys, load, 3600)
+        seconds = time.perf_counter() - began
+        beside.cancel()
+    told("by another task", took)
+    return seconds, len(found)
+
+
 def told(when: str, took: list[float]) -> None:
     """Print median, p99 and the longest call."""
     took.sort()
@@ -45,6 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Load many missing keys at once.")
     parser.add_argument("--keys", type=int, default=100_000, help="keys that are missing (default: %(default)s)")
     parser.add_argument("--shards", type=int, default=3, help="servers (default: %(default)s)")
+    parser.add_argument("--asyncio", action="store_true", help="load with the asyncio client")
     said = parser.parse_args()
     calls: list[int] = []
 
@@ -69,18 +94,22 @@ def main() -> None:
             time.sleep(ALONE)
             mine.send("alone")
             alone = mine.recv()
-            with ShardCache(servers.urls, options=Options(on_event=note)) as cache:
-                began = time.perf_counter()
-                found = cache.get_or_set_many(keys, load, 3600)
-                took = time.perf_counter() - began
+            options = Options(on_event=note)
+            with ShardCache(servers.urls, options=options) as cache:
+                if said.asyncio:
+                    took, found = asyncio.run(by_asyncio(servers.urls, options, keys, load))
+                else:
+                    began = time.perf_counter()
+                    found = len(cache.get_or_set_many(keys, load, 3600))
+                    took = time.perf_counter() - began
                 mine.send("meanwhile")
                 meanwhile = mine.recv()
-                stored = len(cache.get_many(keys))
+                stored = sum(len(cache.get_many(keys[at : at + 1000])) for at in range(0, len(keys), 1000))
         finally:
             caller.kill()
             caller.join()
     print(f"{said.keys:,} missing keys, {said.shards} shards, load average {os.getloadavg()[0]:.1f}: {took:.1f} s")
-    print(f"returned {len(found):,}, stored {stored:,}, calls of the loader {len(calls):,}, shards out {len(out)}")
+    print(f"returned {found:,}, stored {stored:,}, calls of the loader {len(calls):,}, shards out {len(out)}")
     told("alone", alone)
     told("meanwhile", meanwhile)
 

@@ -72,6 +72,8 @@ class Options:
     shards that may be out at once, at least one; 0 turns the breakers off. ``on_event``: a plain function, called with an `Event`.
     ``max_loads``: loaders that run at once in this process (on one event loop); others wait for their turn. As many again may run on
     that were given up (`LoadPolicy.hard_timeout`), and as many refreshes may be at work in the background.
+    ``load_batch``: keys that `get_or_set_many` gives its loader in one call, at most. Their load locks are held until all of them are stored, and
+    whoever waits for one of them in this process waits for all.
     ``void_loads``: every write also voids the lock of a load of that key under way (one more command in the same
     exchange), so that what was loaded before cannot overwrite it. False only where nobody in the fleet uses `get_or_set` or `cached`.
     ``echo_check``: end every exchange with an ECHO of a fresh number, so that even a broken proxy that
@@ -97,6 +99,7 @@ class Options:
     on_event: Hook | None = None
     protocol: int = 3
     max_loads: int = 64
+    load_batch: int = 1000
     void_loads: bool = True
     echo_check: bool = False
     client_name: str | None = None
@@ -109,6 +112,7 @@ class Options:
         _number("max_idle", self.max_idle, 0, 100_000, whole=True)
         _number("max_in_flight", self.max_in_flight, 1, 1_000_000, whole=True)
         _number("max_loads", self.max_loads, 1, 1_000_000, whole=True)
+        _number("load_batch", self.load_batch, 1, 10_000, whole=True)
         _number("max_bytes_in_flight", self.max_bytes_in_flight, 1, 2**40, whole=True)
         _number("failures", self.failures, 1, 1000, whole=True)
         _number("first_probe", self.first_probe, 0.001, 3600)

@@ -25,9 +25,9 @@ class Budget:
         """Begin to wait, until this moment at most; None: the wait is over."""
         self._until = end
 
-    def renew(self) -> None:
-        """Begin anew, for another part of a call that is too large for one deadline."""
-        self.left, self._until = self._seconds, None
+    def renew(self, least: float = 0.0) -> None:
+        """Begin anew, for another part of a call that is too large for one deadline, with so many seconds at ``least``."""
+        self.left, self._until = max(self._seconds, least), None
 
     def limit(self) -> float:
         """Return how many seconds the next exchange may take."""

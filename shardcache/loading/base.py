@@ -3,8 +3,8 @@
 import os
 import random
 import secrets
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypedDict
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 from shardcache.codecs import Loaded
 from shardcache.codecs.envelope import SIGNED
@@ -15,8 +15,8 @@ from shardcache.flows.budget import Budget
 from shardcache.flows.core import Core
 from shardcache.flows.ledger import about
 from shardcache.flows.load import (
-    LOADED_AT_ONCE,
     LOOKED_AT_ONCE,
+    SENT_AT_ONCE,
     LoadDesk,
     Order,
     look_many,
@@ -26,6 +26,7 @@ from shardcache.flows.load import (
     refresh_first,
     reload,
 )
+from shardcache.flows.load.chunks import BULK_PATIENCE
 from shardcache.flows.load.tags import check, ensure, invalidate, valid
 from shardcache.flows.lock.room import LockRoom
 from shardcache.flows.requests import Request
@@ -48,6 +49,12 @@ class LoadHow(TypedDict, total=False):
 
     policy: LoadPolicy | Preset | None
     tags: Iterable[str] | None
+
+
+class _OrderOf(Protocol):
+    """What makes the order of some of the keys."""
+
+    def __call__(self, wanted: Collection[bytes], *, bulk: bool) -> Order: ...
 
 
 class Look(NamedTuple):
@@ -76,6 +83,7 @@ def new_desk(core: Core, room: LockRoom) -> LoadDesk:
         version=lambda: secrets.token_bytes(16),
         tally=LoadTally(),
         timeout=core.timeout,
+        batch=core.options.load_batch,
         salt=lambda: secret + os.getpid().to_bytes(8),  # a forked child has another one
     )
 
@@ -204,8 +212,8 @@ class LoaderBase:
     ) -> Flow[dict[Key, Any]]:
         """Return what is there, and what is not there when it is loaded. All arguments are checked first.
 
-        So many keys are looked at, and so many loaded, that a server is at work on them for a few milliseconds; each such part has the
-        deadline of a call.
+        So many keys are looked at, claimed or stored at once that a server is at work on them for a few milliseconds; where that takes
+        several parts, each has a deadline of its own. The loader gets `Options.load_batch` of them at once.
         """
         if not callable(loader):
             raise InvalidArgument(
@@ -218,14 +226,11 @@ class LoaderBase:
         wires = self._core.keys.wire_many(keys)
         by_wire = dict(zip(reversed(wires), reversed(keys), strict=True))  # "a" and b"a" are one key
 
-        def order(wanted: Iterable[bytes], budget: Budget = budget) -> Order:
-            jobs = tuple(self.desk.job(by_wire[wire], wire, policy) for wire in wanted)
-            return Order(jobs, loader, ttl_ms, policy, names, False, "get_or_set_many", budget)
+        def order(wanted: Collection[bytes], *, bulk: bool) -> Order:
+            jobs = tuple(self.desk.job(by_wire[wire], wire, policy, keys=len(wanted), bulk=bulk) for wire in wanted)
+            return Order(jobs, loader, ttl_ms, policy, names, False, "get_or_set_many", budget, bulk=bulk)
 
-        values: dict[bytes, Any] = {}
-        for part in parts(list(dict.fromkeys(wires)), LOOKED_AT_ONCE):
-            budget.renew()
-            values |= yield from self._part(part, order, policy, budget)
+        values = yield from self._in_parts(list(dict.fromkeys(wires)), order, policy, budget)
         found = {}
         for key, wire in zip(keys, wires, strict=True):
             value = values.get(wire, MISS)
@@ -235,21 +240,34 @@ class LoaderBase:
                 found[key] = value
         return found
 
-    def _part(
-        self, wires: list[bytes], order: Callable[[Iterable[bytes]], Order], policy: LoadPolicy, budget: Budget
+    def _in_parts(
+        self, wires: list[bytes], order: _OrderOf, policy: LoadPolicy, budget: Budget
     ) -> Flow[dict[bytes, Any]]:
-        """Look at some keys, see to it that what is stale is refreshed, and load what is missing."""
+        """Look at all keys, part by part, see to it that what is stale is refreshed, and load what is missing, batch by batch."""
         desk = self.desk
-        sight = yield from look_many(wires, desk, policy)
-        values = sight.values
-        if sight.late and policy.background:
-            yield from refresh_behind(order(sight.late), sight.late, desk)
-        elif sight.late:
-            values |= yield from refresh_first(order(sight.late), sight.late, desk)
-        for number, part in enumerate(parts(sight.missing, LOADED_AT_ONCE)):
-            if number:  # the first one shares the deadline with the look
-                budget.renew()
-            values |= yield from obtain(order(part), desk)
+        values: dict[bytes, Any] = {}
+        missing: list[bytes] = []
+        patience = desk.timeout * BULK_PATIENCE if len(wires) > LOOKED_AT_ONCE else None
+        loaded = 0
+        for part in parts(wires, LOOKED_AT_ONCE):
+            budget.renew(patience or 0.0)
+            sight = yield from look_many(part, desk, policy, patience)
+            values |= sight.values
+            if sight.late:
+                stale = order(sight.late, bulk=len(sight.late) > SENT_AT_ONCE)
+                if policy.background:
+                    yield from refresh_behind(stale, sight.late, desk)
+                else:
+                    values |= yield from refresh_first(stale, sight.late, desk)
+            missing += sight.missing
+            last = part[-1] is wires[-1]
+            while len(missing) >= desk.batch or (last and missing):
+                batch, missing = missing[: desk.batch], missing[desk.batch :]
+                bulk = loaded > 0 or len(batch) > SENT_AT_ONCE  # else it shares the deadline with the look
+                if bulk:
+                    budget.renew()
+                loaded += len(batch)
+                values |= yield from obtain(order(batch, bulk=bulk), desk)
         return values
 
     def reloaded(self, order: Order) -> Flow[Any]:

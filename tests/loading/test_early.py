@@ -41,6 +41,7 @@ def desk(seed: int) -> LoadDesk:
         version=lambda: bytes(16),
         tally=LoadTally(),
         timeout=1.0,
+        batch=1000,
         salt=lambda: salt,
     )
 

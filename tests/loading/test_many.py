@@ -2,7 +2,7 @@
 
 import pytest
 
-from shardcache import LoadPolicy, LoadResult, errors
+from shardcache import LoadPolicy, LoadResult, Options, errors
 
 KEYS = [f"k{n}" for n in range(12)]
 
@@ -116,13 +116,13 @@ def test_wait_over(make, begin, gate) -> None:
 
 
 def test_thousands_are_loaded_in_parts(make, counter) -> None:
-    """No call of the loader has more than a hundred keys, all values are stored, and no server is thought to be out."""
+    """A loader gets a thousand keys at once, all values are stored, and no server is thought to be out."""
     cache = make()
     keys = [f"k{n}" for n in range(3210)]
     sizes = []
     loader = counter.of(lambda wanted: sizes.append(len(wanted)) or upper(wanted))
     assert cache.get_or_set_many(keys, loader, 60) == upper(keys)
-    assert (len(sizes), max(sizes), sum(sizes)) == (33, 100, 3210)
+    assert (len(sizes), max(sizes), sum(sizes)) == (4, 1000, 3210)
     assert cache.get_many(keys) == upper(keys)
     stats = cache.stats()
     assert (stats.loading.alone, stats.loading.not_stored, stats.loading.waits) == (0, 0, 0)
@@ -136,8 +136,9 @@ def test_a_key_as_text_and_as_bytes_is_one_key(cache, counter) -> None:
     assert counter.calls == 1
 
 
-def test_many_parts_are_refreshed_behind(cache, counter, until) -> None:
-    """Stale values are refreshed part by part, by one thread or task, and the call does not wait for it."""
+def test_many_parts_are_refreshed_behind(make, counter, until) -> None:
+    """Stale values are refreshed batch by batch, by one thread or task, and the call does not wait for it."""
+    cache = make(options=Options(load_batch=120))
     policy = LoadPolicy.swr()
     keys = [f"k{n}" for n in range(450)]
     cache.get_or_set_many(keys, lambda wanted: dict.fromkeys(wanted, "old"), 0.02, policy=policy)
@@ -146,4 +147,39 @@ def test_many_parts_are_refreshed_behind(cache, counter, until) -> None:
     loader = counter.of(lambda wanted: sizes.append(len(wanted)) or dict.fromkeys(wanted, "new"))
     assert cache.get_or_set_many(keys, loader, 60, policy=policy) == dict.fromkeys(keys, "old")
     until(lambda: cache.get_or_set_many(keys, loader, 60, policy=policy) == dict.fromkeys(keys, "new"))
-    assert max(sizes) <= 100
+    assert max(sizes) == 120
+
+
+def test_a_loader_of_many_that_fails(make, counter, servers, until) -> None:
+    """Its error comes out, and none of a thousand locks stays; the next call loads."""
+    cache = make()
+    keys = [f"k{n}" for n in range(1100)]
+
+    def fail(_):
+        raise LookupError("no")
+
+    with pytest.raises(LookupError, match="no"):
+        cache.get_or_set_many(keys, counter.of(fail), 60)
+    until(lambda: not any(servers.locked(cache, key) for key in keys[::100]))
+    assert cache.get_or_set_many(keys, counter.of(upper), 60) == upper(keys)
+    assert [shard.failures for shard in cache.stats().shards.values()] == [0] * 3
+
+
+def test_batches_of_two_processes(make, begin, gate, until) -> None:
+    """What another process loads is waited for: each of a thousand keys is loaded once."""
+    one, two = make(), make()
+    keys = [f"k{n}" for n in range(1000)]
+    first = begin(one.get_or_set_many, keys[:600], gate(dict.fromkeys(keys[:600], 1)))
+    gate.begun()
+    asked = []
+
+    def rest(wanted):
+        asked.append(len(wanted))
+        return dict.fromkeys(wanted, 2)
+
+    second = begin(two.get_or_set_many, keys, rest, policy=LoadPolicy(wait=60))
+    until(lambda: asked)
+    gate.open()
+    assert first.result() == dict.fromkeys(keys[:600], 1)
+    assert second.result() == dict.fromkeys(keys[:600], 1) | dict.fromkeys(keys[600:], 2)
+    assert asked == [400]

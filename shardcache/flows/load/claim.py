@@ -5,23 +5,25 @@ each other, and who holds a majority can also store. The look comes behind the c
 former loader stored is seen: it stored it while it held this lock there, and we were granted it after that.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 from shardcache.codecs import Loaded
-from shardcache.commands import Command
 from shardcache.errors import ShardError, WrongType
+from shardcache.flows.load.chunks import SENT_AT_ONCE, parts
 from shardcache.flows.load.desk import LoadDesk
 from shardcache.flows.load.job import Job, Order
 from shardcache.flows.load.tags import valid
 from shardcache.flows.lock.ballot import Ballot
+from shardcache.flows.lock.hold import extend
 from shardcache.flows.lock.lease import Lease
 from shardcache.flows.lock.plan import LockPlan
-from shardcache.flows.parts import Parts
-from shardcache.flows.steps import Canvass, Flow, Outcome, Run
+from shardcache.flows.parts import send, together
+from shardcache.flows.steps import Flow, Outcome, Run
 
-__all__ = ("Bid", "claim", "give_up", "send", "sift")
+__all__ = ("RENEWALS", "Bid", "claim", "give_up", "renew", "renew_due", "sift")
 
+RENEWALS = 3  # in one ttl of the load lock
 _GUARDED_FROM = 3  # voters: with fewer, a restarted one would leave no majority
 
 
@@ -109,55 +111,47 @@ class Bid:
 def claim(order: Order, jobs: Sequence[Job], desk: LoadDesk, waiter: bytes) -> Flow[list[Bid]]:
     """Try once for each key. What was granted is to be given back by `give_up`, or by the fill.
 
-    ``waiter``: who is to be woken if somebody else holds the lock; empty for nobody.
+    ``waiter``: who is to be woken if somebody else holds the lock; empty for nobody. Many keys are claimed part by part, each within a
+    deadline of its own, and what has been granted is renewed meanwhile.
     """
+    bids: list[Bid] = []
+    try:
+        for part in parts(jobs, SENT_AT_ONCE):
+            yield from renew_due(order, bids, desk)
+            if order.bulk:
+                order.renew_budget()
+            bids += yield from _claim_part(order, part, desk, waiter)
+    except GeneratorExit:
+        raise
+    except BaseException:
+        yield from give_up(order, bids)
+        raise
+    return bids
+
+
+def _claim_part(order: Order, jobs: Sequence[Job], desk: LoadDesk, waiter: bytes) -> Flow[list[Bid]]:
     bids = [Bid(job, desk.mint("load")) for job in jobs]
     try:
         yield from _ask_homes(order, bids, desk, waiter)
         yield from sift(order, bids, desk)
         over = [bid for bid in bids if bid.home and bid.found is not None]
         if over:
-            yield from give_up(over, homes_only=True)
+            yield from give_up(order, over, homes_only=True)
         rest = [bid for bid in bids if bid.home and bid.found is None]
         if rest and order.policy.protect == "fleet":
             yield from _ask_others(order, rest, desk)
             refused = [bid for bid in rest if bid.held]
             if refused:
-                yield from give_up(refused, waiter)
+                yield from give_up(order, refused, waiter)
         else:
             for bid in rest:
                 bid.keep_home()
     except GeneratorExit:
         raise
     except BaseException:
-        yield from give_up(bids)
+        yield from give_up(order, bids)
         raise
     return bids
-
-
-def send(
-    commands: Sequence[tuple[int, Sequence[Command]]],
-    heard: Callable[[int, Outcome, Run | None], bool] | None,
-    patience: float,
-    *,
-    twice: bool = True,
-    undo: bool = False,
-) -> Flow[None]:
-    """Send what is asked, each (shard, commands), in one batch for each shard, behind whatever that still has to answer.
-
-    Many keys are many answers that nobody waited for; a shard that is slow with them is not out. ``undo``: see `Batch`.
-
-    ``heard`` is given the part of an outcome that belongs to a place in ``commands``, and says whether enough is known of all.
-    """
-    parts = Parts(commands, twice=twice, undo=undo, behind=True)
-
-    def take(at: int, outcome: Outcome, run: Run | None) -> bool:
-        enough = False
-        for place, part in parts.of(at, outcome):
-            enough = heard is not None and heard(place, part, run)
-        return enough
-
-    yield Canvass(parts.batches, None if heard is None else take, patience)
 
 
 def _ask_homes(order: Order, bids: list[Bid], desk: LoadDesk, waiter: bytes) -> Flow[None]:
@@ -231,16 +225,54 @@ def _ask_others(order: Order, bids: list[Bid], desk: LoadDesk) -> Flow[None]:
         bid.count(now)
 
 
-def give_up(bids: Sequence[Bid], waiter: bytes = b"", *, homes_only: bool = False) -> Flow[None]:
-    """Take our tokens from every voter that was asked, and wait for no answer. Wakes those who wait, unless ``waiter`` goes on waiting himself."""
-    commands = [
-        (shard, [bid.job.give_up(bid.token, b"" if place else waiter)])
-        for bid in bids
-        for place, shard in enumerate(bid.asked_shards)
-        if not (homes_only and place)
-    ]
-    if commands:
-        yield from send(commands, None, bids[0].plan.patience, undo=True)
+def give_up(order: Order, bids: Sequence[Bid], waiter: bytes = b"", *, homes_only: bool = False) -> Flow[None]:
+    """Take our tokens from every voter that was asked. Wakes those who wait, unless ``waiter`` goes on waiting himself.
+
+    No answer is waited for, but that of one part before the next is sent: more than a connection takes would be lost.
+    """
+    for number, part in enumerate(parts(bids, SENT_AT_ONCE), 1):
+        commands = [
+            (shard, [bid.job.give_up(bid.token, b"" if place else waiter)])
+            for bid in part
+            for place, shard in enumerate(bid.asked_shards)
+            if not (homes_only and place)
+        ]
+        last = number * SENT_AT_ONCE >= len(bids)
+        if not last:
+            order.renew_budget()
+        if commands:
+            yield from send(commands, None if last else _all_of(len(commands)), part[0].plan.patience, undo=True)
+
+
+def _all_of(number: int) -> Callable[[int, Outcome, Run | None], bool]:
+    """Return what waits for so many answers, whatever they are."""
+    left = number
+
+    def heard(_: int, __: Outcome, ___: Run | None) -> bool:
+        nonlocal left
+        left -= 1
+        return not left
+
+    return heard
+
+
+def renew(bids: Iterable[Bid], desk: LoadDesk) -> Flow[bool]:
+    """Keep the load locks that are held; return whether there is anything to keep."""
+    held = False
+    for part in parts([bid for bid in bids if bid.lease is not None], SENT_AT_ONCE):
+        flows = [extend(bid.plan, bid.lease, clock=desk.clock) for bid in part if bid.lease is not None]
+        held |= any(one != "lost" for one in (yield from together(flows)))
+    return held
+
+
+def renew_due(order: Order, bids: Sequence[Bid], desk: LoadDesk) -> Flow[None]:
+    """Keep the load locks when a part of their ttl has passed: while many are claimed or filled, nobody else does it."""
+    oldest = next((bid for bid in bids if bid.lease is not None), None) if order.bulk else None
+    if oldest is None or oldest.lease is None:
+        return
+    if oldest.lease.valid_until - desk.clock() < oldest.plan.ttl * (1 - 1 / RENEWALS):
+        order.renew_budget()
+        yield from renew(bids, desk)
 
 
 def _guarded(bid: Bid) -> bool:

@@ -11,6 +11,7 @@ from shardcache.errors import DamagedPayload
 from shardcache.flows.budget import Budget
 from shardcache.flows.ledger import Ledger
 from shardcache.flows.load.brought import Brought
+from shardcache.flows.load.chunks import BULK_PATIENCE, lock_ms_of
 from shardcache.flows.load.job import Job
 from shardcache.flows.lock.register import Register
 from shardcache.flows.lock.room import LockRoom
@@ -40,6 +41,7 @@ class LoadDesk:
     version: Callable[[], bytes]  # 16 bytes nobody else has
     tally: LoadTally
     timeout: float  # seconds: the client's
+    batch: int  # keys in one call of a loader of many, at most
     salt: Callable[
         [], bytes
     ]  # 16 bytes that no other process has: what its draws are made of where processes do not wait for each other
@@ -50,9 +52,10 @@ class LoadDesk:
     def register(self) -> Register:
         return self.room.load_register
 
-    def job(self, key: Key, wire: bytes, policy: LoadPolicy) -> Job:
-        """Return the job of one key."""
-        return Job(key, wire, self.room.load_plan(key, wire, lock_ttl_ms(self.paces.get(wire, 0), policy) / 1000))
+    def job(self, key: Key, wire: bytes, policy: LoadPolicy, *, keys: int = 1, bulk: bool = False) -> Job:
+        """Return the job of one key, which is loaded with so many ``keys``; ``bulk``: part of a call with more than go out at once."""
+        ttl_ms = max(lock_ttl_ms(self.paces.get(wire, 0), policy), lock_ms_of(keys))
+        return Job(key, wire, self.room.load_plan(key, wire, ttl_ms / 1000, BULK_PATIENCE if bulk else 1))
 
     def paced(self, wires: Iterable[bytes], took: float, policy: LoadPolicy) -> None:
         """Remember how long loading took: the next lock must last as long."""

@@ -68,7 +68,8 @@ class Job:
 class Order:
     """Keys that are loaded in the same way. ``single``: the loader is called without arguments and returns the value of the one key.
 
-    ``behind``: nobody need wait for it to its end, since there are values.
+    ``behind``: nobody need wait for it to its end, since there are values. ``bulk``: it is part of a call with more keys than go out at
+    once, so that each exchange has a deadline of its own.
     """
 
     jobs: tuple[Job, ...]
@@ -80,6 +81,11 @@ class Order:
     name: str  # of the method, for events
     budget: Budget  # what the exchanges of the call may take
     behind: bool = False
+    bulk: bool = False
+
+    def renew_budget(self) -> None:
+        """Give the next exchange a deadline of its own."""
+        self.budget.renew(self.jobs[0].plan.patience)
 
     @property
     def wires(self) -> tuple[bytes, ...]:

@@ -18,7 +18,7 @@ The fill is one script on the key's own shard. It stores only while the lock the
 value is what it was when the load began. `set` and `delete` void the lock as they write, so a load begun
 before them cannot bring an older value back (leases: Nishtala et al., "Scaling Memcache at Facebook", NSDI 2013); its vote stays taken, for it
 still runs.
-Several keys go through all this together: one exchange for each step, one call of the loader.
+Several keys go through all this together: one exchange for each step (of many keys one for each `SENT_AT_ONCE`), one call of the loader.
 """
 
 from collections.abc import Collection, Sequence
@@ -27,23 +27,24 @@ from typing import Any
 from shardcache.commands import Command
 from shardcache.errors import LoadWaitTimeout, ShardError
 from shardcache.flows.load.brought import Brought
-from shardcache.flows.load.claim import Bid, claim, give_up, send, sift
+from shardcache.flows.load.chunks import LOOKED_AT_ONCE, SENT_AT_ONCE, parts
+from shardcache.flows.load.claim import RENEWALS, Bid, claim, give_up, renew, renew_due, sift
 from shardcache.flows.load.desk import LoadDesk, fingerprint
 from shardcache.flows.load.job import Job, Order
 from shardcache.flows.load.tags import ensure
-from shardcache.flows.lock.hold import extend
-from shardcache.flows.parts import each
+from shardcache.flows.parts import each, send
 from shardcache.flows.steps import Batch, Flow, Load, LoaderEnded, Outcome, Run, Sleep, exchange
 
 __all__ = ("Values", "load", "load_anyway", "reload")
 
-_RENEWALS = 3  # in one ttl of the load lock
 _ON_ITS_WAY = 0.05  # seconds, at most, that a fill takes to its server
 _LONGEST_WAIT = 0.25  # seconds after which a waiter looks for itself: nobody wakes it when a loader has died
 _SHORTEST_PATIENCE = 1.0  # seconds without any loader ending: less says nothing about whether they hang
 
 Values = dict[bytes, Brought]
 """By wire key."""
+_Fill = tuple[Bid, bytes, int | None]
+"""What is to be stored for whom, and its life in ms."""
 
 
 def load(order: Order, desk: LoadDesk, *, patient: bool, end: float | None = None) -> Flow[Values]:
@@ -73,7 +74,7 @@ def load(order: Order, desk: LoadDesk, *, patient: bool, end: float | None = Non
             if not isinstance(
                 error, Exception
             ):  # a signal handler's, wherever it came in between; `_run` sees to all else
-                yield from give_up(bids)
+                yield from give_up(order, bids)
             raise
         if not held or not patient:
             return values
@@ -116,7 +117,7 @@ def reload(order: Order, desk: LoadDesk) -> Flow[Values]:
     except GeneratorExit:
         raise
     except BaseException:
-        yield from give_up(bids)
+        yield from give_up(order, bids)
         raise
     return (yield from _run(order, desk, bids))
 
@@ -134,10 +135,11 @@ def _wait(order: Order, desk: LoadDesk, held: list[Bid], end: float, values: Val
         woken = yield bid.job.plan.woken_at(bid.job.home, patience)
         if isinstance(woken, ShardError):
             yield Sleep(max(min(left, longest * (0.5 + 0.5 * desk.luck())), 0.0))
-    outcomes = yield from each([(one.job.home, one.job.read()) for one in held])
-    for one, outcome in zip(held, outcomes, strict=True):
-        if not isinstance(outcome, ShardError):
-            one.look(*outcome)
+    for part in parts(held, LOOKED_AT_ONCE):
+        outcomes = yield from each([(one.job.home, one.job.read()) for one in part])
+        for one, outcome in zip(part, outcomes, strict=True):
+            if not isinstance(outcome, ShardError):
+                one.look(*outcome)
     yield from sift(order, held, desk)
     values |= _had(held)
     return [one.job for one in held if one.job.wire not in values]
@@ -163,16 +165,17 @@ def _run(order: Order, desk: LoadDesk, bids: list[Bid]) -> Flow[Values]:
         if order.tags:  # their versions are those from before the load: what is invalidated meanwhile is so
             tags = yield from ensure(order.tags, desk, order.ttl_ms, policy.grace_ms)
             if tags is None:  # what cannot be stored need not be waited for by others
-                yield from give_up(bids)
+                yield from give_up(order, bids)
                 bids = [Bid(bid.job) for bid in bids]
+        yield from renew_due(order, bids, desk)
         began = desk.clock()
         ttl = min(bid.plan.ttl for bid in bids)
         found = yield Load(
             wires,
             order.call(keys),
             policy.hard_timeout,
-            ttl / _RENEWALS,
-            lambda: _renew(bids, desk),
+            ttl / RENEWALS,
+            lambda: renew(bids, desk),
             desk.abandoned,
             max(policy.wait, _SHORTEST_PATIENCE),
             order.behind,
@@ -193,24 +196,17 @@ def _run(order: Order, desk: LoadDesk, bids: list[Bid]) -> Flow[Values]:
         tally.failures += 1
         cause = error.error if isinstance(error, LoaderEnded) else error
         if order.single and policy.negative_on and isinstance(cause, policy.negative_on):
-            yield from _fill(order, desk, [(bid, *desk.seal_refusal(bid.job.wire, policy, cause)) for bid in bids], [])
+            yield from _fill_part(
+                order, desk, [(bid, *desk.seal_refusal(bid.job.wire, policy, cause)) for bid in bids], []
+            )
         else:
-            yield from give_up(bids)
+            yield from give_up(order, bids)
         raise
     wanted = [(bid, raw, ms) for bid, (_, raw, ms) in sealed.items() if ms != 0]
     tally.not_stored += sum(not bid.home for bid, *_ in wanted)
     kept = {bid for bid, *_ in wanted}
-    overtaken = yield from _fill(order, desk, wanted, [bid for bid in bids if bid not in kept])
+    overtaken = yield from _fill_all(order, desk, wanted, [bid for bid in bids if bid not in kept])
     return {bid.job.wire: Brought(value, raw, bid in overtaken) for bid, (value, raw, _) in sealed.items()}
-
-
-def _renew(bids: list[Bid], desk: LoadDesk) -> Flow[bool]:
-    """Keep the load locks while the loader runs; return whether there is anything to keep."""
-    held = False
-    for bid in bids:
-        if bid.lease is not None:
-            held |= (yield from extend(bid.plan, bid.lease, clock=desk.clock)) != "lost"
-    return held
 
 
 def _outlive(order: Order, desk: LoadDesk, ms: int) -> Flow[None]:
@@ -219,9 +215,21 @@ def _outlive(order: Order, desk: LoadDesk, ms: int) -> Flow[None]:
         yield from ensure(order.tags, desk, None if ms < 0 else ms, 0)
 
 
-def _fill(
-    order: Order, desk: LoadDesk, fills: list[tuple[Bid, bytes, int | None]], back: list[Bid]
-) -> Flow[Collection[Bid]]:
+def _fill_all(order: Order, desk: LoadDesk, fills: list[_Fill], back: list[Bid]) -> Flow[Collection[Bid]]:
+    """Store each as `_fill_part` does: many part by part, each within a deadline of its own."""
+    overtaken: set[Bid] = set()
+    for at in range(0, max(len(fills), 1), SENT_AT_ONCE):
+        yield from renew_due(order, [bid for bid, *_ in fills[at:]], desk)
+        if order.bulk:
+            order.renew_budget()
+        first = back if not at and len(back) <= SENT_AT_ONCE else []
+        overtaken.update((yield from _fill_part(order, desk, fills[at : at + SENT_AT_ONCE], first)))
+    if len(back) > SENT_AT_ONCE:
+        yield from give_up(order, back)
+    return overtaken
+
+
+def _fill_part(order: Order, desk: LoadDesk, fills: list[_Fill], back: list[Bid]) -> Flow[Collection[Bid]]:
     """Store each on its own shard, which also wakes those who wait, and give the claims back on the others and of ``back``, at once.
 
     Return those that were not stored because something newer has happened to their keys.

@@ -27,11 +27,14 @@ class Sight:
         self.missing: list[bytes] = []
 
 
-def look_many(wires: Sequence[bytes], desk: LoadDesk, policy: LoadPolicy) -> Flow[Sight]:
-    """Read value and time left of every key, all shards at once. What is stale counts as there, to be refreshed."""
+def look_many(wires: Sequence[bytes], desk: LoadDesk, policy: LoadPolicy, patience: float | None = None) -> Flow[Sight]:
+    """Read value and time left of every key, all shards at once. What is stale counts as there, to be refreshed.
+
+    ``patience``: seconds that a shard may take (None: a call's deadline).
+    """
     placement, ledger = desk.room.placement, desk.ledger
     owners = placement.owner_indexes(list(wires))
-    outcomes = yield from each([(owner, asking(wire)) for wire, owner in zip(wires, owners, strict=True)])
+    outcomes = yield from each([(owner, asking(wire)) for wire, owner in zip(wires, owners, strict=True)], patience)
     sight = Sight()
     tally = ledger.tally
     there: list[tuple[bytes, int, Loaded, Freshness]] = []

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from shardcache.errors import DamagedPayload, TooManyLoaders
-from shardcache.flows.load.chunks import LOADED_AT_ONCE, parts
+from shardcache.flows.load.chunks import parts
 from shardcache.flows.load.desk import LoadDesk
 from shardcache.flows.load.job import Order
 from shardcache.flows.load.load import Values, late, load, load_anyway
@@ -91,7 +91,7 @@ def _refresh(order: Order, seen: Mapping[bytes, int], desk: LoadDesk, *, behind:
         desk.tend(mine, order.jobs[0].plan.ttl)
         values: Values = {}
         try:
-            for number, part in enumerate(parts(mine, LOADED_AT_ONCE)):
+            for number, part in enumerate(parts(mine, desk.batch)):
                 if number:  # the first one has what is left of the call's own deadline
                     order.budget.renew()
                 values |= yield from load(order.of(tuple(part), seen), desk, patient=False)

@@ -81,14 +81,17 @@ class LockRoom:
         """How keys are called."""
         return self._core.keys
 
-    def load_plan(self, key: Key, wire: bytes, ttl: float) -> LockPlan:
-        """Return the plan of the lock under which ``key`` is loaded; the key's own shard is the first voter."""
+    def load_plan(self, key: Key, wire: bytes, ttl: float, times: float = 1) -> LockPlan:
+        """Return the plan of the lock under which ``key`` is loaded; the key's own shard is the first voter.
+
+        ``times``: how many of the client's timeouts a voter may take.
+        """
         core = self._core
         names = core.placement.owners(wire, MOST_VOTERS)
         chosen = Voters(tuple(self._places[one] for one in names), names)
         shown = key if isinstance(key, str) else key.decode("utf-8", "backslashreplace")
         keys = LockKeys.of_load(wire, core.keys)
-        return LockPlan(shown, keys, chosen, ttl, min(core.timeout, ttl / 2), self._load_register_key)
+        return LockPlan(shown, keys, chosen, ttl, min(core.timeout * times, ttl / 2), self._load_register_key)
 
     def _voters(self, wire: bytes, chosen: Sequence[str] | None) -> tuple[str, ...]:
         if chosen is None:

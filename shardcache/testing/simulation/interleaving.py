@@ -183,6 +183,7 @@ class _Stage:
             lambda: bytes(16),
             LoadTally(),
             _CORE.timeout,
+            1000,
             bytes,
         )
 

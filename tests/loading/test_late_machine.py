@@ -1,0 +1,158 @@
+"""Many missing keys on a machine on which everything takes long: real flows, simulated servers, virtual time."""
+
+from collections.abc import Callable, Iterable
+from itertools import cycle
+from typing import Any
+
+import pytest
+
+from shardcache import LoadPolicy, Options
+from shardcache.errors import ShardTimeout
+from shardcache.flows.budget import Budget
+from shardcache.flows.core import Core
+from shardcache.flows.load import LoadDesk
+from shardcache.flows.lock.room import LockRoom
+from shardcache.flows.steps import Canvass, Exchange, Flow, Fly, Landing, Load, Run, Step, gathering, limited
+from shardcache.loading.base import LoaderBase
+from shardcache.stats import LoadTally
+from shardcache.testing.simulation.database import Database
+from shardcache.testing.simulation.load_scripts import execute
+from shardcache.topology import members
+
+TIMEOUT = 0.5
+
+
+class Machine:
+    """Three servers and one process. Each exchange takes as many seconds as ``takes`` says next; a call of the loader, ``loading``."""
+
+    def __init__(self, takes: Iterable[float], loading: float = 0.0, options: Options | None = None) -> None:
+        self.now = 1000.0
+        self.takes = iter(takes)
+        self.loading = loading
+        self.out: list[float] = []  # what took longer than a server may
+        self.batches: list[int] = []
+        self.dbs = [Database() for _ in range(3)]
+        self.core = core = Core(
+            members([f"redis://{name}" for name in ("one", "two", "three")]),
+            namespace="",
+            default_ttl=60,
+            serializer="safe",
+            compression=None,
+            timeout=TIMEOUT,
+            on_unavailable="degrade",
+            options=options,
+        )
+        numbers = iter(range(10**9))
+        self.desk = LoadDesk(
+            codec=core.codec,
+            ledger=core.ledger,
+            room=LockRoom(core),
+            clock=lambda: self.now,
+            luck=lambda: 0.5,
+            mint=lambda kind: b"%b-%d" % (kind.encode(), next(numbers)),
+            version=lambda: bytes(16),
+            tally=LoadTally(),
+            timeout=TIMEOUT,
+            batch=core.options.load_batch,
+            salt=lambda: bytes(16),
+        )
+
+    def load_many(self, keys: list[str]) -> dict[Any, Any]:
+        budget = self.desk.budget()
+        flow = LoaderBase(self.core, self.desk).loaded_many(keys, self.loader, 60, LoadPolicy(), None, budget)
+        return self.run(flow, budget)
+
+    def loader(self, keys: list[str]) -> dict[str, str]:
+        self.batches.append(len(keys))
+        return dict.fromkeys(keys, "value")
+
+    @property
+    def stored(self) -> int:
+        return sum(1 for db in self.dbs for key in db.values if key.startswith(b"key:"))
+
+    def run(self, flow: Flow[Any], budget: Budget | None) -> Any:
+        outcome: Any = None
+        try:
+            while True:
+                outcome = self.do(flow.send(outcome), budget)
+        except StopIteration as end:
+            return end.value
+
+    def do(self, step: Step, budget: Budget | None) -> Any:
+        match step:
+            case Exchange(batches):
+                asking, outcomes = gathering(batches, TIMEOUT, budget.limit() if budget else TIMEOUT)
+                self.do(asking, budget)
+                return outcomes
+            case Canvass():
+                if budget is None:
+                    return self.ask(step)
+                with budget.spent():
+                    return self.ask(limited(step, budget.limit()))
+            case Fly():
+                return Landing(self.run(step.work(step.wires), step.budget))
+            case Load():
+                end = self.now + self.loading
+                while self.now + step.gap < end:
+                    self.now += step.gap
+                    self.run(step.renew(), None)
+                self.now = max(self.now, end)
+                return step.loader()
+        raise AssertionError(step)
+
+    def ask(self, step: Canvass) -> None:
+        """Everything arrives halfway, and is answered at the end, if anybody still waits for it."""
+        takes = next(self.takes)
+        waits = min(step.patience, step.patience if step.limit is None else step.limit)
+        if takes > step.patience:
+            self.out.append(takes)
+        began = self.now
+        answers = []
+        for batch in step.batches:
+            db = self.dbs[batch.shard]
+            db.now = int((began + takes / 2) * 1e6)
+            answers.append([execute(db, command) for command in batch.commands])
+        if step.take is None:
+            return
+        self.now = began + min(takes, waits)
+        for place, (batch, replies) in enumerate(zip(step.batches, answers, strict=True)):
+            name = self.core.members[batch.shard].node.name
+            if takes > waits:
+                step.take(place, ShardTimeout(name, "late"), None)
+            elif step.take(place, replies, Run(b"life-%d" % batch.shard, 1e6)):
+                return
+
+
+def lasting(seconds: float, longest: float, every: int) -> Callable[[], Iterable[float]]:
+    return lambda: cycle([*[seconds] * (every - 1), longest])
+
+
+@pytest.mark.parametrize(
+    "takes",
+    [lasting(0.49, 0.49, 1), lasting(0.1, 1.3, 7), lasting(0.01, 0.45, 2)],
+    ids=["each-takes-long", "some-take-longer-than-a-call-may", "uneven"],
+)
+@pytest.mark.parametrize("keys", [150, 1100])
+def test_everything_is_stored(takes: Callable[[], Iterable[float]], keys: int) -> None:
+    """An exchange of many keys that takes up to three deadlines of a call costs no value and takes no server out of service."""
+    machine = Machine(takes())
+    names = [f"key:{number}" for number in range(keys)]
+    assert machine.load_many(names) == dict.fromkeys(names, "value")
+    assert (machine.stored, machine.out, machine.desk.tally.not_stored, machine.desk.tally.alone) == (keys, [], 0, 0)
+
+
+def test_a_slow_loader_keeps_its_locks() -> None:
+    """One call with a thousand keys that takes a minute, while renewing them takes seconds each time: all are stored."""
+    machine = Machine(cycle([0.2]), loading=60.0)
+    names = [f"key:{number}" for number in range(1000)]
+    machine.load_many(names)
+    assert (machine.batches, machine.stored, machine.desk.tally.not_stored) == ([1000], 1000, 0)
+
+
+@pytest.mark.parametrize(("batch", "sizes"), [(1000, [1000, 210]), (7, [7] * 172 + [6]), (10_000, [1210])])
+def test_how_many_keys_a_loader_gets(batch: int, sizes: list[int]) -> None:
+    """As many as `Options.load_batch` says, whatever goes out to servers at once."""
+    machine = Machine(cycle([0.001]), options=Options(load_batch=batch))
+    names = [f"key:{number}" for number in range(1210)]
+    assert len(machine.load_many(names)) == machine.stored == 1210
+    assert machine.batches == sizes
