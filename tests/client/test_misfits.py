@@ -188,7 +188,7 @@ def test_misfit_of_a_look_is_loaded(make, command) -> None:
 def test_misfit_of_a_vote(make, reply) -> None:
     """A voter that answers nonsense is no voter: the lock is not granted, and says so."""
     with server(b"EVAL", reply) as broken:
-        cache = make([broken.url], timeout=1)
+        cache = make([broken.url], timeout=20)
         with pytest.raises(QuorumUnavailable, match="fit"):
-            cache.lock("k", ttl=5).acquire(blocking=False) or cache.lock("k", ttl=5, timeout=0).__enter__()
+            cache.lock("k", ttl=200).acquire(blocking=False) or cache.lock("k", ttl=200, timeout=0).__enter__()
         assert cache.get_or_set("k", lambda: "mine") == "mine"
