@@ -18,13 +18,13 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from shardcache import QuorumLock
 from shardcache.embedded import LocalShards
-from shardcache.errors import StaleToken
+from shardcache.errors import LockError, StaleToken
 from shardcache.fencing import FencedSQL
 
 WORKERS = 3
@@ -76,11 +76,13 @@ def work(nodes: Nodes, path: Path, worker: str, accident: Event) -> None:
             while left:
                 for task in left:
                     lock = QuorumLock(f"task:{task}", TTL, nodes=first, label=worker, auto_renew=True)
-                    if lock.acquire(blocking=False):
-                        try:
-                            do(db, lock, tick, task, worker, accident)
-                        finally:
-                            lock.release()
+                    # What is not to be had, or is lost, or cannot be given back for certain: look again.
+                    with suppress(LockError):
+                        if lock.acquire(blocking=False):
+                            try:
+                                do(db, lock, tick, task, worker, accident)
+                            finally:
+                                lock.release()
                 # What is neither done nor ours has another worker, who may die of it: look again.
                 left = [task for task in left if not is_done(db, tick, task)]
                 time.sleep(0.05)

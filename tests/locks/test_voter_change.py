@@ -134,7 +134,7 @@ def test_voters_are_changed_under_way(client) -> None:
     Contest().run([client(6) for _ in range(4)], 10)
 
 
-def test_holder_of_before(client) -> None:
+def test_holder_of_before(client, long_up) -> None:
     """Who held a lock before the change goes on holding it, keeps others out, and keeps the change from being finished."""
     holder = client(5)
     names = [f"l{number}" for number in range(20)]
