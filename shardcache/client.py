@@ -4,25 +4,26 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
-from shardcache.base import CacheBase
+from shardcache.client_base import CacheBase
 from shardcache.codecs import Loaded
 from shardcache.drivers import Runner
 from shardcache.errors import ShardError
-from shardcache.flows import Request, batch, sweep
-from shardcache.flows.core import Core
+from shardcache.flows import Request, batch
+from shardcache.flows import scan as sweep
+from shardcache.flows.context import Core
 from shardcache.flows.load import tags as tagging
 from shardcache.flows.one_command import Argument
-from shardcache.flows.requests import GET
+from shardcache.flows.operations import GET
 from shardcache.keys import Key, distinct
-from shardcache.load_result import LoadResult
-from shardcache.loading.base import LoadHow
 from shardcache.loading.cached import Cached, Decorator, Recipe, sync_only, unwrapped
+from shardcache.loading.loader_base import LoadHow
 from shardcache.loading.sync import Loader
-from shardcache.locks.lock import QuorumLock
-from shardcache.locks.several import LockSet
+from shardcache.locks.lock_set import LockSet
+from shardcache.locks.quorum_lock import QuorumLock
 from shardcache.pipeline import Pipeline
 from shardcache.policy import LoadPolicy
 from shardcache.policy.load_policy import Preset
+from shardcache.policy.load_result import LoadResult
 from shardcache.results import MISS, PingResult, Results
 from shardcache.ttl import DEFAULT, TTL, Default
 from shardcache.wire.redis_client import redis_client

@@ -11,11 +11,11 @@ __all__ = ("HOMES", "find", "names")
 
 # module -> the public names that it defines
 HOMES = {
-    "aio": ("AsyncShardCache",),
+    "async_client": ("AsyncShardCache",),
     "client": ("ShardCache",),
     "events": ("Event",),
     "explanation": ("Explanation",),
-    "load_result": ("LoadResult",),
+    "policy.load_result": ("LoadResult",),
     "locks": ("AsyncLockSet", "AsyncQuorumLock", "Holder", "LockSet", "QuorumLock"),
     "options": ("TLS", "Options"),
     "pipeline": ("AsyncPipeline", "Pipeline"),
@@ -23,7 +23,7 @@ HOMES = {
     "policy": ("LoadPolicy",),
     "results": ("MISS", "Failed", "Hit", "Miss", "PingResult", "Results"),
     "stats": ("Stats",),
-    "topology": ("AddressAsNameWarning",),
+    "topology.nodes": ("AddressAsNameWarning",),
     "ttl": ("DEFAULT",),
     "value_type": ("ValueType",),
     "votes": ("Vote",),

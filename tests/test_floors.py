@@ -19,22 +19,21 @@ FLOORS = (
     ("errors", "events", "explanation", "hooks", "options", "results", "stats", "types", "value_type", "votes"),
     (
         "codecs",
-        "commands",
+        "key_templates",
         "keys",
-        "load_result",
         "placement",
         "policy",
         "refusals",
-        "settings",
-        "templates",
+        "resp",
         "topology",
         "ttl",
+        "url_options",
         "urls",
     ),
     ("flows",),
     ("system", "wire"),
     ("drivers", "embedded"),  # both face the operating system; neither knows of the client
-    ("aio", "base", "client", "decorators", "loading", "locks", "pipeline", "turns"),
+    ("async_client", "client", "client_base", "decorators", "loading", "locks", "pipeline", "turns"),
     ("cli", "contrib", "fencing", "observe", "testing"),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
@@ -129,7 +128,9 @@ def test_every_exception_is_used() -> None:
 @pytest.mark.parametrize(
     ("name", "source", "complaint"),
     [
-        pytest.param("keys", "from shardcache.wire.pool import Pool", "floor 1 imports shardcache.wire.pool", id="up"),
+        pytest.param(
+            "keys", "from shardcache.wire.sync.pool import Pool", "floor 1 imports shardcache.wire.sync.pool", id="up"
+        ),
         pytest.param("keys", "def f():\n    import shardcache.client", "keys:2: floor 1 imports", id="up-later"),
         pytest.param("codecs.safe", "from ..flows import steps", "floor 1 imports shardcache.flows", id="up-relative"),
         pytest.param("codecs.safe", "from .. import cli", "floor 1 imports shardcache.cli", id="up-package"),

@@ -4,7 +4,6 @@ import traceback
 
 import pytest
 
-from shardcache.commands import ErrorReply, as_error
 from shardcache.errors import (
     AccessDenied,
     AuthenticationFailed,
@@ -14,6 +13,7 @@ from shardcache.errors import (
     WritesRefused,
     WrongType,
 )
+from shardcache.resp import ErrorReply, as_error
 
 # What Redis 5 to 7 and Valkey answer to the same mistake, in a script and outside of one.
 REPLIES = {

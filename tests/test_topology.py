@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shardcache import AddressAsNameWarning, AsyncShardCache, Node, ShardCache
 from shardcache.errors import InvalidArgument, InvalidNode, InvalidURL
 from shardcache.options import TLS
-from shardcache.topology import members
+from shardcache.topology.nodes import members
 from shardcache.urls import parse_url
 
 

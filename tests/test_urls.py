@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from shardcache import Node, ShardCache
 from shardcache.errors import InvalidArgument, InvalidURL
-from shardcache.settings import read_url
-from shardcache.topology import members
+from shardcache.topology.nodes import members
+from shardcache.url_options import read_url
 from shardcache.urls import Address, parse_many, parse_url, redact
 
 

@@ -2,9 +2,9 @@
 
 import argparse
 
-from shardcache.cli.codes import Exit
 from shardcache.cli.confirm import confirm
 from shardcache.cli.connect import connect
+from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, takes_url
 from shardcache.cli.text import say
 

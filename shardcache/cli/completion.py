@@ -2,7 +2,7 @@
 
 import argparse
 
-from shardcache.cli.codes import Exit
+from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands
 from shardcache.cli.text import say
 from shardcache.errors import InvalidOption

@@ -6,7 +6,7 @@ import warnings
 
 from shardcache.client import ShardCache
 from shardcache.errors import InvalidURL
-from shardcache.topology import AddressAsNameWarning
+from shardcache.topology.nodes import AddressAsNameWarning
 
 __all__ = ("connect", "url_of")
 

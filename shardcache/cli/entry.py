@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from shardcache.cli import clear, completion, demo, keys, lock, ping, ring, scan, stats, up, where
-from shardcache.cli.codes import Exit
+from shardcache.cli import clear, completion, keys, lock, ping, ring, scan, stats, up, where
+from shardcache.cli.demo import command as demo
+from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import URL_HELP, Parser, Run
 from shardcache.cli.streams import OUTPUT_ERRORS, discard_output, finish_output, open_closed_streams
 from shardcache.errors import (

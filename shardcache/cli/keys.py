@@ -5,8 +5,8 @@ import json
 import sys
 from typing import Any
 
-from shardcache.cli.codes import Exit
 from shardcache.cli.connect import connect
+from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, key, number, takes_url
 from shardcache.cli.text import say
 from shardcache.errors import SerializationError

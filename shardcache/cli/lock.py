@@ -8,15 +8,15 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from shardcache.cli.codes import Exit
 from shardcache.cli.confirm import confirm
 from shardcache.cli.connect import connect
+from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, number, takes_url, whole
 from shardcache.cli.text import columns, printable, say
 from shardcache.client import ShardCache
-from shardcache.flows.lock.room import LONGEST_TTL
+from shardcache.flows.lock.planner import LONGEST_TTL
 from shardcache.locks import Holder, QuorumLock
-from shardcache.locks.roll_call import HeldLock, roll_call
+from shardcache.locks.list_locks import HeldLock, roll_call
 from shardcache.locks.voter_nodes import change_voters, finish_change, voter_nodes
 
 __all__ = ("add",)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from types import FrameType
 
-from shardcache.cli.codes import Exit
+from shardcache.cli.exit_codes import Exit
 from shardcache.errors import LockLost, QuorumUnavailable, ThreadNotStarted
 from shardcache.locks import QuorumLock
 from shardcache.system.threads import Worker

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from shardcache.cli.codes import Exit
+from shardcache.cli.exit_codes import Exit
 from shardcache.cli.streams import finish_output
 from shardcache.keys import Key
 from shardcache.urls import redact

@@ -2,8 +2,8 @@
 
 import argparse
 
-from shardcache.cli.codes import Exit
 from shardcache.cli.connect import connect
+from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, takes_url
 from shardcache.cli.text import columns, paint, say
 from shardcache.results import PingResult

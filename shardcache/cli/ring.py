@@ -3,15 +3,15 @@
 import argparse
 from collections.abc import Iterable
 
-from shardcache.cli.codes import Exit
 from shardcache.cli.connect import url_of
+from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, takes_url
 from shardcache.cli.text import bars, say
 from shardcache.errors import InvalidNode
 from shardcache.placement import HashRing, KetamaRing, Node
 from shardcache.placement.circle import Circle
-from shardcache.settings import read_url
-from shardcache.topology import members
+from shardcache.topology.nodes import members
+from shardcache.url_options import read_url
 
 __all__ = ("add",)
 

@@ -4,8 +4,8 @@ import argparse
 import json
 from itertools import islice
 
-from shardcache.cli.codes import Exit
 from shardcache.cli.connect import connect
+from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, key, takes_url, whole
 from shardcache.cli.text import key_text, printable, say
 

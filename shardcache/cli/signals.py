@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
-from shardcache.cli.codes import Exit
+from shardcache.cli.exit_codes import Exit
 
 __all__ = ("Interrupts",)
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from shardcache.cli.codes import Exit
+from shardcache.cli.exit_codes import Exit
 
 __all__ = ("main", "program")
 

@@ -4,8 +4,8 @@ import argparse
 import json
 from collections.abc import Callable
 
-from shardcache.cli.codes import Exit
 from shardcache.cli.connect import connect
+from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, takes_url
 from shardcache.cli.text import columns, paint, printable, say
 from shardcache.errors import ShardError

@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 
-from shardcache.cli.codes import Exit
+from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, whole
 from shardcache.cli.signals import Interrupts
 from shardcache.cli.text import columns, say

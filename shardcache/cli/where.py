@@ -3,8 +3,8 @@
 import argparse
 import json
 
-from shardcache.cli.codes import Exit
 from shardcache.cli.connect import connect
+from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, key, takes_url
 from shardcache.cli.text import bars, columns, key_text, paint, printable, say
 from shardcache.client import ShardCache

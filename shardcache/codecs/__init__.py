@@ -1,7 +1,7 @@
 """Values as bytes and back: equal and of the same type, or refused at the write."""
 
-from shardcache.codecs.envelope import Codec
-from shardcache.codecs.loaded import Loaded
+from shardcache.codecs.codec import Codec
+from shardcache.codecs.load_record import Loaded
 from shardcache.codecs.raw import RawCodec
 from shardcache.codecs.serializers import Serializer
 

@@ -9,8 +9,8 @@ What has no header has no room: for types other than bytes, compression, a signa
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from shardcache.codecs.envelope import MAX_VALUE, Codec
-from shardcache.codecs.loaded import Loaded, Tag
+from shardcache.codecs.codec import MAX_VALUE, Codec
+from shardcache.codecs.load_record import Loaded, Tag
 from shardcache.codecs.ways_out import refused_result
 from shardcache.errors import DamagedPayload, InvalidArgument, InvalidOption, SerializationError
 from shardcache.value_type import ValueType

@@ -14,10 +14,10 @@ from uuid import UUID
 
 import msgpack  # type: ignore[import-untyped]  # it ships no annotations
 
-from shardcache.codecs.census import CONTAINERS, path_to, take_census
 from shardcache.codecs.collisions import MOST_ALIKE, check_hashes, crowd
 from shardcache.codecs.registry import Registry
 from shardcache.codecs.scalars import pack_scalar, unpack_scalar
+from shardcache.codecs.type_check import CONTAINERS, path_to, take_census
 from shardcache.errors import DamagedPayload, SerializationError
 from shardcache.value_type import ValueType
 

@@ -6,7 +6,7 @@ import re
 import sys
 from typing import NoReturn, Protocol, runtime_checkable
 
-from shardcache.codecs.census import path_to, take_census
+from shardcache.codecs.type_check import path_to, take_census
 from shardcache.errors import SerializationError
 
 __all__ = ("JsonSerializer", "PickleSerializer", "Serializer")

@@ -1,8 +1,8 @@
 """What a shard's replies say about the shard, whatever the colour."""
 
-from shardcache.commands import ErrorReply, Reply
-from shardcache.drivers.state import ShardState, is_down
+from shardcache.drivers.shard_health import ShardState, is_down
 from shardcache.policy.breaker import State
+from shardcache.resp import ErrorReply, Reply
 
 __all__ = ("HEARD", "answered", "heard")
 

@@ -1,6 +1,6 @@
 """Local Valkey servers with no set-up, for development, tests and demonstrations."""
 
-from shardcache.embedded.binary import find_server
+from shardcache.embedded.find_server import find_server
 from shardcache.embedded.server import LocalServer
 from shardcache.embedded.shards import LocalShards
 

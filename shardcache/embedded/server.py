@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from shardcache.embedded.home import Home
+from shardcache.embedded.process_guard import Home
 from shardcache.errors import InvalidOption, ServerNotStarted
 
 __all__ = ("LocalServer",)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Self
 from urllib.parse import urlsplit
 
-from shardcache.embedded.binary import find_server
-from shardcache.embedded.home import Home
+from shardcache.embedded.find_server import find_server
+from shardcache.embedded.process_guard import Home
 from shardcache.embedded.server import LocalServer
 from shardcache.errors import InvalidOption
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from shardcache.commands import Command, ErrorReply, Op, Reply
 from shardcache.errors import ShardError, WrongType
-from shardcache.flows.requests import NUMBER, TEXT, VOID, Request
+from shardcache.flows.operations import NUMBER, TEXT, VOID, Request
 from shardcache.flows.steps import Batch, Flow, exchange
 from shardcache.placement import Placement
+from shardcache.resp import Command, ErrorReply, Op, Reply
 
 __all__ = ("CHUNK", "Pass", "delete", "fetch", "fetch_told", "queue", "store")
 

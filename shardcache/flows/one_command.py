@@ -9,8 +9,8 @@ are, since they may have had their effect.
 import math
 import re
 
-from shardcache.commands import Command, ErrorReply, Op, Reply, decimal
 from shardcache.errors import InvalidArgument
+from shardcache.resp import Command, ErrorReply, Op, Reply, decimal
 
 __all__ = ("READING", "WRITING", "Argument", "called", "packed")
 

@@ -26,9 +26,9 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
-from shardcache.commands import Command, Reply
 from shardcache.errors import ShardError
 from shardcache.flows.budget import Budget
+from shardcache.resp import Command, Reply
 
 __all__ = (
     "GRACE",

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-from shardcache.commands import Reply
 from shardcache.errors import ShardError
 from shardcache.flows.scripts import FRESH_AND_GRACE
 from shardcache.flows.steps import Batch, Flow, exchange
+from shardcache.resp import Reply
 
 __all__ = ("StoredForm", "stored_form")
 

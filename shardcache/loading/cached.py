@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from shardcache.errors import InvalidArgument
+from shardcache.key_templates import DefaultKey, KeyTemplate, ShortKey
 from shardcache.policy import LoadPolicy
-from shardcache.templates import DefaultKey, KeyTemplate, ShortKey
 from shardcache.ttl import DEFAULT, TTL, Default, milliseconds
 
 __all__ = (

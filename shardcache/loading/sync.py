@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from shardcache.drivers.run import Runner
+from shardcache.drivers.sync.runner import Runner
 from shardcache.flows.budget import Budget
-from shardcache.flows.core import Core
+from shardcache.flows.context import Core
 from shardcache.flows.load import LoadDesk, Order
-from shardcache.flows.requests import LOOK
+from shardcache.flows.operations import LOOK
 from shardcache.flows.steps import Flow, LoaderEnded
 from shardcache.keys import Key
-from shardcache.loading.base import LoaderBase, Look
+from shardcache.loading.loader_base import LoaderBase, Look
 from shardcache.policy import LoadPolicy
 from shardcache.results import MISS
 from shardcache.ttl import TTL, Default

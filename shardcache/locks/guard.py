@@ -4,10 +4,10 @@ import os
 import weakref
 from typing import Any
 
-from shardcache.drivers.run import Runner
-from shardcache.flows.lock.hold import give_back
-from shardcache.flows.lock.plan import LockPlan
-from shardcache.locks.hold import Hold
+from shardcache.drivers.sync.runner import Runner
+from shardcache.flows.lock.lock_plan import LockPlan
+from shardcache.flows.lock.renew_release import give_back
+from shardcache.locks.lease_handle import Hold
 
 __all__ = ("guard",)
 

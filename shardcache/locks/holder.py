@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from shardcache.drivers.token import read
 from shardcache.errors import ShardError
 from shardcache.flows.lock import LockPlan, LockState
+from shardcache.system.holder_token import read
 
 __all__ = ("Holder",)
 

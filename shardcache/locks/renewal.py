@@ -3,7 +3,7 @@
 import weakref
 from typing import Protocol
 
-from shardcache.locks.hold import Hold
+from shardcache.locks.lease_handle import Hold
 from shardcache.system.threads import Worker
 
 __all__ = ("Renewal",)

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from shardcache.base import CacheBase
-from shardcache.drivers.run import Runner
+from shardcache.client_base import CacheBase
+from shardcache.drivers.sync.runner import Runner
 from shardcache.errors import InvalidArgument, ShardError
 from shardcache.flows.lock import LockPlan
 from shardcache.flows.lock.census import census
-from shardcache.flows.lock.look import Seen
+from shardcache.flows.lock.inspection import Seen
 from shardcache.flows.lock.voter_change import Keys, begin, finish
 from shardcache.flows.steps import Flow
 

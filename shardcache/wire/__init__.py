@@ -1,9 +1,9 @@
 """Bytes to and from servers: the only floor that knows sockets and hiredis."""
 
-from shardcache.wire.dial import Dialer
-from shardcache.wire.fanout import Turn, ask, ask_many, transfer
-from shardcache.wire.link import PACKED_GET, PACKED_LOOK, Link, pack, pack_all
-from shardcache.wire.pool import Pool
+from shardcache.wire.sync.connection import PACKED_GET, PACKED_LOOK, Link, pack, pack_all
+from shardcache.wire.sync.dialer import Dialer
+from shardcache.wire.sync.exchange import Turn, ask, ask_many, transfer
+from shardcache.wire.sync.pool import Pool
 
 __all__ = (
     "PACKED_GET",

@@ -25,8 +25,8 @@ from typing import Any
 
 import hiredis
 
-from shardcache.commands import Command, ErrorReply
 from shardcache.errors import OutOfStep, ReplyTooLarge
+from shardcache.resp import Command, ErrorReply
 
 __all__ = ("NOT_YET", "SLACK", "Answers", "ReplyParser")
 

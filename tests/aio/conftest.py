@@ -11,8 +11,8 @@ import pytest
 
 from shardcache import AsyncShardCache, Options
 from shardcache.embedded import LocalShards
-from shardcache.wire.adial import AsyncDialer
-from shardcache.wire.aio import AsyncLink
+from shardcache.wire.aio.connection import AsyncLink
+from shardcache.wire.aio.dialer import AsyncDialer
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 

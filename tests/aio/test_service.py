@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from shardcache import errors
-from shardcache.wire.link import Closed
+from shardcache.wire.sync.connection import Closed
 
 PROBES = {"first_probe": 0.1, "max_probe": 0.1}
 

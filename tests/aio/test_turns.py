@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import shardcache.drivers.arun
+import shardcache.drivers.aio.runner
 from shardcache import AsyncShardCache, Event, Hit, Options
 from shardcache.errors import SerializationError, ShardOut
 from shardcache.turns import IN_ONE_TURN
@@ -55,7 +55,7 @@ def test_others_run_meanwhile(run, shards, monkeypatch, name) -> None:
     """No turn of the loop does the work of more than one part, and the result is the same."""
     call, expected = CALLS[name]
     packed = 0
-    real = shardcache.drivers.arun.pack_all
+    real = shardcache.drivers.aio.runner.pack_all
 
     def pack_all(commands):
         nonlocal packed
@@ -71,7 +71,7 @@ def test_others_run_meanwhile(run, shards, monkeypatch, name) -> None:
             urls, namespace=f"turns {name}", timeout=FAR, serializer=Counting(), options=options
         ) as cache:
             await cache.set_many(DATA)
-            monkeypatch.setattr(shardcache.drivers.arun, "pack_all", pack_all)
+            monkeypatch.setattr(shardcache.drivers.aio.runner, "pack_all", pack_all)
             Counting.done = packed = 0
             most, over = [0, 0], False
 

@@ -11,12 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from shardcache.cli import demo_aworker, demo_worker
-from shardcache.cli.demo_display import PlainDisplay, choose_display
-from shardcache.cli.demo_run import Demo
-from shardcache.cli.demo_tally import Tally
-from shardcache.cli.demo_worker import Order, Report, Site
-from shardcache.cli.demo_workload import find_sources, library, measure
+from shardcache.cli.demo import async_worker as demo_aworker
+from shardcache.cli.demo import worker as demo_worker
+from shardcache.cli.demo.display import PlainDisplay, choose_display
+from shardcache.cli.demo.run import Demo
+from shardcache.cli.demo.tally import Tally
+from shardcache.cli.demo.worker import Order, Report, Site
+from shardcache.cli.demo.workload import find_sources, library, measure
 from shardcache.client import ShardCache
 from shardcache.embedded import LocalShards
 
@@ -221,7 +222,7 @@ def test_terminal_without_rich(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", Terminal())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setitem(sys.modules, "rich.console", None)
-    monkeypatch.delitem(sys.modules, "shardcache.cli.demo_rich", raising=False)
+    monkeypatch.delitem(sys.modules, "shardcache.cli.demo.rich_display", raising=False)
     assert isinstance(choose_display(), PlainDisplay)
     assert "pip install 'shardcache[cli]'" in capsys.readouterr().err
 

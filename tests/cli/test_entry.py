@@ -226,7 +226,7 @@ def test_light(command):
     """A command other than the demo imports neither rich nor multiprocessing."""
     code, out, err = command.run("where", "k", "--offline", "--url", "redis://h?name=h", PYTHONPROFILEIMPORTTIME="1")
     imported = {line.rpartition("|")[2].strip() for line in err.splitlines()}
-    assert (code, imported & {"rich", "multiprocessing", "shardcache.cli.demo_run"}) == (0, set())
+    assert (code, imported & {"rich", "multiprocessing", "shardcache.cli.demo.run"}) == (0, set())
     assert "stored as  k, hashed by all of it" in out
 
 

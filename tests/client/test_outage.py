@@ -8,7 +8,7 @@ import pytest
 from shardcache import MISS, Failed, Hit, Miss, Options
 from shardcache.embedded import LocalShards
 from shardcache.errors import OutOfMemory, ShardError, ShardOut, ShardTimeout, ShardUnavailable
-from shardcache.flows import lateness
+from shardcache.flows import own_pause as lateness
 
 DEAD = "shard-2"
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.codecs import Codec, compress, envelope
+from shardcache.codecs import Codec, compress
+from shardcache.codecs import codec as envelope
 from shardcache.codecs.compress import Zlib, ZstandardPackage, ZstdModule
 from shardcache.errors import DamagedPayload, InvalidOption
 

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardcache.codecs import Codec
-from shardcache.codecs.census import MAX_DEPTH
 from shardcache.codecs.safe import SAFE_TYPES
+from shardcache.codecs.type_check import MAX_DEPTH
 from shardcache.errors import DamagedPayload, SerializationError
 
 CODEC = Codec()

@@ -16,12 +16,13 @@ from zoneinfo import ZoneInfo, available_timezones
 import pytest
 
 from shardcache import ValueType
-from shardcache.codecs import Codec, Loaded, envelope, scalars
+from shardcache.codecs import Codec, Loaded, scalars
+from shardcache.codecs import codec as envelope
 from shardcache.codecs.compress import find_zstd
 from shardcache.codecs.safe import _MARKED
 from shardcache.errors import DamagedPayload
 from shardcache.flows.lock import LockKeys
-from shardcache.flows.lock.plan import load_register_key, register_key
+from shardcache.flows.lock.lock_plan import load_register_key, register_key
 from shardcache.keys import KeySpace
 
 TESTS = Path(__file__).parents[1]

@@ -4,7 +4,6 @@ import threading
 
 import pytest
 
-from shardcache.commands import ErrorReply, Op
 from shardcache.drivers import Runner, Shard
 from shardcache.errors import (
     AccessDenied,
@@ -20,6 +19,7 @@ from shardcache.errors import (
 )
 from shardcache.flows import Batch
 from shardcache.policy.breaker import Breaker, BreakerPolicy, State
+from shardcache.resp import ErrorReply, Op
 
 
 class FakeLink:

@@ -14,7 +14,7 @@ import pytest
 
 import shardcache
 from shardcache import MISS, AsyncShardCache, LoadPolicy, Options, ShardCache, errors
-from shardcache.drivers.keeper import Keeper, Kept
+from shardcache.drivers.sync.lease_renewer import Keeper, Kept
 from shardcache.embedded import LocalShards
 from shardcache.system.threads import Worker
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.commands import ErrorReply, Op
 from shardcache.errors import ShardError, ShardUnavailable, WrongType
 from shardcache.flows import Request, batch
 from shardcache.flows.batch import CHUNK
+from shardcache.resp import ErrorReply, Op
 
 ANY = frozenset({bytes, int, type(None)})
 

@@ -10,8 +10,8 @@ from shardcache.errors import CommandRefused, ShardOut, ShardTimeout, ShardUnava
 from shardcache.flows.lock import Lease, Voters
 from shardcache.flows.lock.ballot import Ballot
 from shardcache.flows.lock.lease import quorum_th
-from shardcache.flows.lock.plan import drift
-from shardcache.flows.lock.register import Life, Register, Roll
+from shardcache.flows.lock.lock_plan import drift
+from shardcache.flows.lock.voter_registry import Life, Register, Roll
 from shardcache.flows.steps import Run
 
 NAMES = tuple("abcde")

@@ -8,8 +8,8 @@ import pytest
 from shardcache.errors import LockConflict, LockLost, QuorumUnavailable, ShardOut, ShardTimeout, ShardUnavailable
 from shardcache.flows.lock import Lease, LockKeys, LockPlan, Register, Voters, acquire, extend, release, scripts
 from shardcache.flows.lock.adoption import adopt
-from shardcache.flows.lock.plan import drift
-from shardcache.flows.lock.register import Life
+from shardcache.flows.lock.lock_plan import drift
+from shardcache.flows.lock.voter_registry import Life
 from shardcache.flows.steps import Canvass, Listen, Run, Sleep
 from shardcache.keys import KeySpace
 

@@ -10,8 +10,8 @@ from collections import Counter
 import pytest
 
 from shardcache.flows.load import scripts as real
-from shardcache.flows.load.desk import LoadDesk
-from shardcache.flows.requests import Requests
+from shardcache.flows.load.context import LoadDesk
+from shardcache.flows.operations import Requests
 from shardcache.keys import KeySpace
 from shardcache.testing.simulation.interleaving import interleave
 from shardcache.testing.simulation.load_scripts import LOAD_SCRIPTS

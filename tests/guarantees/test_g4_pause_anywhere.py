@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from shardcache import AsyncShardCache, ShardCache
-from shardcache.drivers.run import Runner
+from shardcache.drivers.sync.runner import Runner
 from shardcache.embedded import LocalShards
 from shardcache.errors import LockError
 from shardcache.testing import Delay, FaultProxy

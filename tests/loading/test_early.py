@@ -6,12 +6,12 @@ import random
 import pytest
 
 from shardcache import LoadPolicy, ShardCache
-from shardcache.flows.core import Core
+from shardcache.flows.context import Core
 from shardcache.flows.load import LoadDesk
-from shardcache.flows.lock.room import LockRoom
+from shardcache.flows.lock.planner import LockRoom
 from shardcache.policy import Freshness
 from shardcache.stats import LoadTally
-from shardcache.topology import members
+from shardcache.topology.nodes import members
 
 WIRE = b"hot"
 TTL, DELTA, SECONDS = 1000, 100, 10_000  # milliseconds

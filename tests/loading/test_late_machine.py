@@ -9,15 +9,15 @@ import pytest
 from shardcache import LoadPolicy, Options
 from shardcache.errors import ShardTimeout
 from shardcache.flows.budget import Budget
-from shardcache.flows.core import Core
+from shardcache.flows.context import Core
 from shardcache.flows.load import LoadDesk
-from shardcache.flows.lock.room import LockRoom
+from shardcache.flows.lock.planner import LockRoom
 from shardcache.flows.steps import Canvass, Exchange, Flow, Fly, Landing, Load, Run, Step, gathering, limited
-from shardcache.loading.base import LoaderBase
+from shardcache.loading.loader_base import LoaderBase
 from shardcache.stats import LoadTally
 from shardcache.testing.simulation.database import Database
 from shardcache.testing.simulation.load_scripts import execute
-from shardcache.topology import members
+from shardcache.topology.nodes import members
 
 TIMEOUT = 0.5
 

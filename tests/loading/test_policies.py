@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from shardcache import LoadPolicy, LoadResult, Options, errors
-from shardcache.flows.load import desk
+from shardcache.flows.load import context as desk
 
 SHORT = 0.02  # seconds: over by the time that anybody looks
 

@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from shardcache import AsyncShardCache, ShardCache
-from shardcache.drivers import canvass
+from shardcache.drivers.sync import broadcast as canvass
 from shardcache.errors import LockLost
 
 MANY = 80  # turns of the event loop, more than an acquire takes

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from shardcache import AsyncShardCache, Options
-from shardcache.drivers import clock
 from shardcache.embedded import LocalShards
 from shardcache.errors import InvalidOption, LockConflict, LockLost, LockNotHeld, QuorumUnavailable
 from shardcache.flows.lock import Lease
-from shardcache.flows.lock.plan import drift
-from shardcache.locks import base
+from shardcache.flows.lock.lock_plan import drift
+from shardcache.locks import lock_base as base
+from shardcache.system import clock
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from shardcache import ShardCache
 from shardcache.cli import main
 from shardcache.embedded import LocalShards
 from shardcache.errors import LockError, QuorumUnavailable
-from shardcache.flows.lock.register import Life
+from shardcache.flows.lock.voter_registry import Life
 from shardcache.locks.voter_nodes import change_voters, finish_change, voter_nodes
 
 ROUNDS = 60  # of each of eight contenders

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shardcache.flows.lock import LockKeys
 from shardcache.flows.lock import scripts as real
-from shardcache.flows.lock.plan import FENCE_TTL
+from shardcache.flows.lock.lock_plan import FENCE_TTL
 from shardcache.keys import KeySpace
 from shardcache.testing.simulation.database import Database
 from shardcache.testing.simulation.scenario import ServerPlan

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shardcache.commands import ErrorReply
 from shardcache.errors import OutOfStep, ReplyTooLarge
+from shardcache.resp import ErrorReply
 from shardcache.wire.reply_parser import NOT_YET, ReplyParser
 
 MAX_VALUE = 1_000_000

@@ -12,9 +12,9 @@ from shardcache import Options
 from shardcache.errors import ShardUnavailable
 from shardcache.events import Event
 from shardcache.urls import Address
-from shardcache.wire.adial import AsyncDialer
-from shardcache.wire.dial import Dialer
+from shardcache.wire.aio.dialer import AsyncDialer
 from shardcache.wire.shared_call import NotInTime, SharedCall
+from shardcache.wire.sync.dialer import Dialer
 
 FAR = 30.0  # seconds that no test waits for
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from shardcache.wire.aio.staggered import first_success
 from shardcache.wire.resolve import telling
-from shardcache.wire.staggered import first_success
 
 
 class Jump(selectors.DefaultSelector):

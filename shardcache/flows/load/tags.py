@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from shardcache.codecs import Loaded
-from shardcache.commands import decimal
 from shardcache.errors import InvalidArgument, ShardError, WrongType
 from shardcache.flows import batch
-from shardcache.flows.load.desk import LoadDesk
-from shardcache.flows.parts import each
+from shardcache.flows.grouping import each
+from shardcache.flows.load.context import LoadDesk
 from shardcache.flows.steps import Flow
 from shardcache.keys import INTERNAL
+from shardcache.resp import decimal
 
 __all__ = ("LONGEST_TAG", "check", "ensure", "invalidate", "plain", "plain_many", "valid", "wires_of")
 

@@ -16,9 +16,9 @@ from math import inf
 
 from shardcache.errors import LockLost, QuorumUnavailable, ShardError
 from shardcache.flows.lock.lease import Lease
-from shardcache.flows.lock.plan import LockPlan, drift
-from shardcache.flows.lock.register import Life, Register, Roll, wait_of
+from shardcache.flows.lock.lock_plan import LockPlan, drift
 from shardcache.flows.lock.scripts import ADOPT
+from shardcache.flows.lock.voter_registry import Life, Register, Roll, wait_of
 from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run, Sleep
 
 __all__ = ("adopt", "put_back")

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from shardcache.errors import OutOfMemory, ShardError, ShardTimeout, ShardUnavailable
-from shardcache.flows.lock.plan import LockPlan, Voters
-from shardcache.flows.lock.register import Life, Register, Roll
+from shardcache.flows.lock.lock_plan import LockPlan, Voters
+from shardcache.flows.lock.voter_registry import Life, Register, Roll
 from shardcache.flows.steps import Flow, Outcome, Run
 from shardcache.votes import Vote
 

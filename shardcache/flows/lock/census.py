@@ -1,13 +1,13 @@
 """Which locks there are: a walk over the lock keys of every shard, for the operator."""
 
-from shardcache.commands import Command
 from shardcache.errors import ShardError
-from shardcache.flows.lock.look import Seen, seen_in
-from shardcache.flows.lock.plan import LockKeys
+from shardcache.flows.lock.inspection import Seen, seen_in
+from shardcache.flows.lock.lock_plan import LockKeys
 from shardcache.flows.lock.scripts import LOOK
+from shardcache.flows.scan import page, pattern
 from shardcache.flows.steps import Batch, Flow, exchange
-from shardcache.flows.sweep import page, pattern
 from shardcache.keys import KeySpace
+from shardcache.resp import Command
 
 __all__ = ("Census", "census")
 

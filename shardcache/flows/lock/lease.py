@@ -10,7 +10,7 @@ them, outlives the majority: pottery's ``locked()`` said 9.88 s of a quorum that
 
 from dataclasses import dataclass, field
 
-from shardcache.flows.lock.plan import Voters, drift
+from shardcache.flows.lock.lock_plan import Voters, drift
 
 __all__ = ("Lease", "quorum_th")
 

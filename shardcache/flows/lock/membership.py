@@ -25,11 +25,11 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha1, sha256
 from typing import Self
 
-from shardcache.commands import Command
 from shardcache.errors import QuorumUnavailable, ShardError
-from shardcache.flows.lock.plan import MOST_VOTERS, LockPlan, Voters
+from shardcache.flows.lock.lock_plan import MOST_VOTERS, LockPlan, Voters
 from shardcache.flows.lock.scripts import CONFIGURE
 from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
+from shardcache.resp import Command
 
 __all__ = ("Electorate", "Membership", "voters_of")
 

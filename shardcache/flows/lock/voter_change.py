@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from math import inf
 
 from shardcache.errors import LockError, QuorumUnavailable
-from shardcache.flows.lock.look import Seen
+from shardcache.flows.lock.inspection import Seen
+from shardcache.flows.lock.lock_plan import MOST_VOTERS, LockPlan
 from shardcache.flows.lock.membership import Electorate, Membership, voters_of
-from shardcache.flows.lock.plan import MOST_VOTERS, LockPlan
 from shardcache.flows.steps import Flow
 
 __all__ = ("begin", "finish", "held_by_former")

@@ -31,7 +31,7 @@ from shardcache.flows.lock import Lease, LockPlan, Voters
 from shardcache.flows.lock import scripts as real
 from shardcache.flows.lock.ballot import Ballot
 from shardcache.flows.lock.membership import Electorate, voters_of
-from shardcache.flows.lock.register import Life, Register, Roll
+from shardcache.flows.lock.voter_registry import Life, Register, Roll
 from shardcache.flows.steps import Flow, Run
 from shardcache.testing.simulation.database import Database
 from shardcache.testing.simulation.scripts import SCRIPTS, Script, life_of, raise_to

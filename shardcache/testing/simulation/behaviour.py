@@ -7,7 +7,7 @@ from typing import Any
 from shardcache.errors import LockConflict, LockError, LockLost, LockNotAcquired, QuorumUnavailable, ShardError
 from shardcache.flows.lock import Lease, LockPlan, acquire, extend, release
 from shardcache.flows.lock.adoption import adopt
-from shardcache.flows.lock.look import Seen, seen_in
+from shardcache.flows.lock.inspection import Seen, seen_in
 from shardcache.flows.lock.scripts import LOOK
 from shardcache.flows.lock.voter_change import begin, finish
 from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run, Sleep

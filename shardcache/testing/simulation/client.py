@@ -14,8 +14,8 @@ from shardcache.flows.lock import Register
 from shardcache.flows.lock.membership import Electorate
 from shardcache.flows.lock.scripts import ACQUIRE
 from shardcache.flows.steps import GRACE, Batch, Canvass, Listen, Run, Sleep
+from shardcache.testing.simulation.connection import Fate, Link, Message
 from shardcache.testing.simulation.judge import Grant, Judge
-from shardcache.testing.simulation.link import Fate, Link, Message
 from shardcache.testing.simulation.scenario import ClientPlan, Scenario
 from shardcache.testing.simulation.server import Server
 from shardcache.testing.simulation.words import worded

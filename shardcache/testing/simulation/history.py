@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from shardcache.flows.lock import LockKeys, LockPlan, Register, Voters
+from shardcache.flows.lock.lock_plan import register_key
 from shardcache.flows.lock.membership import Electorate, Membership
-from shardcache.flows.lock.plan import register_key
 from shardcache.keys import KeySpace
 from shardcache.testing.simulation.behaviour import heir_life, life, mover_life
 from shardcache.testing.simulation.client import Client

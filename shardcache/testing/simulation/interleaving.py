@@ -16,17 +16,17 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal
 
-from shardcache.commands import Command
 from shardcache.errors import LoadFailed, ShardUnavailable
-from shardcache.flows.core import Core
+from shardcache.flows.context import Core
 from shardcache.flows.load import LoadDesk, Order, load, scripts
-from shardcache.flows.lock.room import LockRoom
+from shardcache.flows.lock.planner import LockRoom
 from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Fly, Listen, Load, Run, Sleep, Step, exchange
 from shardcache.policy import LoadPolicy
+from shardcache.resp import Command
 from shardcache.stats import LoadTally
 from shardcache.testing.simulation.database import Database
 from shardcache.testing.simulation.load_scripts import execute
-from shardcache.topology import members
+from shardcache.topology.nodes import members
 
 __all__ = ("KEY", "Act", "History", "interleave")
 

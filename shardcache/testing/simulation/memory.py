@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from random import Random
 
-from shardcache.flows.lock.plan import LockPlan
-from shardcache.flows.lock.register import Roll
+from shardcache.flows.lock.lock_plan import LockPlan
+from shardcache.flows.lock.voter_registry import Roll
 from shardcache.testing.simulation.server import Server
 
 __all__ = ("acquaint",)

@@ -7,7 +7,7 @@ from shardcache.testing.simulation.scenario import ServerPlan
 from shardcache.testing.simulation.scripts import run
 
 if TYPE_CHECKING:
-    from shardcache.testing.simulation.link import Message
+    from shardcache.testing.simulation.connection import Message
 
 __all__ = ("Server",)
 

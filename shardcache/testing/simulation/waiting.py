@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from shardcache.flows.lock import LockKeys, LockPlan, Register, Voters, acquire, release
-from shardcache.flows.lock.plan import register_key
+from shardcache.flows.lock.lock_plan import register_key
 from shardcache.flows.steps import Sleep
 from shardcache.keys import KeySpace
 from shardcache.testing.simulation.client import Client, Life

@@ -1,0 +1,501 @@
+"""`AsyncShardCache`: the asyncio client, a thin shell over flows and the asyncio driver."""
+
+import asyncio
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+
+from shardcache.client_base import CacheBase
+from shardcache.codecs import Loaded
+from shardcache.drivers.aio.runner import AsyncRunner
+from shardcache.errors import ShardError
+from shardcache.flows import Request, batch
+from shardcache.flows import scan as sweep
+from shardcache.flows.context import Core
+from shardcache.flows.load import tags as tagging
+from shardcache.flows.one_command import Argument
+from shardcache.flows.operations import GET
+from shardcache.keys import Key, distinct
+from shardcache.loading.aio import AsyncLoader
+from shardcache.loading.cached import AsyncCached, AsyncDecorator, Recipe, unwrapped
+from shardcache.loading.loader_base import LoadHow
+from shardcache.locks.async_quorum_lock import AsyncQuorumLock
+from shardcache.locks.lock_set import AsyncLockSet
+from shardcache.pipeline import AsyncPipeline
+from shardcache.policy import LoadPolicy
+from shardcache.policy.load_policy import Preset
+from shardcache.policy.load_result import LoadResult
+from shardcache.results import MISS, PingResult, Results
+from shardcache.ttl import DEFAULT, TTL, Default
+from shardcache.turns import IN_ONE_TURN, Turns, in_turns, parts_of
+from shardcache.wire import PACKED_GET, pack
+from shardcache.wire.redis_client import async_redis_client
+
+if TYPE_CHECKING:
+    from shardcache.wire.redis_client import AsyncRedis
+
+__all__ = ("AsyncShardCache",)
+
+
+K = TypeVar("K", bound=Key)
+T = TypeVar("T")
+
+
+class AsyncShardCache(CacheBase):
+    """A cache over several independent Redis or Valkey servers.
+
+    ``nodes``: URLs in a list or one text, a mapping of names to URLs, or `Node` objects.
+    ``namespace`` is put before every key. ``default_ttl``: seconds or a timedelta, None for
+    no expiry. ``serializer``: "safe", "json", "pickle", "raw" (bytes alone, without a header), or an object with dumps and loads.
+    ``compression``: None, "zlib" or "zstd". ``timeout``: the deadline of one call in seconds,
+    all shards and retries together. ``on_unavailable``: "degrade"
+    (reads miss, writes say False) or "raise" (`ShardUnavailable`).
+
+    Safe to share between threads and to use after a fork. No connection is made before the
+    first call. Guarantees: see docs/guarantees.md. Raises `InvalidArgument` for anything that
+    it cannot work with, before anything is sent.
+    """
+
+    def _open(self, core: Core) -> AsyncRunner:
+        self._runner = AsyncRunner(core)
+        self._ask = self._runner.ask
+        self._run = self._runner.run
+        self._wire = core.keys.wire
+        self._loader = AsyncLoader(core, self._desk, self._runner)
+        return self._runner
+
+    async def get(self, key: Key, default: Any = None) -> Any:
+        """Return the value of ``key``, or ``default``. `MISS` as default tells a stored None from a miss."""
+        # `_call` without a `Request`: the one method for which its making is worth saving.
+        wire = self._wire(key)
+        shard = self._owner(wire)
+        try:
+            raw = await self._ask(shard, PACKED_GET % (len(wire), wire), GET)
+        except ShardError as error:
+            return self._ledger.fail(self._requests.get(key, default), error)
+        value = self._ledger.value(raw, wire, default, shard)
+        if value.__class__ is Loaded:
+            return await self._run(tagging.plain(value, default, self._desk))
+        return value
+
+    @overload
+    async def get_many(self, keys: Iterable[K]) -> dict[K, Any]: ...
+    @overload
+    async def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]: ...  # type: ignore[overload-cannot-match]  # a list of both kinds does
+    async def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
+        """Return the keys that are there with their values; one exchange per shard, all shards at once."""
+        asked = distinct(keys)
+        if len(asked) > IN_ONE_TURN:
+            parts = await in_turns(partial(self._found, turns=Turns()), parts_of(asked))
+            return {key: value for found in parts for key, value in found.items()}
+        return await self._found(asked)
+
+    async def _found(self, asked: list[Key], turns: Turns | None = None) -> dict[Key, Any]:
+        wires = self._core.keys.wire_many(asked)
+        began = self._desk.clock()
+        raws = await self._run(batch.fetch(self._core.placement, wires))
+        if turns is not None:
+            await turns.next()
+        found = self._ledger.hits(asked, wires, raws)
+        if Loaded in set(map(type, found.values())):
+            rest = self._desk.budget(began)
+            values = await self._run(tagging.plain_many(list(found.values()), MISS, self._desk), rest)
+            return {key: value for key, value in zip(found, values, strict=True) if value is not MISS}
+        return found
+
+    async def fetch_many(self, keys: Iterable[Key]) -> Results[Any]:
+        """Return for each key whether it was there (`Hit`), was not (`Miss`), or cannot be said to be and why (`Failed`).
+
+        `Failed` has the error: a shard that is out, a value that does not decode, a list or hash of somebody else's (`WrongType`).
+        One exchange per shard, and a second one, about their types, for keys that the first did not find.
+        """
+        asked = distinct(keys)
+        if len(asked) > IN_ONE_TURN:
+            parts = await in_turns(partial(self._outcomes, turns=Turns()), parts_of(asked))
+            return Results({key: outcome for found in parts for key, outcome in found.items()})
+        return await self._outcomes(asked)
+
+    async def _outcomes(self, asked: list[Key], turns: Turns | None = None) -> Results[Any]:
+        wires = self._core.keys.wire_many(asked)
+        began = self._desk.clock()
+        raws = await self._run(batch.fetch_told(self._core.placement, wires))
+        if turns is not None:
+            await turns.next()
+        found = self._ledger.outcomes("fetch_many", asked, wires, raws)
+        hits = found.hits
+        if Loaded in set(map(type, hits.values())):
+            rest = self._desk.budget(began)
+            values = await self._run(tagging.plain_many(list(hits.values()), MISS, self._desk), rest)
+            return found.with_hits(zip(hits, values, strict=True))
+        return found
+
+    async def set(
+        self, key: Key, value: Any, ttl: TTL | Default = DEFAULT, *, tags: Iterable[str] | None = None
+    ) -> bool:
+        """Store ``value``; return whether it was. ``ttl`` in seconds, None for no expiry, zero or less deletes.
+
+        With ``tags`` the value is a miss once one of them is invalidated (`invalidate_tags`); reading it costs one more exchange.
+        """
+        if tags is not None:
+            versions = await self._run(self._loader.tagged(key, value, ttl, tags))
+            return versions is not None and bool(await self._call(versions))
+        return bool(await self._call(self._requests.set(key, value, ttl)))
+
+    async def add(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> bool:
+        """Store ``value`` only if ``key`` is absent; return whether it was."""
+        return bool(await self._call(self._requests.add(key, value, ttl)))
+
+    async def replace(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> bool:
+        """Store ``value`` only if ``key`` is present; return whether it was."""
+        return bool(await self._call(self._requests.replace(key, value, ttl)))
+
+    @overload
+    async def set_many(self, mapping: Mapping[K, object], ttl: TTL | Default = DEFAULT) -> list[K]: ...
+    @overload
+    async def set_many(self, mapping: Mapping[Key, object], ttl: TTL | Default = DEFAULT) -> list[Key]: ...  # type: ignore[overload-cannot-match]
+    async def set_many(self, mapping: Mapping[Any, Any], ttl: TTL | Default = DEFAULT) -> list[Any]:
+        """Store all values; return the keys that were not stored, so an empty list says that all were."""
+        if isinstance(mapping, Mapping) and len(mapping) > IN_ONE_TURN:
+            return await self._set_in_turns(mapping, ttl)
+        part = self._core.encoded(mapping, ttl)
+        return self._ledger.stored(part[0], await self._store(part))
+
+    async def _set_in_turns(self, mapping: Mapping[Key, Any], ttl: TTL | Default) -> list[Key]:
+        parts = []
+        for items in parts_of(list(mapping.items())):  # all of them, before anything is sent
+            parts.append(self._core.encoded(dict(items), ttl))
+            await asyncio.sleep(0)
+        asked, failed = list[Key](), dict[int, ShardError]()
+        for part, errors in zip(parts, await in_turns(self._store, parts), strict=True):
+            failed |= {len(asked) + at: error for at, error in errors.items()}
+            asked += part[0]
+        return self._ledger.stored(asked, failed)
+
+    async def _store(self, part: tuple[list[Key], list[bytes], list[bytes], int | None]) -> dict[int, ShardError]:
+        _, wires, raws, ms = part
+        try:
+            return await self._run(batch.store(self._core.placement, wires, raws, ms, void=self._core.passes))
+        finally:
+            self._runner.overtaken(wires)
+
+    async def delete(self, key: Key) -> bool:
+        """Delete ``key``; return whether it was there."""
+        return bool(await self._call(self._requests.delete(key)))
+
+    async def invalidate_tags(self, tags: Iterable[str]) -> int:
+        """Make every value that has one of these tags a miss, on whichever shard it lies; return how many of the tags were in use.
+
+        Costs one exchange with the tags' own shards, whatever the number of values: nothing is scanned or deleted.
+        """
+        try:
+            return await self._run(self._loader.invalidation(tags))
+        finally:
+            self._runner.overtaken()
+
+    async def delete_many(self, keys: Iterable[Key]) -> int:
+        """Delete the keys; return how many were there."""
+        wires = self._core.keys.wire_many(distinct(keys))
+        delete = partial(batch.delete, self._core.placement, void=self._core.passes)
+        try:
+            many = parts_of(wires) if len(wires) > IN_ONE_TURN else []
+            parts = await in_turns(lambda part: self._run(delete(part)), many) or [await self._run(delete(wires))]
+        finally:
+            self._runner.overtaken(wires)
+        failed = [miss for part in parts for miss in part[1]]
+        return self._ledger.counted("delete_many", sum(part[0] for part in parts), failed)
+
+    async def incr(
+        self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
+    ) -> int | None:
+        """Add ``delta`` to an integer; return the sum, or None if the shard is out and the policy is "degrade".
+
+        An absent key raises `KeyMissing`, or starts from ``initial`` with ``ttl``; the ttl of a
+        present key stays. A value that is no integer raises `WrongType`.
+        """
+        result: int | None = await self._call(self._requests.incr(key, delta, initial, ttl))
+        return result
+
+    async def decr(
+        self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
+    ) -> int | None:
+        """Subtract ``delta`` from an integer; all else as `incr`."""
+        result: int | None = await self._call(self._requests.decr(key, delta, initial, ttl))
+        return result
+
+    async def touch(self, key: Key, ttl: TTL | Default = DEFAULT) -> bool:
+        """Give ``key`` a new ttl (None: no expiry; zero or less deletes); return whether it was there.
+
+        Of a value that may be served stale (`LoadPolicy.stale_ttl`) it is the ttl that begins anew, so it is fresh again; the time for
+        which it may be served after that stays what it was.
+        """
+        return bool(await self._call(self._requests.touch(key, ttl)))
+
+    async def ttl(self, key: Key) -> float | None:
+        """Return the seconds that ``key`` has left: None if it does not expire, 0.0 if it is not there, or stale.
+
+        The time for which a stale value may still be served (`LoadPolicy.stale_ttl`) does not count: what is stale is there for
+        `contains` and `get`, and has no time left.
+        """
+        result: float | None = await self._call(self._requests.ttl(key))
+        return result
+
+    async def contains(self, key: Key) -> bool:
+        """Return whether ``key`` is there."""
+        return bool(await self._call(self._requests.contains(key)))
+
+    async def command(self, key: Key, name: str, *arguments: Argument) -> Any:
+        """Send one command of the server's about ``key``, such as ``command("user:1", "HSET", "name", "Ada")``; return the reply as it comes.
+
+        ``name``: a command whose one key comes first and that answers at once; where it has two words, both ("OBJECT ENCODING").
+        ``arguments``: what follows the key: bytes, str (as UTF-8), int, float. The key gets the namespace, the arguments do not. Texts in the reply are bytes;
+        maps are dicts, or flat lists where the server speaks RESP2. None if the shard is out and the policy is "degrade".
+        A reading command may be sent twice over a dead connection, a writing one is not; it also voids a load of the key, as `set` does.
+        Raises `InvalidArgument` for all other commands (`redis` is for those) and what `errors.ShardError` s the reply stands for.
+        """
+        return await self._call(self._requests.command(key, name, arguments))
+
+    def redis(self, key: Key) -> "AsyncRedis":
+        """Return a new client of redis-py for the shard of ``key``, with its login and TLS and this client's timeout, for all that has no method here.
+
+        Whoever asks for it closes it: ``with`` or ``close()``, with asyncio ``async with`` or ``aclose()``. It has connections of its own, no breaker, no retries and no namespace:
+        `explain` tells a key's bytes (``wire_key``). What it writes voids no load under way.
+        """
+        return async_redis_client(*self._peer(key))
+
+    @overload
+    async def get_or_set(
+        self,
+        key: Key,
+        loader: Callable[[], Awaitable[LoadResult[T]] | LoadResult[T]],
+        ttl: TTL | Default = DEFAULT,
+        **how: Unpack[LoadHow],
+    ) -> T: ...
+    @overload
+    async def get_or_set(
+        self, key: Key, loader: Callable[[], Awaitable[T]], ttl: TTL | Default = DEFAULT, **how: Unpack[LoadHow]
+    ) -> T: ...
+    @overload
+    async def get_or_set(
+        self, key: Key, loader: Callable[[], T], ttl: TTL | Default = DEFAULT, **how: Unpack[LoadHow]
+    ) -> T: ...
+    @overload
+    async def get_or_set(self, key: Key, loader: T, ttl: TTL | Default = DEFAULT, **how: Unpack[LoadHow]) -> T: ...
+    async def get_or_set(
+        self,
+        key: Key,
+        loader: Any,
+        ttl: TTL | Default = DEFAULT,
+        *,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> Any:
+        """Return the value of ``key``; if it is not there, load it, once in the whole fleet, and store it for ``ttl``.
+
+        ``loader`` is called without arguments (or is the value itself); it may return a `LoadResult` to set a ttl of its own. What it raises
+        is raised to every caller of that load in this process. ``policy``: a `LoadPolicy`, "simple" (the default), "swr" or "strict".
+        Guarantee (G3): while a majority of the voters of the load lock answers, one loader runs in the fleet; without it, or
+        with the key's shard out, one in each process. A load that was overtaken by `set` or `delete` is not stored.
+        """
+        return await self._loader.get_or_set(key, loader, ttl, LoadPolicy.of(policy), tags)
+
+    @overload
+    async def get_or_set_many(
+        self,
+        keys: Iterable[K],
+        loader: Callable[[list[K]], Awaitable[Mapping[K, LoadResult[T]]] | Mapping[K, LoadResult[T]]],
+        ttl: TTL | Default = DEFAULT,
+        **how: Unpack[LoadHow],
+    ) -> dict[K, T]: ...
+    @overload
+    async def get_or_set_many(
+        self,
+        keys: Iterable[K],
+        loader: Callable[[list[K]], Awaitable[Mapping[K, T]] | Mapping[K, T]],
+        ttl: TTL | Default = DEFAULT,
+        **how: Unpack[LoadHow],
+    ) -> dict[K, T]: ...
+    async def get_or_set_many(
+        self,
+        keys: Iterable[Any],
+        loader: Any,
+        ttl: TTL | Default = DEFAULT,
+        *,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] | None = None,
+    ) -> dict[Any, Any]:
+        """Return the keys with their values; load those that are not there in one call, each once in the whole fleet.
+
+        ``loader`` is called with a list of keys and returns a mapping of keys to values (or `LoadResult` s); a key that it leaves
+        out is left out here. Keys that somebody else is loading are waited for. All else as `get_or_set`; what is stale or
+        nearly so is refreshed in the background as there.
+        """
+        return await self._loader.get_or_set_many(distinct(keys), loader, ttl, LoadPolicy.of(policy), tags)
+
+    def cached(
+        self,
+        ttl: TTL | Default = DEFAULT,
+        *,
+        key: str | None = None,
+        policy: LoadPolicy | Preset | None = None,
+        tags: Iterable[str] = (),
+    ) -> AsyncDecorator:
+        """Return a decorator: results are kept for ``ttl`` under ``key``, a template such as ``"user:{id}:{lang}"``, each loaded once in the fleet.
+
+        The template's names are the function's parameters; unknown ones are an error when decorating. Left out, the key is made of the function's
+        name and all arguments. ``tags`` are templates too. The function gets ``key``, ``invalidate`` and ``refresh``, called with the
+        arguments of the call they are about. On a classmethod or staticmethod this decorator should stand outermost. Generator functions are refused.
+        """
+        chosen = LoadPolicy.of(policy)
+
+        def decorate(function: Any) -> Any:
+            plain, kind = unwrapped(function)
+            self._core.codec.check_result(plain)
+            return AsyncCached(self, Recipe(plain, key, ttl, chosen, tags), kind)
+
+        return decorate
+
+    def pipeline(self) -> AsyncPipeline:
+        """Return a context manager on which calls queue; at its end each shard gets its share in one exchange."""
+        return AsyncPipeline(self._core, self._desk, self._runner)
+
+    def lock(
+        self,
+        name: Key,
+        ttl: float = 10.0,
+        *,
+        timeout: float | None = None,
+        auto_renew: bool = False,
+        cancel_on_loss: bool = False,
+        on_lost: Callable[[AsyncQuorumLock], object] | None = None,
+        reentrant: bool = False,
+        owner: Hashable = None,
+        voters: Sequence[str] | None = None,
+        voter_timeout: float | None = None,
+        label: str | None = None,
+    ) -> AsyncQuorumLock:
+        """Return a lock of this name within the namespace, over this client's connections.
+
+        The parameters are those of `QuorumLock`, ``nodes``, ``namespace`` and ``options`` excepted.
+        """
+        return AsyncQuorumLock(
+            name,
+            ttl,
+            nodes=self,
+            timeout=timeout,
+            auto_renew=auto_renew,
+            cancel_on_loss=cancel_on_loss,
+            on_lost=on_lost,
+            reentrant=reentrant,
+            owner=owner,
+            voters=voters,
+            voter_timeout=voter_timeout,
+            label=label,
+        )
+
+    def lock_many(
+        self,
+        names: Iterable[Key],
+        ttl: float = 10.0,
+        *,
+        timeout: float | None = None,
+        auto_renew: bool = False,
+        cancel_on_loss: bool = False,
+        on_lost: Callable[[AsyncQuorumLock], object] | None = None,
+        owner: Hashable = None,
+        voters: Sequence[str] | None = None,
+        voter_timeout: float | None = None,
+        label: str | None = None,
+    ) -> AsyncLockSet:
+        """Return several locks to be taken together, all or none.
+
+        The parameters are those of `QuorumLock`, ``nodes``, ``namespace``, ``options`` and ``reentrant`` excepted; ``timeout`` is for all of them together.
+        """
+        return AsyncLockSet(
+            names,
+            ttl,
+            nodes=self,
+            timeout=timeout,
+            auto_renew=auto_renew,
+            cancel_on_loss=cancel_on_loss,
+            on_lost=on_lost,
+            owner=owner,
+            voters=voters,
+            voter_timeout=voter_timeout,
+            label=label,
+        )
+
+    async def scan(self, match: str | bytes = "*") -> AsyncIterator[Key]:
+        """Iterate over the keys of this namespace that fit a glob, shard by shard.
+
+        Keys come as str, those that are no UTF-8 as bytes. As with SCAN, a key that is
+        there all the while comes at least once, and may come twice while a server resizes its table.
+        Keys that lie on a shard that does not own them are left out: `get` would not find them.
+        Each step has the deadline of a call; a shard that is out is left out, or raises.
+        """
+        core = self._core
+        glob = core.glob(match)
+        for shard in range(len(core.members)):
+            cursor = None
+            while cursor != 0:
+                cursor, keys, error = await self._run(sweep.page(shard, cursor or 0, glob))
+                for key in core.scanned(shard, keys, error):
+                    yield key
+
+    async def clear(self, *, flush: bool = False) -> int:
+        """Delete every value of this namespace; return how many. Locks and tags stay, and so do other namespaces.
+
+        Each step has the deadline of a call, not the whole. ``flush=True`` empties the whole database of every shard instead (FLUSHDB), and returns 0.
+        That takes all of locks, registers and counters of fencing tokens (which start again from the servers' clocks): **every lock is free at once
+        while its holders still believe in it**, so that a second one may run beside them. Do it only where nobody holds a lock.
+        """
+        try:
+            swept = await self._run(self._core.sweep(flush=flush))
+        finally:
+            self._runner.overtaken()
+        return self._ledger.swept(*swept)
+
+    async def ping(self) -> dict[str, PingResult]:
+        """Ask every shard for a sign of life over a new connection; return a `PingResult` for each, by name.
+
+        One deadline for all together. A health endpoint may return ``{name: found.as_dict() for name, found in answers.items()}``.
+        """
+        return {name: PingResult.of(found) for name, found in (await self._runner.ping_all()).items()}
+
+    async def close(self) -> None:
+        """Close all connections (and embedded servers). Later calls raise `ClientClosed`. May be called twice."""
+        await self._runner.close()
+        if self._servers is not None:
+            self._servers.close()
+
+    aclose = close
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        runner = getattr(self, "_runner", None)  # none if the constructor raised
+        if runner is not None and runner.open:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            runner.drop()
+
+    async def _call(self, request: Request) -> Any:
+        """Send a request to its shard and settle it: the path of every single-key method."""
+        shard = self._owner(request.key)
+        try:
+            if request.void is None:
+                reply = await self._ask(shard, pack(request.command), request.op)
+            else:
+                reply = await self._runner.one(shard, request.command, request.op, request.void)
+        except ShardError as error:
+            return self._ledger.fail(request, error)
+        finally:
+            if request.op.writes:
+                self._runner.overtaken((request.key,))
+        return self._ledger.settle(request, reply, shard)

@@ -1,0 +1,1 @@
+"""The main job as a demonstration: real servers, workers, a load, faults."""

@@ -1,0 +1,71 @@
+"""A worker process of the demo with the asyncio client: several visitors at once, over one connection per shard."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from typing import Any
+
+from shardcache.async_client import AsyncShardCache
+from shardcache.cli.demo.worker import REPORT_EVERY, Order, Reporter, Site, open_cache
+from shardcache.cli.demo.workload import measure
+from shardcache.options import Options
+
+__all__ = ("VISITORS", "AsyncWorker")
+
+VISITORS = 4  # tasks at once
+
+
+class AsyncWorker(Reporter):
+    """A worker with the asyncio client. What is computed runs in a thread, or nobody's deadline could be kept."""
+
+    def __init__(self, number: int, site: Site, pipe: "Connection[Any, Any]") -> None:
+        super().__init__(number, site, pipe)
+        self._cache = open_cache(AsyncShardCache, site, Options(on_event=self._note))
+        # One thread: CPython 3.11 counts the depth of a parse for all threads together, and two at once may raise SystemError.
+        self._thread = ThreadPoolExecutor(1)
+        self._stopped = False
+
+    def run(self) -> None:
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        async with self._cache:
+            self._send(done=True)  # ready
+            while True:
+                order = await asyncio.to_thread(self._pipe.recv)
+                if isinstance(order, Order):  # else: a stop that came after the end
+                    await self._carry_out(order)
+
+    async def _carry_out(self, order: Order) -> None:
+        keys = order.turns()
+        self._stopped = False
+        visitors = {asyncio.create_task(self._visit(keys)) for _ in range(VISITORS)}
+        while visitors:
+            _, visitors = await asyncio.wait(visitors, timeout=REPORT_EVERY)
+            if not self._stopped:  # what has been begun is still brought to its end
+                self._stopped = self._told_to_stop()
+        self._send(done=True)
+
+    async def _visit(self, keys: Iterator[str]) -> None:
+        for key in keys:
+            await self._answer(key)
+            if self._stopped:
+                return
+
+    async def _answer(self, key: str) -> None:
+        """Do what a web application does: ask the cache; on a miss compute and store."""
+        start = time.perf_counter()
+        try:
+            value = await self._cache.get(key)
+            self._report.waits.append(time.perf_counter() - start)
+            if value is None:
+                await self._cache.set(key, await self._measured(key))
+            else:
+                self._judge(key, value)
+        except Exception as error:  # noqa: BLE001  the demo counts whatever a visitor would have seen
+            self._failed(error)
+
+    async def _measured(self, key: str) -> dict[str, Any]:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, measure, self._site.root, key)

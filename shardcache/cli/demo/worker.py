@@ -1,0 +1,153 @@
+"""One worker process of the demo: it serves files through a cache client of its own, here the sync one.
+
+The parent sends an `Order` over a pipe and may send anything else to stop it; the worker
+answers with a `Report` every tenth of a second, the last one marked ``done``. A worker whose parent
+is gone reads end of file and ends.
+"""
+
+import random
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+from shardcache.cli.demo.workload import measure
+from shardcache.client import ShardCache
+from shardcache.client_base import CacheBase
+from shardcache.events import Event
+from shardcache.options import Options
+
+__all__ = ("REPORT_EVERY", "Order", "Report", "Reporter", "Site", "Worker", "open_cache")
+
+T = TypeVar("T", bound=CacheBase)
+
+REPORT_EVERY = 0.1  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What every worker serves, and from where. ``nodes``: a URL, or names to URLs."""
+
+    nodes: str | Mapping[str, str] = field(repr=False)  # a URL may hold a password
+    namespace: str
+    ttl: float
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Which files to ask for: each once, or at random until stopped."""
+
+    keys: list[str]
+    forever: bool = False
+
+    def turns(self) -> Iterator[str]:
+        """Iterate over the keys to ask for, in their order."""
+        return _endless(self.keys) if self.forever else iter(self.keys)
+
+
+@dataclass(slots=True)
+class Report:
+    """What happened since the last report. Times are of the monotonic clock, which all processes share."""
+
+    worker: int
+    waits: list[float] = field(default_factory=list)  # seconds that each get took
+    hits: int = 0
+    wrong: int = 0  # values that belong to another key
+    errors: list[str] = field(default_factory=list)
+    events: list[tuple[float, str, str]] = field(default_factory=list)  # time, kind, shard
+    done: bool = False
+
+
+class Reporter:
+    """What every worker does, whatever its client: it counts, and tells the parent."""
+
+    def __init__(self, number: int, site: Site, pipe: "Connection[Any, Any]") -> None:
+        self._site = site
+        self._pipe = pipe
+        self._number = number
+        self._report = Report(number)
+
+    def _judge(self, key: str, value: Any) -> None:
+        if value["file"] == key:
+            self._report.hits += 1
+        else:
+            self._report.wrong += 1
+
+    def _failed(self, error: Exception) -> None:
+        self._report.errors.append(f"{type(error).__name__}: {error}")
+
+    def _told_to_stop(self) -> bool:
+        """Report; return whether the parent has said anything: then the order is at its end."""
+        self._send()
+        if self._pipe.poll():
+            self._pipe.recv()
+            return True
+        return False
+
+    def _send(self, *, done: bool = False) -> None:
+        report, self._report = self._report, Report(self._number)
+        report.done = done
+        self._pipe.send(report)
+
+    def _note(self, event: Event) -> None:
+        if event.kind in ("shard_out", "shard_back"):
+            self._report.events.append((time.monotonic(), event.kind, event.shard))
+
+
+class Worker(Reporter):
+    """A worker with the sync client: one request after the other."""
+
+    def __init__(self, number: int, site: Site, pipe: "Connection[Any, Any]") -> None:
+        super().__init__(number, site, pipe)
+        self._cache = open_cache(ShardCache, site, Options(on_event=self._note))
+
+    def run(self) -> None:
+        with self._cache:
+            self._send(done=True)  # ready
+            while True:
+                order = self._pipe.recv()
+                if isinstance(order, Order):  # else: a stop that came after the end
+                    self._carry_out(order)
+
+    def _carry_out(self, order: Order) -> None:
+        due = time.monotonic() + REPORT_EVERY
+        for key in order.turns():
+            self._answer(key)
+            if time.monotonic() >= due:
+                if self._told_to_stop():
+                    break
+                due = time.monotonic() + REPORT_EVERY
+        self._send(done=True)
+
+    def _answer(self, key: str) -> None:
+        """Do what a web application does: ask the cache; on a miss compute and store."""
+        start = time.perf_counter()
+        try:
+            value = self._cache.get(key)
+            self._report.waits.append(time.perf_counter() - start)
+            if value is None:
+                self._cache.set(key, measure(self._site.root, key))
+            else:
+                self._judge(key, value)
+        except Exception as error:  # noqa: BLE001  the demo counts whatever a visitor would have seen
+            self._failed(error)
+
+
+def open_cache(kind: type[T], site: Site, options: Options | None = None) -> T:
+    """Return a client of the site's shards, set up as a web application would: reads degrade to misses."""
+    settings: dict[str, Any] = {
+        "namespace": site.namespace,
+        "default_ttl": site.ttl,
+        "on_unavailable": "degrade",
+        "options": options,
+    }
+    if isinstance(site.nodes, str):
+        return kind.from_url(site.nodes, **settings)
+    return kind(site.nodes, **settings)
+
+
+def _endless(keys: list[str]) -> Iterator[str]:
+    while True:
+        yield random.choice(keys)

@@ -1,0 +1,388 @@
+"""The envelope: one header byte that says how a value is stored, and who may read it.
+
+Byte by byte in ``docs/wire-format.md``. An int of 64 bits is bare ASCII digits; everything else begins with
+0xF5 to 0xFF, which neither UTF-8 text, nor a digit, nor what other caches write begins with.
+Bytes without a header are somebody else's and come back as they are.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from typing import Any, NoReturn
+
+from shardcache.codecs.compress import Compressor, Zlib, compressor, zstd_or_damaged
+from shardcache.codecs.load_record import LOADED, Loaded, Tag, pack, unpack
+from shardcache.codecs.safe import SafeSerializer
+from shardcache.codecs.serializers import JSON_TYPES, JsonSerializer, PickleSerializer, Serializer
+from shardcache.codecs.sign import SIGNATURE_SIZE, Signer
+from shardcache.codecs.ways_out import refused_result, ways_out
+from shardcache.errors import DamagedPayload, InvalidArgument, InvalidOption, SerializationError
+from shardcache.value_type import ValueType
+
+__all__ = ("MAX_VALUE", "Codec")
+
+RAW, TEXT, SAFE, JSON, PICKLE, CUSTOM, ZLIB, ZSTD, SIGNED, NEXT_VERSION = range(0xF5, LOADED)
+_RAW, _TEXT, _LOADED = bytes([RAW]), bytes([TEXT]), bytes([LOADED])
+_SIGNED_ENVELOPE = 1 + SIGNATURE_SIZE
+
+MAX_VALUE = 64 * 1024 * 1024  # bytes, the default
+_LARGEST_MAX_VALUE = 512 * 1024 * 1024  # what a server takes (proto-max-bulk-len)
+_LOWEST, _HIGHEST = -(2**63), 2**63 - 1  # what INCR counts in
+_LONGEST_NUMBER = 20  # characters of the lowest; one of 18 digits fits without a look
+_ZERO = ord("0")
+
+
+class Codec:
+    """Turns values into the bytes that are stored, and back: equal and of the same type, or an error.
+
+    ``serializer`` is for values other than str, bytes and 64-bit ints: "safe", "json", "pickle" or an object with
+    ``dumps(value) -> bytes`` and ``loads(bytes) -> value``, which is also given bytes without a header if the object has a true
+    attribute ``reads_foreign`` (for "raw" see `RawCodec`). Everybody reads "safe" and "json"; a pickle is only ever
+    read under "pickle", a custom payload only under a custom serializer. ``compression`` (None, "zlib", "zstd")
+    applies above ``compress_min`` bytes and where it makes the value smaller; it does not matter for reading.
+    ``signing_key`` (at least 16 bytes; or several: the first signs, all verify) makes every value but bare ints carry
+    a signature, checked before anything is decompressed or decoded; without it a signed value cannot be
+    checked, so it is damaged. ``max_value`` bounds, in bytes before compression, what is written and what
+    a stored value may decompress to; to keep the server's limit it is at most 512 MiB. ``types``: what "safe" keeps besides
+    its own types (`ValueType`); everybody who reads such a value needs them too.
+
+    Immutable, and safe to share between threads. Raises `InvalidOption` for options that cannot be.
+    """
+
+    __slots__ = (
+        "_allowed",
+        "_compressor",
+        "_direct",
+        "_dumps",
+        "_foreign",
+        "_header",
+        "_max_value",
+        "_min",
+        "_readers",
+        "_signer",
+        "_unsigned",
+        "_wrapper",
+    )
+
+    def __init__(
+        self,
+        serializer: str | Serializer = "safe",
+        *,
+        compression: str | None = None,
+        compress_min: int = 1024,
+        signing_key: bytes | str | Sequence[bytes | str] | None = None,
+        max_value: int = MAX_VALUE,
+        types: Iterable[type | ValueType[Any]] = (),
+    ) -> None:
+        self._max_value = _whole_number("max_value", max_value, 64, _LARGEST_MAX_VALUE)
+        self._min = _whole_number("compress_min", compress_min, 0, _LARGEST_MAX_VALUE)
+        safe, json = SafeSerializer(max_value, types), JsonSerializer(max_value)
+        self._readers: dict[int, Callable[[bytes], object]] = {
+            RAW: bytes,
+            TEXT: bytes.decode,
+            SAFE: safe.loads,
+            JSON: json.loads,
+            PICKLE: _refusal("the value is a pickle, which can execute code: only serializer='pickle' reads it"),
+            CUSTOM: _refusal("the value was written by a custom serializer, and this client has none"),
+        }
+        header, chosen = _choose(serializer, safe, json)
+        self._readers[header] = chosen.loads
+        self._foreign = _reader_of_foreign(chosen.loads) if getattr(serializer, "reads_foreign", False) else _foreign
+        self._header, self._dumps = bytes([header]), chosen.dumps
+        self._allowed = {SAFE: safe.allowed, JSON: JSON_TYPES | {bytes}}.get(header, frozenset())
+        self._compressor: Compressor | None = None if compression is None else compressor(compression)
+        self._wrapper = bytes([ZSTD if compression == "zstd" else ZLIB])
+        self._signer = None if signing_key is None else Signer(signing_key)
+        # Up to this many bytes an envelope is stored as it is: the one comparison that most values need.
+        self._direct = min(self._max_value, self._min) if self._compressor else self._max_value
+        self._unsigned = self  # what encodes the value inside of a loaded one
+        if self._signer:
+            self._unsigned = copy(self)
+            self._unsigned._signer = None
+            self._direct = -1
+
+    def __repr__(self) -> str:
+        """Show that values are signed, never with what (G7)."""
+        names = {ZLIB: "zlib", ZSTD: "zstd"}
+        kinds = {SAFE: "safe", JSON: "json", PICKLE: "pickle", CUSTOM: "custom"}
+        compression = names[self._wrapper[0]] if self._compressor else None
+        return f"Codec({kinds[self._header[0]]!r}, compression={compression!r}, signed={self._signer is not None})"
+
+    def encode(self, value: object, wire_key: bytes) -> bytes:
+        """Return what is stored for ``value``; raise `SerializationError` if it would not come back the same.
+
+        ``wire_key`` is looked at only for a signature.
+        """
+        kind = type(value)
+        try:
+            if kind is str:
+                raw = _TEXT + value.encode()  # type: ignore[attr-defined]
+            elif kind is bytes:
+                raw = _RAW + value  # type: ignore[operator]
+            elif kind is int and _LOWEST <= value <= _HIGHEST:  # type: ignore[operator]
+                return b"%d" % value  # type: ignore[str-format]
+            else:
+                raw = self._header + self._dumps(value)
+            return raw if len(raw) <= self._direct else self._wrap(raw, wire_key)
+        except SerializationError as error:
+            error.value = value
+            raise
+        except Exception as error:
+            refused = SerializationError(f"a {kind.__qualname__} cannot be stored: {_named(error)}")
+            refused.value = value
+            raise refused from error
+
+    def check_record(self, *, stale: bool, tags: bool, negative: bool) -> None:
+        """Raise `InvalidArgument` if what is wanted has no room beside a value: here it always has."""
+
+    def check_result(self, function: object) -> None:
+        """Raise `InvalidArgument` if what ``function`` says that it returns could certainly not be stored."""
+        kind = refused_result(function, self._allowed) if self._allowed else None
+        if kind is not None:
+            name = getattr(function, "__qualname__", repr(function))
+            how = "safe" if self._header[0] == SAFE else "json"
+            raise InvalidArgument(
+                f"{name} returns a {kind.__qualname__}, which cannot be stored: {ways_out(kind, how)}"
+            )
+
+    def encode_loaded(
+        self,
+        value: object,
+        wire_key: bytes,
+        *,
+        grace_ms: int = 0,
+        delta_ms: int = 0,
+        tags: Sequence[Tag] = (),
+        negative: bool = False,
+    ) -> bytes:
+        """Return what is stored for a ``value`` that was loaded; see `Loaded` for the other arguments.
+
+        Raises `SerializationError` as `encode` does, and `InvalidArgument` for what the format has no room for.
+        """
+        if negative and type(value) is not str:
+            raise InvalidArgument(f"a refusal is stored as its text, got a {type(value).__qualname__}")
+        raw = pack(grace_ms, delta_ms, tags, negative=negative) + self._unsigned.encode(value, wire_key)
+        return self._signed(self._signer, raw, wire_key) if self._signer else raw
+
+    def encode_many(self, values: Sequence[object], wire_keys: Sequence[bytes]) -> list[bytes]:
+        """Return `encode` of each value, in order, at half the cost per text; the error names the key."""
+        encode = self.encode
+        try:
+            raws = [
+                _TEXT + value.encode() if type(value) is str else encode(value, key)
+                for value, key in zip(values, wire_keys, strict=True)
+            ]
+            if not raws or max(map(len, raws)) <= self._direct:
+                return raws
+        except (SerializationError, UnicodeEncodeError):
+            pass  # below, where the key is known
+        raws = []
+        for value, key in zip(values, wire_keys, strict=True):
+            try:
+                raws.append(encode(value, key))
+            except SerializationError as error:
+                raise SerializationError(f"the value of key {key!r:.80}: {error}") from error
+        return raws
+
+    def decode(self, raw: bytes, wire_key: bytes) -> object:
+        """Return the value stored as ``raw``; raise `DamagedPayload`, and nothing else, if it cannot be had.
+
+        A loaded value that has tags, or is a refusal, is no value yet: it comes as `Loaded`, and only it does.
+        """
+        try:
+            if self._signer is None:
+                head = raw[:1]
+                if head == _TEXT:
+                    return raw[1:].decode()
+                if head == _RAW:
+                    return raw[1:]
+                if head < _RAW:
+                    return self._foreign(raw)
+                if head != _LOADED:
+                    return self._open(raw)
+            record = self._record(raw, wire_key)
+            return record if record.tags or record.negative else record.value
+        except DamagedPayload:
+            raise
+        except Exception as error:
+            raise _undecodable(raw, error) from error
+
+    def decode_loaded(self, raw: bytes, wire_key: bytes) -> Loaded:
+        """Return the value stored as ``raw`` with how it was loaded; a value stored by `encode` has grace and delta 0.
+
+        Raises `DamagedPayload`, and nothing else.
+        """
+        try:
+            return self._record(raw, wire_key)
+        except DamagedPayload:
+            raise
+        except Exception as error:
+            raise _undecodable(raw, error) from error
+
+    def decode_many(
+        self, raws: Sequence[bytes | None], wire_keys: Iterable[bytes], absent: object = None
+    ) -> tuple[list[object], dict[int, DamagedPayload]]:
+        """Decode the replies to many keys: at half the cost per text, and one bad payload spoils no other.
+
+        Return the values in order, with ``absent`` where the reply is None or damaged, and the
+        errors of the damaged ones by position.
+        """
+        if self._signer is None:
+            one = self._one
+            try:
+                return [raw[1:].decode() if raw and raw[0] == TEXT else one(raw, absent) for raw in raws], {}
+            except (DamagedPayload, UnicodeDecodeError):
+                pass  # below, one by one
+        values: list[object] = []
+        damaged: dict[int, DamagedPayload] = {}
+        for position, (raw, key) in enumerate(zip(raws, wire_keys, strict=True)):
+            value = absent
+            if raw is not None:
+                try:
+                    value = self.decode(raw, key)
+                except DamagedPayload as error:
+                    damaged[position] = error
+            values.append(value)
+        return values, damaged
+
+    def _one(self, raw: bytes | None, absent: object) -> object:
+        return absent if raw is None else self.decode(raw, b"")
+
+    def _wrap(self, raw: bytes, wire_key: bytes) -> bytes:
+        if len(raw) > self._max_value:
+            raise SerializationError(f"the value takes {len(raw)} bytes; max_value allows {self._max_value}")
+        if self._compressor and len(raw) > self._min:
+            packed = self._wrapper + self._compressor.compress(raw)
+            if len(packed) < len(raw):
+                raw = packed
+        return self._signed(self._signer, raw, wire_key) if self._signer else raw
+
+    @staticmethod
+    def _signed(signer: Signer, raw: bytes, wire_key: bytes) -> bytes:
+        return bytes([SIGNED]) + signer.sign(wire_key, raw) + raw
+
+    def _record(self, raw: bytes, wire_key: bytes) -> Loaded:
+        """Decode anything, the signature checked first."""
+        if self._signer is not None:
+            if raw[:1] != bytes([SIGNED]):
+                number = _foreign(raw)
+                if type(number) is int:  # INCR writes it: a server cannot sign
+                    return Loaded(number)
+                raise DamagedPayload("the value is not signed, and signing_key is set")
+            signature, raw = raw[1:_SIGNED_ENVELOPE], raw[_SIGNED_ENVELOPE:]
+            if not self._signer.verify(wire_key, raw, signature):
+                raise DamagedPayload("the signature does not match the key and the value")
+            if raw[:1] != _LOADED:
+                return Loaded(self._open(raw))
+        elif raw[:1] != _LOADED:
+            return Loaded(self.decode(raw, wire_key))
+        at, grace, delta, tags, negative = unpack(raw)
+        inner = raw[at:]
+        value = self._open(inner) if inner[:1] >= _RAW else _foreign(inner)
+        if type(value) is bytes and inner[:1] < _RAW:
+            raise DamagedPayload("a loaded value holds neither a number nor an envelope")
+        if negative and type(value) is not str:
+            raise DamagedPayload("a remembered refusal is not text")
+        return Loaded(value, grace, delta, tags, negative)
+
+    def _open(self, raw: bytes) -> object:
+        """Decode an envelope: a format, or one compressed; never a wrapper in a wrapper."""
+        if raw and raw[0] in (ZLIB, ZSTD):
+            unpack = Zlib() if raw[0] == ZLIB else zstd_or_damaged()
+            raw = unpack.decompress(raw[1:], self._max_value)
+        elif len(raw) > self._max_value:
+            raise DamagedPayload(f"it has {len(raw)} bytes; max_value allows {self._max_value}")
+        read = self._readers.get(raw[0]) if raw else None
+        if read is None:
+            _refuse_header(raw)
+        return read(raw[1:])
+
+
+def _choose(serializer: object, safe: Serializer, json: Serializer) -> tuple[int, Serializer]:
+    if isinstance(serializer, str):
+        if serializer == "safe":
+            return SAFE, safe
+        if serializer == "json":
+            return JSON, json
+        if serializer == "pickle":
+            return PICKLE, PickleSerializer()
+    elif isinstance(serializer, Serializer) and not isinstance(serializer, type):
+        return CUSTOM, _Custom(serializer)
+    raise InvalidOption(
+        "serializer must be 'safe', 'json', 'pickle', 'raw' or an object with dumps(value) and loads(bytes), got "
+        + (f"{serializer!r:.80}" if isinstance(serializer, str) else f"a {type(serializer).__qualname__}")
+    )
+
+
+class _Custom:
+    """A caller's serializer, held to returning bytes."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: Serializer) -> None:
+        self._inner = inner
+
+    def loads(self, data: bytes) -> object:
+        return self._inner.loads(data)
+
+    def dumps(self, value: object) -> bytes:
+        data = self._inner.dumps(value)
+        if type(data) is not bytes:
+            raise SerializationError(f"the serializer's dumps must return bytes, got {type(data).__qualname__}")
+        return data
+
+
+def _foreign(raw: bytes) -> object:
+    """Return the int of canonical digits (what INCR leaves behind), or the bytes as they are."""
+    if len(raw) <= _LONGEST_NUMBER:
+        if raw.isdigit() and raw[0] != _ZERO and len(raw) < _LONGEST_NUMBER - 1:
+            return int(raw)
+        try:
+            number = int(raw)
+        except ValueError:
+            return raw
+        # int() also takes "007", "+1", "1_0" and blanks: somebody else's bytes, which must not change.
+        if b"%d" % number == raw and _LOWEST <= number <= _HIGHEST:
+            return number
+    return raw
+
+
+def _reader_of_foreign(loads: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    """Return what reads bytes without a header: digits are a number to everybody, the rest is the serializer's."""
+
+    def read(raw: bytes) -> object:
+        found = _foreign(raw)
+        return found if type(found) is int else loads(raw)
+
+    return read
+
+
+def _undecodable(raw: bytes, error: Exception) -> DamagedPayload:
+    return DamagedPayload(f"a payload of {len(raw)} bytes does not decode: {_named(error)}")
+
+
+def _refusal(reason: str) -> Callable[[bytes], NoReturn]:
+    def read(_: bytes) -> NoReturn:
+        raise DamagedPayload(reason)
+
+    return read
+
+
+def _refuse_header(raw: bytes) -> NoReturn:
+    head = raw[0] if raw else None
+    if head == SIGNED:
+        raise DamagedPayload("the value is signed; without signing_key it cannot be checked")
+    if head == LOADED:
+        raise DamagedPayload("a loaded value stands inside of another wrapper than a signature")
+    if head == NEXT_VERSION:
+        raise DamagedPayload("the value is in a later version of the format")
+    raise DamagedPayload(f"no format has the header {head:#04x}" if head is not None else "the envelope is empty")
+
+
+def _whole_number(name: str, value: object, lowest: int, highest: int) -> int:
+    if type(value) is not int or not lowest <= value <= highest:
+        raise InvalidOption(f"{name} must be a whole number of bytes from {lowest} to {highest}, got {value!r:.80}")
+    return value
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:200]

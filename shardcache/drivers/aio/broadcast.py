@@ -1,0 +1,124 @@
+"""The asyncio side of `Canvass`: ask many shards, and wait for no more of them than are needed.
+
+Every shard has one connection for all, in whose queue an answer that nobody waits for keeps its place: so there is nothing to
+keep apart, and what is sent later takes effect later.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from shardcache.drivers.aio.shard import AsyncShard
+from shardcache.drivers.replies import answered
+from shardcache.errors import ShardError, ShardOut
+from shardcache.flows.reply_checks import fit_of
+from shardcache.flows.steps import Canvass, Outcome
+from shardcache.resp import Command
+from shardcache.wire import pack_all
+from shardcache.wire.aio.connection import Several
+
+__all__ = ("canvass",)
+
+_NONE = Several(0)
+
+
+class _Round:
+    """One canvass under way. ``over`` ends when enough is known."""
+
+    __slots__ = ("left", "out", "over", "take")
+
+    def __init__(self, step: Canvass, over: "asyncio.Future[None]") -> None:
+        self.take = step.take
+        self.left = len(step.batches)
+        self.out: dict[int, AsyncShard] = {}
+        self.over = over
+
+    def hear(self, place: int, shard: AsyncShard, found: list[Any] | ShardError) -> None:
+        """Give what came to ``take``, unless enough is known by now, or the caller has gone."""
+        self.left -= 1
+        self.out.pop(place, None)
+        # Looked at in any case: a shard that was on trial has proved something.
+        outcome: Outcome = found if isinstance(found, ShardError) else answered(shard, found)
+        if self.take is None or self.over.done():
+            return
+        run = None if isinstance(outcome, ShardError) else shard.run
+        if self.take(place, outcome, run) or not self.left:
+            self.over.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """Raise where it is waited for."""
+        if self.take is not None and not self.over.done():
+            self.over.set_exception(error)
+
+    def expire(self) -> None:
+        """Wait no more, though answers may still come in time for their shards."""
+        if not self.over.done():
+            for place, shard in list(self.out.items()):
+                if self.take is not None:
+                    self.take(place, shard.late_error(), None)
+            self.over.set_result(None)
+
+
+class _Part:
+    """What stands in a shard's queue in the place of a future: of five answers three wake nobody, so none need go by the event loop."""
+
+    __slots__ = ("_over", "_place", "_round", "_shard", "_single")
+
+    def __init__(self, around: _Round, place: int, shard: AsyncShard, *, single: bool) -> None:
+        self._round = around
+        self._place = place
+        self._shard = shard
+        self._single = single
+        self._over = False
+
+    def done(self) -> bool:
+        return self._over
+
+    def set_result(self, found: Any, /) -> None:
+        self._hear([found] if self._single else found)
+
+    def set_exception(self, error: Any, /) -> None:
+        if isinstance(error, ShardError):
+            self._hear(error)
+        else:
+            self._over = True
+            self._round.fail(error)
+
+    def _hear(self, found: list[Any] | ShardError) -> None:
+        self._over = True
+        try:
+            self._round.hear(self._place, self._shard, found)
+        except Exception as fault:  # noqa: BLE001  the connection and its other callers have nothing to do with it
+            self._round.fail(fault)
+
+
+async def canvass(shards: Sequence[AsyncShard], step: Canvass) -> None:
+    """Carry out one `Canvass`; return when ``take`` has said that enough is known, or patience is over."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + step.patience
+    over: asyncio.Future[None] = loop.create_future()
+    around = _Round(step, over)
+    commands: list[Command] | None = None
+    payload, owed = b"", _NONE
+    for place, batch in enumerate(step.batches):
+        shard = shards[batch.shard]
+        if batch.commands is not commands:
+            commands = batch.commands
+            payload, owed = pack_all(commands), Several(len(commands), fit_of(batch), commands)
+        around.out[place] = shard
+        try:
+            shard.post(_Part(around, place, shard, single=owed.number == 1), payload, owed, deadline, batch.twice)
+        except ShardOut as error:
+            if batch.undo:
+                shard.push(payload, len(batch.commands), deadline)
+            around.hear(place, shard, error)
+    if step.take is None or over.done():
+        await asyncio.sleep(0)  # or a caller that asks in a loop would never let the probers run
+    if step.take is None:
+        return
+    timer = None if step.limit is None or step.limit >= step.patience else loop.call_later(step.limit, around.expire)
+    try:
+        await over
+    finally:
+        if timer is not None:
+            timer.cancel()

@@ -1,0 +1,79 @@
+"""Looking at many keys at once, with all that is needed to say how fresh each is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from shardcache.codecs import Loaded
+from shardcache.errors import DamagedPayload, ShardError, WrongType
+from shardcache.flows.grouping import each
+from shardcache.flows.load.context import LoadDesk
+from shardcache.flows.load.request import asking
+from shardcache.flows.load.tags import valid
+from shardcache.flows.reply_policy import about
+from shardcache.flows.steps import Flow
+from shardcache.policy import Freshness, LoadPolicy
+
+__all__ = ("Sight", "look_many")
+
+
+class Sight:
+    """What is known of the keys asked for, by wire key: ``values`` to be returned, ``late`` ones of them with the PTTL that they were seen with."""
+
+    __slots__ = ("late", "missing", "values")
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, Any] = {}
+        self.late: dict[bytes, int] = {}
+        self.missing: list[bytes] = []
+
+
+def look_many(wires: Sequence[bytes], desk: LoadDesk, policy: LoadPolicy, patience: float | None = None) -> Flow[Sight]:
+    """Read value and time left of every key, all shards at once. What is stale counts as there, to be refreshed.
+
+    ``patience``: seconds that a shard may take (None: a call's deadline).
+    """
+    placement, ledger = desk.room.placement, desk.ledger
+    owners = placement.owner_indexes(list(wires))
+    outcomes = yield from each([(owner, asking(wire)) for wire, owner in zip(wires, owners, strict=True)], patience)
+    sight = Sight()
+    tally = ledger.tally
+    there: list[tuple[bytes, int, Loaded, Freshness]] = []
+    out: dict[str, list[ShardError]] = {}
+    for wire, owner, outcome in zip(wires, owners, outcomes, strict=True):
+        raw, pttl = (outcome, outcome) if isinstance(outcome, ShardError) else outcome
+        sight.missing.append(wire)
+        if isinstance(raw, WrongType):
+            ledger.damaged(owner, "get_or_set_many", about(raw, "get_or_set_many", wire))
+        elif isinstance(raw, ShardError) or isinstance(pttl, ShardError):
+            error = raw if isinstance(raw, ShardError) else pttl
+            out.setdefault(error.shard, []).append(about(error, "get_or_set_many", wire))
+        elif raw is None:
+            tally.misses += 1
+        else:
+            try:
+                record, freshness = desk.judge(raw, pttl, wire, policy)
+            except DamagedPayload as damage:
+                ledger.damaged(owner, "get_or_set_many", about(damage, "get_or_set_many", wire))
+                continue
+            if freshness is Freshness.GONE:
+                tally.misses += 1
+            else:
+                sight.missing.pop()
+                there.append((wire, pttl, record, freshness))
+    for errors in out.values():
+        ledger.degraded(errors[0].shard, "get_or_set_many", len(errors), errors[0])
+    kept = yield from valid([record for _, _, record, _ in there], desk)
+    for (wire, pttl, record, freshness), good in zip(there, kept, strict=True):
+        if not good:
+            tally.misses += 1
+            sight.missing.append(wire)
+            continue
+        tally.hits += 1
+        if record.negative:
+            sight.values[wire] = record
+            continue
+        sight.values[wire] = record.value
+        if freshness is not Freshness.FRESH:
+            desk.tally.stale += freshness is Freshness.STALE
+            sight.late[wire] = pttl
+    return sight

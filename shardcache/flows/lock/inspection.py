@@ -1,0 +1,102 @@
+"""For the operator: who holds a lock, where, and for how long; and taking it from them."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from shardcache.errors import QuorumUnavailable, ShardError
+from shardcache.flows.lock.lease import quorum_th
+from shardcache.flows.lock.lock_plan import LockPlan
+from shardcache.flows.lock.scripts import BREAK, LOOK
+from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
+from shardcache.resp import Reply
+
+__all__ = ("LockState", "Seen", "force_release", "look", "seen_in")
+
+
+class Seen(NamedTuple):
+    """What one voter has: whose token, seconds left, its counter."""
+
+    token: bytes | None
+    left: float
+    fence: int
+
+
+def seen_in(reply: Reply) -> Seen:
+    """Return what the script `LOOK` answered."""
+    token, left, fence = reply
+    return Seen(token, max(left, 0) / 1000 if left != -1 else float("inf"), fence)
+
+
+@dataclass(frozen=True, slots=True)
+class LockState:
+    """What the voters have at one moment. ``seen`` is by place, an error where a voter did not answer."""
+
+    seen: tuple[Seen | ShardError, ...]
+    quorum: int
+
+    def lefts(self, token: bytes) -> list[float]:
+        """Seconds that each voter will still hold ``token``: 0.0 where it does not."""
+        return [0.0 if isinstance(one, ShardError) or one.token != token else one.left for one in self.seen]
+
+    @property
+    def holder(self) -> bytes | None:
+        """The token that a majority holds, if there is one."""
+        tokens = [one.token for one in self.seen if not isinstance(one, ShardError) and one.token is not None]
+        return next((token for token in dict.fromkeys(tokens) if tokens.count(token) >= self.quorum), None)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds that a majority will still hold the holder's token."""
+        token = self.holder
+        return 0.0 if token is None else quorum_th(self.lefts(token), self.quorum)
+
+    @property
+    def answered(self) -> int:
+        return sum(not isinstance(one, ShardError) for one in self.seen)
+
+
+def look(plan: LockPlan) -> Flow[LockState]:
+    """Ask every voter. Raises `QuorumUnavailable` if fewer than a majority answer."""
+    shards = plan.voters.shards
+    seen: list[Seen | ShardError | None] = [None] * len(shards)
+
+    def take(place: int, outcome: Outcome, _: Run | None) -> bool:
+        reply = outcome if isinstance(outcome, ShardError) else outcome[0]
+        if isinstance(reply, ShardError):
+            seen[place] = reply
+        else:
+            seen[place] = seen_in(reply)
+        return None not in seen
+
+    commands = [plan.script(LOOK)]
+    yield Canvass([Batch(shard, commands, True) for shard in shards], take, plan.patience)
+    late = [one or ShardError(name, "did not answer") for one, name in zip(seen, plan.voters.names, strict=True)]
+    state = LockState(tuple(late), plan.quorum)
+    if state.answered < plan.quorum:
+        out = "; ".join(str(one) for one in late if isinstance(one, ShardError))
+        raise QuorumUnavailable(plan.name, f"too few of the {plan.voters.total} voters answer: {out}")
+    return state
+
+
+def force_release(plan: LockPlan) -> Flow[int]:
+    """Take the lock from whoever holds it; return on how many voters it was held."""
+    shards = plan.voters.shards
+    heard = freed = 0
+    errors: list[ShardError] = []
+
+    def take(_: int, outcome: Outcome, __: Run | None) -> bool:
+        nonlocal heard, freed
+        heard += 1
+        reply = outcome if isinstance(outcome, ShardError) else outcome[0]
+        if isinstance(reply, ShardError):
+            errors.append(reply)
+        else:
+            freed += reply
+        return heard == len(shards)
+
+    commands = [plan.script(BREAK)]
+    yield Canvass([Batch(shard, commands, True) for shard in shards], take, plan.patience)
+    if heard - len(errors) < plan.quorum:
+        out = "; ".join(map(str, errors)) or "none answered"
+        raise QuorumUnavailable(plan.name, f"too few of the {plan.voters.total} voters answer: {out}")
+    return freed

@@ -1,0 +1,165 @@
+"""What is fixed about one lock before anything is sent: its keys, its voters, its times."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from hashlib import sha1
+from typing import NamedTuple, Self
+
+from shardcache.flows.lock.scripts import ACQUIRE
+from shardcache.flows.steps import Listen
+from shardcache.keys import KeySpace
+from shardcache.resp import Command, decimal
+
+__all__ = (
+    "FENCE_TTL",
+    "MOST_VOTERS",
+    "LockKeys",
+    "LockPlan",
+    "Voters",
+    "drift",
+    "load_register_key",
+    "register_key",
+)
+
+MOST_VOTERS = 5
+FENCE_TTL = (
+    30 * 24 * 3600 * 1000
+)  # ms: a counter starts again from the server's clock, far above, so it need not stay for ever
+
+
+def drift(ttl: float) -> float:
+    """Return what two clocks may differ by over ``ttl`` seconds, rounding to milliseconds included (Redlock's own figure)."""
+    return ttl * 0.01 + 0.002
+
+
+def register_key(space: KeySpace) -> bytes:
+    """Return the key of the register of voters: each namespace has one."""
+    return space.internals + b"voters"
+
+
+def load_register_key(space: KeySpace) -> bytes:
+    """Return the key of the register of those who vote on loads: they keep no counters, and so no date of birth."""
+    return space.internals + b"load-voters"
+
+
+class LockKeys(NamedTuple):
+    """The keys of one lock, the same on every voter."""
+
+    lock: bytes
+    fence: bytes
+    waiting: bytes
+    wake: bytes
+
+    @classmethod
+    def of(cls, wire: bytes, space: KeySpace) -> Self:
+        """Return the keys of the lock of this name."""
+        return cls(*(space.internal(family, wire) for family in (b"lock", b"fence", b"wait", b"wake")))
+
+    @classmethod
+    def of_load(cls, wire: bytes, space: KeySpace) -> Self:
+        """Return the keys of the lock under which a value is loaded: no user's lock is called so."""
+        return cls(*(space.internal(family, wire) for family in (b"load", b"load-token", b"load-wait", b"load-wake")))
+
+
+class Voters(NamedTuple):
+    """Who votes: places in the topology, and names.
+
+    ``sets``: of which of them, by place, there must be a majority each; empty for one of all. While voters are being changed, there are two.
+    ``absent``: voters that this client cannot ask, as they are not among its nodes. They have no shard, and in ``sets`` the places behind the others; a majority is one
+    of all, as if they did not answer.
+    """
+
+    shards: tuple[int, ...]
+    names: tuple[str, ...]
+    sets: tuple[tuple[int, ...], ...] = ()
+    absent: tuple[str, ...] = ()
+
+    def majority(self, places: Collection[int]) -> bool:
+        """Whether these are a majority of each set."""
+        if not self.sets:
+            return len(places) >= self.quorum
+        return all(sum(place in places for place in one) > len(one) // 2 for one in self.sets)
+
+    def hopeless(self, places: Collection[int]) -> bool:
+        """Whether no majority can be had without these."""
+        if not self.sets:
+            return len(self.shards) - len(places) < self.quorum
+        asked = set(range(len(self.shards))).difference(places)
+        return any(len(asked.intersection(one)) <= len(one) // 2 for one in self.sets)
+
+    @property
+    def total(self) -> int:
+        return len(self.shards) + len(self.absent)
+
+    @property
+    def quorum(self) -> int:
+        return self.total // 2 + 1
+
+    @property
+    def id(self) -> bytes:
+        """What this set of voters is known by, in whatever order."""
+        return sha1(repr(sorted(self.names + self.absent)).encode(), usedforsecurity=False).hexdigest()[:16].encode()
+
+
+_NOBODY = Voters((), ())
+
+
+@dataclass(frozen=True, slots=True)
+class LockPlan:
+    """One lock: ``name`` for messages, ``ttl`` and ``patience`` (the longest wait for a voter) in seconds.
+
+    ``register`` is the key of the register of voters. ``wire`` is what the voters follow from, empty if they were named; ``version``, by which
+    membership. ``electors`` are the voters, and behind them those of the former membership that must be free while that is being changed.
+    """
+
+    name: str
+    keys: LockKeys
+    voters: Voters
+    ttl: float
+    patience: float
+    register: bytes
+    wire: bytes = b""
+    version: bytes = b""
+    number: int = 0  # of that membership
+    electors: Voters = _NOBODY
+    quorum: int = field(init=False)
+    ttl_ms: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "quorum", self.voters.quorum)
+        if not self.electors.shards:
+            object.__setattr__(self, "electors", self.voters)
+        object.__setattr__(self, "ttl_ms", max(round(self.ttl * 1000), 1))
+
+    def attempt(self, token: bytes, number: int) -> bytes:
+        """Return what stands in the key: whose attempt it is, which one, and by which membership, if by any."""
+        return b"%b|%d.%d" % (token, number, self.number) if self.number else b"%b|%d" % (token, number)
+
+    def on(self, voters: Voters | None) -> Self:
+        """Return the plan for a lease that these voters granted, whoever they would be today."""
+        if voters is None or voters is self.voters is self.electors:
+            return self
+        return replace(self, voters=voters, electors=voters, version=b"", wire=b"")
+
+    def acquire(self, token: bytes, *, polite: bool, announce_ms: int, look: bool = False) -> Command:
+        keys = self.keys
+        return (
+            *(b"EVAL", ACQUIRE, b"4", keys.lock, keys.fence, keys.waiting, self.register),
+            *(token, *map(decimal, (self.ttl_ms, FENCE_TTL, polite, announce_ms))),
+            *(self.version, decimal(look)),
+        )
+
+    def script(self, script: bytes, *arguments: bytes | int) -> Command:
+        """Return the command that runs one of the shorter scripts."""
+        said = [one if isinstance(one, bytes) else decimal(one) for one in arguments]
+        return (b"EVAL", script, b"4", *self.keys, *said)
+
+    def script_with_life(self, script: bytes, *arguments: bytes | int) -> Command:
+        """Return the command that runs one of those scripts that say in which life the voter answers."""
+        verb, _, _, *rest = self.script(script, *arguments)
+        keys = len(self.keys)
+        return (verb, script, b"5", *rest[:keys], self.register, *rest[keys:])
+
+    def woken_at(self, shard: int, patience: float) -> Listen:
+        """Return the step that waits on a shard for ``patience`` seconds to be woken by who lets go."""
+        return Listen(shard, (b"BLPOP", self.keys.wake, b"%.3f" % max(patience, 0.001)), patience)

@@ -1,0 +1,211 @@
+"""The restart guard: a voter that has lost its data may have forgotten a holder, so its vote must wait.
+
+Theory
+------
+Each life of a voter has a name: the run id of its server (INFO) and the time of birth of its register, which it tells with each grant. A restart
+changes the first; whatever empties it, FLUSHALL too, changes the second. The first time that a process meets a set of voters, and
+whenever one of them shows another life, it writes names and lives into the register that every voter keeps, and reads there what
+the others remember:
+
+    what the voters answer             then it is      and its votes count
+    ------------------------------     -----------     ------------------------------------------------
+    all of them, and none remembers    fresh           at once: it has never voted, so it forgot nothing
+    one says that it is fresh, as all  fresh           at once
+    of them had answered somebody else
+    some of them, and none remembers   unknown         when this life is older than the longest ttl in
+                                                       use, and than `Register.unsure`
+    one remembers another life, or     forgetful       when this life is older than the longest ttl in
+    that it has forgotten                              use (and than `Register.unsure` if not all answered)
+
+A majority has to answer, the voter itself among them, and all are heard that answer in time. Whoever held the lock had told a majority of the voter's
+former life; if a minority forgets, one of that majority remembers. But a client that hears some of the voters may hear none of those: then only
+time helps, and since those it hears may not know the longest ttl either, `unsure` stands for that. A voter's grant
+counts only if our key is there after the register was told. So a fleet that has just been started locks at once. What a process has seen
+itself counts as a memory too. The longest ttl is kept in the same register. Redis' own advice, "keep a crashed node out for the longest ttl"
+(distributed-locks.md), is thus done by the clients. Where it fails: servers that lose their memory at once, down to where no majority
+remembers; the fencing token is then what is left.
+
+Registering a life also sets the floor under the counters of that voter (see `scripts`): after a restart from a snapshot they are old.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import NamedTuple, Self
+
+from shardcache.errors import CommandRefused, QuorumUnavailable, ShardError
+from shardcache.flows.lock.lock_plan import LockPlan, Voters, drift
+from shardcache.flows.lock.scripts import REGISTER
+from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
+from shardcache.resp import Command, decimal
+
+__all__ = ("UNSURE", "Life", "Register", "Roll", "wait_of")
+
+UNSURE = 60.0  # seconds: the ttl that somebody may have used who told none of the voters that answer
+_MOST_ROLLS = 4096
+_FORGOT, _FRESH = 1, 2  # as `scripts.REGISTER` has them
+
+
+class Life(NamedTuple):
+    """One life of a voter: its name, the seconds that it has lasted at least, and what the name is made of."""
+
+    id: bytes
+    age: float
+    run: bytes = b""
+    born: int = 0  # 0: not known (load locks)
+
+    @classmethod
+    def of(cls, run: Run | None, born: int = 0, age_ms: int = 0) -> Self | None:
+        """Return who answered; None if nothing can be told: the server hides its run id (by an ACL) and has no register."""
+        if run is None:
+            return cls(b":%d" % born, age_ms / 1000, b"", born) if born else None
+        if not born:
+            return cls(run.id, run.age, run.id)
+        return cls(b"%b:%d" % (run.id, born), min(run.age, age_ms / 1000), run.id, born)
+
+
+class _Known(NamedTuple):
+    """What the register said about one life. ``sure``: it is all that anybody knows."""
+
+    life: bytes
+    forgetful: bool
+    sure: bool
+
+
+class Roll:
+    """What one process knows of one set of voters, by shard: whatever order a lock's name puts them in."""
+
+    __slots__ = ("floors", "known", "longest", "out_since", "unsure")
+
+    def __init__(self, shards: Iterable[int], unsure: float = UNSURE) -> None:
+        self.known: dict[int, _Known | None] = dict.fromkeys(shards)  # vetted: a majority of the register was told
+        self.floors: dict[int, int] = dict.fromkeys(self.known, 0)
+        self.longest = 0  # ms
+        self.out_since: float | None = None  # when too few of them began to answer
+        self.unsure = unsure
+
+    def met(self, shard: int, life: bytes, *, forgetful: bool, sure: bool) -> None:
+        """Note what is known of a voter's life."""
+        self.known[shard] = _Known(life, forgetful, sure)
+
+    def registered(self, shard: int, life: Life) -> bool:
+        """Whether a majority of the register was told of this life."""
+        known = self.known[shard]
+        return known is not None and known.life == life.id
+
+    def wait(self, shard: int, life: Life | None, *, vetted: bool = False) -> float | None:
+        """Return the seconds until a vote of this life counts: 0.0 if it does now, None if it must be vetted first.
+
+        ``vetted``: it has just been, so what is still unknown stays so.
+        """
+        if life is None:
+            return 0.0
+        known = self.known[shard]
+        if known is None or known.life != life.id:
+            return None
+        if known.sure and not known.forgetful:
+            return 0.0
+        ttl = self.longest / 1000
+        if not known.sure:
+            ttl = max(ttl, self.unsure)
+        left = max(ttl + drift(ttl) - life.age, 0.0)
+        return left if known.sure or vetted or not left else None
+
+
+def wait_of(roll: Roll, shard: int, life: Life | None) -> float | None:
+    """Return the seconds until a voter's word counts, as `Roll.wait`: where it is not a grant, but "our key is here"."""
+    return roll.wait(shard, life)
+
+
+class Register:
+    """A process' side of the register: what it has vetted, and what it has seen. ``unsure``: see `UNSURE`."""
+
+    __slots__ = ("_rolls", "_seen", "unsure")
+
+    def __init__(self, unsure: float = UNSURE) -> None:
+        self.unsure = unsure
+        self._rolls: dict[tuple[frozenset[int], frozenset[str]], Roll] = {}
+        self._seen: dict[str, bytes] = {}
+
+    def roll(self, voters: Voters) -> Roll:
+        """Return what is known of this set of voters."""
+        key = frozenset(voters.shards), frozenset(voters.absent)
+        found = self._rolls.get(key)
+        if found is None:
+            if len(self._rolls) >= _MOST_ROLLS:
+                self._rolls.clear()
+            found = self._rolls[key] = Roll(voters.shards, self.unsure)
+        return found
+
+    def vet(self, plan: LockPlan, lives: dict[int, Life]) -> Flow[None]:
+        """Ask the register about the voters at these places, and tell it of them and of the ttl, as far as it does not know.
+
+        Without a majority nothing is vetted; nor is a voter that does not answer itself.
+        """
+        voters = plan.electors
+        roll = self.roll(voters)
+        lives = {place: life for place, life in lives.items() if roll.wait(voters.shards[place], life) is None}
+        if not lives and roll.longest >= plan.ttl_ms:
+            return  # somebody else in this process has seen to it
+        states = {place: int(self._forgot(voters.names[place], life)) for place, life in lives.items()}
+        answers: dict[int, list[int]] = {}
+        itself: set[int] = set()  # those that answered in the life in which they are to be vetted
+        refused: list[CommandRefused] = []
+        asked = 0
+
+        def take(at: int, outcome: Outcome, run: Run | None) -> bool:
+            nonlocal asked
+            asked += 1
+            if not isinstance(outcome, ShardError) and isinstance(outcome[0], list):
+                answers[at] = outcome[0]
+                life = lives.get(at)
+                if life is not None and life.born in (0, outcome[0][1]) and life.run == (run.id if run else b""):
+                    itself.add(at)
+            elif not isinstance(outcome, ShardError) and isinstance(outcome[0], CommandRefused):
+                refused.append(outcome[0])
+            return asked == len(voters.shards)
+
+        yield Canvass(_batches(plan, plan.ttl_ms, lives, states), take, plan.patience)
+        if not _majority(voters, answers):
+            if len(refused) > len(voters.shards) - voters.quorum:  # asking again would not mend it
+                raise QuorumUnavailable(plan.name, f"the voters keep no register: {refused[0]}") from refused[0]
+            return
+        longest = {answer[0] for answer in answers.values()}
+        roll.longest = max(roll.longest, *longest)
+        for at, place in enumerate(lives, 3):
+            said = [answer[at] for answer in answers.values()]
+            forgetful = _FORGOT in said
+            sure = _everybody(len(answers), voters.total) or (_FRESH in said and not forgetful)
+            states[place] = _FORGOT if forgetful else _FRESH if sure else 0
+            if place in itself:
+                # The floor first: another thread that finds the life vetted must find it as well.
+                shard = voters.shards[place]
+                roll.floors[shard] = answers[place][2]
+                roll.met(shard, lives[place].id, forgetful=forgetful, sure=sure)
+        told = {tuple(answer[3:]) for answer in answers.values()}
+        if len(longest) > 1 or told != {tuple(states.values())}:
+            yield Canvass(_batches(plan, roll.longest, lives, states), None, plan.patience)
+
+    def _forgot(self, name: str, life: Life) -> bool:
+        """Whether this process has seen the voter in another life; note this one."""
+        seen = self._seen.setdefault(name, life.id)
+        return seen != life.id
+
+
+def _majority(voters: Voters, answers: Collection[int]) -> bool:
+    return voters.majority(answers)
+
+
+def _everybody(answers: int, voters: int) -> bool:
+    return answers == voters
+
+
+def _batches(plan: LockPlan, longest: int, lives: dict[int, Life], states: dict[int, int]) -> list[Batch]:
+    """Return what asks each voter about these lives, and tells it of them."""
+    voters = plan.electors
+    entries: Command = ()
+    for place, life in lives.items():
+        entries += (voters.names[place].encode(), life.id, decimal(states[place]))
+    begin = (b"EVAL", REGISTER, b"1", plan.register, decimal(longest))
+    return [
+        Batch(shard, [(*begin, name.encode(), voters.id, *entries)], True)
+        for shard, name in zip(voters.shards, voters.names, strict=True)
+    ]

@@ -1,0 +1,101 @@
+"""Walking over every key of a namespace: SCAN on each shard, in steps, never KEYS."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from shardcache.errors import ShardError
+from shardcache.flows.steps import Batch, Flow, exchange
+from shardcache.keys import INTERNAL, is_own, literal
+from shardcache.resp import Command, Reply, decimal
+
+__all__ = ("Page", "flush", "load_passes", "page", "pattern", "wipe")
+
+COUNT = 500  # keys that a server looks at per step
+
+
+class Page(NamedTuple):
+    """One step of a walk over one shard."""
+
+    cursor: int  # where to go on; 0 when the shard is done
+    keys: list[bytes]
+    error: ShardError | None
+
+
+def pattern(prefix: bytes, match: bytes) -> bytes:
+    """Return a glob for ``match`` within a prefix that is taken literally."""
+    return literal(prefix) + match
+
+
+def load_passes(prefix: bytes) -> bytes:
+    """Return a glob for the passes (`KeySpace.load_pass`) of loads in the namespaces that begin with ``prefix``."""
+    return literal(prefix) + b"*" + INTERNAL + b"load-token:*"
+
+
+def _scan(cursor: int, glob: bytes) -> Command:
+    return (b"SCAN", decimal(cursor), b"MATCH", glob, b"COUNT", decimal(COUNT))
+
+
+def page(shard: int, cursor: int, glob: bytes) -> Flow[Page]:
+    """Return the next keys of one shard."""
+    [outcome] = yield from exchange([Batch(shard, [_scan(cursor, glob)], True)])
+    reply = outcome if isinstance(outcome, ShardError) else outcome[0]
+    if isinstance(reply, ShardError):
+        return Page(0, [], reply)
+    return Page(int(reply[0]), list(reply[1]), None)
+
+
+def wipe(shards: int, glob: bytes, passes: bytes | None = None) -> Flow[tuple[int, list[ShardError]]]:
+    """Delete every key that matches, on all shards at once; return how many, and which shards failed.
+
+    The library's own keys stay: locks are not values. But loads under way whose passes match ``passes`` are voided first: whatever a load
+    stored that began earlier is there before the walk over the keys.
+    """
+    failed: dict[int, ShardError] = {}
+    if passes is not None:
+        yield from _wipe(range(shards), passes, failed, own=True)
+    count = yield from _wipe([shard for shard in range(shards) if shard not in failed], glob, failed, own=False)
+    return count, list(failed.values())
+
+
+def _wipe(shards: Iterable[int], glob: bytes, failed: dict[int, ShardError], *, own: bool) -> Flow[int]:
+    cursors = dict.fromkeys(shards, 0)
+    found: dict[int, list[bytes]] = {}
+    count = 0
+    while cursors or found:
+        batches = [
+            Batch(
+                shard,
+                ([(b"UNLINK", *found[shard])] if found.get(shard) else [])
+                + ([_scan(cursors[shard], glob)] if shard in cursors else []),
+                True,
+            )
+            for shard in {**cursors, **found}
+        ]
+        outcomes = yield from exchange(batches)
+        deleting, found = found, {}
+        for batch, outcome in zip(batches, outcomes, strict=True):
+            shard = batch.shard
+            replies: list[Reply] = [outcome] if isinstance(outcome, ShardError) else outcome
+            if shard in deleting and not isinstance(replies[0], ShardError):
+                count += replies[0]
+            error = next((reply for reply in replies if isinstance(reply, ShardError)), None)
+            if error is not None:
+                failed.setdefault(shard, error)
+                cursors.pop(shard, None)
+                continue
+            if shard in cursors:
+                cursor, keys = replies[-1]
+                cursors[shard] = int(cursor)
+                if not cursors[shard]:
+                    del cursors[shard]
+                keys = [key for key in keys if own or not is_own(key)]
+                if keys:
+                    found[shard] = keys
+    return count
+
+
+def flush(shards: int) -> Flow[tuple[int, list[ShardError]]]:
+    """Empty the whole database of every shard; return 0, since nobody counts, and which shards failed."""
+    outcomes = yield from exchange([Batch(shard, [(b"FLUSHDB", b"ASYNC")], True) for shard in range(shards)])
+    replies = [outcome if isinstance(outcome, ShardError) else outcome[0] for outcome in outcomes]
+    return 0, [reply for reply in replies if isinstance(reply, ShardError)]

@@ -1,0 +1,7 @@
+"""Keys and tags made from a function's arguments: checked once, at decoration, and never the same for two calls."""
+
+from shardcache.key_templates.default_key import DefaultKey
+from shardcache.key_templates.key_template import KeyTemplate
+from shardcache.key_templates.short_key import ShortKey
+
+__all__ = ("DefaultKey", "KeyTemplate", "ShortKey")

@@ -1,0 +1,298 @@
+"""What both colours of loading have in common: what a look at the cache means, and what follows from it."""
+
+import os
+import random
+import secrets
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple, Protocol, TypedDict
+
+from shardcache.codecs import Loaded
+from shardcache.codecs.codec import SIGNED
+from shardcache.errors import DamagedPayload, InvalidArgument, ShardError, WrongType
+from shardcache.flows.budget import Budget
+from shardcache.flows.context import Core
+from shardcache.flows.load import (
+    LOOKED_AT_ONCE,
+    SENT_AT_ONCE,
+    LoadDesk,
+    Order,
+    look_many,
+    obtain,
+    parts,
+    refresh_behind,
+    refresh_first,
+    reload,
+)
+from shardcache.flows.load.chunks import BULK_PATIENCE
+from shardcache.flows.load.tags import check, ensure, invalidate, valid
+from shardcache.flows.lock.planner import LockRoom
+from shardcache.flows.operations import Request
+from shardcache.flows.reply_policy import about
+from shardcache.flows.steps import Flow, Outcome
+from shardcache.keys import Key
+from shardcache.policy import Freshness, LoadPolicy
+from shardcache.policy.load_policy import Preset
+from shardcache.results import MISS
+from shardcache.stats import LoadTally
+from shardcache.system.clock import boottime
+from shardcache.system.holder_token import mint
+from shardcache.ttl import DEFAULT, TTL, Default, milliseconds
+from shardcache.wire import PACKED_LOOK
+
+__all__ = ("LoaderBase", "Look", "new_desk")
+
+_SIGNED = bytes([SIGNED])  # from here on, there may be more to know than the value
+
+
+class LoadHow(TypedDict, total=False):
+    """What `get_or_set` takes besides key, loader and ttl."""
+
+    policy: LoadPolicy | Preset | None
+    tags: Iterable[str] | None
+
+
+class _OrderOf(Protocol):
+    """What makes the order of some of the keys."""
+
+    def __call__(self, wanted: Collection[bytes], *, bulk: bool) -> Order: ...
+
+
+class Look(NamedTuple):
+    """What one look found. ``value``: `MISS` if there is none. ``late``: the PTTL of one that is to be refreshed, and ``stale``: its
+    time is over.
+    """
+
+    value: Any
+    late: int | None = None
+    stale: bool = False
+
+
+_NOTHING = Look(MISS)
+
+
+def new_desk(core: Core, room: LockRoom) -> LoadDesk:
+    """Return what the loads of one client need."""
+    secret = secrets.token_bytes(8)
+    return LoadDesk(
+        codec=core.codec,
+        ledger=core.ledger,
+        room=room,
+        clock=boottime,
+        luck=random.random,
+        mint=mint,
+        version=lambda: secrets.token_bytes(16),
+        tally=LoadTally(),
+        timeout=core.timeout,
+        batch=core.options.load_batch,
+        salt=lambda: secret + os.getpid().to_bytes(8),  # a forked child has another one
+    )
+
+
+class LoaderBase:
+    """Looks, judges, and decides. What the colours add is how a flow is run."""
+
+    def __init__(self, core: Core, desk: LoadDesk) -> None:
+        self.desk = desk
+        self._core = core
+        self._ledger = core.ledger
+        self._requests = core.requests
+        self._wire = core.keys.wire
+        self._owner = core.placement.owner_index
+
+    def check(self, ttl: TTL | Default, tags: Iterable[str] | None) -> None:
+        """Raise for what is wrong, whether or not there is anything to load."""
+        if ttl is not DEFAULT:
+            milliseconds(ttl)
+        if tags is not None:
+            check(tags)
+
+    def order(
+        self,
+        key: Key,
+        loader: Any,
+        ttl: TTL | Default,
+        policy: LoadPolicy,
+        tags: Iterable[str] | None,
+        budget: Budget | None = None,
+    ) -> Order:
+        """Return the order of one key, all arguments checked. A ``loader`` that cannot be called is the value itself."""
+        budget = budget or self.desk.budget()
+        job = self.desk.job(key, self._wire(key), policy)
+        call = loader if callable(loader) else lambda: loader
+        if getattr(loader, "__annotations__", None):  # a loader that says that nothing can be stored need not run
+            self._core.codec.check_result(loader)
+        self._check_record(policy, tags)
+        return Order((job,), call, self._requests.ttl_ms(ttl), policy, check(tags), True, "get_or_set", budget)
+
+    def _check_record(self, policy: LoadPolicy, tags: Iterable[str] | None) -> None:
+        """Raise if the client's serializer has no room for what is to be stored beside the value."""
+        self._core.codec.check_record(stale=bool(policy.grace_ms), tags=bool(tags), negative=bool(policy.negative_on))
+
+    @staticmethod
+    def asking(wire: bytes) -> bytes:
+        """Return the two packed commands that ask for value and time left."""
+        return PACKED_LOOK % (len(wire), wire, len(wire), wire)
+
+    def judged(self, outcome: Outcome, wire: bytes, shard: int, policy: LoadPolicy) -> "Look | Flow[Look]":
+        """Return what one look found; a flow if there is more to ask, because the value is tagged."""
+        if isinstance(outcome, ShardError):
+            self._ledger.degraded(outcome.shard, "get_or_set", 1, outcome)
+            return _NOTHING
+        raw, pttl = outcome
+        if raw is None:
+            self._ledger.tally.misses += 1
+            return _NOTHING
+        if raw.__class__ is not bytes or pttl.__class__ is not int:
+            return self._unreadable(raw, pttl, shard, wire)
+        if raw[:1] < _SIGNED:
+            return Look(self._ledger.value(raw, wire, MISS, shard))
+        try:
+            record, freshness = self.desk.judge(raw, pttl, wire, policy)
+        except DamagedPayload as error:
+            self._ledger.damaged(shard, "get_or_set", about(error, "get_or_set", wire))
+            return _NOTHING
+        if freshness is Freshness.GONE:
+            self._ledger.tally.misses += 1
+            return _NOTHING
+        if record.tags:
+            return self._verified(record, freshness, pttl)
+        return self._fresh(record, freshness, pttl)
+
+    def _unreadable(self, raw: Any, pttl: Any, shard: int, wire: bytes) -> Look:
+        """Note what came instead of a value, or raise it, as the client's policy has it."""
+        if isinstance(raw, WrongType):  # somebody else's list or hash under our key
+            self._ledger.damaged(shard, "get_or_set", about(raw, "get_or_set", wire))
+            return _NOTHING
+        error: ShardError = raw if isinstance(raw, ShardError) else pttl
+        self._ledger.degraded(error.shard, "get_or_set", 1, about(error, "get_or_set", wire))
+        return _NOTHING
+
+    def _fresh(self, record: Loaded, freshness: Freshness, pttl: int) -> Look:
+        self._ledger.tally.hits += 1
+        if record.negative:
+            self.desk.tally.negative += 1
+            raise record.refusal()
+        return Look(record.value, None if freshness is Freshness.FRESH else pttl, stale=freshness is Freshness.STALE)
+
+    def _verified(self, record: Loaded, freshness: Freshness, pttl: int) -> Flow[Look]:
+        if not (yield from valid([record], self.desk))[0]:
+            self._ledger.tally.misses += 1
+            return _NOTHING
+        return self._fresh(record, freshness, pttl)
+
+    def served(self, look: Look, wire: bytes, policy: LoadPolicy) -> bool:
+        """Whether a value that is to be refreshed can be returned at once, since somebody is at it."""
+        if look.late is None or not policy.background or not self.desk.is_tended(wire):
+            return False
+        self.desk.tally.stale += look.stale
+        return True
+
+    def loaded(self, order: Order, look: Look) -> Flow[Any]:
+        """Return the value of one key that is not there, or to be refreshed."""
+        wire = order.jobs[0].wire
+        if look.late is None:
+            return self._value((yield from obtain(order, self.desk))[wire])
+        if order.policy.background:
+            yield from refresh_behind(order, {wire: look.late}, self.desk)
+        else:
+            values = yield from refresh_first(order, {wire: look.late}, self.desk)
+            if wire in values:
+                return self._value(values[wire])
+        self.desk.tally.stale += look.stale
+        return look.value
+
+    def loaded_many(
+        self,
+        keys: list[Key],
+        loader: Any,
+        ttl: TTL | Default,
+        policy: LoadPolicy,
+        tags: Iterable[str] | None,
+        budget: Budget,
+    ) -> Flow[dict[Key, Any]]:
+        """Return what is there, and what is not there when it is loaded. All arguments are checked first.
+
+        So many keys are looked at, claimed or stored at once that a server is at work on them for a few milliseconds; where that takes
+        several parts, each has a deadline of its own. The loader gets `Options.load_batch` of them at once.
+        """
+        if not callable(loader):
+            raise InvalidArgument(
+                f"the loader of many keys must be callable with a list of keys, got {type(loader).__name__}"
+            )
+        ttl_ms, names = self._requests.ttl_ms(ttl), check(tags)
+        self._check_record(policy, tags)
+        if getattr(loader, "__annotations__", None):
+            self._core.codec.check_result(loader)
+        wires = self._core.keys.wire_many(keys)
+        by_wire = dict(zip(reversed(wires), reversed(keys), strict=True))  # "a" and b"a" are one key
+
+        def order(wanted: Collection[bytes], *, bulk: bool) -> Order:
+            jobs = tuple(self.desk.job(by_wire[wire], wire, policy, keys=len(wanted), bulk=bulk) for wire in wanted)
+            return Order(jobs, loader, ttl_ms, policy, names, False, "get_or_set_many", budget, bulk=bulk)
+
+        values = yield from self._in_parts(list(dict.fromkeys(wires)), order, policy, budget)
+        found = {}
+        for key, wire in zip(keys, wires, strict=True):
+            value = values.get(wire, MISS)
+            if value.__class__ is Loaded:  # known not to be there: left out, as a loader would leave it out
+                self.desk.tally.negative += 1
+            elif value is not MISS:
+                found[key] = value
+        return found
+
+    def _in_parts(
+        self, wires: list[bytes], order: _OrderOf, policy: LoadPolicy, budget: Budget
+    ) -> Flow[dict[bytes, Any]]:
+        """Look at all keys, part by part, see to it that what is stale is refreshed, and load what is missing, batch by batch."""
+        desk = self.desk
+        values: dict[bytes, Any] = {}
+        missing: list[bytes] = []
+        patience = desk.timeout * BULK_PATIENCE if len(wires) > LOOKED_AT_ONCE else None
+        loaded = 0
+        for part in parts(wires, LOOKED_AT_ONCE):
+            budget.renew(patience or 0.0)
+            sight = yield from look_many(part, desk, policy, patience)
+            values |= sight.values
+            if sight.late:
+                stale = order(sight.late, bulk=len(sight.late) > SENT_AT_ONCE)
+                if policy.background:
+                    yield from refresh_behind(stale, sight.late, desk)
+                else:
+                    values |= yield from refresh_first(stale, sight.late, desk)
+            missing += sight.missing
+            last = part[-1] is wires[-1]
+            while len(missing) >= desk.batch or (last and missing):
+                batch, missing = missing[: desk.batch], missing[desk.batch :]
+                bulk = loaded > 0 or len(batch) > SENT_AT_ONCE  # else it shares the deadline with the look
+                if bulk:
+                    budget.renew()
+                loaded += len(batch)
+                values |= yield from obtain(order(batch, bulk=bulk), desk)
+        return values
+
+    def reloaded(self, order: Order) -> Flow[Any]:
+        """Return the value of one key, loaded whether or not it is there."""
+        return (yield from reload(order, self.desk))[order.jobs[0].wire].value
+
+    def _value(self, value: Any) -> Any:
+        if value.__class__ is Loaded:
+            self.desk.tally.negative += 1
+            raise value.refusal()
+        return value
+
+    def tagged(self, key: Key, value: Any, ttl: TTL | Default, tags: Iterable[str]) -> Flow[Request | None]:
+        """Return the request that stores a tagged value; None if the version of a tag cannot be had, so that nothing is stored."""
+        names = check(tags)
+        bare = self._requests.set(key, value, ttl)
+        ttl_ms = self._requests.ttl_ms(ttl)
+        if not names or ttl_ms == 0:
+            return bare
+        versions = yield from ensure(names, self.desk, ttl_ms, 0)
+        if versions is None:
+            return None
+        raw = self._core.codec.encode_loaded(value, bare.key, tags=versions)
+        return bare._replace(command=(b"SET", bare.key, raw, *bare.command[3:]))
+
+    def invalidation(self, tags: Iterable[str]) -> Flow[int]:
+        """Return the flow that invalidates tags; they are checked first."""
+        return invalidate(check(tags), self.desk)

@@ -1,0 +1,1 @@
+"""The asyncio half: one event loop, shared connections."""

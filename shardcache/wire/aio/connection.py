@@ -1,0 +1,463 @@
+"""One asyncio connection that carries every task's commands: automatic pipelining.
+
+Theory of operation
+-------------------
+Whatever is sent in one turn of the event loop is written in one go at the end of that turn, and
+replies resolve slots in the order of sending. A `Slot` stands for one caller's commands and stays
+in the queue until as many replies have come as it is owed, whether anybody still waits for them
+or not: a cancelled or timed-out caller leaves its slot behind to be drained, so that nobody
+else's reply shifts (G1; redis-py #2624 is the failure to learn from).
+
+A reply is checked here, before anybody sees it or the one behind it: of a kind that its command can
+have, or, for several commands, of a shape that fits them.
+
+All calls on a link have the same time to live, so the oldest slot is the first to be overdue, and
+one timer for the head of the queue serves them all: no timer per call. A link whose head is
+overdue for a whole further deadline is given up: its server hangs, and the prober will
+open another when it is back. That time counts from when this process could listen again, if it stood still.
+
+Anything odd in the stream (a protocol error, a reply that nobody is owed, one that does not fit, the
+end of the connection) ends the link and every slot on it.
+"""
+
+import asyncio
+import math
+import os
+from asyncio.trsock import TransportSocket
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from copy import copy
+from typing import Any, ClassVar, Protocol
+
+import hiredis
+
+from shardcache.errors import OutOfStep, ReplyTooLarge
+from shardcache.flows.own_pause import held_up, longer
+from shardcache.flows.steps import Run
+from shardcache.resp import ErrorReply, Op, Reply
+from shardcache.wire.reply_parser import NOT_YET, SLACK, Answers, ReplyParser
+from shardcache.wire.sync.connection import MAX_VALUE, mark, unmark
+
+__all__ = ("AsyncLink", "Several", "Sink", "Slot")
+
+_Push: Any = hiredis.PushNotification
+
+
+class Several:
+    """What is owed for ``number`` commands that go together: a list of replies (one: bare), which ``fit``.
+
+    ``answers``: what there can be in them.
+    """
+
+    __slots__ = ("answers", "fit", "number")
+
+    kinds: ClassVar[frozenset[type]] = frozenset()  # none of them answers alone, unlike the reply to an `Op`
+
+    def __init__(self, number: int, fit: Callable[[list[Reply]], bool] | None = None, answers: Answers = 0) -> None:
+        self.number = number
+        self.fit = fit
+        self.answers = answers
+
+
+class Marked:
+    """What is owed on a marked link: the replies of ``slot``, and ``answer`` behind them."""
+
+    __slots__ = ("answer", "number", "slot")
+
+    kinds: ClassVar[frozenset[type]] = frozenset()
+
+    def __init__(self, number: int, slot: "Slot", answer: bytes) -> None:
+        self.number = number
+        self.slot = slot
+        self.answer = answer
+
+
+class Sink(Protocol):
+    """What a reply goes to: a future, or what does as much without waking anybody. It must not raise."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, reply: Any, /) -> None: ...
+
+    def set_exception(self, error: Any, /) -> None: ...
+
+
+# A caller's place in the queue of replies: the future that it awaits, its deadline, the bytes that are sent
+# for it, what is owed for them, and who is told instead of the future when there is no reply, or an error
+# reply to one command. A plain tuple, because one is made for every call.
+Lost = Callable[["Slot", Exception], None]
+Slot = tuple[Sink, float, bytes, Op | Several | Marked, Lost]
+
+
+class AsyncLink(asyncio.Protocol):
+    """One connection to ``shard``. ``on_end`` hears why it ended.
+
+    ``on_room`` hears how many single commands have just been answered, and that there may be room for more.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_due",
+        "_flushing",
+        "_gets",
+        "_got",
+        "_listening",
+        "_loop",
+        "_on_end",
+        "_on_room",
+        "_out",
+        "_parser",
+        "_received",
+        "_timer",
+        "_transport",
+        "born",
+        "bytes_owed",
+        "ended",
+        "last_words",
+        "latest",
+        "marked",
+        "run_id",
+        "shard",
+        "slots",
+        "timeout",
+        "used",
+    )
+
+    def __init__(
+        self,
+        shard: str,
+        loop: asyncio.AbstractEventLoop,
+        timeout: float,
+        on_end: Callable[["AsyncLink", Exception], None],
+        on_room: Callable[[int], None],
+        max_value: int = MAX_VALUE,
+    ) -> None:
+        self.shard = shard
+        self.timeout = timeout
+        self.slots: deque[Slot] = deque()  # callers who are owed replies
+        self.bytes_owed = 0
+        self.ended: Exception | None = None
+        self.marked = False
+        self.run_id: bytes | None = None  # which life of the server this is; it began not later than ``born``
+        self.born = 0.0
+        self.latest = 0.0  # the deadline of whoever was answered last
+        self.last_words: list[Reply] = []  # the whole replies that had come when it ended
+        self.used = False  # whether it has ever answered: a used link may have died of old age
+        self._loop = loop
+        self._on_end = on_end
+        self._on_room = on_room
+        self._parser = ReplyParser(shard, max_value)
+        self._gets = self._parser.gets
+        self._received = 0  # bytes, since a caller was last served
+        self._got: list[Reply] = []  # of the slot at the head, if it is owed several
+        self._out: list[bytes] = []
+        self._flushing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = math.inf
+        self._listening = -math.inf  # since when: when this process was last found to have stood still
+        self._transport: asyncio.Transport | None = None
+        self._closed: asyncio.Future[None] = loop.create_future()
+
+    def __len__(self) -> int:
+        """How many callers are owed replies."""
+        return len(self.slots)
+
+    def met(self, run: Run | None) -> None:
+        """Note who is at the other end."""
+        if run is not None:
+            self.run_id, self.born = run.id, self._loop.time() - run.age
+
+    @property
+    def run(self) -> Run | None:
+        """Who is at the other end, and for how long by now."""
+        return None if self.run_id is None else Run(self.run_id, self._loop.time() - self.born)
+
+    @property
+    def alive(self) -> bool:
+        return self.ended is None
+
+    def send(
+        self, payload: bytes, owed: int, deadline: float, fit: Callable[[list[Reply]], bool] | None = None
+    ) -> "asyncio.Future[Any]":
+        """Queue packed commands; return a future of their reply, or of the list of them if ``owed`` is not 1. ``fit`` as in `Several`.
+
+        The future ends with OSError (TimeoutError among them) or `OutOfStep` where there is no reply.
+        Cancelling it is safe at any time.
+        """
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if self.ended is None:
+            self.put((future, deadline, payload, Several(owed, fit), _tell))
+        else:
+            future.set_exception(copy(self.ended))
+        return future
+
+    def put(self, slot: Slot) -> None:
+        """Queue the commands of ``slot``, as `send` does. The link must be alive."""
+        if self.marked:
+            slot = _marked(slot)
+        _, deadline, payload, _, _ = slot
+        self.bytes_owed += len(payload)
+        self.slots.append(slot)
+        self._out.append(payload)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+        if deadline < self._due:
+            self._wake_at(deadline)
+
+    def end(self, error: Exception) -> None:
+        """Close the connection and end every slot with ``error``."""
+        if self.ended is not None:
+            return
+        self.ended = error
+        self._rest()
+        if self._transport is not None:
+            self._transport.abort()
+        self._out.clear()
+        self.last_words = [*self.last_words, *self._got]
+        self._got.clear()
+        self.bytes_owed = 0
+        slots, self.slots = self.slots, deque()
+        for slot in slots:
+            _lose(slot, copy(error))  # each gets its own, for a raise adds to the traceback
+        self._on_end(self, error)
+
+    async def wait_closed(self) -> None:
+        """Wait until the transport has let go of its socket."""
+        if self._transport is not None:
+            await self._closed
+
+    def _flush(self) -> None:
+        self._flushing = False
+        out = self._out
+        if out and self._transport is not None:
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
+
+    def _wake_at(self, due: float) -> None:
+        self._rest()
+        self._due = due
+        self._timer = self._loop.call_at(due, self._tick)
+
+    def _rest(self) -> None:
+        self._due = math.inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        """The oldest slot may be due: read what has come in meanwhile, then judge.
+
+        The loop runs timers before it reads, if it was held up. So the judgement waits until it has read once; or for a moment
+        more, if this timer comes so late that the process must have stood still.
+        """
+        now, due = self._loop.time(), self._due
+        self._rest()
+        self._due = -math.inf  # no other timer meanwhile
+        if held_up(now, due):
+            self._listening = now
+        due = now + longer(now, due)
+        self._timer = self._loop.call_at(due, self._judge, due)
+
+    def _judge(self, due: float) -> None:
+        """Time out the slots whose deadline has passed, and look again when the next one may be due."""
+        self._rest()
+        now = self._loop.time()
+        if held_up(now, due):  # once more, just before this
+            self._due = due
+            self._tick()
+            return
+        slots = self.slots
+        if slots and (gone := max(slots[0][1], self._listening) + self.timeout) <= now:
+            self.end(TimeoutError("no reply before the deadline"))
+            return
+        due = math.inf
+        late = []
+        for slot in slots:
+            if slot[1] > now:
+                due = min(due, slot[1])
+            else:
+                late.append(slot)
+        if slots:
+            # A millisecond of grace, so that a stalled link with thousands waiting is looked at in batches.
+            self._wake_at(min(max(due, now + 0.001), gone))
+        for slot in late:
+            _lose(slot, TimeoutError("no reply before the deadline"))
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        if self.ended is not None:
+            self._transport.abort()  # type: ignore[union-attr]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._closed.done():
+            self._closed.set_result(None)
+        if isinstance(exc, ConnectionError) and self.ended is None and not self.used:
+            self._hear_last_words()
+        self.end(exc or ConnectionError("the server closed the connection"))
+
+    def _hear_last_words(self) -> None:
+        """Take what lies there although writing has failed: a server that takes nobody in says why before it hangs up."""
+        transport = self._transport
+        sock = None if transport is None else transport.get_extra_info("socket")
+        # The transport of asyncio closes its socket after this; that of uvloop may have done so, and hides it.
+        if isinstance(sock, TransportSocket) and transport.get_extra_info("sslcontext") is None:  # type: ignore[union-attr]
+            with suppress(OSError, hiredis.ProtocolError):
+                self._parser.feed(os.read(sock.fileno(), SLACK))
+                reply = self._gets()
+                if isinstance(reply, ErrorReply):
+                    self.last_words.append(reply)
+
+    def data_received(self, data: bytes) -> None:
+        if self.ended is not None:
+            return
+        slots = self.slots
+        gets = self._gets
+        parser = self._parser
+        waiting = len(slots)
+        size = answers = 0
+        latest = self.latest
+        self._received += len(data)
+        try:
+            if self._received > SLACK:
+                self._judge_length()
+            parser.feed(data)
+            while slots:
+                reply = gets()
+                if reply is NOT_YET:
+                    if parser.held and self._more():
+                        continue
+                    break
+                kind = reply.__class__
+                slot = slots[0]
+                future, latest, payload, op, lost = slot
+                if kind not in op.kinds:
+                    if kind is not _Push:
+                        answers += self._collect(slot, reply)
+                    continue
+                slots.popleft()
+                size += len(payload)
+                if future.done():
+                    continue
+                if kind is ErrorReply:
+                    lost(slot, reply)
+                else:
+                    future.set_result(reply)
+                    answers += 1
+            while not slots and (parser.has_data() or parser.held):  # asked first, as in `Link.settled`
+                reply = gets()
+                if reply is NOT_YET and parser.held and self._more():
+                    continue
+                if reply.__class__ is not _Push:
+                    self.last_words.append(reply)
+                    raise OutOfStep(self.shard, "more came back than was asked for")
+        except OutOfStep as error:
+            self.end(error)
+        except Exception as error:  # noqa: BLE001 - hiredis lets TypeError and others through for some broken input
+            broken = OutOfStep(self.shard, f"the reply breaks the protocol: {error}")
+            broken.__cause__ = error
+            self.end(broken)
+        else:
+            self.used = True
+            self.bytes_owed -= size
+            if len(slots) < waiting:
+                self._received = 0
+                self.latest = latest
+            if answers and not self._flushing:
+                # Behind the callers who wake up now: what they ask next goes out in this turn, not in the next.
+                self._flushing = True
+                self._loop.call_soon(self._flush)
+            self._on_room(answers)
+
+    def _judge_length(self) -> None:
+        """Raise `ReplyTooLarge` if more has come than there can be in what the caller at the head is owed."""
+        self._parser.answers = self._answers()
+        if self._received > self._parser.most():
+            raise ReplyTooLarge(self.shard, f"{self._received} bytes have come, more than can be in the answer")
+
+    def _more(self) -> bool:
+        """Let the parser have more of what it holds back, as far as the caller at the head can be owed that."""
+        self._parser.answers = self._answers()
+        return self._parser.more()
+
+    def _answers(self) -> Answers:
+        """Return what there can be in what is being received."""
+        if not self.slots:
+            return 0
+        op = _plain(self.slots[0])[3]
+        if isinstance(op, Several):
+            return op.answers
+        return op.values if isinstance(op, Op) else 0
+
+    def _collect(self, slot: Slot, reply: Reply) -> int:
+        """Take one of several replies to the slot at the head; return how many single commands that answered."""
+        owed = slot[3]
+        if owed.__class__ is Several and owed.number == 1 and owed.fit is None:  # the common case
+            self.slots.popleft()
+            self.bytes_owed -= len(slot[2])
+            if not slot[0].done():
+                slot[0].set_result(reply)
+            return 0
+        if isinstance(owed, Op):  # and of a type that has to be looked at
+            if not owed.takes(reply):
+                raise self._misfit(owed, reply)
+            self.slots.popleft()
+            self.bytes_owed -= len(slot[2])
+            if slot[0].done():
+                return 0
+            slot[0].set_result(reply)
+            return 1
+        got = self._got
+        got.append(reply)
+        if len(got) < owed.number:
+            return 0
+        self._got = []
+        if isinstance(owed, Marked):
+            unmark(self.shard, got, owed.answer)
+        plain = _plain(slot)
+        future, _, _, op, lost = plain
+        if isinstance(op, Several) and op.fit is not None and not op.fit(got):
+            raise OutOfStep(self.shard, "the replies do not fit the commands")
+        found = got[0] if len(got) == 1 else got
+        single = isinstance(op, Op)
+        if isinstance(op, Op) and not op.takes(found):
+            raise self._misfit(op, found)
+        self.slots.popleft()
+        self.bytes_owed -= len(slot[2])
+        if future.done():
+            return 0
+        if single and found.__class__ is ErrorReply:
+            lost(plain, found)
+            return 0
+        future.set_result(found)
+        return int(single)
+
+    def _misfit(self, op: Op, reply: Reply) -> OutOfStep:
+        return OutOfStep(self.shard, f"{op.name} was answered with {type(reply).__name__}")
+
+
+def _marked(slot: Slot) -> Slot:
+    """Return ``slot`` with an ECHO of a fresh number behind its commands."""
+    future, deadline, payload, op, lost = slot
+    echo, answer = mark()
+    number = op.number if isinstance(op, Several) else 1
+    return future, deadline, payload + echo, Marked(number + 1, slot, answer), lost
+
+
+def _plain(slot: Slot) -> Slot:
+    """Return the slot as its caller made it."""
+    op = slot[3]
+    return op.slot if isinstance(op, Marked) else slot
+
+
+def _lose(slot: Slot, error: Exception) -> None:
+    """Tell whoever cares for ``slot``, if anybody waits for it, that no reply will come."""
+    if not slot[0].done():
+        slot[4](_plain(slot), error)
+
+
+def _tell(slot: Slot, error: Exception) -> None:
+    slot[0].set_exception(error)

@@ -1,0 +1,100 @@
+"""Callers that wait for a connection or for room on it: first come, first served, one timer for all."""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+from copy import copy
+
+from shardcache.flows.own_pause import LOOK, held_up
+from shardcache.wire.aio.connection import Slot
+
+__all__ = ("Turnstile",)
+
+
+class Turnstile:
+    """A queue of slots that are yet to be sent. Deadlines grow from head to tail.
+
+    ``on_gone`` is told of each that leaves it for another reason than its turn: its deadline (TimeoutError), or
+    the error that `turn_away` was given.
+    """
+
+    __slots__ = ("_due", "_loop", "_on_gone", "_timer", "waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_gone: Callable[[Slot, Exception], None]) -> None:
+        self._loop = loop
+        self._on_gone = on_gone
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = math.inf
+        self.waiting: deque[Slot] = deque()
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+    def wait(self, slot: Slot) -> None:
+        """Put a slot behind those that wait."""
+        self.waiting.append(slot)
+        self._watch(slot[1])
+
+    def put_back(self, slots: Iterable[Slot]) -> None:
+        """Put slots that have had their turn before those that wait, in their order."""
+        for slot in reversed(list(slots)):
+            self.waiting.appendleft(slot)
+            self._watch(slot[1])
+
+    def next(self) -> Slot | None:
+        """Return the first slot that somebody still waits for, or None. Its turn has come."""
+        found = None
+        while self.waiting and found is None:
+            slot = self.waiting.popleft()
+            if not slot[0].done():
+                found = slot
+        if not self.waiting:
+            self._rest()
+        return found
+
+    def turn_away(self, error: Exception) -> None:
+        """End everybody's waiting with ``error``."""
+        waiting, self.waiting = self.waiting, deque()
+        self._rest()
+        for slot in waiting:
+            if not slot[0].done():
+                again = copy(error)  # each gets its own, for a raise adds to the traceback
+                again.__cause__ = error.__cause__
+                self._on_gone(slot, again)
+
+    def _watch(self, deadline: float) -> None:
+        if deadline < self._due:
+            self._rest()
+            self._due = deadline
+            self._timer = self._loop.call_at(deadline, self._tick)
+
+    def _rest(self) -> None:
+        self._due = math.inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        """The first slot may be due. If this timer comes so late that the process must have stood still, wait for a moment more."""
+        now, due = self._loop.time(), self._due
+        self._rest()
+        if held_up(now, due):
+            self._due = -math.inf  # no other timer meanwhile
+            self._timer = self._loop.call_at(now + LOOK, self.expire)
+        else:
+            self.expire()
+
+    def expire(self) -> None:
+        """End the waiting of those whose deadline has passed."""
+        self._rest()
+        now = self._loop.time()
+        waiting = self.waiting
+        late = []
+        while waiting and (waiting[0][1] <= now or waiting[0][0].done()):
+            late.append(waiting.popleft())
+        if waiting:
+            self._watch(max(waiting[0][1], now + 0.001))
+        for slot in late:
+            if not slot[0].done():
+                self._on_gone(slot, TimeoutError("no room on the connection before the deadline"))

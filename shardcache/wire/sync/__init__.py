@@ -1,0 +1,1 @@
+"""The half for threads: a pool of connections for each shard."""

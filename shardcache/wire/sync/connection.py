@@ -1,0 +1,307 @@
+"""One connection: a connected socket, the parser of what comes back, and no way to get out of step.
+
+A link is used by one thread at a time. Whoever holds it gives it back only after as many replies
+as it sent commands, with nothing left over; after anything else it is closed (G1). So a reply
+that comes late, twice or by halves has no next request to be mistaken for.
+
+The socket never blocks; waiting is done by poll() until the deadline of the call, to the
+millisecond, whatever the number of pieces that a reply comes in (G4).
+"""
+
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from typing import Any
+
+import hiredis
+
+from shardcache.errors import OutOfStep, ReplyTooLarge, ShardError
+from shardcache.flows.own_pause import longer
+from shardcache.flows.steps import Run
+from shardcache.resp import Command, Reply
+from shardcache.wire.reply_parser import NOT_YET, SLACK, ReplyParser
+
+__all__ = ("PACKED_GET", "PACKED_LOOK", "Closed", "Link", "mark", "pack", "pack_all", "unmark")
+
+READ = 64 * 1024
+MAX_VALUE = 64 * 1024 * 1024
+READ_MOST = 1024 * 1024
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_Push: Any = hiredis.PushNotification
+
+# Bytes only (see `Command`). The stub types the argument as a tuple of one.
+pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
+# `pack((b"GET", key))` of ``len(key), key``, in a third of the time.
+PACKED_GET = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n"
+# Of ``len(key), key`` twice: value and time left.
+PACKED_LOOK = PACKED_GET + b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n"
+
+
+def pack_all(commands: list[Command]) -> bytes:
+    """Return the bytes of several commands, one behind the other."""
+    return b"".join(map(pack, commands))
+
+
+_numbers = count(1)
+
+
+def mark() -> tuple[bytes, bytes]:
+    """Return an ECHO command and the answer that only it can have, to go behind the commands of an exchange."""
+    answer = b"%016x" % next(_numbers)
+    return b"*2\r\n$4\r\nECHO\r\n$16\r\n" + answer + b"\r\n", answer
+
+
+def unmark(shard: str, replies: list[Reply], answer: bytes) -> None:
+    """Take the answer to a mark off the end of ``replies``; raise `OutOfStep` if it is another one."""
+    if replies.pop() != answer:
+        raise OutOfStep(shard, "the replies belong to other requests")
+
+
+class Closed(ConnectionError):
+    """The server closed the connection."""
+
+
+class Link:
+    """One connection to ``shard``, ready for use from the moment it exists."""
+
+    __slots__ = (
+        "__weakref__",
+        "_gets",
+        "_has_data",
+        "_pending",
+        "_poll",
+        "_recv",
+        "_size",
+        "born",
+        "clock",
+        "generation",
+        "got",
+        "marked",
+        "parser",
+        "run_id",
+        "shard",
+        "sock",
+    )
+
+    def __init__(
+        self,
+        shard: str,
+        sock: socket.socket,
+        clock: Callable[[], float],
+        generation: int = 0,
+        max_value: int = MAX_VALUE,
+    ) -> None:
+        sock.setblocking(False)
+        self.shard = shard
+        self.sock = sock
+        self.clock = clock
+        self.generation = generation
+        self.marked = False
+        self.run_id: bytes | None = None  # which life of the server this is; it began not later than ``born``
+        self.born = 0.0
+        self._size = READ
+        self.got = 0  # bytes of what is being received
+        self.parser = ReplyParser(shard, max_value)
+        self._pending = sock.pending if isinstance(sock, ssl.SSLSocket) else None
+        self._gets = self.parser.gets
+        self._has_data = self.parser.has_data
+        self._recv = sock.recv
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        self._poll = poll.poll
+
+    def met(self, run: Run | None) -> None:
+        """Note who is at the other end."""
+        if run is not None:
+            self.run_id, self.born = run.id, self.clock() - run.age
+
+    @property
+    def run(self) -> Run | None:
+        """Who is at the other end, and for how long by now."""
+        return None if self.run_id is None else Run(self.run_id, self.clock() - self.born)
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def stale(self) -> bool:
+        """Whether the connection ended, or holds bytes that nobody asked for, while it lay idle."""
+        if not self._poll(0):
+            return False
+        try:
+            self._recv(READ)
+        except _WOULD_BLOCK:  # TLS housekeeping, not data
+            return False
+        except OSError:
+            return True
+        return True
+
+    def call(self, payload: bytes, deadline: float, values: int = 0) -> Reply:
+        """Send one command and return its reply. ``values``: how many stored values there can be in it.
+
+        Raises OSError (`Closed`, TimeoutError among them) or `OutOfStep`; the link is then useless.
+        The short way for one command: all else, and a link that is ``marked``, goes by `transfer`.
+        """
+        self.got = 0
+        self.parser.answers = values
+        reply = NOT_YET if self._send(payload, deadline) else self.next()
+        while reply is NOT_YET:
+            wait = (deadline - self.clock()) * 1000
+            if wait <= 0 or not self._poll(wait):
+                replies: list[Reply] = []
+                self._look_again(replies, 1, deadline)
+                return replies[0]
+            self.feed()
+            reply = self.next()
+        if self._has_data() or self.parser.held:
+            self.settled()
+        return reply
+
+    def call_many(self, payload: bytes, number: int, deadline: float, values: int = 0) -> list[Reply]:
+        """Send several commands and return their replies, as `call` does."""
+        self.got = 0
+        self.parser.answers = values
+        replies: list[Reply] = []
+        sent = self._send(payload, deadline)
+        while sent or not self.drain(replies, number):
+            sent = False
+            wait = (deadline - self.clock()) * 1000
+            if wait <= 0 or not self._poll(wait):
+                self._look_again(replies, number, deadline)
+                break
+            self.feed()
+        return replies
+
+    def _send(self, payload: bytes, deadline: float) -> bool:
+        """Send all; return whether it went in one go, so that it cannot have been answered yet."""
+        try:
+            sent = self.sock.send(payload)
+        except _WOULD_BLOCK:
+            sent = 0
+        if sent == len(payload):
+            return True
+        self._send_rest(memoryview(payload)[sent:], deadline)
+        return False
+
+    def _look_again(self, replies: list[Reply], number: int, deadline: float) -> None:
+        """The time is over: take what has come in all the same, and see whether that is all."""
+        now = self.clock()
+        wait = longer(now, deadline)
+        end = now + wait
+        while self._poll(wait * 1000):
+            self.feed()
+            if self.drain(replies, number):
+                return
+            wait = end - self.clock()
+            if wait <= 0:
+                break
+        raise TimeoutError("no reply before the deadline")
+
+    def send_some(self, rest: memoryview) -> memoryview:
+        """Send what the kernel takes without waiting; return what is left."""
+        try:
+            return rest[self.sock.send(rest) :]
+        except _WOULD_BLOCK:
+            return rest
+
+    def feed(self) -> None:
+        """Hand a piece of what has come in to the parser: never waits, and returns soon, so that its caller can look at the clock.
+
+        Raises `ReplyTooLarge` where more has come since ``got`` was 0 than there can be in the answer.
+        """
+        try:
+            data = self._recv(self._size)
+            if self._pending is not None:
+                while more := self._pending():  # decrypted already, so poll() would not tell of it
+                    data += self._recv(more)
+        except _WOULD_BLOCK:
+            return
+        if not data:
+            raise Closed("the server closed the connection")
+        size = len(data)
+        if size >= self._size:
+            self._size = min(self._size * 2, READ_MOST)
+        self.got = got = self.got + size
+        if got > SLACK and got > self.parser.most():
+            raise ReplyTooLarge(self.shard, f"{got} bytes have come, more than can be in the answer")
+        self.parser.feed(data)
+
+    def next(self) -> Reply:
+        """Return the next whole reply, or `NOT_YET`."""
+        reply = self._parsed()
+        while reply.__class__ is _Push:  # RESP3: not an answer to anything
+            reply = self._parsed()
+        return reply
+
+    def _parsed(self) -> Reply:
+        parser = self.parser
+        try:
+            reply = self._gets()
+            while reply is NOT_YET and parser.held and parser.more():
+                reply = self._gets()
+        except ShardError:
+            raise
+        except Exception as error:
+            raise self._broken(error) from error
+        return reply
+
+    def _broken(self, error: Exception) -> OutOfStep:
+        """Return what hiredis' complaint means; it lets TypeError and others through for some broken input."""
+        return OutOfStep(self.shard, f"the reply breaks the protocol: {error}")
+
+    def drain(self, into: list[Reply], count: int) -> bool:
+        """Move whole replies into ``into`` until it holds ``count``; return whether it does."""
+        gets, append = self._gets, into.append  # `next`, written out: this loop runs once for every reply
+        left = count - len(into)
+        try:
+            while left > 0:
+                reply = gets()
+                if reply is NOT_YET:
+                    reply = self._parsed()
+                    if reply is NOT_YET:
+                        return False
+                if reply.__class__ is not _Push:
+                    append(reply)
+                    left -= 1
+        except ShardError:
+            raise
+        except Exception as error:
+            raise self._broken(error) from error
+        if self._has_data() or self.parser.held:
+            self.settled()
+        return True
+
+    def last_words(self) -> list[Reply]:
+        """Return a reply that lies there although the connection has ended, if there is one."""
+        replies: list[Reply] = []
+        with suppress(OSError, ShardError):
+            self.feed()
+            self.drain(replies, 1)
+        return replies
+
+    def settled(self) -> None:
+        """Raise `OutOfStep` if more came than was asked for, push messages aside: then nothing that came can be trusted."""
+        # Asked first: a parser that has begun on a piece no longer tells of it.
+        while self._has_data() or self.parser.held:
+            try:
+                more = self._parsed()
+            except OutOfStep as error:
+                raise OutOfStep(self.shard, f"more came back than was asked for, and {error.reason}") from error
+            if more.__class__ is not _Push:
+                raise OutOfStep(self.shard, "more came back than was asked for")
+
+    def _send_rest(self, rest: memoryview, deadline: float) -> None:
+        poll = select.poll()
+        poll.register(self.sock, select.POLLOUT | select.POLLIN)
+        while rest:
+            wait = (deadline - self.clock()) * 1000
+            if wait <= 0 or not (ready := poll.poll(wait)):
+                raise TimeoutError("the request could not be sent before the deadline")
+            if ready[0][1] & select.POLLIN:
+                self.feed()
+            rest = self.send_some(rest)

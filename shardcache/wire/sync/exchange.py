@@ -1,0 +1,124 @@
+"""One exchange with many shards: write to all, then read from whichever answers, without threads.
+
+Reading and writing are interleaved, so a shard that does not take its bytes, or does not answer,
+holds up nobody else; the whole ends at one deadline.
+"""
+
+import select
+from collections.abc import Callable
+
+from shardcache.errors import OutOfStep
+from shardcache.flows.own_pause import longer
+from shardcache.resp import Reply
+from shardcache.wire.reply_parser import Answers
+from shardcache.wire.sync.connection import Link, mark, unmark
+
+__all__ = ("Fit", "Turn", "ask", "ask_many", "transfer")
+
+Fit = Callable[[list[Reply]], bool]
+
+_IN = select.POLLIN
+_BOTH = select.POLLIN | select.POLLOUT
+
+
+class Turn:
+    """One link's part in an exchange: what to send, how many replies are due and what can be in them, what came of it.
+
+    ``owed``: so many of the replies are to what was sent before, and may have begun to come. ``fit``: whether the others can be
+    replies to these commands.
+    """
+
+    __slots__ = ("_answer", "_fit", "error", "expected", "link", "owed", "payload", "replies", "rest")
+
+    def __init__(
+        self, link: Link, payload: bytes, expected: int, answers: Answers = 0, owed: int = 0, fit: Fit | None = None
+    ) -> None:
+        self.link = link
+        self.payload = payload
+        self.expected = expected + owed
+        self.owed = owed
+        self._fit = fit
+        link.parser.answers = answers
+        if not owed:
+            link.got = 0
+        self.replies: list[Reply] = []
+        self.rest: memoryview | None = None
+        self.error: Exception | None = None  # set: the link is useless
+        self._answer = b""
+        if link.marked:
+            echo, self._answer = mark()
+            self.payload += echo
+            self.expected += 1
+
+    def settle(self) -> None:
+        """Check that the replies can be to what was asked; raise `OutOfStep` if not."""
+        if self._answer:
+            unmark(self.link.shard, self.replies, self._answer)
+        if self._fit is not None and not self._fit(self.replies[self.owed :] if self.owed else self.replies):
+            raise OutOfStep(self.link.shard, "the replies do not fit the commands")
+
+
+def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> None:
+    """Carry out all turns; each ends with its replies, or with its ``error``. Raises nothing of its own."""
+    poll = select.poll()
+    open_turns: dict[int, Turn] = {}
+    for turn in turns:
+        link = turn.link
+        try:
+            rest = link.send_some(memoryview(turn.payload))
+        except OSError as error:
+            turn.error = error
+            continue
+        turn.rest = rest or None
+        fd = link.fileno()
+        open_turns[fd] = turn
+        poll.register(fd, _BOTH if rest else _IN)
+    looked = False
+    while open_turns:
+        now = clock()
+        wait = deadline - now
+        ready = poll.poll(wait * 1000) if wait > 0 else ()
+        if not ready and not looked:
+            looked = True
+            now = clock()
+            wait = longer(now, deadline)
+            deadline = now + wait
+            ready = poll.poll(wait * 1000)
+        if not ready:
+            for turn in open_turns.values():
+                turn.error = TimeoutError("no reply before the deadline")
+            return
+        for fd, mask in ready:
+            turn = open_turns[fd]
+            try:
+                if mask & ~select.POLLOUT:
+                    turn.link.feed()
+                done = turn.link.drain(turn.replies, turn.expected)
+                if turn.rest is not None:
+                    rest = turn.link.send_some(turn.rest)
+                    turn.rest = rest or None
+                    if not rest:
+                        poll.modify(fd, _IN)
+                done = done and turn.rest is None
+                if done:
+                    turn.settle()
+            except Exception as error:  # noqa: BLE001 - one link's trouble must not reach the others
+                turn.error = error
+                done = True
+            if done:
+                del open_turns[fd]
+                poll.unregister(fd)
+
+
+def ask(link: Link, payload: bytes, deadline: float, values: int = 0) -> Reply:
+    """Send one command and return its reply, as `Link.call` does, also over a marked link."""
+    return ask_many(link, payload, 1, deadline, values)[0]
+
+
+def ask_many(link: Link, payload: bytes, number: int, deadline: float, values: int = 0) -> list[Reply]:
+    """Send several commands and return their replies. ``values``: how many stored values there can be in them."""
+    turn = Turn(link, payload, number, values)
+    transfer([turn], deadline, link.clock)
+    if turn.error is not None:
+        raise turn.error
+    return turn.replies

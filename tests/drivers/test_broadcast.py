@@ -1,0 +1,193 @@
+"""The sync canvass on real servers: links whose replies nobody waits for, order, trials of a shard that comes back."""
+
+import threading
+import time
+
+import pytest
+
+from shardcache import ShardCache
+from shardcache.drivers.sync.broadcast import canvass
+from shardcache.embedded import LocalShards
+from shardcache.errors import ClientClosed, ShardOut, ShardTimeout, ShardUnavailable
+from shardcache.flows.steps import Batch, Canvass
+from shardcache.policy.breaker import State
+from shardcache.wire import pack
+
+
+@pytest.fixture
+def servers():
+    with LocalShards(2) as started:
+        yield started
+
+
+@pytest.fixture
+def cache(servers):
+    with ShardCache(servers.urls, timeout=5) as client:
+        yield client
+
+
+def ask(cache, *commands, places=(0, 1), enough=2, patience=5.0, undo=False):
+    """Send commands to the shards at ``places``; return the outcomes until ``enough`` were given."""
+    found = {}
+
+    def take(at, outcome, run):
+        found[places[at]] = outcome
+        return len(found) >= enough
+
+    shards = cache._driver.shards
+    # Commands that the library itself never sends, so nothing is known of their replies.
+    batches = [Batch(place, list(commands), True, lambda _: True, undo=undo) for place in places]
+    canvass(shards, Canvass(batches, take if enough else None, patience), time.monotonic)
+    return found
+
+
+def server_of(servers, cache, place):
+    return next(server for server in servers.servers if server.name == cache._driver.shards[place].name)
+
+
+def test_all_answer(cache) -> None:
+    """Every outcome is the list of its replies, and the links are kept."""
+    assert ask(cache, (b"ECHO", b"x"), (b"ECHO", b"y")) == {0: [b"x", b"y"], 1: [b"x", b"y"]}
+    assert [len(shard.pool) + len(shard.late) for shard in cache._driver.shards] == [1, 1]
+
+
+def test_what_nobody_waited_for_is_never_another_reply(cache) -> None:
+    """A reply that comes late is not taken for that of the next request."""
+    for number in range(200):
+        word = b"%d" % number
+        found = ask(cache, (b"ECHO", word), enough=number % 3)
+        assert set(map(tuple, found.values())) <= {(word,)}
+
+
+def test_commands_of_one_thread_keep_their_order(cache, servers) -> None:
+    """What is sent behind an unanswered request takes effect behind it, also when other threads use the shard meanwhile."""
+    pool = cache._driver.shards[0].pool
+    for link in [pool.open(time.monotonic() + 5) for _ in range(2)]:
+        pool.give(link)
+    server = server_of(servers, cache, 0)
+    server.pause()
+    steps = [threading.Event() for _ in range(2)]
+
+    def work(key: bytes, mine: int, theirs: int) -> None:
+        ask(cache, (b"SET", key, b"1"), places=(0,), enough=0)
+        steps[mine].set()
+        steps[theirs].wait(20)
+        ask(cache, (b"DEL", key), places=(0,), enough=0)
+
+    threads = [threading.Thread(target=work, args=one) for one in ((b"a", 0, 1), (b"b", 1, 0))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    server.resume()
+    while cache._driver.shards[0].late:
+        ask(cache, (b"PING",), places=(0,), enough=1)
+    assert ask(cache, (b"EXISTS", b"a", b"b"), places=(0,), enough=1) == {0: [0]}
+
+
+def test_link_that_owes_is_left_to_its_thread(cache, servers) -> None:
+    """A thread does not send behind what another is owed: that one's next request would go another way, and might overtake."""
+    pool = cache._driver.shards[0].pool
+    for link in [pool.open(time.monotonic() + 5) for _ in range(2)]:
+        pool.give(link)
+    server_of(servers, cache, 0).pause()
+    late = cache._driver.shards[0].late
+    ask(cache, (b"PING",), places=(0,), enough=0)
+    mine = late[threading.get_ident()].link
+    thread = threading.Thread(target=ask, args=(cache, (b"PING",)), kwargs={"places": (0,), "enough": 0})
+    thread.start()
+    thread.join()
+    assert (len(late), late[threading.get_ident()].link is mine) == (2, True)
+
+
+def test_overdue_is_a_timeout(cache, servers) -> None:
+    """A shard that still owes a reply when its time is over is called hung, and left alone."""
+    ask(cache, (b"PING",))
+    server_of(servers, cache, 0).pause()
+    assert isinstance(ask(cache, (b"PING",), patience=0.05)[0], ShardTimeout)
+    shard = cache._driver.shards[0]
+    assert (shard.breaker.state, len(shard.late)) == (State.CLOSED, 1)
+    assert isinstance(ask(cache, (b"PING",), patience=0.05)[0], ShardTimeout)
+    assert (shard.breaker.state, len(shard.late)) == (State.OPEN, 0)
+    assert isinstance(ask(cache, (b"PING",))[0], ShardOut)
+
+
+def test_being_asked_again_does_not_put_off_the_due_time(cache, servers) -> None:
+    """However often a hung shard is asked, it is found out when its first reply is overdue."""
+    ask(cache, (b"PING",))
+    server_of(servers, cache, 0).pause()
+    shard = cache._driver.shards[0]
+    ask(cache, (b"PING",), enough=0, patience=0.2)
+    [first] = shard.late.values()
+    for _ in range(5):
+        ask(cache, (b"PING",), enough=0, patience=50)
+    [late] = shard.late.values()
+    assert (late.due, late.owed) == (first.due, 6)
+
+
+def test_undoing_reaches_a_hung_shard(cache, servers) -> None:
+    """What undoes something goes out behind it even where the reply is overdue; other commands do not."""
+    ask(cache, (b"PING",))
+    server = server_of(servers, cache, 0)
+    for undo, left in ((True, 0), (False, 1)):
+        server.pause()
+        ask(cache, (b"SET", b"k", b"1"), places=(0,), enough=1, patience=0.05)
+        ask(cache, (b"DEL", b"k"), places=(0,), enough=1, undo=undo)
+        server.resume()
+        while cache._driver.shards[0].breaker.state is not State.CLOSED:
+            ask(cache, (b"PING",))
+        assert ask(cache, (b"EXISTS", b"k"))[0] == [left]
+
+
+def test_dead_kept_link_is_replaced(cache, servers) -> None:
+    """A server that restarted costs a retry, no failure, also on a link that still owed something."""
+    for enough in (2, 0):
+        ask(cache, (b"PING",), enough=enough)
+        for server in servers.servers:
+            server.restart()
+        assert ask(cache, (b"ECHO", b"x")) == {0: [b"x"], 1: [b"x"]}
+        assert [shard.tally.failures for shard in cache._driver.shards] == [0, 0]
+
+
+def test_dead_server(cache, servers) -> None:
+    """A server that is gone is an error of its own, and hinders nobody."""
+    ask(cache, (b"PING",))
+    server_of(servers, cache, 0).kill()
+    found = ask(cache, (b"ECHO", b"x"))
+    assert (type(found[0]), found[1]) == (ShardUnavailable, [b"x"])
+
+
+@pytest.mark.parametrize("how", ["canvass", "late canvass", "listen"])
+def test_trial_place_is_given_back(cache, how) -> None:
+    """A shard that is on trial gets back into service by answers to votes and to listeners, late ones too."""
+    ask(cache, (b"PING",))
+    shard = cache._driver.shards[0]
+    shard.breaker.state, shard.breaker.allowance = State.HALF_OPEN, 1
+    for _ in range(10):
+        if how == "listen":
+            assert shard.listen(pack((b"BLPOP", b"nobody pushes", b"0.001")), 5) is None
+        else:
+            ask(cache, (b"PING",), places=(0,), enough=int(how == "canvass"))
+            while any(not late.link._poll(0) for late in shard.late.values()):
+                time.sleep(0.001)
+    assert (shard.breaker.state, shard.breaker.trials) == (State.CLOSED, 0)
+
+
+def test_error_of_take(cache) -> None:
+    """What ``take`` raises comes out, and no place on trial and no link is lost with it."""
+
+    def take(place, outcome, run):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        canvass(cache._driver.shards, Canvass([Batch(0, [(b"PING",)], True)], take, 5.0), time.monotonic)
+    assert ask(cache, (b"ECHO", b"x"))[0] == [b"x"]
+
+
+def test_closed(cache) -> None:
+    """A closed client sends nothing and keeps nothing."""
+    ask(cache, (b"PING",), enough=0)
+    cache.close()
+    assert [len(shard.late) for shard in cache._driver.shards] == [0, 0]
+    with pytest.raises(ClientClosed):
+        ask(cache, (b"PING",))
