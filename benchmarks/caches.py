@@ -57,7 +57,7 @@ def django_redis(urls: Mapping[str, str], load: Loader, ttl: float) -> tuple[Any
 
 def _django(backend: str, options: dict[str, Any], urls: Mapping[str, str], load: Loader, ttl: float) -> Any:
     from django.conf import settings
-    from django.core.cache import caches
+    from django.context.cache import caches
 
     settings.configure(CACHES={"default": {"BACKEND": backend, "LOCATION": _first(urls), "OPTIONS": options}})
     # The cache object of one thread for all: each thread would open a pool of its own.

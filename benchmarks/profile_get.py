@@ -18,7 +18,7 @@ from shardcache.embedded import LocalShards
 from shardcache.flows import batch
 from shardcache.flows.steps import Batch
 from shardcache.keys import distinct
-from shardcache.wire import Link, Turn, pack, pack_all, transfer
+from shardcache.wire import Connection, Turn, pack, pack_all, transfer
 
 VALUE = "v" * 100
 KEYS = [f"user:{number}:profile" for number in range(1000)]
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 @contextmanager
-def borrowed(cache: ShardCache) -> Iterator[list[Link]]:
+def borrowed(cache: ShardCache) -> Iterator[list[Connection]]:
     """Lend a link of each shard, beside the ones that the client keeps."""
     deadline = time.monotonic() + 1
     links = [shard.pool.open(deadline) for shard in cache._runner.shards]
@@ -61,51 +61,51 @@ def tell(race: Race, racers: list[Racer]) -> None:
         print(f"  {stage:<54} {micros:8.2f} µs {micros / total:6.1%}")
 
 
-def one_get(cache: ShardCache, links: list[Link]) -> list[Racer]:
+def one_get(cache: ShardCache, links: list[Connection]) -> list[Racer]:
     """Take the path of `ShardCache.get` apart."""
-    core, runner = cache._core, cache._runner
-    requests = [core.requests.get(key) for key in KEYS]
-    owners = core.placement.owner_indexes([request.key for request in requests])
+    context, runner = cache._context, cache._runner
+    requests = [context.requests.get(key) for key in KEYS]
+    owners = context.placement.owner_indexes([request.key for request in requests])
     routed = [(links[owner], pack(request.command)) for owner, request in zip(owners, requests, strict=True)]
     pool = runner.shards[0].pool
-    raw = core.codec.encode(VALUE, b"")
+    raw = context.codec.encode(VALUE, b"")
 
-    def exchange(one: tuple[Link, bytes]) -> object:
+    def exchange(one: tuple[Connection, bytes]) -> object:
         link, payload = one
         return link.call(payload, time.monotonic() + 0.5)
 
     def borrow(_: object) -> None:
-        pool.give(pool.take(0.0)[0])
+        pool.release(pool.acquire(0.0)[0])
 
     return [
         Racer("get", cache.get, KEYS),
-        Racer("key: check, encode; request", core.requests.get, KEYS),
-        Racer("ring: owner_index", core.placement.owner_index, [request.key for request in requests]),
+        Racer("key: check, encode; request", context.requests.get, KEYS),
+        Racer("ring: owner_index", context.placement.owner_index, [request.key for request in requests]),
         Racer("pack", pack, [request.command for request in requests]),
         Racer("pool: take (is it stale?) and give", borrow, KEYS),
         Racer("wire: send, poll, receive, parse, in step?", exchange, routed),
-        Racer("codec: decode; count", lambda request: core.ledger.settle(request, raw, 0), requests),
+        Racer("codec: decode; count", lambda request: context.reply_policy.settle(request, raw, 0), requests),
     ]
 
 
-def many_gets(cache: ShardCache, links: list[Link]) -> list[Racer]:
+def many_gets(cache: ShardCache, links: list[Connection]) -> list[Racer]:
     """Take the path of `ShardCache.get_many` apart."""
-    core, runner = cache._core, cache._runner
-    wires = [core.keys.wire_many(call) for call in CALLS]
-    batches = [asked(core.placement, keys) for keys in wires]
+    context, runner = cache._context, cache._runner
+    wires = [context.keys.wire_many(call) for call in CALLS]
+    batches = [asked(context.placement, keys) for keys in wires]
     payloads = [[(links[one.shard], pack_all(one.commands), len(one.commands)) for one in each] for each in batches]
-    raw = core.codec.encode(VALUE, b"")
+    raw = context.codec.encode(VALUE, b"")
 
-    def exchange(turns: list[tuple[Link, bytes, int]]) -> None:
+    def exchange(turns: list[tuple[Connection, bytes, int]]) -> None:
         transfer([Turn(*turn) for turn in turns], time.monotonic() + 0.5, time.monotonic)
 
     def borrow(_: object) -> None:
         for shard in runner.shards:
-            shard.pool.give(shard.pool.take(0.0)[0])
+            shard.pool.release(shard.pool.acquire(0.0)[0])
 
     def bind(keys: list[bytes]) -> None:
         """Run the flow without a driver: grouping before the exchange, sorting back after it."""
-        flow = batch.fetch(core.placement, keys)
+        flow = batch.fetch(context.placement, keys)
         try:
             flow.send([[[raw] * (len(one.commands[0]) - 1)] for one in next(flow).batches])
         except StopIteration:
@@ -115,12 +115,12 @@ def many_gets(cache: ShardCache, links: list[Link]) -> list[Racer]:
     return [
         Racer("get_many(100), 4 shards", cache.get_many, CALLS),
         Racer("keys: drop repetitions", distinct, CALLS),
-        Racer("keys: check, encode", core.keys.wire_many, CALLS),
+        Racer("keys: check, encode", context.keys.wire_many, CALLS),
         Racer("flow: ring, group, command; sort back", bind, wires),
         Racer("pack", lambda each: [pack_all(one.commands) for one in each], batches),
         Racer("4 pools: take (is it stale?) and give", borrow, CALLS),
         Racer("wire: send to all, poll, receive, parse, in step?", exchange, payloads),
-        Racer("codec: decode; count; dict", lambda one: core.ledger.hits(*one), answered),
+        Racer("codec: decode; count; dict", lambda one: context.reply_policy.hits(*one), answered),
     ]
 
 

@@ -13,7 +13,7 @@ from shardcache.drivers.aio.runner import AsyncRunner
 from shardcache.errors import ShardError
 from shardcache.flows import Request, batch
 from shardcache.flows import scan as sweep
-from shardcache.flows.context import Core
+from shardcache.flows.context import ClientContext
 from shardcache.flows.load import tags as tagging
 from shardcache.flows.one_command import Argument
 from shardcache.flows.operations import GET
@@ -58,12 +58,12 @@ class AsyncShardCache(CacheBase):
     it cannot work with, before anything is sent.
     """
 
-    def _open(self, core: Core) -> AsyncRunner:
-        self._runner = AsyncRunner(core)
+    def _open(self, context: ClientContext) -> AsyncRunner:
+        self._runner = AsyncRunner(context)
         self._ask = self._runner.ask
         self._run = self._runner.run
-        self._wire = core.keys.wire
-        self._loader = AsyncLoader(core, self._desk, self._runner)
+        self._wire = context.keys.wire
+        self._loader = AsyncLoader(context, self._load_context, self._runner)
         return self._runner
 
     async def get(self, key: Key, default: Any = None) -> Any:
@@ -74,10 +74,10 @@ class AsyncShardCache(CacheBase):
         try:
             raw = await self._ask(shard, PACKED_GET % (len(wire), wire), GET)
         except ShardError as error:
-            return self._ledger.fail(self._requests.get(key, default), error)
-        value = self._ledger.value(raw, wire, default, shard)
+            return self._reply_policy.fail(self._requests.get(key, default), error)
+        value = self._reply_policy.value(raw, wire, default, shard)
         if value.__class__ is Loaded:
-            return await self._run(tagging.plain(value, default, self._desk))
+            return await self._run(tagging.plain(value, default, self._load_context))
         return value
 
     @overload
@@ -93,15 +93,15 @@ class AsyncShardCache(CacheBase):
         return await self._found(asked)
 
     async def _found(self, asked: list[Key], turns: Turns | None = None) -> dict[Key, Any]:
-        wires = self._core.keys.wire_many(asked)
-        began = self._desk.clock()
-        raws = await self._run(batch.fetch(self._core.placement, wires))
+        wires = self._context.keys.wire_many(asked)
+        began = self._load_context.clock()
+        raws = await self._run(batch.fetch(self._context.placement, wires))
         if turns is not None:
             await turns.next()
-        found = self._ledger.hits(asked, wires, raws)
+        found = self._reply_policy.hits(asked, wires, raws)
         if Loaded in set(map(type, found.values())):
-            rest = self._desk.budget(began)
-            values = await self._run(tagging.plain_many(list(found.values()), MISS, self._desk), rest)
+            rest = self._load_context.budget(began)
+            values = await self._run(tagging.plain_many(list(found.values()), MISS, self._load_context), rest)
             return {key: value for key, value in zip(found, values, strict=True) if value is not MISS}
         return found
 
@@ -118,16 +118,16 @@ class AsyncShardCache(CacheBase):
         return await self._outcomes(asked)
 
     async def _outcomes(self, asked: list[Key], turns: Turns | None = None) -> Results[Any]:
-        wires = self._core.keys.wire_many(asked)
-        began = self._desk.clock()
-        raws = await self._run(batch.fetch_told(self._core.placement, wires))
+        wires = self._context.keys.wire_many(asked)
+        began = self._load_context.clock()
+        raws = await self._run(batch.fetch_told(self._context.placement, wires))
         if turns is not None:
             await turns.next()
-        found = self._ledger.outcomes("fetch_many", asked, wires, raws)
+        found = self._reply_policy.outcomes("fetch_many", asked, wires, raws)
         hits = found.hits
         if Loaded in set(map(type, hits.values())):
-            rest = self._desk.budget(began)
-            values = await self._run(tagging.plain_many(list(hits.values()), MISS, self._desk), rest)
+            rest = self._load_context.budget(began)
+            values = await self._run(tagging.plain_many(list(hits.values()), MISS, self._load_context), rest)
             return found.with_hits(zip(hits, values, strict=True))
         return found
 
@@ -159,26 +159,25 @@ class AsyncShardCache(CacheBase):
         """Store all values; return the keys that were not stored, so an empty list says that all were."""
         if isinstance(mapping, Mapping) and len(mapping) > IN_ONE_TURN:
             return await self._set_in_turns(mapping, ttl)
-        part = self._core.encoded(mapping, ttl)
-        return self._ledger.stored(part[0], await self._store(part))
+        part = self._context.encoded(mapping, ttl)
+        return self._reply_policy.stored(part[0], await self._store(part))
 
     async def _set_in_turns(self, mapping: Mapping[Key, Any], ttl: TTL | Default) -> list[Key]:
         parts = []
         for items in parts_of(list(mapping.items())):  # all of them, before anything is sent
-            parts.append(self._core.encoded(dict(items), ttl))
+            parts.append(self._context.encoded(dict(items), ttl))
             await asyncio.sleep(0)
         asked, failed = list[Key](), dict[int, ShardError]()
         for part, errors in zip(parts, await in_turns(self._store, parts), strict=True):
             failed |= {len(asked) + at: error for at, error in errors.items()}
             asked += part[0]
-        return self._ledger.stored(asked, failed)
+        return self._reply_policy.stored(asked, failed)
 
     async def _store(self, part: tuple[list[Key], list[bytes], list[bytes], int | None]) -> dict[int, ShardError]:
-        _, wires, raws, ms = part
         try:
-            return await self._run(batch.store(self._core.placement, wires, raws, ms, void=self._core.passes))
+            return await self._run(self._context.store(*part[1:]))
         finally:
-            self._runner.overtaken(wires)
+            self._runner.forget_flights(part[1])
 
     async def delete(self, key: Key) -> bool:
         """Delete ``key``; return whether it was there."""
@@ -192,19 +191,19 @@ class AsyncShardCache(CacheBase):
         try:
             return await self._run(self._loader.invalidation(tags))
         finally:
-            self._runner.overtaken()
+            self._runner.forget_flights()
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
         """Delete the keys; return how many were there."""
-        wires = self._core.keys.wire_many(distinct(keys))
-        delete = partial(batch.delete, self._core.placement, void=self._core.passes)
+        wires = self._context.keys.wire_many(distinct(keys))
+        delete = self._context.delete
         try:
             many = parts_of(wires) if len(wires) > IN_ONE_TURN else []
             parts = await in_turns(lambda part: self._run(delete(part)), many) or [await self._run(delete(wires))]
         finally:
-            self._runner.overtaken(wires)
+            self._runner.forget_flights(wires)
         failed = [miss for part in parts for miss in part[1]]
-        return self._ledger.counted("delete_many", sum(part[0] for part in parts), failed)
+        return self._reply_policy.counted("delete_many", sum(part[0] for part in parts), failed)
 
     async def incr(
         self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
@@ -251,8 +250,8 @@ class AsyncShardCache(CacheBase):
         ``name``: a command whose one key comes first and that answers at once; where it has two words, both ("OBJECT ENCODING").
         ``arguments``: what follows the key: bytes, str (as UTF-8), int, float. The key gets the namespace, the arguments do not. Texts in the reply are bytes;
         maps are dicts, or flat lists where the server speaks RESP2. None if the shard is out and the policy is "degrade".
-        A reading command may be sent twice over a dead connection, a writing one is not; it also voids a load of the key, as `set` does.
-        Raises `InvalidArgument` for all other commands (`redis` is for those) and what `errors.ShardError` s the reply stands for.
+        A reading command may be sent twice over a dead connection, a writing one is not; it also invalidates a load of the key, as `set` does.
+        Raises `InvalidArgument` for all other commands (`redis` is for those) and the `errors.ShardError` that a reply stands for.
         """
         return await self._call(self._requests.command(key, name, arguments))
 
@@ -351,14 +350,14 @@ class AsyncShardCache(CacheBase):
 
         def decorate(function: Any) -> Any:
             plain, kind = unwrapped(function)
-            self._core.codec.check_result(plain)
+            self._context.codec.check_result(plain)
             return AsyncCached(self, Recipe(plain, key, ttl, chosen, tags), kind)
 
         return decorate
 
     def pipeline(self) -> AsyncPipeline:
         """Return a context manager on which calls queue; at its end each shard gets its share in one exchange."""
-        return AsyncPipeline(self._core, self._desk, self._runner)
+        return AsyncPipeline(self._context, self._load_context, self._runner)
 
     def lock(
         self,
@@ -434,13 +433,13 @@ class AsyncShardCache(CacheBase):
         Keys that lie on a shard that does not own them are left out: `get` would not find them.
         Each step has the deadline of a call; a shard that is out is left out, or raises.
         """
-        core = self._core
-        glob = core.glob(match)
-        for shard in range(len(core.members)):
+        context = self._context
+        glob = context.glob(match)
+        for shard in range(len(context.members)):
             cursor = None
             while cursor != 0:
                 cursor, keys, error = await self._run(sweep.page(shard, cursor or 0, glob))
-                for key in core.scanned(shard, keys, error):
+                for key in context.scanned(shard, keys, error):
                     yield key
 
     async def clear(self, *, flush: bool = False) -> int:
@@ -451,10 +450,10 @@ class AsyncShardCache(CacheBase):
         while its holders still believe in it**, so that a second one may run beside them. Do it only where nobody holds a lock.
         """
         try:
-            swept = await self._run(self._core.sweep(flush=flush))
+            swept = await self._run(self._context.sweep(flush=flush))
         finally:
-            self._runner.overtaken()
-        return self._ledger.swept(*swept)
+            self._runner.forget_flights()
+        return self._reply_policy.swept(*swept)
 
     async def ping(self) -> dict[str, PingResult]:
         """Ask every shard for a sign of life over a new connection; return a `PingResult` for each, by name.
@@ -489,13 +488,13 @@ class AsyncShardCache(CacheBase):
         """Send a request to its shard and settle it: the path of every single-key method."""
         shard = self._owner(request.key)
         try:
-            if request.void is None:
+            if request.invalidates is None:
                 reply = await self._ask(shard, pack(request.command), request.op)
             else:
-                reply = await self._runner.one(shard, request.command, request.op, request.void)
+                reply = await self._runner.one(shard, request.command, request.op, request.invalidates)
         except ShardError as error:
-            return self._ledger.fail(request, error)
+            return self._reply_policy.fail(request, error)
         finally:
             if request.op.writes:
-                self._runner.overtaken((request.key,))
-        return self._ledger.settle(request, reply, shard)
+                self._runner.forget_flights((request.key,))
+        return self._reply_policy.settle(request, reply, shard)

@@ -10,7 +10,7 @@ from shardcache.drivers import Runner
 from shardcache.errors import ShardError
 from shardcache.flows import Request, batch
 from shardcache.flows import scan as sweep
-from shardcache.flows.context import Core
+from shardcache.flows.context import ClientContext
 from shardcache.flows.load import tags as tagging
 from shardcache.flows.one_command import Argument
 from shardcache.flows.operations import GET
@@ -53,12 +53,12 @@ class ShardCache(CacheBase):
     it cannot work with, before anything is sent.
     """
 
-    def _open(self, core: Core) -> Runner:
-        self._runner = Runner.of(core)
+    def _open(self, context: ClientContext) -> Runner:
+        self._runner = Runner.of(context)
         self._one = self._runner.one
         self._run = self._runner.run
-        self._wire = core.keys.wire
-        self._loader = Loader(core, self._desk, self._runner)
+        self._wire = context.keys.wire
+        self._loader = Loader(context, self._load_context, self._runner)
         return self._runner
 
     def get(self, key: Key, default: Any = None) -> Any:
@@ -69,10 +69,10 @@ class ShardCache(CacheBase):
         try:
             raw = self._one(shard, (b"GET", wire), GET)
         except ShardError as error:
-            return self._ledger.fail(self._requests.get(key, default), error)
-        value = self._ledger.value(raw, wire, default, shard)
+            return self._reply_policy.fail(self._requests.get(key, default), error)
+        value = self._reply_policy.value(raw, wire, default, shard)
         if value.__class__ is Loaded:
-            return self._run(tagging.plain(value, default, self._desk))
+            return self._run(tagging.plain(value, default, self._load_context))
         return value
 
     @overload
@@ -82,12 +82,12 @@ class ShardCache(CacheBase):
     def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
         """Return the keys that are there with their values; one exchange per shard, all shards at once."""
         asked = distinct(keys)
-        wires = self._core.keys.wire_many(asked)
-        began = self._desk.clock()
-        found = self._ledger.hits(asked, wires, self._run(batch.fetch(self._core.placement, wires)))
+        wires = self._context.keys.wire_many(asked)
+        began = self._load_context.clock()
+        found = self._reply_policy.hits(asked, wires, self._run(batch.fetch(self._context.placement, wires)))
         if Loaded in set(map(type, found.values())):
-            rest = self._desk.budget(began)
-            values = self._run(tagging.plain_many(list(found.values()), MISS, self._desk), rest)
+            rest = self._load_context.budget(began)
+            values = self._run(tagging.plain_many(list(found.values()), MISS, self._load_context), rest)
             return {key: value for key, value in zip(found, values, strict=True) if value is not MISS}
         return found
 
@@ -98,14 +98,14 @@ class ShardCache(CacheBase):
         One exchange per shard, and a second one, about their types, for keys that the first did not find.
         """
         asked = distinct(keys)
-        wires = self._core.keys.wire_many(asked)
-        began = self._desk.clock()
-        raws = self._run(batch.fetch_told(self._core.placement, wires))
-        found = self._ledger.outcomes("fetch_many", asked, wires, raws)
+        wires = self._context.keys.wire_many(asked)
+        began = self._load_context.clock()
+        raws = self._run(batch.fetch_told(self._context.placement, wires))
+        found = self._reply_policy.outcomes("fetch_many", asked, wires, raws)
         hits = found.hits
         if Loaded in set(map(type, hits.values())):
-            rest = self._desk.budget(began)
-            values = self._run(tagging.plain_many(list(hits.values()), MISS, self._desk), rest)
+            rest = self._load_context.budget(began)
+            values = self._run(tagging.plain_many(list(hits.values()), MISS, self._load_context), rest)
             return found.with_hits(zip(hits, values, strict=True))
         return found
 
@@ -133,12 +133,12 @@ class ShardCache(CacheBase):
     def set_many(self, mapping: Mapping[Key, object], ttl: TTL | Default = DEFAULT) -> list[Key]: ...  # type: ignore[overload-cannot-match]
     def set_many(self, mapping: Mapping[Any, Any], ttl: TTL | Default = DEFAULT) -> list[Any]:
         """Store all values; return the keys that were not stored, so an empty list says that all were."""
-        asked, wires, raws, ms = self._core.encoded(mapping, ttl)
+        asked, wires, raws, ms = self._context.encoded(mapping, ttl)
         try:
-            failed = self._run(batch.store(self._core.placement, wires, raws, ms, void=self._core.passes))
+            failed = self._run(self._context.store(wires, raws, ms))
         finally:
-            self._runner.overtaken(wires)
-        return self._ledger.stored(asked, failed)
+            self._runner.forget_flights(wires)
+        return self._reply_policy.stored(asked, failed)
 
     def delete(self, key: Key) -> bool:
         """Delete ``key``; return whether it was there."""
@@ -152,16 +152,16 @@ class ShardCache(CacheBase):
         try:
             return self._run(self._loader.invalidation(tags))
         finally:
-            self._runner.overtaken()
+            self._runner.forget_flights()
 
     def delete_many(self, keys: Iterable[Key]) -> int:
         """Delete the keys; return how many were there."""
-        wires = self._core.keys.wire_many(distinct(keys))
+        wires = self._context.keys.wire_many(distinct(keys))
         try:
-            deleted = self._run(batch.delete(self._core.placement, wires, void=self._core.passes))
+            deleted = self._run(self._context.delete(wires))
         finally:
-            self._runner.overtaken(wires)
-        return self._ledger.counted("delete_many", *deleted)
+            self._runner.forget_flights(wires)
+        return self._reply_policy.counted("delete_many", *deleted)
 
     def incr(self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> int | None:
         """Add ``delta`` to an integer; return the sum, or None if the shard is out and the policy is "degrade".
@@ -206,8 +206,8 @@ class ShardCache(CacheBase):
         ``name``: a command whose one key comes first and that answers at once; where it has two words, both ("OBJECT ENCODING").
         ``arguments``: what follows the key: bytes, str (as UTF-8), int, float. The key gets the namespace, the arguments do not. Texts in the reply are bytes;
         maps are dicts, or flat lists where the server speaks RESP2. None if the shard is out and the policy is "degrade".
-        A reading command may be sent twice over a dead connection, a writing one is not; it also voids a load of the key, as `set` does.
-        Raises `InvalidArgument` for all other commands (`redis` is for those) and what `errors.ShardError` s the reply stands for.
+        A reading command may be sent twice over a dead connection, a writing one is not; it also invalidates a load of the key, as `set` does.
+        Raises `InvalidArgument` for all other commands (`redis` is for those) and the `errors.ShardError` that a reply stands for.
         """
         return self._call(self._requests.command(key, name, arguments))
 
@@ -298,7 +298,7 @@ class ShardCache(CacheBase):
 
         def decorate(function: Any) -> Any:
             plain, kind = unwrapped(function)
-            self._core.codec.check_result(plain)
+            self._context.codec.check_result(plain)
             sync_only(plain)
             return Cached(self, Recipe(plain, key, ttl, chosen, tags), kind)
 
@@ -306,7 +306,7 @@ class ShardCache(CacheBase):
 
     def pipeline(self) -> Pipeline:
         """Return a context manager on which calls queue; at its end each shard gets its share in one exchange."""
-        return Pipeline(self._core, self._desk, self._runner)
+        return Pipeline(self._context, self._load_context, self._runner)
 
     def lock(
         self,
@@ -378,13 +378,13 @@ class ShardCache(CacheBase):
         Keys that lie on a shard that does not own them are left out: `get` would not find them.
         Each step has the deadline of a call; a shard that is out is left out, or raises.
         """
-        core = self._core
-        glob = core.glob(match)
-        for shard in range(len(core.members)):
+        context = self._context
+        glob = context.glob(match)
+        for shard in range(len(context.members)):
             cursor = None
             while cursor != 0:
                 cursor, keys, error = self._run(sweep.page(shard, cursor or 0, glob))
-                yield from core.scanned(shard, keys, error)
+                yield from context.scanned(shard, keys, error)
 
     def clear(self, *, flush: bool = False) -> int:
         """Delete every value of this namespace; return how many. Locks and tags stay, and so do other namespaces.
@@ -394,10 +394,10 @@ class ShardCache(CacheBase):
         while its holders still believe in it**, so that a second one may run beside them. Do it only where nobody holds a lock.
         """
         try:
-            swept = self._run(self._core.sweep(flush=flush))
+            swept = self._run(self._context.sweep(flush=flush))
         finally:
-            self._runner.overtaken()
-        return self._ledger.swept(*swept)
+            self._runner.forget_flights()
+        return self._reply_policy.swept(*swept)
 
     def ping(self) -> dict[str, PingResult]:
         """Ask every shard for a sign of life over a new connection; return a `PingResult` for each, by name.
@@ -424,10 +424,10 @@ class ShardCache(CacheBase):
         """Send a request to its shard and settle it: the path of every single-key method."""
         shard = self._owner(request.key)
         try:
-            reply = self._one(shard, request.command, request.op, request.void)
+            reply = self._one(shard, request.command, request.op, request.invalidates)
         except ShardError as error:
-            return self._ledger.fail(request, error)
+            return self._reply_policy.fail(request, error)
         finally:
             if request.op.writes:  # whoever asks from now on must not be given what was loaded before
-                self._runner.overtaken((request.key,))
-        return self._ledger.settle(request, reply, shard)
+                self._runner.forget_flights((request.key,))
+        return self._reply_policy.settle(request, reply, shard)

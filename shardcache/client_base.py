@@ -9,10 +9,10 @@ from shardcache.codecs import Serializer
 from shardcache.embedded import LocalShards
 from shardcache.errors import InvalidURL
 from shardcache.explanation import Explanation
-from shardcache.flows.context import Core
-from shardcache.flows.lock.planner import LockRoom
+from shardcache.flows.context import ClientContext
+from shardcache.flows.lock.planner import LockPlanner
 from shardcache.keys import Key
-from shardcache.loading.loader_base import new_desk
+from shardcache.loading.loader_base import new_load_context
 from shardcache.options import TLS, OnUnavailable, Options
 from shardcache.stats import ShardStats, Stats
 from shardcache.topology.nodes import Nodes, members, warn_of_addresses
@@ -48,7 +48,7 @@ class CacheBase(ABC):
     ) -> None:
         found = members(nodes)
         warn_of_addresses(found)
-        core = Core(
+        context = ClientContext(
             found,
             namespace=namespace,
             default_ttl=default_ttl,
@@ -58,18 +58,18 @@ class CacheBase(ABC):
             on_unavailable=on_unavailable,
             options=options,
         )
-        self._core = core
-        self._locks = LockRoom(core)
-        self._desk = new_desk(core, self._locks)
+        self._context = context
+        self._locks = LockPlanner(context)
+        self._load_context = new_load_context(context, self._locks)
         self._servers: LocalShards | None = None
         self._made_again_by: dict[str, Any] | None = None  # what `from_url` was given, if that is all there is to say
-        self._ledger = core.ledger
-        self._requests = core.requests
-        self._owner = core.placement.owner_index
-        self._driver = self._open(core)
+        self._reply_policy = context.reply_policy
+        self._requests = context.requests
+        self._owner = context.placement.owner_index
+        self._driver = self._open(context)
 
     @abstractmethod
-    def _open(self, core: Core) -> _Runner:
+    def _open(self, context: ClientContext) -> _Runner:
         """Make the driver of this colour. Opens no connection."""
 
     @classmethod
@@ -166,20 +166,20 @@ class CacheBase(ABC):
 
     def _peer(self, key: Key) -> tuple[Address, TLS, Options, float]:
         """Return what makes a client of redis-py for the shard of ``key``."""
-        core = self._core
-        member = core.members[self._owner(core.keys.wire(key))]
-        return member.address, member.tls or core.options.tls, core.options, core.timeout
+        context = self._context
+        member = context.members[self._owner(context.keys.wire(key))]
+        return member.address, member.tls or context.options.tls, context.options, context.timeout
 
     def explain(self, key: Key) -> Explanation:
         """Say on which shard ``key`` lives and why, without asking any server."""
-        return self._core.explain(key, self._driver.states())
+        return self._context.explain(key, self._driver.states())
 
     def stats(self) -> Stats:
         """Return a frozen snapshot of this client's counters."""
-        return self._ledger.tally.freeze(self._driver.stats(), self._desk.tally.freeze())
+        return self._reply_policy.tally.freeze(self._driver.stats(), self._load_context.tally.freeze())
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(member.node.name for member in self._core.members)})"
+        return f"{type(self).__name__}({', '.join(member.node.name for member in self._context.members)})"
 
 
 def _made_again(kind: type[CacheBase], settings: dict[str, Any]) -> CacheBase:

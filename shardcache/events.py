@@ -13,7 +13,7 @@ from typing import Literal
 
 from shardcache.hooks import call_hook
 
-__all__ = ("Event", "Hook", "Kind", "tell")
+__all__ = ("Event", "Hook", "Kind", "emit")
 
 Kind = Literal[
     "degraded_read",
@@ -109,7 +109,7 @@ repeats = Repeats()
 log.addFilter(repeats)
 
 
-def tell(hook: Hook | None, event: Event) -> None:
+def emit(hook: Hook | None, event: Event) -> None:
     """Log ``event`` if it is one for the log, and give it to ``hook``.
 
     An exception from the hook is logged (once a minute), for a cache call must not die of its observer.

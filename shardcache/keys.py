@@ -103,7 +103,7 @@ class KeySpace:
             wire = rest[1:end] if end == len(rest) - 1 else rest[end + 2 :]
         return wire if wire and self.internal(family, wire) == key else None
 
-    def load_pass(self, wire: bytes) -> bytes:
+    def fill_token(self, wire: bytes) -> bytes:
         """Return the key without which a load of ``wire`` under way cannot store its value: whoever writes takes it away."""
         if _CLOSING not in wire:  # then it has no tag either: the short way, since every write comes by
             return self._pass + wire + b"}"

@@ -8,8 +8,8 @@ from typing import Any, Protocol, Self, TypeVar
 from shardcache.codecs import Loaded
 from shardcache.errors import ShardCacheError, ShardError
 from shardcache.flows import Flow, Request, batch
-from shardcache.flows.context import Core
-from shardcache.flows.load import LoadDesk
+from shardcache.flows.context import ClientContext
+from shardcache.flows.load import LoadContext
 from shardcache.flows.load.tags import plain_many
 from shardcache.flows.one_command import Argument
 from shardcache.keys import Key
@@ -30,9 +30,9 @@ class Queue:
     and nothing is atomic.
     """
 
-    def __init__(self, core: Core, desk: LoadDesk) -> None:
-        self._core = core
-        self._desk = desk
+    def __init__(self, context: ClientContext, load_context: LoadContext) -> None:
+        self._context = context
+        self._load_context = load_context
         self._requests: list[Request] = []
         self.results: list[Any] = []
 
@@ -40,37 +40,37 @@ class Queue:
         return len(self._requests)
 
     def get(self, key: Key, default: Any = None) -> int:
-        return self._add(self._core.requests.get(key, default))
+        return self._add(self._context.requests.get(key, default))
 
     def set(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> int:
-        return self._add(self._core.requests.set(key, value, ttl))
+        return self._add(self._context.requests.set(key, value, ttl))
 
     def add(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> int:
-        return self._add(self._core.requests.add(key, value, ttl))
+        return self._add(self._context.requests.add(key, value, ttl))
 
     def replace(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> int:
-        return self._add(self._core.requests.replace(key, value, ttl))
+        return self._add(self._context.requests.replace(key, value, ttl))
 
     def delete(self, key: Key) -> int:
-        return self._add(self._core.requests.delete(key))
+        return self._add(self._context.requests.delete(key))
 
     def incr(self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> int:
-        return self._add(self._core.requests.incr(key, delta, initial, ttl))
+        return self._add(self._context.requests.incr(key, delta, initial, ttl))
 
     def decr(self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> int:
-        return self._add(self._core.requests.decr(key, delta, initial, ttl))
+        return self._add(self._context.requests.decr(key, delta, initial, ttl))
 
     def touch(self, key: Key, ttl: TTL | Default = DEFAULT) -> int:
-        return self._add(self._core.requests.touch(key, ttl))
+        return self._add(self._context.requests.touch(key, ttl))
 
     def ttl(self, key: Key) -> int:
-        return self._add(self._core.requests.ttl(key))
+        return self._add(self._context.requests.ttl(key))
 
     def command(self, key: Key, name: str, *arguments: Argument) -> int:
-        return self._add(self._core.requests.command(key, name, arguments))
+        return self._add(self._context.requests.command(key, name, arguments))
 
     def contains(self, key: Key) -> int:
-        return self._add(self._core.requests.contains(key))
+        return self._add(self._context.requests.contains(key))
 
     def _add(self, request: Request) -> int:
         self._requests.append(request)
@@ -86,7 +86,7 @@ class Queue:
         """Return the results in the order of queueing, and the first error among them."""
         if not requests:
             return [], None
-        answers = yield from batch.queue(self._core.placement, requests)
+        answers = yield from batch.queue(self._context.placement, requests)
         return (yield from self._settled(requests, answers))
 
     def _settled(
@@ -94,7 +94,7 @@ class Queue:
     ) -> Flow[tuple[list[Any], ShardCacheError | None]]:
         results, first = self._settle(requests, answers)
         records = [at for at, value in enumerate(results) if value.__class__ is Loaded]
-        values = yield from plain_many([results[at] for at in records], MISS, self._desk)
+        values = yield from plain_many([results[at] for at in records], MISS, self._load_context)
         for at, value in zip(records, values, strict=True):
             results[at] = requests[at].default if value is MISS else value
         return results, first
@@ -102,15 +102,15 @@ class Queue:
     def _settle(
         self, requests: list[Request], answers: list[tuple[int, Any]]
     ) -> tuple[list[Any], ShardCacheError | None]:
-        ledger = self._core.ledger
+        reply_policy = self._context.reply_policy
         results: list[Any] = []
         first: ShardCacheError | None = None
         for request, (shard, reply) in zip(requests, answers, strict=True):
             try:
                 if isinstance(reply, ShardError):
-                    results.append(ledger.fail(request, reply))
+                    results.append(reply_policy.fail(request, reply))
                 else:
-                    results.append(ledger.settle(request, reply, shard))
+                    results.append(reply_policy.settle(request, reply, shard))
             except ShardCacheError as error:
                 results.append(error)
                 first = first or error
@@ -118,7 +118,7 @@ class Queue:
 
 
 class _Runner(Protocol):
-    def overtaken(self, wires: Iterable[bytes] | None = None) -> None: ...
+    def forget_flights(self, wires: Iterable[bytes] | None = None) -> None: ...
 
 
 class _SyncRunner(_Runner, Protocol):
@@ -144,8 +144,8 @@ class Pipeline(Queue):
     ``with`` block sends nothing.
     """
 
-    def __init__(self, core: Core, desk: LoadDesk, runner: _SyncRunner) -> None:
-        super().__init__(core, desk)
+    def __init__(self, context: ClientContext, load_context: LoadContext, runner: _SyncRunner) -> None:
+        super().__init__(context, load_context)
         self._runner = runner
 
     def execute(self) -> list[Any]:
@@ -154,7 +154,7 @@ class Pipeline(Queue):
         try:
             self.results, error = self._runner.run(self._work(requests))
         finally:
-            self._runner.overtaken(written)
+            self._runner.forget_flights(written)
         if error is not None:
             raise error
         return self.results
@@ -174,8 +174,8 @@ class Pipeline(Queue):
 class AsyncPipeline(Queue):
     """A pipeline of the asyncio client: as `Pipeline`, with ``async with`` and ``await execute()``."""
 
-    def __init__(self, core: Core, desk: LoadDesk, runner: _AsyncRunner) -> None:
-        super().__init__(core, desk)
+    def __init__(self, context: ClientContext, load_context: LoadContext, runner: _AsyncRunner) -> None:
+        super().__init__(context, load_context)
         self._runner = runner
 
     async def execute(self) -> list[Any]:
@@ -187,7 +187,7 @@ class AsyncPipeline(Queue):
             else:
                 parts = [await self._runner.run(self._work(requests))]
         finally:
-            self._runner.overtaken(written)
+            self._runner.forget_flights(written)
         self.results = [result for results, _ in parts for result in results]
         error = next((error for _, error in parts if error is not None), None)
         if error is not None:
@@ -195,7 +195,7 @@ class AsyncPipeline(Queue):
         return self.results
 
     async def _part(self, requests: list[Request], turns: Turns) -> tuple[list[Any], ShardCacheError | None]:
-        answers = await self._runner.run(batch.queue(self._core.placement, requests, part=True))
+        answers = await self._runner.run(batch.queue(self._context.placement, requests, part=True))
         await turns.next()
         return await self._runner.run(self._settled(requests, answers))
 

@@ -40,7 +40,7 @@ class ErrorReply(Exception):
 class Op:
     """One operation of the client.
 
-    ``twice`` says that sending it a second time leaves the same state, so that it may be retried
+    ``idempotent`` says that sending it a second time leaves the same state, so that it may be retried
     when a connection broke before the reply; ``writes`` what a degraded call is counted as;
     ``degraded`` what the call answers when its shard is out; ``read`` turns the reply into the
     result. ``kinds`` are the types that its reply can have, whatever it says; of other types it must ``fit``. Anything else means that the
@@ -48,34 +48,34 @@ class Op:
     """
 
     name: str
-    twice: bool
+    idempotent: bool
     writes: bool
     degraded: Any
     read: Callable[[Reply], Any]
-    kinds: frozenset[type]
+    reply_types: frozenset[type]
     values: int = 0
-    fit: Callable[[Reply], bool] | None = None
+    validate: Callable[[Reply], bool] | None = None
 
-    def takes(self, reply: Reply) -> bool:
+    def accepts(self, reply: Reply) -> bool:
         """Whether it can be answered so. Who must be fast looks into ``kinds`` first."""
-        return reply.__class__ in self.kinds or (self.fit is not None and self.fit(reply))
+        return reply.__class__ in self.reply_types or (self.validate is not None and self.validate(reply))
 
 
 class OpGroup:
     """Several operations that go out together, in this order: what holds of all of them."""
 
-    __slots__ = ("_ops", "number", "twice", "values")
+    __slots__ = ("_ops", "idempotent", "number", "values")
 
     def __init__(self, *ops: Op) -> None:
         self._ops = ops
         self.number = len(ops)
-        self.twice = all(op.twice for op in ops)
+        self.idempotent = all(op.idempotent for op in ops)
         self.values = sum(op.values for op in ops)
 
-    def fits(self, replies: list[Reply]) -> bool:
+    def validate(self, replies: list[Reply]) -> bool:
         """Whether each reply is of a kind that its operation can have."""
         for op, reply in zip(self._ops, replies, strict=True):
-            if reply.__class__ not in op.kinds and not op.takes(reply):
+            if reply.__class__ not in op.reply_types and not op.accepts(reply):
                 return False
         return True
 

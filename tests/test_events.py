@@ -5,15 +5,15 @@ import logging
 
 import pytest
 
-from shardcache.events import Event, tell
+from shardcache.events import Event, emit
 
 
 def test_tell() -> None:
     """The hook gets the very event."""
     heard = []
     event = Event("damaged", "a", "get", 1, ValueError("x"))
-    tell(heard.append, event)
-    tell(None, event)
+    emit(heard.append, event)
+    emit(None, event)
     assert (len(heard), heard[0] is event) == (1, True)
 
 
@@ -30,7 +30,7 @@ def test_broken_hook(caplog) -> None:
         raise ZeroDivisionError("observer")
 
     for _ in range(3):
-        tell(hook, Event("degraded_read", "a"))
+        emit(hook, Event("degraded_read", "a"))
     [record] = caplog.records
     assert (record.name, record.levelno) == ("shardcache", logging.ERROR)
     assert record.getMessage() == "event hook failed on degraded_read of shard a"
@@ -45,4 +45,4 @@ def test_interrupt_goes_through(interrupt) -> None:
         raise interrupt
 
     with pytest.raises(interrupt):
-        tell(hook, Event("shard_out", "a"))
+        emit(hook, Event("shard_out", "a"))

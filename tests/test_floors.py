@@ -150,7 +150,9 @@ def test_rule_catches(name: str, source: str, complaint: str) -> None:
 @pytest.mark.parametrize(
     ("name", "source"),
     [
-        pytest.param("wire.link", "import time, socket\nimport redis\nfrom shardcache.keys import x", id="wire"),
+        pytest.param(
+            "wire.sync.connection", "import time, socket\nimport redis\nfrom shardcache.keys import x", id="wire"
+        ),
         pytest.param("codecs.safe", "from .envelope import seal\nfrom shardcache.errors import x", id="sibling"),
         pytest.param("cli.demo", "import redis, time\nfrom ..client import ShardCache", id="edge"),
         pytest.param("__main__", "from shardcache.cli import main", id="exempt"),

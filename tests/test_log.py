@@ -13,7 +13,7 @@ import redis
 from shardcache import Event, Options
 from shardcache.embedded import LocalShards
 from shardcache.errors import AuthenticationFailed, LockLost
-from shardcache.events import Repeats, tell
+from shardcache.events import Repeats, emit
 
 PATIENCE = 20.0
 
@@ -142,13 +142,13 @@ def test_other_records_pass() -> None:
 
 def test_lost_lock(lines: Callable[[], list[str]], name: str) -> None:
     """A lost lock is a warning that names it."""
-    tell(None, Event("lock_lost", "", "lock", 1, LockLost(name, "the lease has ended")))
+    emit(None, Event("lock_lost", "", "lock", 1, LockLost(name, "the lease has ended")))
     assert lines() == [f"lock '{name}' is lost: the lease has ended"]
 
 
 def test_loaders_text_is_left_out(lines: Callable[[], list[str]]) -> None:
     """Of a load that failed behind the callers' back the log has the kind of error only: its text is the application's."""
-    tell(None, Event("load_failed", "", f"get_or_set-{uuid.uuid4().hex}", 1, ValueError("hunter2")))
+    emit(None, Event("load_failed", "", f"get_or_set-{uuid.uuid4().hex}", 1, ValueError("hunter2")))
     [line] = lines()
     assert (line.endswith(": ValueError"), "hunter2" in line) == (True, False)
 
@@ -156,12 +156,12 @@ def test_loaders_text_is_left_out(lines: Callable[[], list[str]]) -> None:
 @pytest.mark.parametrize("kind", ["degraded_read", "dropped_write"])
 def test_calls_are_not_logged(kind: Any, lines: Callable[[], list[str]]) -> None:
     """What happens with each call is for the counters and the hook."""
-    tell(None, Event(kind, "a", "get", 1, AuthenticationFailed("a", "x")))
+    emit(None, Event(kind, "a", "get", 1, AuthenticationFailed("a", "x")))
     assert lines() == []
 
 
 def test_silent_unless_asked_for() -> None:
     """An application that has set up no logging sees nothing on its standard error."""
-    code = "from shardcache.events import Event, tell; tell(None, Event('shard_out', 'a'))"
+    code = "from shardcache.events import Event, emit; emit(None, Event('shard_out', 'a'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")

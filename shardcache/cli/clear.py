@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
 def _clear(args: argparse.Namespace) -> int:
     with connect(args) as cache:
         if not args.yes:
-            prefix = cache._core.keys.prefix.decode("utf-8", "backslashreplace")
+            prefix = cache._context.keys.prefix.decode("utf-8", "backslashreplace")
             what = (
                 f"every key that begins with {prefix!r}" if prefix else "every key, since the URL names no namespace,"
             )

@@ -16,7 +16,7 @@ from shardcache.cli.text import columns, printable, say
 from shardcache.client import ShardCache
 from shardcache.flows.lock.planner import LONGEST_TTL
 from shardcache.locks import Holder, QuorumLock
-from shardcache.locks.list_locks import HeldLock, roll_call
+from shardcache.locks.list_locks import HeldLock, held_locks
 from shardcache.locks.voter_nodes import change_voters, finish_change, voter_nodes
 
 __all__ = ("add",)
@@ -196,7 +196,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _ls(args: argparse.Namespace) -> int:
     with connect(args) as cache:
-        locks, out = roll_call(cache)
+        locks, out = held_locks(cache)
     if args.json:
         say(json.dumps([_held(lock) for lock in locks], ensure_ascii=False))
     elif locks:

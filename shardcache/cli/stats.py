@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
 
 def _stats(args: argparse.Namespace) -> int:
     with connect(args) as cache:
-        names = [member.node.name for member in cache._core.members]
+        names = [member.node.name for member in cache._context.members]
         found = dict(zip(names, cache._runner.run(server_infos(range(len(names)))), strict=True))
     if args.json:
         record = {name: {"error": one.reason} if isinstance(one, ShardError) else one for name, one in found.items()}

@@ -50,13 +50,13 @@ def _where(args: argparse.Namespace) -> int:
 
 
 def _ask(cache: ShardCache, place: Explanation) -> Found:
-    names = [member.node.name for member in cache._core.members]
+    names = [member.node.name for member in cache._context.members]
     return cache._runner.run(stored_form(names.index(place.shard), place.wire_key))
 
 
 def _draw(cache: ShardCache, place: Explanation) -> None:
     """Show every shard with its share of the keys, and the key beside its own."""
-    circle = cache._core.placement
+    circle = cache._context.placement
     if not isinstance(circle, Circle):
         return
     shares = circle.shares()

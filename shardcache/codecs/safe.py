@@ -17,7 +17,7 @@ import msgpack  # type: ignore[import-untyped]  # it ships no annotations
 from shardcache.codecs.collisions import MOST_ALIKE, check_hashes, crowd
 from shardcache.codecs.registry import Registry
 from shardcache.codecs.scalars import pack_scalar, unpack_scalar
-from shardcache.codecs.type_check import CONTAINERS, path_to, take_census
+from shardcache.codecs.type_check import CONTAINERS, check_types, path_to
 from shardcache.errors import DamagedPayload, SerializationError
 from shardcache.value_type import ValueType
 
@@ -55,7 +55,7 @@ class SafeSerializer:
 
     def dumps(self, value: object) -> bytes:
         """Return ``value`` as msgpack; raise `SerializationError` saying where it holds what cannot be kept."""
-        crowds = take_census(value, self.allowed, limit=self._limit)
+        crowds = check_types(value, self.allowed, limit=self._limit)
         registered = self._registry.kinds
         left = self._limit
         culprit: object = value
@@ -75,7 +75,7 @@ class SafeSerializer:
                     raise SerializationError("the value holds too many registered objects for max_value")
                 plain = known.plain(item)
                 try:
-                    crowds.extend(take_census(plain, self.allowed, limit=self._limit))
+                    crowds.extend(check_types(plain, self.allowed, limit=self._limit))
                 except SerializationError as error:
                     raise SerializationError(f"in the {known.name}, {error}") from error
                 return [_TYPED, known.name, plain]

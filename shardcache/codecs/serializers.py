@@ -6,7 +6,7 @@ import re
 import sys
 from typing import NoReturn, Protocol, runtime_checkable
 
-from shardcache.codecs.type_check import path_to, take_census
+from shardcache.codecs.type_check import check_types, path_to
 from shardcache.errors import SerializationError
 
 __all__ = ("JsonSerializer", "PickleSerializer", "Serializer")
@@ -45,7 +45,7 @@ class JsonSerializer:
         self._limit = limit
 
     def dumps(self, value: object) -> bytes:
-        take_census(value, JSON_TYPES, limit=self._limit, keys=frozenset({str}), format="json")
+        check_types(value, JSON_TYPES, limit=self._limit, keys=frozenset({str}), format="json")
         try:
             data = _ENCODER.encode(value).encode()
         except UnicodeEncodeError as error:

@@ -13,14 +13,14 @@ from shardcache.codecs.collisions import MOST_ALIKE
 from shardcache.codecs.ways_out import ways_out
 from shardcache.errors import SerializationError
 
-__all__ = ("CONTAINERS", "MAX_DEPTH", "path_to", "take_census")
+__all__ = ("CONTAINERS", "MAX_DEPTH", "check_types", "path_to")
 
 MAX_DEPTH = 128  # containers within containers
 CONTAINERS = frozenset({list, tuple, set, frozenset, dict})
 _HASHED = frozenset({set, frozenset, dict})
 
 
-def take_census(
+def check_types(
     value: object, allowed: frozenset[type], *, limit: int, keys: frozenset[type] | None = None, format: str = "safe"
 ) -> list[Any]:
     """Raise `SerializationError` unless ``value`` is made of exactly the types in ``allowed``.

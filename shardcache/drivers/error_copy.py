@@ -4,10 +4,10 @@ from copy import copy
 
 from shardcache.flows.steps import LoaderEnded
 
-__all__ = ("own_error",)
+__all__ = ("copy_error",)
 
 
-def own_error(error: Exception) -> Exception:
+def copy_error(error: Exception) -> Exception:
     """Return a copy of ``error``: same type, arguments, attributes, cause and traceback, but an object of its own.
 
     A raise adds to the traceback of the object that is raised, and callers change what they caught (``add_note``, attributes). Where a

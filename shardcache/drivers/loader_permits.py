@@ -6,14 +6,14 @@ from shardcache.errors import LoadTimeout, TooManyLoaders
 from shardcache.system import queue
 from shardcache.system.threads import Worker
 
-__all__ = ("Place", "Places", "ThreadPlaces", "named")
+__all__ = ("LoaderPermit", "LoaderPermits", "ThreadPermits", "named")
 
 _NAMED = 5  # keys that an error names
 
 Wires = tuple[bytes, ...]
 
 
-class Place:
+class LoaderPermit:
     """The place of one loader. ``counted``: it is one of the bounded number; the loader that another one waits for needs none.
 
     ``turn``: what it waits by. ``worker``: the thread that runs the loader, if it has one of its own.
@@ -29,7 +29,7 @@ class Place:
         self.worker: Worker | None = None
 
 
-class Places:
+class LoaderPermits:
     """Who is running and who was given up, whatever the colour.
 
     Nothing is locked. That a place goes from one set to the other or comes to its end at the same moment is decided by who takes it out
@@ -40,8 +40,8 @@ class Places:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._running: dict[Place, None] = {}
-        self._abandoned: dict[Place, None] = {}
+        self._running: dict[LoaderPermit, None] = {}
+        self._abandoned: dict[LoaderPermit, None] = {}
         self.ended = 0  # more with every place that was free again: it need not be exact, only another number
 
     def check_abandoned(self) -> None:
@@ -52,17 +52,17 @@ class Places:
                 f"(max_loads allows {self._most}), so no other is begun: {_names(self._abandoned)}"
             )
 
-    def enter(self, wires: Wires, *, counted: bool) -> Place:
+    def enter(self, wires: Wires, *, counted: bool) -> LoaderPermit:
         """Note that a loader begins."""
-        place = Place(wires, counted=counted)
+        place = LoaderPermit(wires, counted=counted)
         self.begin(place)
         return place
 
-    def begin(self, place: Place) -> None:
+    def begin(self, place: LoaderPermit) -> None:
         """Note that the loader of ``place`` begins."""
         self._running[place] = None
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: LoaderPermit) -> None:
         """Note that a loader has ended, given up or not."""
         place.left = True
         self.ended += place.counted
@@ -70,7 +70,7 @@ class Places:
             self.free(place)
         self._abandoned.pop(place, None)
 
-    def abandon(self, place: Place) -> bool:
+    def abandon(self, place: LoaderPermit) -> bool:
         """Note that a loader runs on though nobody waits for it; others may have its place. Return whether it does run on."""
         self._abandoned[place] = None
         self.ended += place.counted
@@ -80,7 +80,7 @@ class Places:
             self._abandoned.pop(place, None)
         return not place.left
 
-    def free(self, place: Place) -> None:
+    def free(self, place: LoaderPermit) -> None:
         """Let the next one in."""
 
     def no_turn(self, seconds: float) -> LoadTimeout:
@@ -101,7 +101,7 @@ class Places:
         return _names(place for place in list(self._running) if place.counted)
 
 
-class ThreadPlaces(Places):
+class ThreadPermits(LoaderPermits):
     """Places that threads wait for."""
 
     __slots__ = ("_turns",)
@@ -110,7 +110,7 @@ class ThreadPlaces(Places):
         super().__init__(most)
         self._turns = queue.TurnQueue(most)
 
-    def take(self, place: Place, patience: float | None, wait: float) -> None:
+    def acquire(self, place: LoaderPermit, timeout: float | None, wait: float) -> None:
         """Wait for a turn, for so many seconds, and raise `LoadTimeout` if there was none in time.
 
         Without ``patience`` (None) wait for as long as loaders end, and raise `TooManyLoaders` if none has for ``wait`` seconds.
@@ -119,26 +119,26 @@ class ThreadPlaces(Places):
         if place.counted:
             place.turn = self._turns.join()
             ended = self.ended
-            while not place.turn.wait(wait if patience is None else patience):
-                if patience is not None:
-                    raise self.no_turn(patience)
+            while not place.turn.wait(wait if timeout is None else timeout):
+                if timeout is not None:
+                    raise self.no_turn(timeout)
                 if self.ended == ended:
                     raise self.stuck(wait)
                 ended = self.ended
         self.begin(place)
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: LoaderPermit) -> None:
         """Note that a loader has ended, given up or not. Leaving twice is leaving."""
         super().leave(place)
         self.free(place)  # it may have been broken off before it had its turn
 
-    def free(self, place: Place) -> None:
+    def free(self, place: LoaderPermit) -> None:
         """Let the next one in."""
         if place.turn is not None:
             place.turn.leave()
 
 
-def _names(places: Iterable[Place]) -> str:
+def _names(places: Iterable[LoaderPermit]) -> str:
     """Return the keys of the loaders that have been there longest."""
     return named([wire for place in list(places) for wire in place.wires])
 

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from shardcache.system.queue import Place, TurnQueue
 
-__all__ = ("AsyncLine", "Line")
+__all__ = ("AsyncLocalQueue", "LocalQueue")
 
 _LATE = 1.0  # seconds
 
@@ -29,7 +29,7 @@ async def _came(turn: asyncio.Event, timeout: float | None) -> bool:
         return False
 
 
-class Line:
+class LocalQueue:
     """First come, first served, for threads."""
 
     __slots__ = ("_queues",)
@@ -45,7 +45,7 @@ class Line:
             if self._queues.get(key) is queue:  # else it was taken away as empty in that moment
                 return place
 
-    def came(self, place: Place, timeout: float | None, late: Callable[[], None] | None = None) -> bool:
+    def wait_turn(self, place: Place, timeout: float | None, on_slow: Callable[[], None] | None = None) -> bool:
         """Return whether the turn of ``place`` came within ``timeout`` seconds (None or inf: whenever it comes).
 
         ``late`` is called if that has taken a second.
@@ -55,8 +55,8 @@ class Line:
             return True
         if rest == 0:
             return False
-        if late is not None:
-            late()
+        if on_slow is not None:
+            on_slow()
         return place.wait(rest)
 
     def leave(self, key: bytes, place: Place) -> None:
@@ -66,7 +66,7 @@ class Line:
             self._queues.pop(key, None)
 
 
-class AsyncLine:
+class AsyncLocalQueue:
     """First come, first served, for tasks; each event loop has lines of its own."""
 
     __slots__ = ("_waiting",)
@@ -76,8 +76,8 @@ class AsyncLine:
         self._waiting = WeakKeyDictionary()
 
     @asynccontextmanager
-    async def turn(
-        self, key: bytes, timeout: float | None, late: Callable[[], None] | None = None
+    async def wait_turn(
+        self, key: bytes, timeout: float | None, on_slow: Callable[[], None] | None = None
     ) -> AsyncIterator[bool]:
         """Wait for this task's turn; as `Line.turn`."""
         turn = asyncio.Event()
@@ -91,8 +91,8 @@ class AsyncLine:
                     if rest == 0:
                         yield False
                         return
-                    if late is not None:
-                        late()
+                    if on_slow is not None:
+                        on_slow()
                     if not await _came(turn, rest):
                         yield False
                         return

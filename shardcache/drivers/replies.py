@@ -4,25 +4,25 @@ from shardcache.drivers.shard_health import ShardState, is_down
 from shardcache.policy.breaker import State
 from shardcache.resp import ErrorReply, Reply
 
-__all__ = ("HEARD", "answered", "heard")
+__all__ = ("BLOCKING_REPLY_TYPES", "check_replies", "check_reply")
 
-HEARD: frozenset[type] = frozenset({list, type(None), ErrorReply})
+BLOCKING_REPLY_TYPES: frozenset[type] = frozenset({list, type(None), ErrorReply})
 """What a command that blocks can be answered with."""
 
 
-def answered(shard: ShardState, replies: list[Reply]) -> list[Reply]:
+def check_replies(shard: ShardState, replies: list[Reply]) -> list[Reply]:
     """Put a `ShardError` in the place of each error reply, and note how the shard is doing."""
     if ErrorReply in set(map(type, replies)):
         replies = [shard.named(reply) if reply.__class__ is ErrorReply else reply for reply in replies]
         down = [reply for reply in replies if is_down(reply)]
         if down:
-            shard.lost(down[0], dialled=False)
+            shard.record_failure(down[0], dialled=False)
             return replies
     if shard.breaker.failures or shard.breaker.state is not State.CLOSED:
-        shard.answered()
+        shard.record_success()
     return replies
 
 
-def heard(shard: ShardState, reply: Reply) -> Reply:
+def check_reply(shard: ShardState, reply: Reply) -> Reply:
     """Return what a blocking command was answered, a `ShardError` for an error reply; note how the shard is doing."""
-    return answered(shard, [reply])[0]
+    return check_replies(shard, [reply])[0]

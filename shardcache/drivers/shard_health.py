@@ -19,7 +19,7 @@ from shardcache.errors import (
     ShardUnavailable,
     WritesRefused,
 )
-from shardcache.events import Event, Hook, tell
+from shardcache.events import Event, Hook, emit
 from shardcache.flows.own_pause import held_up
 from shardcache.policy.breaker import Breaker, State
 from shardcache.resp import ErrorReply, as_error
@@ -39,7 +39,7 @@ class ShardState(ABC):
         "_hook",
         "_last",
         "_lock",
-        "_luck",
+        "_random",
         "_tried_at",
         "breaker",
         "clock",
@@ -58,7 +58,7 @@ class ShardState(ABC):
         clock: Callable[[], float],
         timeout: float,
         hook: Hook | None,
-        luck: Callable[[], float],
+        random: Callable[[], float],
         keys: str = "*",
     ) -> None:
         self.name = name
@@ -72,7 +72,7 @@ class ShardState(ABC):
         # Re-entrant: a finalizer or a signal handler may come in between and call the client. Nothing in there waits.
         self._lock = threading.RLock()
         self._tried_at = 0.0  # when a call was last let in on trial
-        self._luck = luck
+        self._random = random
         self._excused_until = 0.0
         self.timeout = timeout
 
@@ -85,7 +85,7 @@ class ShardState(ABC):
         """Close the connections that wait for use: they were opened to a server that is gone."""
 
     @abstractmethod
-    def knock(self) -> None:
+    def start_probing(self) -> None:
         """See to it that somebody asks after the shard in the background, and says `heard` when it answers. Raises nothing."""
 
     def stats(self) -> ShardStats:
@@ -104,25 +104,25 @@ class ShardState(ABC):
                 self._tried_at = now
                 return
         if self.breaker.state is State.OPEN:
-            self.knock()  # this may be a fork of the process that had the prober, or none could be started
+            self.start_probing()  # this may be a fork of the process that had the prober, or none could be started
         self.tally.refused_open += 1
         why = f" after: {self._last.reason}" if self._last else ""
         raise ShardOut(self.name, f"is out of service{why}") from self._last
 
-    def answered(self) -> None:
+    def record_success(self) -> None:
         """Note a reply while there was something to forget."""
         with self._lock:
             back = self.breaker.succeeded()
         if back:
             self._last = None
-            tell(self._hook, Event("shard_back", self.name))
+            emit(self._hook, Event("shard_back", self.name))
 
-    def abandon(self) -> None:
+    def release_trial(self) -> None:
         """Give back the place of a call that was broken off by its caller."""
         with self._lock:
             self.breaker.abandoned()
 
-    def again(self) -> None:
+    def record_retry(self) -> None:
         """Note that a kept connection turned out to be dead: its siblings are no better."""
         self.tally.retries += 1
         self.drop_idle()
@@ -131,16 +131,16 @@ class ShardState(ABC):
         """Return the error that an error reply stands for."""
         return as_error(self.name, reply, self.keys)
 
-    def refused(self, reply: ErrorReply) -> NoReturn:
+    def raise_refusal(self, reply: ErrorReply) -> NoReturn:
         """Raise what an error reply stands for; "not serving now" counts as a failure of the shard."""
         error = self.named(reply)
         if is_down(error):
             self._failed(error)
         else:
-            self.answered()
+            self.record_success()
         raise error
 
-    def lost(
+    def record_failure(
         self,
         error: OSError | ShardError,
         *,
@@ -159,10 +159,10 @@ class ShardState(ABC):
         if found is not error and found.__cause__ is None:
             found.__cause__ = error
         if isinstance(found, AuthenticationFailed) or isinstance(found.__cause__, AuthenticationFailed):
-            tell(self._hook, Event("auth_failed", self.name, error=copy(found)))
+            emit(self._hook, Event("auth_failed", self.name, error=copy(found)))
         if isinstance(found, ReplyTooLarge):  # says nothing about other keys, and cost no time
             self.tally.failures += 1
-            self.abandon()
+            self.release_trial()
         elif isinstance(found, ShardTimeout):
             if held_up(self.clock(), deadline):
                 self._excused(found)
@@ -172,7 +172,7 @@ class ShardState(ABC):
         elif isinstance(found, ShardUnavailable):
             self._failed(found)
         else:
-            self.abandon()
+            self.release_trial()
         return found
 
     @abstractmethod
@@ -189,7 +189,7 @@ class ShardState(ABC):
         if now < self._excused_until or self.breaker.state is not State.CLOSED:
             self.tally.failures += 1
             self.tally.timeouts += 1
-            self.abandon()
+            self.release_trial()
         else:
             self._excused_until = now + self.timeout
             self._failed(error)
@@ -232,23 +232,23 @@ class ShardState(ABC):
         if opened:
             tally.ejections += 1
             self.drop_idle()
-            tell(self._hook, Event("shard_out", self.name, error=error))
-            self.knock()
+            emit(self._hook, Event("shard_out", self.name, error=error))
+            self.start_probing()
 
     def login_refused(self, reply: ErrorReply) -> None:
         """Note that the server does not take renewed credentials: its connections stay logged in as they were."""
         why = f"renewed credentials are not taken, connections stay logged in as before: {self.named(reply).reason}"
-        tell(self._hook, Event("auth_failed", self.name, "renew", error=AuthenticationFailed(self.name, why)))
+        emit(self._hook, Event("auth_failed", self.name, "renew", error=AuthenticationFailed(self.name, why)))
 
-    def late_error(self) -> ShardError:
+    def overdue_error(self) -> ShardError:
         """Return the error for a reply that has not come in time, without judging the shard for it yet."""
         return ShardTimeout(self.name, "did not answer in time")
 
-    def next_knock(self) -> float:
+    def next_probe(self) -> float:
         """Return the seconds until the next probe."""
-        return self.breaker.next_delay(self._luck())
+        return self.breaker.next_delay(self._random())
 
-    def heard(self) -> None:
+    def probe_succeeded(self) -> None:
         """Note that a probe was answered: calls are let in again, a few at first."""
         with self._lock:
             self.breaker.probed(answered=True)

@@ -29,13 +29,13 @@ from typing import BinaryIO
 from shardcache.embedded.ports import reserve_port
 from shardcache.errors import ServerNotStarted
 
-__all__ = ("Home",)
+__all__ = ("ProcessGuard",)
 
 GUARD = 'trap "" HUP INT TERM; read -r _; rm -rf -- "$1"; kill -KILL 0'
-_homes: "weakref.WeakSet[Home]" = weakref.WeakSet()
+_homes: "weakref.WeakSet[ProcessGuard]" = weakref.WeakSet()
 
 
-class Home:
+class ProcessGuard:
     """A new directory under ``parent``, only for this user, with its guard. Ends by `close`, or with the process."""
 
     def __init__(self, parent: str) -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from shardcache.embedded.process_guard import Home
+from shardcache.embedded.process_guard import ProcessGuard
 from shardcache.errors import InvalidOption, ServerNotStarted
 
 __all__ = ("LocalServer",)
@@ -38,7 +38,7 @@ class LocalServer:
     def __init__(
         self,
         name: str,
-        home: Home,
+        process_guard: ProcessGuard,
         binary: str,
         *,
         tcp: bool = False,
@@ -46,12 +46,12 @@ class LocalServer:
         options: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
-        self._home = home
-        self._directory = home.path / name
+        self._process_guard = process_guard
+        self._directory = process_guard.path / name
         self._command = [binary, str(self._directory / "config")]
         self._options = tuple(_line(key, value) for key, value in (options or {}).items())
         self._socket = "" if tcp else _socket_path(self._directory / "socket")
-        self._port = (port or home.reserve_port()) if tcp else 0
+        self._port = (port or process_guard.reserve_port()) if tcp else 0
         self._settled = not tcp or port is not None  # whether the address has been announced, and so must not change
         self._process: subprocess.Popen[bytes] | None = None
         self._paused = False
@@ -76,7 +76,7 @@ class LocalServer:
         process = self._process
         if process is None:
             return False
-        return (process.returncode if self._home.foreign else process.poll()) is None
+        return (process.returncode if self._process_guard.foreign else process.poll()) is None
 
     def start(self, *, timeout: float = 10.0) -> None:
         """Start the server and wait until it answers. One that runs is left as it is.
@@ -97,7 +97,7 @@ class LocalServer:
             (self._directory / "config").write_text("\n".join((*BASE, *listen, *self._options, "")), encoding="utf-8")
             with self._log.open("ab") as log:
                 self._log_start = log.tell()
-                self._process = self._home.spawn(self._command, self._directory, log)
+                self._process = self._process_guard.spawn(self._command, self._directory, log)
             self._paused = False
 
     def wait(self, *, timeout: float = 10.0) -> None:
@@ -109,7 +109,7 @@ class LocalServer:
                 if self._settled or ports == PORTS_TRIED or "in use" not in self._log_tail():
                     raise ServerNotStarted(f"server {self.name!r} ended at its start; {self._log_tail()}")
                 ports += 1
-                self._port = self._home.reserve_port()
+                self._port = self._process_guard.reserve_port()
                 self.launch()
             elif time.monotonic() > deadline:
                 tail = self._log_tail()
@@ -192,9 +192,11 @@ class LocalServer:
         return self._directory / "log"
 
     def _check(self) -> None:
-        if self._home.foreign:
-            raise ServerNotStarted(f"server {self.name!r} belongs to process {self._home.owner}, which forked this one")
-        if self._home.closed:
+        if self._process_guard.foreign:
+            raise ServerNotStarted(
+                f"server {self.name!r} belongs to process {self._process_guard.owner}, which forked this one"
+            )
+        if self._process_guard.closed:
             raise ServerNotStarted(f"server {self.name!r} is closed for good")
 
     def _answers(self) -> bool:

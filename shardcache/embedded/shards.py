@@ -8,7 +8,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from shardcache.embedded.find_server import find_server
-from shardcache.embedded.process_guard import Home
+from shardcache.embedded.process_guard import ProcessGuard
 from shardcache.embedded.server import LocalServer
 from shardcache.errors import InvalidOption
 
@@ -60,7 +60,7 @@ class LocalShards:
         self._options = dict(options or {})
         self._binary = binary
         self._timeout = timeout
-        self._home: Home | None = None
+        self._process_guard: ProcessGuard | None = None
         self._servers: tuple[LocalServer, ...] = ()
 
     @property
@@ -81,19 +81,19 @@ class LocalShards:
     @property
     def directory(self) -> str | None:
         """Where sockets and logs are, while the servers are up."""
-        return str(self._home.path) if self._home else None
+        return str(self._process_guard.path) if self._process_guard else None
 
     def start(self) -> Self:
         """Start all servers at once and wait until each answers. Does nothing while they are up."""
-        if self._home is None:
+        if self._process_guard is None:
             binary = self._binary or find_server()
             deadline = time.monotonic() + self._timeout
-            self._home = Home(self._parent)
+            self._process_guard = ProcessGuard(self._parent)
             try:
                 self._servers = tuple(
                     LocalServer(
                         f"shard-{number}",
-                        self._home,
+                        self._process_guard,
                         binary,
                         tcp=self._tcp,
                         port=None if self._port is None else self._port + number - 1,
@@ -112,9 +112,9 @@ class LocalShards:
 
     def close(self) -> None:
         """End the servers and remove their directory. Twice is once; in a forked child: nothing happens."""
-        if self._home is not None and not self._home.foreign:
-            self._home.close()
-            self._home, self._servers = None, ()
+        if self._process_guard is not None and not self._process_guard.foreign:
+            self._process_guard.close()
+            self._process_guard, self._servers = None, ()
 
     def __enter__(self) -> Self:
         return self.start()

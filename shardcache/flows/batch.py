@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from shardcache.errors import ShardError, WrongType
-from shardcache.flows.operations import NUMBER, TEXT, VOID, Request
+from shardcache.flows.operations import INVALIDATE, NUMBER, TEXT, Request
 from shardcache.flows.steps import Batch, Flow, exchange
 from shardcache.placement import Placement
 from shardcache.resp import Command, ErrorReply, Op, Reply
@@ -33,13 +33,13 @@ def _chunks(verb: bytes, keys: list[bytes]) -> list[Command]:
     return [(verb, *keys[at : at + CHUNK]) for at in range(0, len(keys), CHUNK)]
 
 
-def _voids(wires: list[bytes], void: Pass) -> list[Command]:
+def _invalidations(wires: list[bytes], invalidate: Pass) -> list[Command]:
     """Return what voids loads of these keys."""
-    return [] if void is None else _chunks(b"UNLINK", list(map(void, wires)))
+    return [] if invalidate is None else _chunks(b"UNLINK", list(map(invalidate, wires)))
 
 
-def _unlinks(wires: list[bytes], void: Pass) -> list[Command]:
-    return [*_voids(wires, void), *_chunks(b"UNLINK", wires)]
+def _unlinks(wires: list[bytes], invalidate: Pass) -> list[Command]:
+    return [*_invalidations(wires, invalidate), *_chunks(b"UNLINK", wires)]
 
 
 def fetch(placement: Placement, wires: list[bytes]) -> Flow[list[Reply]]:
@@ -98,7 +98,7 @@ def fetch_told(placement: Placement, wires: list[bytes]) -> Flow[list[Reply]]:
 
 
 def store(
-    placement: Placement, wires: list[bytes], raws: list[bytes], ms: int | None, *, void: Pass = None
+    placement: Placement, wires: list[bytes], raws: list[bytes], ms: int | None, *, invalidate: Pass = None
 ) -> Flow[dict[int, ShardError]]:
     """Store each value under its key; return the errors, by position. ``ms`` 0 deletes instead; ``void`` voids loads of them."""
     groups = _by_shard(placement.owner_indexes(wires))
@@ -112,7 +112,7 @@ def store(
             commands = [(b"SET", wires[at], raws[at], b"PX", life) for at in positions]
         else:
             commands = [(b"UNLINK", wires[at]) for at in positions]
-        batches.append(Batch(shard, [*_voids([wires[at] for at in positions], void), *commands], True))
+        batches.append(Batch(shard, [*_invalidations([wires[at] for at in positions], invalidate), *commands], True))
     outcomes = yield from exchange(batches)
     failed: dict[int, ShardError] = {}
     for positions, outcome in zip(groups.values(), outcomes, strict=True):
@@ -129,13 +129,13 @@ def store(
 
 
 def delete(
-    placement: Placement, wires: list[bytes], *, void: Pass = None
+    placement: Placement, wires: list[bytes], *, invalidate: Pass = None
 ) -> Flow[tuple[int, list[tuple[int, ShardError]]]]:
     """Delete the keys; return how many were there, and for each shard that failed its number of keys and why."""
     groups = _by_shard(placement.owner_indexes(wires))
     outcomes = yield from exchange(
         [
-            Batch(shard, _unlinks([wires[at] for at in positions], void), True, _numbers)
+            Batch(shard, _unlinks([wires[at] for at in positions], invalidate), True, _numbers)
             for shard, positions in groups.items()
         ]
     )
@@ -145,7 +145,7 @@ def delete(
         if isinstance(outcome, ShardError):
             failed.append((len(positions), outcome))
             continue
-        half = 0 if void is None else len(outcome) // 2
+        half = 0 if invalidate is None else len(outcome) // 2
         refusal = next((reply for reply in outcome[:half] if isinstance(reply, ShardError)), None)
         for at, reply in enumerate(outcome[half:]):
             if refusal is not None:
@@ -182,7 +182,7 @@ def queue(placement: Placement, requests: Sequence[Request], *, part: bool = Fal
 
 def _own(replies: Iterator[Reply], request: Request) -> Reply:
     """Return the reply to the request's own command."""
-    voided = next(replies) if request.void is not None else None
+    voided = next(replies) if request.invalidates is not None else None
     reply = next(replies)
     return voided if isinstance(voided, ShardError) and not isinstance(reply, ShardError) else reply
 
@@ -191,16 +191,18 @@ def _batch(shard: int, requests: list[Request], *, bulk: bool) -> Batch:
     ops: list[Op] = []
     commands: list[Command] = []
     for request in requests:
-        if request.void is not None:
-            ops.append(VOID)
-            commands.append(request.void)
+        if request.invalidates is not None:
+            ops.append(INVALIDATE)
+            commands.append(request.invalidates)
         ops.append(request.op)
         commands.append(request.command)
 
     def fit(replies: list[Reply]) -> bool:
-        return all(reply.__class__ in op.kinds or op.takes(reply) for op, reply in zip(ops, replies, strict=True))
+        return all(
+            reply.__class__ in op.reply_types or op.accepts(reply) for op, reply in zip(ops, replies, strict=True)
+        )
 
-    return Batch(shard, commands, all(request.op.twice for request in requests), fit, bulk=bulk)
+    return Batch(shard, commands, all(request.op.idempotent for request in requests), fit, bulk=bulk)
 
 
 def _lists(keys: int, replies: list[Reply]) -> bool:

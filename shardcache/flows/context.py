@@ -7,10 +7,10 @@ from typing import Any, Self
 from shardcache.codecs import Codec, RawCodec
 from shardcache.errors import InvalidArgument, InvalidOption, ShardError
 from shardcache.explanation import Explanation
+from shardcache.flows import batch
 from shardcache.flows import scan as sweep
-from shardcache.flows.batch import Pass
 from shardcache.flows.operations import Requests
-from shardcache.flows.reply_policy import Ledger
+from shardcache.flows.reply_policy import ReplyPolicy
 from shardcache.flows.steps import Flow
 from shardcache.keys import Key, KeySpace, hash_tag, is_own
 from shardcache.options import OnUnavailable, Options, check_on_unavailable, check_timeout
@@ -19,13 +19,13 @@ from shardcache.placement.node import Node
 from shardcache.topology.nodes import Member
 from shardcache.ttl import TTL, Default
 
-__all__ = ("Core",)
+__all__ = ("ClientContext",)
 
 
-class Core:
+class ClientContext:
     """One client's parameters, checked and put to work. Both colours are built around one."""
 
-    __slots__ = ("codec", "keys", "ledger", "members", "options", "placement", "requests", "timeout")
+    __slots__ = ("codec", "keys", "members", "options", "placement", "reply_policy", "requests", "timeout")
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Core:
         self.placement = _placement(self.options.placement, [member.node for member in members])
         by_name = {member.node.name: member for member in members}
         self.members = tuple(by_name[node.name] for node in self.placement.nodes)
-        self.ledger = Ledger(
+        self.reply_policy = ReplyPolicy(
             self.codec,
             [node.name for node in self.placement.nodes],
             self.placement.owner_index,
@@ -90,6 +90,14 @@ class Core:
         raws = [encode(value, wire) for value, wire in zip(mapping.values(), wires, strict=True)]
         return asked, wires, raws, self.requests.ttl_ms(ttl)
 
+    def store(self, wires: list[bytes], raws: list[bytes], ms: int | None) -> Flow[dict[int, ShardError]]:
+        """Return the flow that stores values; see `batch.store`."""
+        return batch.store(self.placement, wires, raws, ms, invalidate=self.fill_tokens)
+
+    def delete(self, wires: list[bytes]) -> Flow[tuple[int, list[tuple[int, ShardError]]]]:
+        """Return the flow that deletes keys; see `batch.delete`."""
+        return batch.delete(self.placement, wires, invalidate=self.fill_tokens)
+
     def glob(self, match: str | bytes) -> bytes:
         """Return a server-side pattern for ``match`` within the namespace."""
         if not isinstance(match, (str, bytes)):
@@ -108,15 +116,15 @@ class Core:
     def scanned(self, shard: int, wires: list[bytes], error: ShardError | None) -> list[Key]:
         """Return the callers' forms of the keys that ``shard`` holds by right; note or raise ``error``."""
         if error is not None:
-            self.ledger.degraded(error.shard, "scan", 0, error)
+            self.reply_policy.degraded(error.shard, "scan", 0, error)
         wires = [wire for wire in wires if not is_own(wire)]
         owners = self.placement.owner_indexes(wires)
         return [self.keys.user(wire) for wire, owner in zip(wires, owners, strict=True) if owner == shard]
 
     @property
-    def passes(self) -> Pass:
+    def fill_tokens(self) -> batch.Pass:
         """How the pass of a load is called that a write takes away; None if writes do not."""
-        return self.keys.load_pass if self.options.void_loads else None
+        return self.keys.fill_token if self.options.void_loads else None
 
     def explain(self, key: Key, states: Sequence[str]) -> Explanation:
         """Say where ``key`` lives; ``states`` are the breakers', in the order of the members."""

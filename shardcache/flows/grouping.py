@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from shardcache.errors import ShardError
-from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run, exchange, gathering
+from shardcache.flows.steps import Batch, Broadcast, Flow, Outcome, ServerRun, exchange, gather
 from shardcache.resp import Command
 
-__all__ = ("Parts", "each", "send", "together")
+__all__ = ("GroupedBatches", "broadcast_grouped", "exchange_grouped", "together")
 
 T = TypeVar("T")
 
@@ -15,19 +15,23 @@ Asked = Sequence[tuple[int, Sequence[Command]]]
 """For each question the shard, and the commands that it consists of."""
 
 
-class Parts:
+class GroupedBatches:
     """``batches``, one for each shard, and the way back from their outcomes to the questions."""
 
     __slots__ = ("_asked", "_places", "batches")
 
-    def __init__(self, asked: Asked, *, twice: bool = True, undo: bool = False, behind: bool = False) -> None:
+    def __init__(
+        self, asked: Asked, *, idempotent: bool = True, compensates: bool = False, behind: bool = False
+    ) -> None:
         places: dict[int, list[int]] = {}
         for place, (shard, _) in enumerate(asked):
             places.setdefault(shard, []).append(place)
         self._asked = asked
         self._places = list(places.values())
         self.batches = [
-            Batch(shard, [command for place in own for command in asked[place][1]], twice, None, undo, behind)
+            Batch(
+                shard, [command for place in own for command in asked[place][1]], idempotent, None, compensates, behind
+            )
             for shard, own in places.items()
         ]
 
@@ -40,28 +44,28 @@ class Parts:
             begin = end
 
 
-def each(asked: Asked, patience: float | None = None) -> Flow[list[Outcome]]:
+def exchange_grouped(asked: Asked, timeout: float | None = None) -> Flow[list[Outcome]]:
     """Ask all in one exchange; return what came of each question: the replies to its commands, or the ShardError.
 
     ``patience``: seconds that a shard may take (None: a call's deadline).
     """
-    parts = Parts(asked)
-    if patience is None:
+    parts = GroupedBatches(asked)
+    if timeout is None:
         outcomes = yield from exchange(parts.batches)
     else:
-        step, outcomes = gathering(parts.batches, patience, patience)
+        step, outcomes = gather(parts.batches, timeout, timeout)
         yield step
     found = dict(part for at, outcome in enumerate(outcomes) for part in parts.of(at, outcome))
     return [found[place] for place in range(len(asked))]
 
 
-def send(
+def broadcast_grouped(
     asked: Asked,
-    heard: Callable[[int, Outcome, Run | None], bool] | None,
-    patience: float,
+    on_reply: Callable[[int, Outcome, ServerRun | None], bool] | None,
+    timeout: float,
     *,
-    twice: bool = True,
-    undo: bool = False,
+    idempotent: bool = True,
+    compensates: bool = False,
 ) -> Flow[None]:
     """Send what is asked, each (shard, commands), in one batch for each shard, behind whatever that still has to answer.
 
@@ -69,15 +73,15 @@ def send(
 
     ``heard`` is given the part of an outcome that belongs to a place in ``asked``, and says whether enough is known of all.
     """
-    parts = Parts(asked, twice=twice, undo=undo, behind=True)
+    parts = GroupedBatches(asked, idempotent=idempotent, compensates=compensates, behind=True)
 
-    def take(at: int, outcome: Outcome, run: Run | None) -> bool:
+    def take(at: int, outcome: Outcome, run: ServerRun | None) -> bool:
         enough = False
         for place, part in parts.of(at, outcome):
-            enough = heard is not None and heard(place, part, run)
+            enough = on_reply is not None and on_reply(place, part, run)
         return enough
 
-    yield Canvass(parts.batches, None if heard is None else take, patience)
+    yield Broadcast(parts.batches, None if on_reply is None else take, timeout)
 
 
 def together(flows: Sequence[Flow[T]]) -> Flow[list[T]]:
@@ -86,7 +90,7 @@ def together(flows: Sequence[Flow[T]]) -> Flow[list[T]]:
     Their questions to one shard go out in one batch.
     """
     results: dict[int, T] = {}
-    steps: dict[int, Canvass] = {}
+    steps: dict[int, Broadcast] = {}
 
     def go_on(at: int) -> None:
         try:
@@ -94,7 +98,7 @@ def together(flows: Sequence[Flow[T]]) -> Flow[list[T]]:
         except StopIteration as end:
             results[at] = end.value
         else:
-            if not isinstance(step, Canvass):
+            if not isinstance(step, Broadcast):
                 raise TypeError(f"only questions to several shards go side by side, got {step!r:.80}")
             steps[at] = step
 
@@ -108,18 +112,20 @@ def together(flows: Sequence[Flow[T]]) -> Flow[list[T]]:
     return [results[at] for at in range(len(flows))]
 
 
-def _ask_for_all(asking: dict[int, Canvass]) -> Flow[None]:
+def _ask_for_all(asking: dict[int, Broadcast]) -> Flow[None]:
     """Carry out the steps of several flows as one."""
     whose = [(at, place) for at, step in asking.items() for place in range(len(step.batches))]
-    waiting = {at for at, step in asking.items() if step.take is not None}
+    waiting = {at for at, step in asking.items() if step.on_reply is not None}
 
-    def heard(number: int, outcome: Outcome, run: Run | None) -> bool:
+    def on_reply(number: int, outcome: Outcome, run: ServerRun | None) -> bool:
         at, place = whose[number]
-        take = asking[at].take
+        take = asking[at].on_reply
         if at in waiting and take is not None and take(place, outcome, run):
             waiting.discard(at)
         return not waiting
 
     asked = [(batch.shard, batch.commands) for step in asking.values() for batch in step.batches]
-    twice = all(batch.twice for step in asking.values() for batch in step.batches)
-    yield from send(asked, heard if waiting else None, max(step.patience for step in asking.values()), twice=twice)
+    idempotent = all(batch.idempotent for step in asking.values() for batch in step.batches)
+    yield from broadcast_grouped(
+        asked, on_reply if waiting else None, max(step.timeout for step in asking.values()), idempotent=idempotent
+    )

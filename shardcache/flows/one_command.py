@@ -52,8 +52,8 @@ def _same(reply: Reply) -> Reply:
     return reply
 
 
-READ = Op("command", twice=True, writes=False, degraded=None, read=_same, kinds=_ANYTHING, values=1)
-WRITE = Op("command", twice=False, writes=True, degraded=None, read=_same, kinds=_ANYTHING, values=1)
+READ = Op("command", idempotent=True, writes=False, degraded=None, read=_same, reply_types=_ANYTHING, values=1)
+WRITE = Op("command", idempotent=False, writes=True, degraded=None, read=_same, reply_types=_ANYTHING, values=1)
 
 
 def packed(wire: bytes, name: str, arguments: tuple[Argument, ...]) -> tuple[Op, Command]:

@@ -17,7 +17,7 @@ from shardcache.resp import Command, ErrorReply, Op, OpGroup, Reply, decimal
 from shardcache.results import MISS
 from shardcache.ttl import DEFAULT, TTL, Default, default_milliseconds, milliseconds
 
-__all__ = ("GET", "LOOK", "NUMBER", "TEXT", "VOID", "Request", "Requests", "voided")
+__all__ = ("GET", "INVALIDATE", "LOOK", "NUMBER", "TEXT", "Request", "Requests", "invalidated")
 
 
 def _same(reply: Reply) -> Any:
@@ -59,29 +59,29 @@ NUMBER: frozenset[type] = frozenset({int, ErrorReply})
 _SUM = re.compile(rb"-?[0-9]{1,19}")  # see `ADD_TO`
 _SUM_KINDS: frozenset[type] = frozenset({type(None), ErrorReply})
 
-GET = Op("get", twice=True, writes=False, degraded=MISS, read=_same, kinds=TEXT, values=1)
-SET = Op("set", twice=True, writes=True, degraded=False, read=_stored, kinds=TEXT)
-ADD = Op("add", twice=False, writes=True, degraded=False, read=_stored, kinds=TEXT)
-ADD_DEAD = Op("add", twice=True, writes=True, degraded=False, read=_is_zero, kinds=NUMBER)
-REPLACE = Op("replace", twice=True, writes=True, degraded=False, read=_stored, kinds=TEXT)
-SET_DEAD = Op("set", twice=True, writes=True, degraded=False, read=_done, kinds=NUMBER)
-REPLACE_DEAD = Op("replace", twice=False, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
+GET = Op("get", idempotent=True, writes=False, degraded=MISS, read=_same, reply_types=TEXT, values=1)
+SET = Op("set", idempotent=True, writes=True, degraded=False, read=_stored, reply_types=TEXT)
+ADD = Op("add", idempotent=False, writes=True, degraded=False, read=_stored, reply_types=TEXT)
+ADD_DEAD = Op("add", idempotent=True, writes=True, degraded=False, read=_is_zero, reply_types=NUMBER)
+REPLACE = Op("replace", idempotent=True, writes=True, degraded=False, read=_stored, reply_types=TEXT)
+SET_DEAD = Op("set", idempotent=True, writes=True, degraded=False, read=_done, reply_types=NUMBER)
+REPLACE_DEAD = Op("replace", idempotent=False, writes=True, degraded=False, read=_is_one, reply_types=NUMBER)
 # Sent twice it may answer False for a key that it did delete; not sent it would leave a stale value.
-DELETE = Op("delete", twice=True, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
-INCR = Op("incr", twice=False, writes=True, degraded=None, read=_counted, kinds=_SUM_KINDS, fit=_is_sum)
-DECR = Op("decr", twice=False, writes=True, degraded=None, read=_counted, kinds=_SUM_KINDS, fit=_is_sum)
-TOUCH = Op("touch", twice=True, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
-TOUCH_DEAD = Op("touch", twice=False, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
-LEFT = Op("ttl", twice=True, writes=False, degraded=0.0, read=_seconds, kinds=NUMBER)
-CONTAINS = Op("contains", twice=True, writes=False, degraded=False, read=_is_one, kinds=NUMBER)
-VOID = Op("void", twice=True, writes=True, degraded=False, read=_is_one, kinds=NUMBER)
+DELETE = Op("delete", idempotent=True, writes=True, degraded=False, read=_is_one, reply_types=NUMBER)
+INCR = Op("incr", idempotent=False, writes=True, degraded=None, read=_counted, reply_types=_SUM_KINDS, validate=_is_sum)
+DECR = Op("decr", idempotent=False, writes=True, degraded=None, read=_counted, reply_types=_SUM_KINDS, validate=_is_sum)
+TOUCH = Op("touch", idempotent=True, writes=True, degraded=False, read=_is_one, reply_types=NUMBER)
+TOUCH_DEAD = Op("touch", idempotent=False, writes=True, degraded=False, read=_is_one, reply_types=NUMBER)
+LEFT = Op("ttl", idempotent=True, writes=False, degraded=0.0, read=_seconds, reply_types=NUMBER)
+CONTAINS = Op("contains", idempotent=True, writes=False, degraded=False, read=_is_one, reply_types=NUMBER)
+INVALIDATE = Op("void", idempotent=True, writes=True, degraded=False, read=_is_one, reply_types=NUMBER)
 LOOK = OpGroup(GET, LEFT)
 
 
 @cache
-def voided(op: Op) -> OpGroup:
+def invalidated(op: Op) -> OpGroup:
     """Return what goes out for an operation that voids a load of its key."""
-    return OpGroup(VOID, op)
+    return OpGroup(INVALIDATE, op)
 
 
 _INT64 = 2**63
@@ -97,7 +97,7 @@ class Request(NamedTuple):
     key: bytes
     command: Command
     default: Any = None
-    void: Command | None = None
+    invalidates: Command | None = None
 
 
 class Requests:
@@ -107,7 +107,7 @@ class Requests:
 
     def __init__(self, keys: KeySpace, codec: Codec, default_ttl: TTL, *, void_loads: bool = True) -> None:
         self._wire = keys.wire
-        self._pass = keys.load_pass
+        self._pass = keys.fill_token
         self._encode = codec.encode
         self._default_ttl = default_milliseconds(default_ttl)
         self._voids = void_loads
@@ -116,7 +116,7 @@ class Requests:
         """Return milliseconds, 0 for "gone at once", None for no expiry."""
         return self._default_ttl if ttl is DEFAULT else milliseconds(ttl)
 
-    def void(self, wire: bytes) -> Command | None:
+    def invalidate_load(self, wire: bytes) -> Command | None:
         """Return the command that voids a load of this key under way, if writes do that."""
         return (b"UNLINK", self._pass(wire)) if self._voids else None
 
@@ -129,10 +129,10 @@ class Requests:
         raw = self._encode(value, wire)
         ms = self._default_ttl if ttl is DEFAULT else milliseconds(ttl)
         if ms is None:
-            return Request(SET, wire, (b"SET", wire, raw), void=self.void(wire))
+            return Request(SET, wire, (b"SET", wire, raw), invalidates=self.invalidate_load(wire))
         if ms:
-            return Request(SET, wire, (b"SET", wire, raw, b"PX", b"%d" % ms), void=self.void(wire))
-        return Request(SET_DEAD, wire, (b"UNLINK", wire), void=self.void(wire))
+            return Request(SET, wire, (b"SET", wire, raw, b"PX", b"%d" % ms), invalidates=self.invalidate_load(wire))
+        return Request(SET_DEAD, wire, (b"UNLINK", wire), invalidates=self.invalidate_load(wire))
 
     def add(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> Request:
         return self._conditional(ADD, b"NX", Request(ADD_DEAD, b"", (b"EXISTS",)), key, value, ttl)
@@ -145,14 +145,16 @@ class Requests:
         raw = self._encode(value, wire)
         ms = self.ttl_ms(ttl)
         if ms is None:
-            return Request(op, wire, (b"SET", wire, raw, flag), void=self.void(wire))
+            return Request(op, wire, (b"SET", wire, raw, flag), invalidates=self.invalidate_load(wire))
         if ms:
-            return Request(op, wire, (b"SET", wire, raw, flag, b"PX", b"%d" % ms), void=self.void(wire))
-        return Request(dead.op, wire, (*dead.command, wire), void=self.void(wire))
+            return Request(
+                op, wire, (b"SET", wire, raw, flag, b"PX", b"%d" % ms), invalidates=self.invalidate_load(wire)
+            )
+        return Request(dead.op, wire, (*dead.command, wire), invalidates=self.invalidate_load(wire))
 
     def delete(self, key: Key) -> Request:
         wire = self._wire(key)
-        return Request(DELETE, wire, (b"UNLINK", wire), void=self.void(wire))
+        return Request(DELETE, wire, (b"UNLINK", wire), invalidates=self.invalidate_load(wire))
 
     def incr(self, key: Key, delta: int, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> Request:
         return self._count(INCR, key, _whole("delta", delta), initial, ttl)
@@ -161,7 +163,9 @@ class Requests:
         wire = self._wire(key)
         ms = self.ttl_ms(ttl)
         if initial is None:
-            return Request(op, wire, (b"EVAL", ADD_TO, b"1", wire, decimal(step)), void=self.void(wire))
+            return Request(
+                op, wire, (b"EVAL", ADD_TO, b"1", wire, decimal(step)), invalidates=self.invalidate_load(wire)
+            )
         first = _whole("initial", initial) + step
         if not -_INT64 <= first < _INT64:
             raise InvalidArgument(f"{op.name}: the first sum must fit in 64 bits, got {first}")
@@ -171,7 +175,7 @@ class Requests:
             *(b"EVAL", ADD_TO, b"1", wire),
             *(decimal(step), decimal(first), b"" if ms is None else decimal(ms)),
         )
-        return Request(op, wire, command, void=self.void(wire))
+        return Request(op, wire, command, invalidates=self.invalidate_load(wire))
 
     def decr(self, key: Key, delta: int, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> Request:
         if _whole("delta", delta) == -_INT64:
@@ -185,12 +189,12 @@ class Requests:
             return Request(TOUCH, wire, (b"EVAL", PERSIST, b"1", wire))
         if ms:
             return Request(TOUCH, wire, (b"EVAL", TOUCH_FRESH, b"1", wire, decimal(ms)))
-        return Request(TOUCH_DEAD, wire, (b"UNLINK", wire), void=self.void(wire))
+        return Request(TOUCH_DEAD, wire, (b"UNLINK", wire), invalidates=self.invalidate_load(wire))
 
     def command(self, key: Key, name: str, arguments: tuple[Argument, ...]) -> Request:
         wire = self._wire(key)
         op, command = packed(wire, name, arguments)
-        return Request(op, wire, command, void=self.void(wire) if op.writes else None)
+        return Request(op, wire, command, invalidates=self.invalidate_load(wire) if op.writes else None)
 
     def ttl(self, key: Key) -> Request:
         wire = self._wire(key)

@@ -14,7 +14,7 @@ from shardcache.flows.scripts import ADD_TO, FRESH_AND_GRACE, FRESH_LEFT, PERSIS
 from shardcache.flows.steps import Batch
 from shardcache.resp import Command, ErrorReply, Reply
 
-__all__ = ("fit_of", "fits")
+__all__ = ("fit_of", "shapes_fit")
 
 Shape = Callable[[Reply, Command], bool]
 """Whether a reply can be one to a command."""
@@ -31,7 +31,7 @@ def _version(reply: Reply, _: Command) -> bool:
 
 
 def _sum(reply: Reply, _: Command) -> bool:
-    return INCR.takes(reply)
+    return INCR.accepts(reply)
 
 
 def _texts(reply: Reply, _: Command) -> bool:
@@ -143,11 +143,11 @@ _OF_VERB: dict[object, frozenset[type]] = {
 
 
 def fit_of(batch: Batch) -> Callable[[list[Reply]], bool]:
-    """Return what says whether replies can be those to a batch: its own ``fit``, or `fits`."""
-    return batch.fit or partial(fits, batch.commands)
+    """Return what says whether replies can be those to a batch: its own ``fit``, or `shapes_fit`."""
+    return batch.validate or partial(shapes_fit, batch.commands)
 
 
-def fits(commands: Sequence[Command], replies: Sequence[Reply]) -> bool:
+def shapes_fit(commands: Sequence[Command], replies: Sequence[Reply]) -> bool:
     """Whether each reply can be one to its command. Nothing can be one to a command or a script that is not listed here."""
     for command, reply in zip(commands, replies, strict=True):
         kinds = _OF_VERB.get(command[0])

@@ -16,7 +16,7 @@ from shardcache.errors import (
     WritesRefused,
     WrongType,
 )
-from shardcache.events import Event, Hook, tell
+from shardcache.events import Event, Hook, emit
 from shardcache.flows.one_command import called
 from shardcache.flows.operations import GET, Request
 from shardcache.keys import Key
@@ -25,7 +25,7 @@ from shardcache.resp import ErrorReply, Reply
 from shardcache.results import MISS, Failed, Hit, Miss, Outcome, Results
 from shardcache.stats import Tally
 
-__all__ = ("Ledger", "about")
+__all__ = ("ReplyPolicy", "about")
 
 E = TypeVar("E", bound=ShardCacheError)
 
@@ -33,7 +33,7 @@ E = TypeVar("E", bound=ShardCacheError)
 _ANSWERS: frozenset[type] = frozenset({bytes, type(None)})
 
 
-class Ledger:
+class ReplyPolicy:
     """Turns outcomes into results by the client's policy, and counts.
 
     Under "degrade" a shard that is out makes a read a miss and a write a False; a stored value
@@ -196,18 +196,18 @@ class Ledger:
 
     def _note_damaged(self, shard: str, name: str, error: ShardCacheError) -> None:
         self.tally.damaged += 1
-        tell(self._hook, Event("damaged", shard, name, 1, error))
+        emit(self._hook, Event("damaged", shard, name, 1, error))
 
     def load_failed(self, name: str, error: BaseException) -> None:
         """Note a load whose error nobody is shown: behind the caller's back, or hidden by a stale value."""
-        tell(self._hook, Event("load_failed", "", name, 1, error))
+        emit(self._hook, Event("load_failed", "", name, 1, error))
 
     def note(self, kind: Any, shard: str, name: str, keys: int, error: ShardError) -> None:
         if kind == "dropped_write":
             self.tally.dropped_writes += keys
         else:
             self.tally.degraded_reads += keys
-        tell(self._hook, Event(kind, shard, name, keys, error))
+        emit(self._hook, Event(kind, shard, name, keys, error))
 
 
 def about(error: E, name: str, key: Key, shard: str = "") -> E:

@@ -27,7 +27,7 @@ def pattern(prefix: bytes, match: bytes) -> bytes:
 
 
 def load_passes(prefix: bytes) -> bytes:
-    """Return a glob for the passes (`KeySpace.load_pass`) of loads in the namespaces that begin with ``prefix``."""
+    """Return a glob for the passes (`KeySpace.fill_token`) of loads in the namespaces that begin with ``prefix``."""
     return literal(prefix) + b"*" + INTERNAL + b"load-token:*"
 
 
@@ -44,15 +44,15 @@ def page(shard: int, cursor: int, glob: bytes) -> Flow[Page]:
     return Page(int(reply[0]), list(reply[1]), None)
 
 
-def wipe(shards: int, glob: bytes, passes: bytes | None = None) -> Flow[tuple[int, list[ShardError]]]:
+def wipe(shards: int, glob: bytes, fill_tokens: bytes | None = None) -> Flow[tuple[int, list[ShardError]]]:
     """Delete every key that matches, on all shards at once; return how many, and which shards failed.
 
     The library's own keys stay: locks are not values. But loads under way whose passes match ``passes`` are voided first: whatever a load
     stored that began earlier is there before the walk over the keys.
     """
     failed: dict[int, ShardError] = {}
-    if passes is not None:
-        yield from _wipe(range(shards), passes, failed, own=True)
+    if fill_tokens is not None:
+        yield from _wipe(range(shards), fill_tokens, failed, own=True)
     count = yield from _wipe([shard for shard in range(shards) if shard not in failed], glob, failed, own=False)
     return count, list(failed.values())
 

@@ -15,7 +15,7 @@ A flow is a generator that decides; a driver does. It yields a step, and is sent
     Sleep       waits                                              None
     Load        runs the caller's loader, and ``renew`` in         what the loader returned; what it
                 the background while it runs                       raises is thrown into the flow
-    Fly         has ``work`` done for those keys that nobody in    a `Landing`; what the work raises is
+    Fly         has ``work`` done for those keys that nobody in    a `FlightResult`; what the work raises is
                 this process does already, and waits for the rest  thrown into the flow
 
 A sync driver, an async driver and a simulator run the same flow. What is thrown into a flow (a cancellation,
@@ -31,51 +31,51 @@ from shardcache.flows.budget import Budget
 from shardcache.resp import Command, Reply
 
 __all__ = (
-    "GRACE",
+    "SERVER_TICK",
     "Batch",
-    "Canvass",
+    "Broadcast",
     "Exchange",
+    "FlightResult",
     "Flow",
-    "Fly",
-    "Landing",
     "Listen",
     "Load",
     "LoaderEnded",
+    "OnReply",
     "Outcome",
-    "Run",
+    "ServerRun",
+    "SingleFlight",
     "Sleep",
     "Step",
-    "Take",
     "exchange",
-    "gathering",
+    "gather",
     "limited",
 )
 
 T = TypeVar("T")
-GRACE = 0.02  # seconds: a server looks ten times a second only for those whose time is over
+SERVER_TICK = 0.02  # seconds: a server looks ten times a second only for those whose time is over
 Outcome = list[Reply] | ShardError
 
 
 class Batch(NamedTuple):
-    """Commands for one shard, by its place in the topology; ``twice`` if all may be sent again.
+    """Commands for one shard, by its place in the topology; ``idempotent`` if all may be sent again.
 
     ``fit`` says whether replies can be answers to these commands at all; if not, the connection is out
     of step and the driver closes it. ``undo``: the commands undo
     earlier ones that this shard may not have carried out yet, so they go out behind them even if it hangs. ``behind``: they go out behind
-    whatever this shard has still to answer, however much that is (both: `Canvass` only). ``bulk``: they go where much goes, however few they are: parts of one whole
+    whatever this shard has still to answer, however much that is (both: `Broadcast` only). ``bulk``: they go where much goes, however few they are: parts of one whole
     that keep their order.
     """
 
     shard: int
     commands: list[Command]
-    twice: bool
-    fit: Callable[[list[Reply]], bool] | None = None
-    undo: bool = False
-    behind: bool = False
+    idempotent: bool
+    validate: Callable[[list[Reply]], bool] | None = None
+    compensates: bool = False
+    after_pending: bool = False
     bulk: bool = False
 
 
-class Run(NamedTuple):
+class ServerRun(NamedTuple):
     """One life of a server process: its run id, and the seconds that it has been up at least."""
 
     id: bytes
@@ -89,11 +89,11 @@ class Exchange:
     batches: list[Batch]
 
 
-Take = Callable[[int, Outcome, Run | None], bool]
+OnReply = Callable[[int, Outcome, ServerRun | None], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Canvass:
+class Broadcast:
     """Ask several shards, and wait for no more answers than are needed.
 
     ``take`` is given the batch's place, its outcome, and who answered (None if unknown), and says whether
@@ -104,18 +104,18 @@ class Canvass:
     """
 
     batches: Sequence[Batch]
-    take: Take | None
-    patience: float
+    on_reply: OnReply | None
+    timeout: float
     limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Wait for one command that blocks on the server, such as BLPOP. Over `GRACE` seconds after ``patience``, answered or not."""
+    """Wait for one command that blocks on the server, such as BLPOP. Over `SERVER_TICK` seconds after ``patience``, answered or not."""
 
     shard: int
     command: Command
-    patience: float  # seconds
+    timeout: float  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Load:
     """Run the caller's loader for the keys ``wires``, within ``patience`` seconds (None: however long it takes).
 
     Without ``patience`` the wait for a place ends too: when no loader has ended for ``wait`` seconds. ``behind``: it is part of a
-    refresh behind a caller's back, which is bounded by itself (`Fly`) and takes no place from those who wait for a value.
+    refresh behind a caller's back, which is bounded by itself (`SingleFlight`) and takes no place from those who wait for a value.
 
     From now on, while it waits for its turn and while it runs, ``renew()`` is a flow to be run every ``gap`` seconds, until it
     returns False. ``abandoned`` is called when it is given up but cannot be ended, so that it runs on. What a generator does not let through
@@ -139,12 +139,12 @@ class Load:
 
     wires: tuple[bytes, ...]
     loader: Callable[[], Any]
-    patience: float | None
+    timeout: float | None
     gap: float
     renew: "Callable[[], Flow[bool]]"
     abandoned: Callable[[], None]
     wait: float
-    behind: bool = False
+    background: bool = False
 
 
 class LoaderEnded(Exception):
@@ -155,15 +155,15 @@ class LoaderEnded(Exception):
         self.error = error
 
 
-class Landing(NamedTuple):
-    """What came of a `Fly`: ``values`` by wire key, as far as there are any, and who was ``late``."""
+class FlightResult(NamedTuple):
+    """What came of a `SingleFlight`: ``values`` by wire key, as far as there are any, and who was ``late``."""
 
     values: dict[bytes, Any]
-    late: tuple[bytes, ...] = ()
+    timed_out: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Fly:
+class SingleFlight:
     """Single flight: ``work`` is done for those of ``wires`` that nobody in this process is at, and the others are waited for.
 
     ``wait``: how long for the flights of others, in seconds. ``own``: how long for one's own, which then goes on without us (None: to
@@ -175,16 +175,16 @@ class Fly:
     work: "Callable[[tuple[bytes, ...]], Flow[dict[bytes, Any]]]"
     wait: float
     own: float | None = None
-    behind: bool = False
+    background: bool = False
     joined: Callable[[int], None] | None = None
     budget: Budget | None = None
 
 
-Step = Exchange | Canvass | Listen | Sleep | Load | Fly
+Step = Exchange | Broadcast | Listen | Sleep | Load | SingleFlight
 Flow = Generator[Step, Any, T]
 
 
-def gathering(batches: Sequence[Batch], patience: float, limit: float) -> tuple[Canvass, list[Outcome]]:
+def gather(batches: Sequence[Batch], timeout: float, limit: float) -> tuple[Broadcast, list[Outcome]]:
     """Return the step that does what an `Exchange` does, but waits for ``limit`` seconds at most, and the list that its outcomes come into.
 
     A shard that was given less than ``patience`` is not judged by it.
@@ -192,16 +192,16 @@ def gathering(batches: Sequence[Batch], patience: float, limit: float) -> tuple[
     outcomes: list[Outcome | None] = [None] * len(batches)
     missing = set(range(len(batches)))
 
-    def take(place: int, outcome: Outcome, _: Run | None) -> bool:
+    def take(place: int, outcome: Outcome, _: ServerRun | None) -> bool:
         outcomes[place] = outcome
         missing.discard(place)
         return not missing
 
-    batches = [batch._replace(behind=True) for batch in batches]
-    return Canvass(batches, take, patience, limit), outcomes  # type: ignore[return-value]  # all are filled by the end
+    batches = [batch._replace(after_pending=True) for batch in batches]
+    return Broadcast(batches, take, timeout, limit), outcomes  # type: ignore[return-value]  # all are filled by the end
 
 
-def limited(step: Canvass, limit: float) -> Canvass:
+def limited(step: Broadcast, limit: float) -> Broadcast:
     """Return the same step, which waits for ``limit`` seconds at most."""
     return replace(step, limit=limit if step.limit is None else min(step.limit, limit))
 

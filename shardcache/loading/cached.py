@@ -113,10 +113,10 @@ class _Decorated:
             )
         return self._recipe.key(*args, **kwargs)
 
-    def _order(self, args: Any, kwargs: Any) -> Any:
+    def _request(self, args: Any, kwargs: Any) -> Any:
         """Return what loads the result of one call, whether or not it is there."""
         recipe = self._recipe
-        return self._client._loader.order(
+        return self._client._loader.request(
             self._key(args, kwargs),
             lambda: recipe.function(*args, **kwargs),
             recipe.ttl,
@@ -207,7 +207,7 @@ class Cached(_Decorated, Generic[P, R]):
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function now, store its result and return it."""
-        result: R = self._client._loader.reload(self._order(args, kwargs))
+        result: R = self._client._loader.reload(self._request(args, kwargs))
         return result
 
     @overload
@@ -263,7 +263,7 @@ class AsyncCached(_Decorated, Generic[P, R]):
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function now, store its result and return it."""
-        result: R = await self._client._loader.reload(self._order(args, kwargs))
+        result: R = await self._client._loader.reload(self._request(args, kwargs))
         return result
 
     @overload

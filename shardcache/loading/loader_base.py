@@ -10,22 +10,22 @@ from shardcache.codecs import Loaded
 from shardcache.codecs.codec import SIGNED
 from shardcache.errors import DamagedPayload, InvalidArgument, ShardError, WrongType
 from shardcache.flows.budget import Budget
-from shardcache.flows.context import Core
+from shardcache.flows.context import ClientContext
 from shardcache.flows.load import (
     LOOKED_AT_ONCE,
     SENT_AT_ONCE,
-    LoadDesk,
-    Order,
-    look_many,
-    obtain,
-    parts,
+    LoadContext,
+    LoadRequest,
+    chunked,
+    get_or_load_flow,
+    read_many_flow,
     refresh_behind,
     refresh_first,
     reload,
 )
 from shardcache.flows.load.chunks import BULK_PATIENCE
 from shardcache.flows.load.tags import check, ensure, invalidate, valid
-from shardcache.flows.lock.planner import LockRoom
+from shardcache.flows.lock.planner import LockPlanner
 from shardcache.flows.operations import Request
 from shardcache.flows.reply_policy import about
 from shardcache.flows.steps import Flow, Outcome
@@ -35,11 +35,11 @@ from shardcache.policy.load_policy import Preset
 from shardcache.results import MISS
 from shardcache.stats import LoadTally
 from shardcache.system.clock import boottime
-from shardcache.system.holder_token import mint
+from shardcache.system.holder_token import new_token
 from shardcache.ttl import DEFAULT, TTL, Default, milliseconds
 from shardcache.wire import PACKED_LOOK
 
-__all__ = ("LoaderBase", "Look", "new_desk")
+__all__ = ("CacheRead", "LoaderBase", "new_load_context")
 
 _SIGNED = bytes([SIGNED])  # from here on, there may be more to know than the value
 
@@ -54,36 +54,36 @@ class LoadHow(TypedDict, total=False):
 class _OrderOf(Protocol):
     """What makes the order of some of the keys."""
 
-    def __call__(self, wanted: Collection[bytes], *, bulk: bool) -> Order: ...
+    def __call__(self, wanted: Collection[bytes], *, bulk: bool) -> LoadRequest: ...
 
 
-class Look(NamedTuple):
+class CacheRead(NamedTuple):
     """What one look found. ``value``: `MISS` if there is none. ``late``: the PTTL of one that is to be refreshed, and ``stale``: its
     time is over.
     """
 
     value: Any
-    late: int | None = None
+    needs_refresh: int | None = None
     stale: bool = False
 
 
-_NOTHING = Look(MISS)
+_NOTHING = CacheRead(MISS)
 
 
-def new_desk(core: Core, room: LockRoom) -> LoadDesk:
+def new_load_context(client_context: ClientContext, planner: LockPlanner) -> LoadContext:
     """Return what the loads of one client need."""
     secret = secrets.token_bytes(8)
-    return LoadDesk(
-        codec=core.codec,
-        ledger=core.ledger,
-        room=room,
+    return LoadContext(
+        codec=client_context.codec,
+        reply_policy=client_context.reply_policy,
+        planner=planner,
         clock=boottime,
-        luck=random.random,
-        mint=mint,
+        random=random.random,
+        new_token=new_token,
         version=lambda: secrets.token_bytes(16),
         tally=LoadTally(),
-        timeout=core.timeout,
-        batch=core.options.load_batch,
+        timeout=client_context.timeout,
+        batch=client_context.options.load_batch,
         salt=lambda: secret + os.getpid().to_bytes(8),  # a forked child has another one
     )
 
@@ -91,13 +91,13 @@ def new_desk(core: Core, room: LockRoom) -> LoadDesk:
 class LoaderBase:
     """Looks, judges, and decides. What the colours add is how a flow is run."""
 
-    def __init__(self, core: Core, desk: LoadDesk) -> None:
-        self.desk = desk
-        self._core = core
-        self._ledger = core.ledger
-        self._requests = core.requests
-        self._wire = core.keys.wire
-        self._owner = core.placement.owner_index
+    def __init__(self, client_context: ClientContext, context: LoadContext) -> None:
+        self.context = context
+        self._client_context = client_context
+        self._reply_policy = client_context.reply_policy
+        self._requests = client_context.requests
+        self._wire = client_context.keys.wire
+        self._owner = client_context.placement.owner_index
 
     def check(self, ttl: TTL | Default, tags: Iterable[str] | None) -> None:
         """Raise for what is wrong, whether or not there is anything to load."""
@@ -106,7 +106,7 @@ class LoaderBase:
         if tags is not None:
             check(tags)
 
-    def order(
+    def request(
         self,
         key: Key,
         loader: Any,
@@ -114,92 +114,96 @@ class LoaderBase:
         policy: LoadPolicy,
         tags: Iterable[str] | None,
         budget: Budget | None = None,
-    ) -> Order:
+    ) -> LoadRequest:
         """Return the order of one key, all arguments checked. A ``loader`` that cannot be called is the value itself."""
-        budget = budget or self.desk.budget()
-        job = self.desk.job(key, self._wire(key), policy)
+        budget = budget or self.context.budget()
+        job = self.context.load_key(key, self._wire(key), policy)
         call = loader if callable(loader) else lambda: loader
         if getattr(loader, "__annotations__", None):  # a loader that says that nothing can be stored need not run
-            self._core.codec.check_result(loader)
+            self._client_context.codec.check_result(loader)
         self._check_record(policy, tags)
-        return Order((job,), call, self._requests.ttl_ms(ttl), policy, check(tags), True, "get_or_set", budget)
+        return LoadRequest((job,), call, self._requests.ttl_ms(ttl), policy, check(tags), True, "get_or_set", budget)
 
     def _check_record(self, policy: LoadPolicy, tags: Iterable[str] | None) -> None:
         """Raise if the client's serializer has no room for what is to be stored beside the value."""
-        self._core.codec.check_record(stale=bool(policy.grace_ms), tags=bool(tags), negative=bool(policy.negative_on))
+        self._client_context.codec.check_record(
+            stale=bool(policy.grace_ms), tags=bool(tags), negative=bool(policy.negative_on)
+        )
 
     @staticmethod
     def asking(wire: bytes) -> bytes:
         """Return the two packed commands that ask for value and time left."""
         return PACKED_LOOK % (len(wire), wire, len(wire), wire)
 
-    def judged(self, outcome: Outcome, wire: bytes, shard: int, policy: LoadPolicy) -> "Look | Flow[Look]":
+    def judged(self, outcome: Outcome, wire: bytes, shard: int, policy: LoadPolicy) -> "CacheRead | Flow[CacheRead]":
         """Return what one look found; a flow if there is more to ask, because the value is tagged."""
         if isinstance(outcome, ShardError):
-            self._ledger.degraded(outcome.shard, "get_or_set", 1, outcome)
+            self._reply_policy.degraded(outcome.shard, "get_or_set", 1, outcome)
             return _NOTHING
         raw, pttl = outcome
         if raw is None:
-            self._ledger.tally.misses += 1
+            self._reply_policy.tally.misses += 1
             return _NOTHING
         if raw.__class__ is not bytes or pttl.__class__ is not int:
             return self._unreadable(raw, pttl, shard, wire)
         if raw[:1] < _SIGNED:
-            return Look(self._ledger.value(raw, wire, MISS, shard))
+            return CacheRead(self._reply_policy.value(raw, wire, MISS, shard))
         try:
-            record, freshness = self.desk.judge(raw, pttl, wire, policy)
+            record, freshness = self.context.judge(raw, pttl, wire, policy)
         except DamagedPayload as error:
-            self._ledger.damaged(shard, "get_or_set", about(error, "get_or_set", wire))
+            self._reply_policy.damaged(shard, "get_or_set", about(error, "get_or_set", wire))
             return _NOTHING
         if freshness is Freshness.GONE:
-            self._ledger.tally.misses += 1
+            self._reply_policy.tally.misses += 1
             return _NOTHING
         if record.tags:
             return self._verified(record, freshness, pttl)
         return self._fresh(record, freshness, pttl)
 
-    def _unreadable(self, raw: Any, pttl: Any, shard: int, wire: bytes) -> Look:
+    def _unreadable(self, raw: Any, pttl: Any, shard: int, wire: bytes) -> CacheRead:
         """Note what came instead of a value, or raise it, as the client's policy has it."""
         if isinstance(raw, WrongType):  # somebody else's list or hash under our key
-            self._ledger.damaged(shard, "get_or_set", about(raw, "get_or_set", wire))
+            self._reply_policy.damaged(shard, "get_or_set", about(raw, "get_or_set", wire))
             return _NOTHING
         error: ShardError = raw if isinstance(raw, ShardError) else pttl
-        self._ledger.degraded(error.shard, "get_or_set", 1, about(error, "get_or_set", wire))
+        self._reply_policy.degraded(error.shard, "get_or_set", 1, about(error, "get_or_set", wire))
         return _NOTHING
 
-    def _fresh(self, record: Loaded, freshness: Freshness, pttl: int) -> Look:
-        self._ledger.tally.hits += 1
+    def _fresh(self, record: Loaded, freshness: Freshness, pttl: int) -> CacheRead:
+        self._reply_policy.tally.hits += 1
         if record.negative:
-            self.desk.tally.negative += 1
+            self.context.tally.negative += 1
             raise record.refusal()
-        return Look(record.value, None if freshness is Freshness.FRESH else pttl, stale=freshness is Freshness.STALE)
+        return CacheRead(
+            record.value, None if freshness is Freshness.FRESH else pttl, stale=freshness is Freshness.STALE
+        )
 
-    def _verified(self, record: Loaded, freshness: Freshness, pttl: int) -> Flow[Look]:
-        if not (yield from valid([record], self.desk))[0]:
-            self._ledger.tally.misses += 1
+    def _verified(self, record: Loaded, freshness: Freshness, pttl: int) -> Flow[CacheRead]:
+        if not (yield from valid([record], self.context))[0]:
+            self._reply_policy.tally.misses += 1
             return _NOTHING
         return self._fresh(record, freshness, pttl)
 
-    def served(self, look: Look, wire: bytes, policy: LoadPolicy) -> bool:
+    def served(self, read: CacheRead, wire: bytes, policy: LoadPolicy) -> bool:
         """Whether a value that is to be refreshed can be returned at once, since somebody is at it."""
-        if look.late is None or not policy.background or not self.desk.is_tended(wire):
+        if read.needs_refresh is None or not policy.background or not self.context.is_tended(wire):
             return False
-        self.desk.tally.stale += look.stale
+        self.context.tally.stale += read.stale
         return True
 
-    def loaded(self, order: Order, look: Look) -> Flow[Any]:
+    def loaded(self, request: LoadRequest, read: CacheRead) -> Flow[Any]:
         """Return the value of one key that is not there, or to be refreshed."""
-        wire = order.jobs[0].wire
-        if look.late is None:
-            return self._value((yield from obtain(order, self.desk))[wire])
-        if order.policy.background:
-            yield from refresh_behind(order, {wire: look.late}, self.desk)
+        wire = request.load_keys[0].wire
+        if read.needs_refresh is None:
+            return self._value((yield from get_or_load_flow(request, self.context))[wire])
+        if request.policy.background:
+            yield from refresh_behind(request, {wire: read.needs_refresh}, self.context)
         else:
-            values = yield from refresh_first(order, {wire: look.late}, self.desk)
+            values = yield from refresh_first(request, {wire: read.needs_refresh}, self.context)
             if wire in values:
                 return self._value(values[wire])
-        self.desk.tally.stale += look.stale
-        return look.value
+        self.context.tally.stale += read.stale
+        return read.value
 
     def loaded_many(
         self,
@@ -222,61 +226,63 @@ class LoaderBase:
         ttl_ms, names = self._requests.ttl_ms(ttl), check(tags)
         self._check_record(policy, tags)
         if getattr(loader, "__annotations__", None):
-            self._core.codec.check_result(loader)
-        wires = self._core.keys.wire_many(keys)
+            self._client_context.codec.check_result(loader)
+        wires = self._client_context.keys.wire_many(keys)
         by_wire = dict(zip(reversed(wires), reversed(keys), strict=True))  # "a" and b"a" are one key
 
-        def order(wanted: Collection[bytes], *, bulk: bool) -> Order:
-            jobs = tuple(self.desk.job(by_wire[wire], wire, policy, keys=len(wanted), bulk=bulk) for wire in wanted)
-            return Order(jobs, loader, ttl_ms, policy, names, False, "get_or_set_many", budget, bulk=bulk)
+        def request(wanted: Collection[bytes], *, bulk: bool) -> LoadRequest:
+            jobs = tuple(
+                self.context.load_key(by_wire[wire], wire, policy, keys=len(wanted), bulk=bulk) for wire in wanted
+            )
+            return LoadRequest(jobs, loader, ttl_ms, policy, names, False, "get_or_set_many", budget, bulk=bulk)
 
-        values = yield from self._in_parts(list(dict.fromkeys(wires)), order, policy, budget)
+        values = yield from self._in_parts(list(dict.fromkeys(wires)), request, policy, budget)
         found = {}
         for key, wire in zip(keys, wires, strict=True):
             value = values.get(wire, MISS)
             if value.__class__ is Loaded:  # known not to be there: left out, as a loader would leave it out
-                self.desk.tally.negative += 1
+                self.context.tally.negative += 1
             elif value is not MISS:
                 found[key] = value
         return found
 
     def _in_parts(
-        self, wires: list[bytes], order: _OrderOf, policy: LoadPolicy, budget: Budget
+        self, wires: list[bytes], request: _OrderOf, policy: LoadPolicy, budget: Budget
     ) -> Flow[dict[bytes, Any]]:
         """Look at all keys, part by part, see to it that what is stale is refreshed, and load what is missing, batch by batch."""
-        desk = self.desk
+        context = self.context
         values: dict[bytes, Any] = {}
         missing: list[bytes] = []
-        patience = desk.timeout * BULK_PATIENCE if len(wires) > LOOKED_AT_ONCE else None
+        patience = context.timeout * BULK_PATIENCE if len(wires) > LOOKED_AT_ONCE else None
         loaded = 0
-        for part in parts(wires, LOOKED_AT_ONCE):
+        for part in chunked(wires, LOOKED_AT_ONCE):
             budget.renew(patience or 0.0)
-            sight = yield from look_many(part, desk, policy, patience)
-            values |= sight.values
-            if sight.late:
-                stale = order(sight.late, bulk=len(sight.late) > SENT_AT_ONCE)
+            reads = yield from read_many_flow(part, context, policy, patience)
+            values |= reads.values
+            if reads.needs_refresh:
+                stale = request(reads.needs_refresh, bulk=len(reads.needs_refresh) > SENT_AT_ONCE)
                 if policy.background:
-                    yield from refresh_behind(stale, sight.late, desk)
+                    yield from refresh_behind(stale, reads.needs_refresh, context)
                 else:
-                    values |= yield from refresh_first(stale, sight.late, desk)
-            missing += sight.missing
+                    values |= yield from refresh_first(stale, reads.needs_refresh, context)
+            missing += reads.missing
             last = part[-1] is wires[-1]
-            while len(missing) >= desk.batch or (last and missing):
-                batch, missing = missing[: desk.batch], missing[desk.batch :]
+            while len(missing) >= context.batch or (last and missing):
+                batch, missing = missing[: context.batch], missing[context.batch :]
                 bulk = loaded > 0 or len(batch) > SENT_AT_ONCE  # else it shares the deadline with the look
                 if bulk:
                     budget.renew()
                 loaded += len(batch)
-                values |= yield from obtain(order(batch, bulk=bulk), desk)
+                values |= yield from get_or_load_flow(request(batch, bulk=bulk), context)
         return values
 
-    def reloaded(self, order: Order) -> Flow[Any]:
+    def reloaded(self, request: LoadRequest) -> Flow[Any]:
         """Return the value of one key, loaded whether or not it is there."""
-        return (yield from reload(order, self.desk))[order.jobs[0].wire].value
+        return (yield from reload(request, self.context))[request.load_keys[0].wire].value
 
     def _value(self, value: Any) -> Any:
         if value.__class__ is Loaded:
-            self.desk.tally.negative += 1
+            self.context.tally.negative += 1
             raise value.refusal()
         return value
 
@@ -287,12 +293,12 @@ class LoaderBase:
         ttl_ms = self._requests.ttl_ms(ttl)
         if not names or ttl_ms == 0:
             return bare
-        versions = yield from ensure(names, self.desk, ttl_ms, 0)
+        versions = yield from ensure(names, self.context, ttl_ms, 0)
         if versions is None:
             return None
-        raw = self._core.codec.encode_loaded(value, bare.key, tags=versions)
+        raw = self._client_context.codec.encode_loaded(value, bare.key, tags=versions)
         return bare._replace(command=(b"SET", bare.key, raw, *bare.command[3:]))
 
     def invalidation(self, tags: Iterable[str]) -> Flow[int]:
         """Return the flow that invalidates tags; they are checked first."""
-        return invalidate(check(tags), self.desk)
+        return invalidate(check(tags), self.context)

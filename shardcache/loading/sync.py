@@ -5,12 +5,12 @@ from typing import Any, TypeVar
 
 from shardcache.drivers.sync.runner import Runner
 from shardcache.flows.budget import Budget
-from shardcache.flows.context import Core
-from shardcache.flows.load import LoadDesk, Order
+from shardcache.flows.context import ClientContext
+from shardcache.flows.load import LoadContext, LoadRequest
 from shardcache.flows.operations import LOOK
 from shardcache.flows.steps import Flow, LoaderEnded
 from shardcache.keys import Key
-from shardcache.loading.loader_base import LoaderBase, Look
+from shardcache.loading.loader_base import CacheRead, LoaderBase
 from shardcache.policy import LoadPolicy
 from shardcache.results import MISS
 from shardcache.ttl import TTL, Default
@@ -23,11 +23,11 @@ T = TypeVar("T")
 class Loader(LoaderBase):
     """Looks, loads and refreshes over the sync driver."""
 
-    def __init__(self, core: Core, desk: LoadDesk, runner: Runner) -> None:
-        super().__init__(core, desk)
+    def __init__(self, client_context: ClientContext, context: LoadContext, runner: Runner) -> None:
+        super().__init__(client_context, context)
         self._run = runner.run
         self._call_many = runner.call_many
-        self._clock = desk.clock
+        self._clock = context.clock
 
     def get_or_set(
         self, key: Key, loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None
@@ -39,25 +39,25 @@ class Loader(LoaderBase):
         began = self._clock()
         outcome = self._call_many(shard, self.asking(wire), LOOK)
         found = self.judged(outcome, wire, shard, policy)
-        if found.__class__ is Look and found.late is None and found.value is not MISS:
+        if found.__class__ is CacheRead and found.needs_refresh is None and found.value is not MISS:
             return found.value
-        budget = self.desk.budget(began)
-        look = found if isinstance(found, Look) else self._run(found, budget)
-        if (look.late is None and look.value is not MISS) or self.served(look, wire, policy):
-            return look.value
-        order = self.order(key, loader, ttl, policy, tags, budget)
-        return self._load(self.loaded(order, look), budget)
+        budget = self.context.budget(began)
+        read = found if isinstance(found, CacheRead) else self._run(found, budget)
+        if (read.needs_refresh is None and read.value is not MISS) or self.served(read, wire, policy):
+            return read.value
+        request = self.request(key, loader, ttl, policy, tags, budget)
+        return self._load(self.loaded(request, read), budget)
 
     def get_or_set_many(
         self, keys: list[Key], loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None
     ) -> dict[Key, Any]:
         """Return what is there, and what is not there when it is loaded."""
-        budget = self.desk.budget()
+        budget = self.context.budget()
         return self._load(self.loaded_many(keys, loader, ttl, policy, tags, budget), budget)
 
-    def reload(self, order: Order) -> Any:
+    def reload(self, request: LoadRequest) -> Any:
         """Load and store whether or not there is a value."""
-        return self._load(self.reloaded(order), order.budget)
+        return self._load(self.reloaded(request), request.budget)
 
     def _load(self, flow: Flow[T], budget: Budget) -> T:
         """Run a flow that may run the caller's loader, and let out what that raises as it is."""

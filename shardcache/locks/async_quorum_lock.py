@@ -11,9 +11,9 @@ from typing import Any, Self
 from shardcache.client_base import CacheBase
 from shardcache.drivers.aio.runner import AsyncRunner
 from shardcache.errors import InvalidArgument, LockError, LockLost, LockNotAcquired, LockNotHeld, QuorumUnavailable
-from shardcache.flows.context import Core
+from shardcache.flows.context import ClientContext
 from shardcache.flows.lock import Lease
-from shardcache.flows.lock.planner import LockRoom
+from shardcache.flows.lock.planner import LockPlanner
 from shardcache.keys import Key
 from shardcache.locks.holder import Holder
 from shardcache.locks.lease_handle import Hold
@@ -53,9 +53,9 @@ class AsyncQuorumLock(LockBase):
         namespace: str | None = None,
         options: Options | None = None,
     ) -> None:
-        room, hook = self._connect(nodes, options, namespace)
+        planner, hook = self._connect(nodes, options, namespace)
         super().__init__(
-            room,
+            planner,
             hook,
             name,
             ttl,
@@ -75,12 +75,12 @@ class AsyncQuorumLock(LockBase):
 
     def _connect(
         self, nodes: "Nodes | CacheBase | AsyncQuorumLock", options: Options | None, namespace: str | None
-    ) -> tuple[LockRoom, Any]:
+    ) -> tuple[LockPlanner, Any]:
         self._check_namespace(namespace, shared=isinstance(nodes, (CacheBase, AsyncQuorumLock)))
         if isinstance(nodes, AsyncQuorumLock):
             self._runner, self._own = nodes._runner, False
             self._root = nodes  # whose connections are closed when nobody has it any more
-            return nodes._room, nodes._hook
+            return nodes._planner, nodes._hook
         if isinstance(nodes, CacheBase):
             runner = nodes._driver
             if not isinstance(runner, AsyncRunner):
@@ -88,10 +88,10 @@ class AsyncQuorumLock(LockBase):
                     f"nodes of an AsyncQuorumLock may be an AsyncShardCache, got {type(nodes).__name__}"
                 )
             self._runner, self._own = runner, False
-            return nodes._locks, nodes._core.options.on_event
-        core = Core.of_lock(members(nodes), options, LONE if namespace is None else namespace)
-        self._runner, self._own = AsyncRunner(core), True
-        return LockRoom(core), core.options.on_event
+            return nodes._locks, nodes._context.options.on_event
+        context = ClientContext.of_lock(members(nodes), options, LONE if namespace is None else namespace)
+        self._runner, self._own = AsyncRunner(context), True
+        return LockPlanner(context), context.options.on_event
 
     async def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take the lock; return whether it was taken.
@@ -115,7 +115,7 @@ class AsyncQuorumLock(LockBase):
         if wait == 0:
             return await self._runner.run(self._acquire(0))
         began, note = self._clock(), self._teller()
-        async with self._runner.line.turn(self._plan.keys.lock, wait, lambda: note(self._others_first())) as came:
+        async with self._runner.line.wait_turn(self._plan.keys.lock, wait, lambda: note(self._others_first())) as came:
             if not came:
                 raise self._others_first()
             return await self._runner.run(self._acquire(wait, began, note))
@@ -162,11 +162,11 @@ class AsyncQuorumLock(LockBase):
 
     async def locked(self) -> bool:
         """Return whether anybody holds the lock. Raises `QuorumUnavailable` if too few voters answer."""
-        return await self._runner.run(self._look()) is not None
+        return await self._runner.run(self._inspect()) is not None
 
     async def owner(self) -> Holder | None:
         """Return who holds the lock, since when, on which voters and for how long still; None if nobody does."""
-        return await self._runner.run(self._look())
+        return await self._runner.run(self._inspect())
 
     async def force_release(self) -> int:
         """Take the lock from whoever holds it; return on how many voters it was held.

@@ -7,12 +7,12 @@ from shardcache.client_base import CacheBase
 from shardcache.drivers.sync.runner import Runner
 from shardcache.errors import InvalidArgument, ShardError
 from shardcache.flows.lock import LockPlan
-from shardcache.flows.lock.census import census
-from shardcache.flows.lock.inspection import Seen
+from shardcache.flows.lock.census import held_locks_flow
+from shardcache.flows.lock.inspection import VoterState
 from shardcache.flows.lock.lease import quorum_th
 from shardcache.system.holder_token import read
 
-__all__ = ("HeldLock", "roll_call")
+__all__ = ("HeldLock", "held_locks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +35,23 @@ class HeldLock:
     of: int | None
 
 
-def roll_call(cache: CacheBase) -> tuple[list[HeldLock], list[ShardError]]:
+def held_locks(cache: CacheBase) -> tuple[list[HeldLock], list[ShardError]]:
     """Return the locks in the namespace of ``cache`` (a `ShardCache`) by name, and what went wrong with which shard."""
-    runner, core = cache._driver, cache._core
+    runner, context = cache._driver, cache._context
     if not isinstance(runner, Runner):
         raise InvalidArgument(f"expected a ShardCache, got {type(cache).__name__}")
-    found, out = runner.run(census(len(core.members), core.keys))
-    names = [member.node.name for member in core.members]
+    found, out = runner.run(held_locks_flow(len(context.members), context.keys))
+    names = [member.node.name for member in context.members]
     errors = list(out.values())
     locks: list[HeldLock] = []
     for wire, seen in sorted(found.items()):
         errors += [one for one in seen.values() if isinstance(one, ShardError)]
-        there = {names[shard]: one for shard, one in seen.items() if isinstance(one, Seen)}
-        locks += _claims(cache._locks.plan(core.keys.user(wire), 1.0), there)
+        there = {names[shard]: one for shard, one in seen.items() if isinstance(one, VoterState)}
+        locks += _claims(cache._locks.plan(context.keys.user(wire), 1.0), there)
     return locks, errors
 
 
-def _claims(plan: LockPlan, there: Mapping[str, Seen]) -> list[HeldLock]:
+def _claims(plan: LockPlan, there: Mapping[str, VoterState]) -> list[HeldLock]:
     """Return who claims one lock, given which servers have its key."""
     usual = there.keys() <= set(plan.voters.names)
     quorum = plan.quorum if usual else len(there) // 2 + 1

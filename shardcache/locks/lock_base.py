@@ -22,11 +22,11 @@ from shardcache.errors import (
     QuorumUnavailable,
     ShardError,
 )
-from shardcache.events import Event, Hook, repeats, tell
-from shardcache.flows.lock import Lease, acquire, extend, force_release, look, release
+from shardcache.events import Event, Hook, emit, repeats
+from shardcache.flows.lock import Lease, acquire, extend, force_release, inspect_lock, release
 from shardcache.flows.lock.adoption import adopt, put_back
 from shardcache.flows.lock.ballot import lasting
-from shardcache.flows.lock.planner import LockRoom
+from shardcache.flows.lock.planner import LockPlanner
 from shardcache.flows.lock.renew_release import give_back
 from shardcache.flows.lock.wait_limit import Note
 from shardcache.flows.steps import Flow
@@ -35,7 +35,7 @@ from shardcache.keys import Key
 from shardcache.locks.holder import Holder
 from shardcache.locks.lease_handle import Hold
 from shardcache.system.clock import boottime
-from shardcache.system.holder_token import check_label, default_label, mint
+from shardcache.system.holder_token import check_label, default_label, new_token
 
 __all__ = ("LONE", "LockBase")
 
@@ -52,7 +52,7 @@ class LockBase:
 
     def __init__(
         self,
-        room: LockRoom,
+        planner: LockPlanner,
         hook: Hook | None,
         name: Key,
         ttl: float,
@@ -66,11 +66,11 @@ class LockBase:
         voter_timeout: float | None,
         label: str | None,
         clock: Callable[[], float] = boottime,
-        luck: Callable[[], float] = random.random,
+        random: Callable[[], float] = random.random,
     ) -> None:
-        self._room = room
+        self._planner = planner
         self._hook = hook
-        self._plan = self._room.plan(name, ttl, voters, voter_timeout)
+        self._plan = self._planner.plan(name, ttl, voters, voter_timeout)
         check_hook("on_lost", on_lost)
         try:
             hash(owner)
@@ -83,7 +83,7 @@ class LockBase:
         self._fixed_owner = owner
         self._label = check_label(label)
         self._clock = clock
-        self._luck = luck
+        self._random = random
         self._voter_timeout = voter_timeout
         self._hold: Hold | None = None
         # What each caller's `with` got: it releases that, even if somebody has used this handle again after its loss.
@@ -113,7 +113,7 @@ class LockBase:
         hold = self._current()
         if hold is not None and hold.lease.voters is not None:
             return hold.lease.voters.names
-        return self._room.electorate.plan(self._plan).voters.names
+        return self._planner.electorate.plan(self._plan).voters.names
 
     @property
     def fencing_token(self) -> int:
@@ -170,14 +170,14 @@ class LockBase:
         """
         lease = yield from acquire(
             self._plan,
-            self._room.register,
-            token=mint(self._label or default_label()),
+            self._planner.registry,
+            token=new_token(self._label or default_label()),
             wait=wait,
             clock=self._clock,
-            luck=self._luck,
+            random=self._random,
             began=began,
             note=self._teller() if note is None else note,
-            electorate=self._room.electorate,
+            electorate=self._planner.electorate,
         )
         try:
             hold = self._took(lease)
@@ -194,17 +194,17 @@ class LockBase:
         fence, _, text = given.partition(":")
         if given == token or not (fence.isascii() and fence.isdecimal()) or not text:
             raise InvalidArgument(f"adopt takes the text that `handover` gave, got {token!r:.80}")
-        own = mint(self._label or default_label())
-        plan, *before = yield from self._room.electorate.refresh(self._plan)
+        own = new_token(self._label or default_label())
+        plan, *before = yield from self._planner.electorate.refresh(self._plan)
         arguments = (text.encode(), own, int(fence))
-        register = self._room.register
+        registry = self._planner.registry
         try:
-            lease = yield from adopt(plan, *arguments, register=register, clock=self._clock, luck=self._luck)
+            lease = yield from adopt(plan, *arguments, registry=registry, clock=self._clock, random=self._random)
         except LockLost:
             if not before:
                 raise
             [plan] = before
-            lease = yield from adopt(plan, *arguments, register=register, clock=self._clock, luck=self._luck)
+            lease = yield from adopt(plan, *arguments, registry=registry, clock=self._clock, random=self._random)
         try:
             self._took(lease)
         except BaseException:
@@ -213,10 +213,10 @@ class LockBase:
 
     def _extend(self, hold: Hold, ttl: float | None) -> Flow[bool]:
         if ttl is not None:
-            self._plan = self._room.lasting(self._plan, ttl, self._voter_timeout)
+            self._plan = self._planner.lasting(self._plan, ttl, self._voter_timeout)
         errors: list[ShardError] = []
-        register = self._room.register
-        outcome = yield from extend(self._plan, hold.lease, register=register, clock=self._clock, errors=errors)
+        registry = self._planner.registry
+        outcome = yield from extend(self._plan, hold.lease, registry=registry, clock=self._clock, errors=errors)
         if outcome == "lost":
             if hold.leaving or hold.over:
                 raise LockNotHeld(self.name, "was released or handed over before it could be extended")
@@ -257,16 +257,16 @@ class LockBase:
         hold.over = hold.lease.ended = True
         yield from give_back(self._plan.on(hold.lease.voters), hold.lease.token, hold.lease.unsure)
 
-    def _look(self) -> Flow[Holder | None]:
-        for plan in (yield from self._room.electorate.refresh(self._plan)):
-            holder = Holder.of(plan, (yield from look(plan)))
+    def _inspect(self) -> Flow[Holder | None]:
+        for plan in (yield from self._planner.electorate.refresh(self._plan)):
+            holder = Holder.of(plan, (yield from inspect_lock(plan)))
             if holder is not None:
                 return holder
         return None
 
     def _break(self) -> Flow[int]:
         freed = 0
-        for plan in (yield from self._room.electorate.refresh(self._plan)):
+        for plan in (yield from self._planner.electorate.refresh(self._plan)):
             freed += yield from force_release(plan)
         return freed
 
@@ -326,7 +326,7 @@ class LockBase:
         """Tell once that the lease is lost; one that is let go of is not."""
         if hold is not self._hold or hold.leaving or hold.over or not hold.first_to_tell():
             return
-        tell(self._hook, Event("lock_lost", "", "lock", 1, LockLost(self.name, "the lease has ended")))
+        emit(self._hook, Event("lock_lost", "", "lock", 1, LockLost(self.name, "the lease has ended")))
         self._signal()
         if self._on_lost is not None:
             try:
@@ -344,7 +344,7 @@ class LockBase:
     def _kept(self, hold: Hold, error: BaseException) -> None:
         """Leave to its ttl what could not be released for certain, and tell."""
         hold.over = True
-        tell(self._hook, Event("lock_kept", "", "lock", 1, error))
+        emit(self._hook, Event("lock_kept", "", "lock", 1, error))
 
     def _note(self, error: BaseException) -> None:
         """Note a renewal that failed."""
@@ -392,7 +392,7 @@ class LockBase:
         def note(error: LockNotAcquired) -> None:
             if type(error) not in told:
                 told.add(type(error))
-                tell(self._hook, Event("lock_waiting", "", "lock", 1, error))
+                emit(self._hook, Event("lock_waiting", "", "lock", 1, error))
                 level = logging.WARNING if isinstance(error, QuorumUnavailable) else logging.INFO
                 about = {"shardcache_repeats": ("lock_waiting", type(error), error.name)}
                 _logger.log(level, "still waiting for lock %r: %s", error.name, error.reason, extra=about)

@@ -18,9 +18,9 @@ from shardcache.errors import (
     ShardCacheError,
     ThreadNotStarted,
 )
-from shardcache.flows.context import Core
+from shardcache.flows.context import ClientContext
 from shardcache.flows.lock import Lease
-from shardcache.flows.lock.planner import LockRoom
+from shardcache.flows.lock.planner import LockPlanner
 from shardcache.keys import Key
 from shardcache.locks.guard import guard
 from shardcache.locks.holder import Holder
@@ -74,9 +74,9 @@ class QuorumLock(LockBase):
         namespace: str | None = None,
         options: Options | None = None,
     ) -> None:
-        room, hook = self._connect(nodes, options, namespace)
+        planner, hook = self._connect(nodes, options, namespace)
         super().__init__(
-            room,
+            planner,
             hook,
             name,
             ttl,
@@ -93,20 +93,20 @@ class QuorumLock(LockBase):
 
     def _connect(
         self, nodes: "Nodes | CacheBase | QuorumLock", options: Options | None, namespace: str | None
-    ) -> tuple[LockRoom, Any]:
+    ) -> tuple[LockPlanner, Any]:
         self._check_namespace(namespace, shared=isinstance(nodes, (CacheBase, QuorumLock)))
         if isinstance(nodes, QuorumLock):
             self._runner, self._own = nodes._runner, False
-            return nodes._room, nodes._hook
+            return nodes._planner, nodes._hook
         if isinstance(nodes, CacheBase):
             runner = nodes._driver
             if not isinstance(runner, Runner):
                 raise InvalidArgument(f"nodes of a QuorumLock may be a ShardCache, got {type(nodes).__name__}")
             self._runner, self._own = runner, False
-            return nodes._locks, nodes._core.options.on_event
-        core = Core.of_lock(members(nodes), options, LONE if namespace is None else namespace)
-        self._runner, self._own = Runner.of(core), True
-        return LockRoom(core), core.options.on_event
+            return nodes._locks, nodes._context.options.on_event
+        context = ClientContext.of_lock(members(nodes), options, LONE if namespace is None else namespace)
+        self._runner, self._own = Runner.of(context), True
+        return LockPlanner(context), context.options.on_event
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take the lock; return whether it was taken.
@@ -139,7 +139,7 @@ class QuorumLock(LockBase):
         place = None
         try:
             place = line.join(key)
-            if not line.came(place, wait, lambda: note(self._others_first())):
+            if not line.wait_turn(place, wait, lambda: note(self._others_first())):
                 raise self._others_first()
             return self._runner.run(self._acquire(wait, began, note, taken))
         finally:
@@ -209,11 +209,11 @@ class QuorumLock(LockBase):
 
     def locked(self) -> bool:
         """Return whether anybody holds the lock. Raises `QuorumUnavailable` if too few voters answer."""
-        return self._runner.run(self._look()) is not None
+        return self._runner.run(self._inspect()) is not None
 
     def owner(self) -> Holder | None:
         """Return who holds the lock, since when, on which voters and for how long still; None if nobody does."""
-        return self._runner.run(self._look())
+        return self._runner.run(self._inspect())
 
     def force_release(self) -> int:
         """Take the lock from whoever holds it; return on how many voters it was held.

@@ -6,8 +6,8 @@ from shardcache.client_base import CacheBase
 from shardcache.drivers.sync.runner import Runner
 from shardcache.errors import InvalidArgument, ShardError
 from shardcache.flows.lock import LockPlan
-from shardcache.flows.lock.census import census
-from shardcache.flows.lock.inspection import Seen
+from shardcache.flows.lock.census import held_locks_flow
+from shardcache.flows.lock.inspection import VoterState
 from shardcache.flows.lock.voter_change import Keys, begin, finish
 from shardcache.flows.steps import Flow
 
@@ -38,7 +38,7 @@ def change_voters(cache: CacheBase) -> VoterNodes:
     `QuorumUnavailable` if no majority of the old or of the new nodes agrees.
     """
     runner, plan = _tools(cache)
-    names = tuple(member.node.name for member in cache._core.members)
+    names = tuple(member.node.name for member in cache._context.members)
     return _state(cache, runner.run(begin(cache._locks.electorate, plan, names)))
 
 
@@ -48,12 +48,12 @@ def finish_change(cache: CacheBase) -> VoterNodes:
     ``cache`` must have the nodes of before and of now. Walks over all keys of all servers (SCAN).
     """
     runner, plan = _tools(cache)
-    names = [member.node.name for member in cache._core.members]
+    names = [member.node.name for member in cache._context.members]
 
     def walk() -> Flow[tuple[Keys, frozenset[str]]]:
-        found, out = yield from census(len(names), cache._core.keys)
+        found, out = yield from held_locks_flow(len(names), cache._context.keys)
         keys = {
-            wire: {names[shard]: one for shard, one in seen.items() if isinstance(one, Seen)}
+            wire: {names[shard]: one for shard, one in seen.items() if isinstance(one, VoterState)}
             for wire, seen in found.items()
         }
         errors = {names[shard] for seen in found.values() for shard, one in seen.items() if isinstance(one, ShardError)}

@@ -124,11 +124,11 @@ class Breaker:
             self.allowance = 1
             self.failures = self.trials = 0
 
-    def next_delay(self, luck: float) -> float:
-        """Seconds until the next knock; ``luck`` is random in [0, 1) and takes off up to a half."""
+    def next_delay(self, random: float) -> float:
+        """Seconds until the next knock; ``random`` is random in [0, 1) and takes off up to a half."""
         delay = min(self._policy.first_delay * 2.0 ** min(self.knocks, 32), self._policy.max_delay)
         self.knocks += 1
-        return delay * (1 - luck / 2)
+        return delay * (1 - random / 2)
 
     def _close(self) -> None:
         self.state = State.CLOSED

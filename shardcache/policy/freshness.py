@@ -60,10 +60,10 @@ class Freshness(Enum):
     GONE = "gone"  # it is not there, or staler than the policy allows
 
 
-def judge(pttl_ms: int, grace_ms: int, delta_ms: int, policy: LoadPolicy, luck: float) -> Freshness:
+def judge(pttl_ms: int, grace_ms: int, delta_ms: int, policy: LoadPolicy, random: float) -> Freshness:
     """Say how fresh a value is that PTTL said ``pttl_ms`` of, stored with ``grace_ms`` after loading for ``delta_ms``.
 
-    ``luck`` is random in (0, 1], such as ``1 - random()``. A value whose delta is unknown (0) is never early.
+    ``random`` is random in (0, 1], such as ``1 - random()``. A value whose delta is unknown (0) is never early.
     A value read with ``pttl_ms`` 0 is still there, in its last millisecond.
     """
     if pttl_ms < 0:
@@ -72,7 +72,7 @@ def judge(pttl_ms: int, grace_ms: int, delta_ms: int, policy: LoadPolicy, luck: 
     if left <= 0 < grace_ms:
         return Freshness.STALE if -left < policy.stale_ttl * 1000 else Freshness.GONE
     scale = delta_ms * policy.beta
-    return Freshness.EARLY if scale > 0 and -scale * log(luck) >= left else Freshness.FRESH
+    return Freshness.EARLY if scale > 0 and -scale * log(random) >= left else Freshness.FRESH
 
 
 def version_draw(raw: bytes, wire_key: bytes, salt: bytes = b"") -> float:
@@ -85,14 +85,14 @@ def version_draw(raw: bytes, wire_key: bytes, salt: bytes = b"") -> float:
     return sqrt((int.from_bytes(draw) + 1) / 2**64) / e
 
 
-def jittered(ttl_ms: int | None, jitter: float, luck: float) -> int | None:
-    """Return ``ttl_ms`` shortened by up to its share ``jitter``, the more the greater ``luck`` in (0, 1]; at least 1.
+def jittered(ttl_ms: int | None, jitter: float, random: float) -> int | None:
+    """Return ``ttl_ms`` shortened by up to its share ``jitter``, the more the greater ``random`` in (0, 1]; at least 1.
 
     No expiry (None) stays none, and 0 ("do not keep it") stays 0.
     """
     if not ttl_ms:
         return ttl_ms
-    return max(1, ttl_ms - int(ttl_ms * jitter * luck))
+    return max(1, ttl_ms - int(ttl_ms * jitter * random))
 
 
 def lock_ttl_ms(delta_ms: int, policy: LoadPolicy) -> int:

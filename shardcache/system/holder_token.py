@@ -12,12 +12,12 @@ import time
 
 from shardcache.errors import InvalidOption
 
-__all__ = ("default_label", "mint", "read")
+__all__ = ("default_label", "new_token", "read")
 
 LONGEST_LABEL = 200
 
 
-def mint(label: str) -> bytes:
+def new_token(label: str) -> bytes:
     """Return a new token, up to the attempt."""
     return f"{secrets.token_hex(12)}|{time.time():.3f}|{label}".encode()
 

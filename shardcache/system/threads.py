@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Literal
 
 from shardcache.errors import ThreadNotStarted
-from shardcache.events import Event, Hook, tell
+from shardcache.events import Event, Hook, emit
 
 __all__ = ("Worker",)
 
@@ -48,7 +48,7 @@ class Worker(threading.Thread):
             undo()
             failed = ThreadNotStarted(f"no thread for {self.name!r}: {error}")
             failed.__cause__ = error
-            tell(hook, Event("thread_not_started", shard, operation, 1, failed))
+            emit(hook, Event("thread_not_started", shard, operation, 1, failed))
             raise failed from error
         except BaseException:
             if self._take():

@@ -1,6 +1,6 @@
 """Bytes to and from servers: the only floor that knows sockets and hiredis."""
 
-from shardcache.wire.sync.connection import PACKED_GET, PACKED_LOOK, Link, pack, pack_all
+from shardcache.wire.sync.connection import PACKED_GET, PACKED_LOOK, Connection, pack, pack_all
 from shardcache.wire.sync.dialer import Dialer
 from shardcache.wire.sync.exchange import Turn, ask, ask_many, transfer
 from shardcache.wire.sync.pool import Pool
@@ -8,8 +8,8 @@ from shardcache.wire.sync.pool import Pool
 __all__ = (
     "PACKED_GET",
     "PACKED_LOOK",
+    "Connection",
     "Dialer",
-    "Link",
     "Pool",
     "Turn",
     "ask",

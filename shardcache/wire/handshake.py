@@ -10,7 +10,7 @@ import re
 from collections.abc import Generator
 
 from shardcache.errors import CommandRefused, OutOfStep, ShardError, WrongTopology
-from shardcache.flows.steps import Run
+from shardcache.flows.steps import ServerRun
 from shardcache.options import Options
 from shardcache.refusals import explained, words
 from shardcache.resp import Command, ErrorReply, Reply, as_error, decimal
@@ -18,7 +18,7 @@ from shardcache.urls import Address
 
 __all__ = ("handshake", "hung_up")
 
-Handshake = Generator[list[Command], list[Reply], Run | None]
+Handshake = Generator[list[Command], list[Reply], ServerRun | None]
 _INFO: Command = (b"INFO", b"server")
 _UNKNOWN = ("unknown command", "unsupported")
 _QUOTED = 120  # characters of what a server says before it hangs up: protected mode explains itself at length
@@ -77,10 +77,10 @@ def hung_up(error: Exception, replies: list[Reply]) -> ConnectionError | None:
     return ConnectionError(f"the server hung up, and said why: it {explained(words(str(said))[:_QUOTED])}")
 
 
-def _run(info: Reply) -> Run | None:
+def _run(info: Reply) -> ServerRun | None:
     found = _RUN.search(info) if isinstance(info, bytes) else None  # RESP3 has texts of its own kind; some proxies none
     # The server counts in whole seconds of its wall clock, and may be up for almost one less than it says.
-    return Run(found[1], max(float(found[2]) - 1.0, 0.0)) if found else None
+    return ServerRun(found[1], max(float(found[2]) - 1.0, 0.0)) if found else None
 
 
 def _unknown(reply: Reply) -> bool:

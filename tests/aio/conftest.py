@@ -11,7 +11,7 @@ import pytest
 
 from shardcache import AsyncShardCache, Options
 from shardcache.embedded import LocalShards
-from shardcache.wire.aio.connection import AsyncLink
+from shardcache.wire.aio.connection import AsyncConnection
 from shardcache.wire.aio.dialer import AsyncDialer
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -88,10 +88,10 @@ def run() -> Run:
 class Peer(asyncio.Transport):
     """The far end of one connection: what was asked, in order, and the means to answer it."""
 
-    def __init__(self, server: "Server", link: AsyncLink) -> None:
+    def __init__(self, server: "Server", connection: AsyncConnection) -> None:
         super().__init__()
         self.server = server
-        self.link = link
+        self.connection = connection
         self.asked: list[list[bytes]] = []
         self.writes = 0
         self.closed = False
@@ -109,18 +109,18 @@ class Peer(asyncio.Transport):
 
     def say(self, data: bytes) -> None:
         """Send bytes to the client, in the next turn of the loop."""
-        asyncio.get_running_loop().call_soon(lambda: self.closed or self.link.data_received(data))
+        asyncio.get_running_loop().call_soon(lambda: self.closed or self.connection.data_received(data))
 
     def drop(self, error: Exception | None = None) -> None:
         """Close the connection from the far end."""
         if not self.closed:
             self.closed = True
-            self.link.connection_lost(error)
+            self.connection.connection_lost(error)
 
     def abort(self) -> None:
         if not self.closed:
             self.closed = True
-            asyncio.get_running_loop().call_soon(self.link.connection_lost, None)
+            asyncio.get_running_loop().call_soon(self.connection.connection_lost, None)
 
     close = abort
 
@@ -147,7 +147,7 @@ class Server:
         """All commands on all connections, knocks left out."""
         return [command for peer in self.peers for command in peer.asked if command != [b"PING"]]
 
-    async def dial(self, dialer: AsyncDialer, deadline: float, *rest: Any) -> AsyncLink:
+    async def dial(self, dialer: AsyncDialer, deadline: float, *rest: Any) -> AsyncConnection:
         loop = asyncio.get_running_loop()
         self.dials.append(loop.time())
         await asyncio.sleep(0)
@@ -156,11 +156,11 @@ class Server:
                 await loop.create_future()
         if self.refuses is not None:
             raise self.refuses
-        link = AsyncLink(dialer.shard, loop, *rest)
-        peer = Peer(self, link)
-        link.connection_made(peer)
+        connection = AsyncConnection(dialer.shard, loop, *rest)
+        peer = Peer(self, connection)
+        connection.connection_made(peer)
         self.peers.append(peer)
-        return link
+        return connection
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     """The server that every client of this test connects to, without a socket."""
     found = Server()
 
-    async def dial(dialer: AsyncDialer, *said: Any) -> AsyncLink:
+    async def dial(dialer: AsyncDialer, *said: Any) -> AsyncConnection:
         return await found.dial(dialer, *said)
 
     monkeypatch.setattr(AsyncDialer, "__call__", dial)

@@ -9,7 +9,7 @@ import pytest
 from shardcache.errors import OutOfStep, ReplyTooLarge
 from shardcache.resp import ErrorReply, Op
 from shardcache.wire import pack
-from shardcache.wire.aio.connection import AsyncLink, Several
+from shardcache.wire.aio.connection import AsyncConnection, ReplyBatch
 
 GET = pack((b"GET", b"k"))
 TIMEOUT = 1.0
@@ -39,29 +39,33 @@ class Bench:
         self.rooms: list[int] = []
         self.lost: list[Exception] = []
         self.wire = Wire()
-        self.link = AsyncLink("a", self.loop, TIMEOUT, lambda _, error: self.ended.append(error), self._room)
-        self.link.connection_made(self.wire)
+        self.connection = AsyncConnection(
+            "a", self.loop, TIMEOUT, lambda _, error: self.ended.append(error), self._room
+        )
+        self.connection.connection_made(self.wire)
 
     def _room(self, answers: int) -> None:
         self.rooms.append(answers)
 
     def send(self, owed: int = 1, seconds: float = TIMEOUT) -> "asyncio.Future[Any]":
-        return self.link.send(GET * owed, owed, self.loop.time() + seconds)
+        return self.connection.send(GET * owed, owed, self.loop.time() + seconds)
 
     def feed(self, *pieces: bytes) -> None:
         for piece in pieces:
-            self.link.data_received(piece)
+            self.connection.data_received(piece)
 
     def ask(self, kinds: set[type] = {bytes, ErrorReply}) -> "asyncio.Future[Any]":  # noqa: B006  never changed
         """Send one command as a client's call does: what is lost, or an error reply, goes to ``lost``."""
         future = self.loop.create_future()
-        op = Op("get", twice=True, writes=False, degraded=None, read=lambda reply: reply, kinds=frozenset(kinds))
-        self.link.put((future, self.loop.time() + TIMEOUT, GET, op, lambda slot, error: self.lost.append(error)))
+        op = Op(
+            "get", idempotent=True, writes=False, degraded=None, read=lambda reply: reply, reply_types=frozenset(kinds)
+        )
+        self.connection.put((future, self.loop.time() + TIMEOUT, GET, op, lambda slot, error: self.lost.append(error)))
         return future
 
     def finish(self) -> None:
         """End the link, so that no timer is left."""
-        self.link.end(ConnectionError("the test is over"))
+        self.connection.end(ConnectionError("the test is over"))
 
 
 def outcome(future: "asyncio.Future[Any]") -> Any:
@@ -101,7 +105,7 @@ def test_replies_split_anywhere(on_bench, at: int) -> None:
         one, two, three, four = map(outcome, futures)
         assert (one, two, four) == (b"one", [1, None], None)
         assert (type(three), str(three)) == (ErrorReply, "ERR no")
-        assert (futures[3].done(), bench.ended, len(bench.link), bench.link.bytes_owed) == (True, [], 0, 0)
+        assert (futures[3].done(), bench.ended, len(bench.connection), bench.connection.bytes_owed) == (True, [], 0, 0)
 
     on_bench(scene)
 
@@ -124,7 +128,7 @@ def test_one_turn_is_one_write(on_bench) -> None:
 
     async def scene(bench: Bench) -> None:
         keys = (b"a", b"b", b"c")
-        futures = [bench.link.send(pack((b"GET", key)), 1, bench.loop.time() + 1) for key in keys]
+        futures = [bench.connection.send(pack((b"GET", key)), 1, bench.loop.time() + 1) for key in keys]
         assert bench.wire.written == []
         await asyncio.sleep(0)
         assert bench.wire.written == [b"".join(pack((b"GET", key)) for key in keys)]
@@ -156,7 +160,11 @@ def test_leftovers_end_the_link(on_bench, extra: bytes) -> None:
     async def scene(bench: Bench) -> None:
         future = bench.send()
         bench.feed(b"+1\r\n" + extra)
-        assert (outcome(future), [type(error) for error in bench.ended], bench.link.alive) == (b"1", [OutOfStep], False)
+        assert (outcome(future), [type(error) for error in bench.ended], bench.connection.alive) == (
+            b"1",
+            [OutOfStep],
+            False,
+        )
         assert (bench.wire.aborted, outcome(bench.send())) == (1, OutOfStep)
 
     on_bench(scene)
@@ -195,7 +203,7 @@ def test_cancelled_slots_are_drained(on_bench) -> None:
             future.cancel()
         bench.feed(b"".join(b"+%d\r\n" % number for number in range(20)))
         assert [outcome(future) for future in futures[1::2]] == [b"%d" % number for number in range(1, 20, 2)]
-        assert (bench.ended, len(bench.link), bench.link.bytes_owed, bench.rooms) == ([], 0, 0, [0])
+        assert (bench.ended, len(bench.connection), bench.connection.bytes_owed, bench.rooms) == ([], 0, 0, [0])
 
     on_bench(scene)
 
@@ -226,7 +234,7 @@ def test_overdue_to_the_millisecond(on_bench) -> None:
         assert bench.loop.time() - begun == pytest.approx(TIMEOUT, abs=0.002)
         bench.feed(b"+late\r\n")
         bench.feed(b"+mine\r\n")
-        assert (await second, bench.ended, bench.link.alive) == (b"mine", [], True)
+        assert (await second, bench.ended, bench.connection.alive) == (b"mine", [], True)
 
     on_bench(scene)
 
@@ -289,7 +297,7 @@ def test_an_answered_link_lives_on(on_bench) -> None:
             bench.feed(b"+%d\r\n" % number)
             assert await future == b"%d" % number
         await asyncio.sleep(5 * TIMEOUT)
-        assert (bench.ended, bench.link.alive) == ([], True)
+        assert (bench.ended, bench.connection.alive) == ([], True)
 
     on_bench(scene)
 
@@ -302,8 +310,8 @@ def test_end_of_the_connection(on_bench) -> None:
         futures = [bench.send() for _ in range(3)]
         for at, future in enumerate(futures):
             future.add_done_callback(lambda f, at=at: order.append(at) if f.exception() else None)
-        bench.link.connection_lost(None)
-        bench.link.connection_lost(None)
+        bench.connection.connection_lost(None)
+        bench.connection.connection_lost(None)
         await asyncio.sleep(0)
         assert (order, len(bench.ended)) == ([0, 1, 2], 1)
         assert [outcome(future) for future in [*futures, bench.send()]] == [ConnectionError] * 4
@@ -317,10 +325,10 @@ def test_wait_closed(on_bench) -> None:
 
     async def scene(bench: Bench) -> None:
         bench.finish()
-        waiting = asyncio.ensure_future(bench.link.wait_closed())
+        waiting = asyncio.ensure_future(bench.connection.wait_closed())
         await asyncio.sleep(0)
         assert (waiting.done(), bench.wire.aborted) == (False, 1)
-        bench.link.connection_lost(None)
+        bench.connection.connection_lost(None)
         await waiting
 
     on_bench(scene)
@@ -330,14 +338,14 @@ def test_marked_link_takes_its_own_replies_only(on_bench) -> None:
     """With an ECHO behind each exchange, a reply that belongs to another one ends the link instead of being used."""
 
     async def scene(bench: Bench) -> None:
-        bench.link.marked = True
+        bench.connection.marked = True
         right, wrong = bench.send(), bench.send()
         await asyncio.sleep(0)
         [written] = bench.wire.written
         marks = [part for part in written.split(b"\r\n") if len(part) == 16]
         bench.feed(b"+1\r\n+" + marks[0] + b"\r\n")
         bench.feed(b"+1\r\n+" + marks[0] + b"\r\n")
-        assert (outcome(right), outcome(wrong), bench.link.alive) == (b"1", OutOfStep, False)
+        assert (outcome(right), outcome(wrong), bench.connection.alive) == (b"1", OutOfStep, False)
 
     on_bench(scene)
 
@@ -347,14 +355,14 @@ def test_reply_of_another_kind_ends_the_link(on_bench, marked: bool) -> None:
     """A reply that its command cannot have reaches nobody, and neither does any behind it."""
 
     async def scene(bench: Bench) -> None:
-        bench.link.marked = marked
+        bench.connection.marked = marked
         futures = [bench.ask() for _ in range(4)]
         await asyncio.sleep(0)
         marks = [part for part in bench.wire.written[0].split(b"\r\n") if len(part) == 16] if marked else [b""] * 4
         said = [b"+%s\r\n" % mark if mark else b"" for mark in marks]
         bench.feed(b"+mine\r\n" + said[0] + b":1\r\n" + said[1] + b"+yours\r\n" + said[2])
         assert [outcome(future) for future in futures] == [b"mine", None, None, None]
-        assert ([type(error) for error in bench.lost], bench.link.alive) == ([OutOfStep] * 3, False)
+        assert ([type(error) for error in bench.lost], bench.connection.alive) == ([OutOfStep] * 3, False)
 
     on_bench(scene)
 
@@ -378,12 +386,12 @@ def test_misfit_of_several_ends_the_link(on_bench) -> None:
     async def scene(bench: Bench) -> None:
         futures = [bench.loop.create_future() for _ in range(2)]
         for future in futures:
-            owed = Several(2, lambda replies: replies == [b"1", b"2"])
+            owed = ReplyBatch(2, lambda replies: replies == [b"1", b"2"])
             slot = (future, bench.loop.time() + TIMEOUT, GET * 2, owed, lambda slot, error: bench.lost.append(error))
-            bench.link.put(slot)
+            bench.connection.put(slot)
         bench.feed(b"+1\r\n+2\r\n+2\r\n+1\r\n")
         assert [outcome(future) for future in futures] == [[b"1", b"2"], None]
-        assert ([type(error) for error in bench.lost], bench.link.alive) == ([OutOfStep], False)
+        assert ([type(error) for error in bench.lost], bench.connection.alive) == ([OutOfStep], False)
 
     on_bench(scene)
 
@@ -392,11 +400,11 @@ def test_who_asks_again_at_once_is_written_in_the_same_turn(on_bench) -> None:
     """Callers that wake up by one piece of the stream and ask again share the next write, a turn sooner."""
 
     async def scene(bench: Bench) -> None:
-        async def twice() -> None:
+        async def idempotent() -> None:
             await bench.ask()
             await bench.ask()
 
-        tasks = [asyncio.create_task(twice()) for _ in range(3)]
+        tasks = [asyncio.create_task(idempotent()) for _ in range(3)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert bench.wire.written == [GET * 3]
@@ -421,7 +429,7 @@ def test_announcement_beyond_all_answers(on_bench, hostile: bytes, cut: int) -> 
     async def scene(bench: Bench) -> None:
         futures = [bench.send() for _ in range(3)]
         bench.feed(b"+1\r\n", *(hostile[at : at + cut] for at in range(0, len(hostile), cut)))
-        assert ([outcome(future) for future in futures], bench.link.alive) == (
+        assert ([outcome(future) for future in futures], bench.connection.alive) == (
             [b"1", ReplyTooLarge, ReplyTooLarge],
             False,
         )
@@ -434,9 +442,9 @@ def test_announcement_while_nobody_asks(on_bench) -> None:
 
     async def scene(bench: Bench) -> None:
         bench.feed(b">2\r\n+a\r\n+b\r\n")
-        assert bench.link.alive
+        assert bench.connection.alive
         bench.feed(b">2000000000\r\n")
-        assert not bench.link.alive
+        assert not bench.connection.alive
 
     on_bench(scene)
 
@@ -448,7 +456,7 @@ def test_stream_that_never_ends(on_bench) -> None:
         first, second = bench.send(), bench.send()
         bench.feed(b"+1\r\n$200000000\r\n")
         fed = 0
-        while bench.link.alive:
+        while bench.connection.alive:
             bench.feed(b"x" * 100_000)
             fed += 100_000
         assert (outcome(first), outcome(second), fed <= 400_000) == (b"1", ReplyTooLarge, True)

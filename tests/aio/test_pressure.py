@@ -80,14 +80,14 @@ def test_room_of_who_gave_up_goes_to_the_next(virtual, server, client, given_up:
             [peer] = server.peers
             waiting = [asyncio.create_task(cache.get(f"{number}")) for number in range(1, 6)]
             await turns()
-            peer.link.data_received(b"$1\r\n0\r\n")
+            peer.connection.data_received(b"$1\r\n0\r\n")
             for task in waiting[:given_up]:
                 task.cancel()
             rest = waiting[given_up:]
             while not all(task.done() for task in rest):
                 before = len(peer.asked)
                 await turns()
-                if len(peer.asked) > before or len(peer.link):
+                if len(peer.asked) > before or len(peer.connection):
                     peer.say(b"$1\r\n7\r\n")
                 else:
                     assert all(task.done() for task in rest)  # nothing is in flight, and still somebody waits
@@ -108,8 +108,8 @@ def test_bytes_in_flight_are_bounded(virtual, server, client, size: int) -> None
             while not all(task.done() for task in tasks):
                 await turns()
                 [peer] = server.live
-                most = max(most, peer.link.bytes_owed)
-                peer.say(b":0\r\n+OK\r\n" * len(peer.link))
+                most = max(most, peer.connection.bytes_owed)
+                peer.say(b":0\r\n+OK\r\n" * len(peer.connection))
             assert all(task.result() for task in tasks)
             assert bound // 2 < most < bound + size + 200
 

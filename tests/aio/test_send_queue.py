@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from shardcache.wire.aio.connection import Several, Slot
-from shardcache.wire.aio.send_queue import Turnstile
+from shardcache.wire.aio.connection import PendingReply, ReplyBatch
+from shardcache.wire.aio.send_queue import SendQueue
 
 
 class Gate:
@@ -15,13 +15,13 @@ class Gate:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.gone: list[tuple[Slot, float, Exception]] = []
-        self.turnstile = Turnstile(self.loop, lambda slot, why: self.gone.append((slot, self.loop.time(), why)))
+        self.gone: list[tuple[PendingReply, float, Exception]] = []
+        self.turnstile = SendQueue(self.loop, lambda slot, why: self.gone.append((slot, self.loop.time(), why)))
 
-    def slot(self, seconds: float = 1.0) -> Slot:
-        return self.loop.create_future(), self.loop.time() + seconds, b"", Several(1), lambda slot, why: None
+    def slot(self, seconds: float = 1.0) -> PendingReply:
+        return self.loop.create_future(), self.loop.time() + seconds, b"", ReplyBatch(1), lambda slot, why: None
 
-    def wait(self, seconds: float = 1.0) -> Slot:
+    def wait(self, seconds: float = 1.0) -> PendingReply:
         slot = self.slot(seconds)
         self.turnstile.wait(slot)
         return slot
@@ -97,7 +97,7 @@ def test_turned_away(scene) -> None:
     async def act(gate: Gate) -> None:
         waiting = [gate.wait() for _ in range(3)]
         waiting[1][0].cancel()
-        gate.turnstile.turn_away(ConnectionError("gone"))
+        gate.turnstile.fail_all(ConnectionError("gone"))
         assert [slot for slot, _, _ in gate.gone] == [waiting[0], waiting[2]]
         one, other = (why for _, _, why in gate.gone)
         assert (str(one), str(other), one is other, len(gate.turnstile)) == ("gone", "gone", False, 0)

@@ -118,7 +118,7 @@ def test_half_answered_batch_is_asked_again_whole(virtual, server, client, came:
                 call = group.create_task(pipe.execute())
                 single = group.create_task(cache.get("l"))
                 await asyncio.sleep(0.1)
-                server.peers[0].link.data_received(b"".join(list(values.values())[:came]))
+                server.peers[0].connection.data_received(b"".join(list(values.values())[:came]))
                 server.answer = lambda command: values[command[1]]
                 server.peers[0].drop()
             assert (call.result(), single.result()) == ([1, 2, 3], 2)
@@ -260,7 +260,7 @@ def test_trial_place_is_given_back(virtual, server, client, kind: str, moment: s
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
             if moment == "reply is there":
-                server.live[0].link.data_received(replies)
+                server.live[0].connection.data_received(replies)
             task.cancel()
             assert await settled([task]) == [asyncio.CancelledError]
             if moment == "waiting for its reply":  # nobody waits for it any more

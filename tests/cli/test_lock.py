@@ -159,7 +159,7 @@ def waiting_keys(cache):
     import redis
 
     found = []
-    for server in cache._core.members:
+    for server in cache._context.members:
         with redis.Redis(unix_socket_path=server.address.path) as client:
             found += client.keys("*@shardcache:wait:*")
     return found

@@ -23,7 +23,7 @@ def test_value_that_is_there(url, capsys):
     with ShardCache.from_url(url) as cache:
         cache.set("user:1", b"x" * 2000, ttl=None)
         place = cache.explain("user:1")
-        size = len(cache._core.codec.encode(b"x" * 2000, place.wire_key))
+        size = len(cache._context.codec.encode(b"x" * 2000, place.wire_key))
     assert main(["where", "--url", url, "user:1"]) == 0
     told = {name: text.strip() for name, text in lines_of(capsys).items()}
     assert told == {

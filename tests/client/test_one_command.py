@@ -137,9 +137,9 @@ def test_with_the_shard_out(make, events, name, kind):
 
 def test_only_reads_are_sent_twice():
     """What may have had its effect is not repeated."""
-    assert {packed(b"k", name, ())[0].twice for name in READING} == {True}
+    assert {packed(b"k", name, ())[0].idempotent for name in READING} == {True}
     assert {packed(b"k", name, ())[0].writes for name in READING} == {False}
-    assert {packed(b"k", name, ())[0].twice for name in (*WRITING, "JSON.SET", "BF.ADD")} == {False}
+    assert {packed(b"k", name, ())[0].idempotent for name in (*WRITING, "JSON.SET", "BF.ADD")} == {False}
     assert {packed(b"k", name, ())[0].writes for name in (*WRITING, "JSON.SET", "BF.ADD")} == {True}
     assert READING.isdisjoint(WRITING)
 

@@ -24,7 +24,7 @@ def test_made_from_the_environment(kind, monkeypatch):
         f"{kind.__name__}(10.0.0.1:7/3)",
         b"other:k",
     )
-    assert (back._core.timeout, back._core.requests.ttl_ms(copy.copy(7))) == (0.1, 7000)
+    assert (back._context.timeout, back._context.requests.ttl_ms(copy.copy(7))) == (0.1, 7000)
 
 
 @KINDS

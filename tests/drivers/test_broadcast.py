@@ -1,4 +1,4 @@
-"""The sync canvass on real servers: links whose replies nobody waits for, order, trials of a shard that comes back."""
+"""The sync broadcast on real servers: links whose replies nobody waits for, order, trials of a shard that comes back."""
 
 import threading
 import time
@@ -6,10 +6,10 @@ import time
 import pytest
 
 from shardcache import ShardCache
-from shardcache.drivers.sync.broadcast import canvass
+from shardcache.drivers.sync.broadcast import run_broadcast
 from shardcache.embedded import LocalShards
 from shardcache.errors import ClientClosed, ShardOut, ShardTimeout, ShardUnavailable
-from shardcache.flows.steps import Batch, Canvass
+from shardcache.flows.steps import Batch, Broadcast
 from shardcache.policy.breaker import State
 from shardcache.wire import pack
 
@@ -36,8 +36,8 @@ def ask(cache, *commands, places=(0, 1), enough=2, patience=5.0, undo=False):
 
     shards = cache._driver.shards
     # Commands that the library itself never sends, so nothing is known of their replies.
-    batches = [Batch(place, list(commands), True, lambda _: True, undo=undo) for place in places]
-    canvass(shards, Canvass(batches, take if enough else None, patience), time.monotonic)
+    batches = [Batch(place, list(commands), True, lambda _: True, compensates=undo) for place in places]
+    run_broadcast(shards, Broadcast(batches, take if enough else None, patience), time.monotonic)
     return found
 
 
@@ -48,7 +48,7 @@ def server_of(servers, cache, place):
 def test_all_answer(cache) -> None:
     """Every outcome is the list of its replies, and the links are kept."""
     assert ask(cache, (b"ECHO", b"x"), (b"ECHO", b"y")) == {0: [b"x", b"y"], 1: [b"x", b"y"]}
-    assert [len(shard.pool) + len(shard.late) for shard in cache._driver.shards] == [1, 1]
+    assert [len(shard.pool) + len(shard.overdue) for shard in cache._driver.shards] == [1, 1]
 
 
 def test_what_nobody_waited_for_is_never_another_reply(cache) -> None:
@@ -62,8 +62,8 @@ def test_what_nobody_waited_for_is_never_another_reply(cache) -> None:
 def test_commands_of_one_thread_keep_their_order(cache, servers) -> None:
     """What is sent behind an unanswered request takes effect behind it, also when other threads use the shard meanwhile."""
     pool = cache._driver.shards[0].pool
-    for link in [pool.open(time.monotonic() + 5) for _ in range(2)]:
-        pool.give(link)
+    for connection in [pool.open(time.monotonic() + 5) for _ in range(2)]:
+        pool.release(connection)
     server = server_of(servers, cache, 0)
     server.pause()
     steps = [threading.Event() for _ in range(2)]
@@ -80,7 +80,7 @@ def test_commands_of_one_thread_keep_their_order(cache, servers) -> None:
     for thread in threads:
         thread.join()
     server.resume()
-    while cache._driver.shards[0].late:
+    while cache._driver.shards[0].overdue:
         ask(cache, (b"PING",), places=(0,), enough=1)
     assert ask(cache, (b"EXISTS", b"a", b"b"), places=(0,), enough=1) == {0: [0]}
 
@@ -88,16 +88,16 @@ def test_commands_of_one_thread_keep_their_order(cache, servers) -> None:
 def test_link_that_owes_is_left_to_its_thread(cache, servers) -> None:
     """A thread does not send behind what another is owed: that one's next request would go another way, and might overtake."""
     pool = cache._driver.shards[0].pool
-    for link in [pool.open(time.monotonic() + 5) for _ in range(2)]:
-        pool.give(link)
+    for connection in [pool.open(time.monotonic() + 5) for _ in range(2)]:
+        pool.release(connection)
     server_of(servers, cache, 0).pause()
-    late = cache._driver.shards[0].late
+    late = cache._driver.shards[0].overdue
     ask(cache, (b"PING",), places=(0,), enough=0)
-    mine = late[threading.get_ident()].link
+    mine = late[threading.get_ident()].connection
     thread = threading.Thread(target=ask, args=(cache, (b"PING",)), kwargs={"places": (0,), "enough": 0})
     thread.start()
     thread.join()
-    assert (len(late), late[threading.get_ident()].link is mine) == (2, True)
+    assert (len(late), late[threading.get_ident()].connection is mine) == (2, True)
 
 
 def test_overdue_is_a_timeout(cache, servers) -> None:
@@ -106,9 +106,9 @@ def test_overdue_is_a_timeout(cache, servers) -> None:
     server_of(servers, cache, 0).pause()
     assert isinstance(ask(cache, (b"PING",), patience=0.05)[0], ShardTimeout)
     shard = cache._driver.shards[0]
-    assert (shard.breaker.state, len(shard.late)) == (State.CLOSED, 1)
+    assert (shard.breaker.state, len(shard.overdue)) == (State.CLOSED, 1)
     assert isinstance(ask(cache, (b"PING",), patience=0.05)[0], ShardTimeout)
-    assert (shard.breaker.state, len(shard.late)) == (State.OPEN, 0)
+    assert (shard.breaker.state, len(shard.overdue)) == (State.OPEN, 0)
     assert isinstance(ask(cache, (b"PING",))[0], ShardOut)
 
 
@@ -118,10 +118,10 @@ def test_being_asked_again_does_not_put_off_the_due_time(cache, servers) -> None
     server_of(servers, cache, 0).pause()
     shard = cache._driver.shards[0]
     ask(cache, (b"PING",), enough=0, patience=0.2)
-    [first] = shard.late.values()
+    [first] = shard.overdue.values()
     for _ in range(5):
         ask(cache, (b"PING",), enough=0, patience=50)
-    [late] = shard.late.values()
+    [late] = shard.overdue.values()
     assert (late.due, late.owed) == (first.due, 6)
 
 
@@ -157,7 +157,7 @@ def test_dead_server(cache, servers) -> None:
     assert (type(found[0]), found[1]) == (ShardUnavailable, [b"x"])
 
 
-@pytest.mark.parametrize("how", ["canvass", "late canvass", "listen"])
+@pytest.mark.parametrize("how", ["broadcast", "late broadcast", "listen"])
 def test_trial_place_is_given_back(cache, how) -> None:
     """A shard that is on trial gets back into service by answers to votes and to listeners, late ones too."""
     ask(cache, (b"PING",))
@@ -167,8 +167,8 @@ def test_trial_place_is_given_back(cache, how) -> None:
         if how == "listen":
             assert shard.listen(pack((b"BLPOP", b"nobody pushes", b"0.001")), 5) is None
         else:
-            ask(cache, (b"PING",), places=(0,), enough=int(how == "canvass"))
-            while any(not late.link._poll(0) for late in shard.late.values()):
+            ask(cache, (b"PING",), places=(0,), enough=int(how == "broadcast"))
+            while any(not late.connection._poll(0) for late in shard.overdue.values()):
                 time.sleep(0.001)
     assert (shard.breaker.state, shard.breaker.trials) == (State.CLOSED, 0)
 
@@ -180,7 +180,7 @@ def test_error_of_take(cache) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        canvass(cache._driver.shards, Canvass([Batch(0, [(b"PING",)], True)], take, 5.0), time.monotonic)
+        run_broadcast(cache._driver.shards, Broadcast([Batch(0, [(b"PING",)], True)], take, 5.0), time.monotonic)
     assert ask(cache, (b"ECHO", b"x"))[0] == [b"x"]
 
 
@@ -188,6 +188,6 @@ def test_closed(cache) -> None:
     """A closed client sends nothing and keeps nothing."""
     ask(cache, (b"PING",), enough=0)
     cache.close()
-    assert [len(shard.late) for shard in cache._driver.shards] == [0, 0]
+    assert [len(shard.overdue) for shard in cache._driver.shards] == [0, 0]
     with pytest.raises(ClientClosed):
         ask(cache, (b"PING",))

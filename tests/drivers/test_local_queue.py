@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from shardcache.drivers.local_queue import AsyncLine, Line
+from shardcache.drivers.local_queue import AsyncLocalQueue, LocalQueue
 
 
 def test_order() -> None:
     """Turns come in the order of arrival."""
-    line, found, threads = Line(), [], []
+    line, found, threads = LocalQueue(), [], []
 
     def wait(number: int) -> None:
         place = line.join(b"k")
@@ -42,7 +42,7 @@ def in_a_thread(function):
 
 def test_giving_up() -> None:
     """Who waited in vain leaves, and is not waited for."""
-    line = Line()
+    line = LocalQueue()
     first = line.join(b"k")
 
     def in_vain():
@@ -59,7 +59,7 @@ def test_giving_up() -> None:
 
 def test_whoever_was_broken_off_is_not_waited_for() -> None:
     """A place that nobody refers to any more is none, whatever kept its owner from giving it up."""
-    line = Line()
+    line = LocalQueue()
     line.join(b"k")
     place = line.join(b"k")
     assert in_a_thread(lambda: line.join(b"other").wait(0)) is True
@@ -68,7 +68,7 @@ def test_whoever_was_broken_off_is_not_waited_for() -> None:
 
 def test_a_handler_does_not_wait_for_its_own_thread() -> None:
     """What comes in between in a thread that has a place further out has its turn at once."""
-    line = Line()
+    line = LocalQueue()
     outer = line.join(b"k")
     inner = line.join(b"k")
     assert (outer.wait(0), inner.wait(0), in_a_thread(lambda: line.join(b"k").wait(0))) == (True, True, False)
@@ -78,13 +78,13 @@ def test_giving_up_async() -> None:
     """The same for tasks, cancelled ones too."""
 
     async def main() -> None:
-        line, found = AsyncLine(), []
+        line, found = AsyncLocalQueue(), []
 
         async def wait(number: int, timeout: float | None) -> None:
-            async with line.turn(b"k", timeout) as came:
+            async with line.wait_turn(b"k", timeout) as came:
                 found.append((number, came))
 
-        async with line.turn(b"k", None):
+        async with line.wait_turn(b"k", None):
             tasks = [asyncio.create_task(wait(number, limit)) for number, limit in enumerate((None, 0.01, None, None))]
             await asyncio.sleep(0.05)
             tasks[2].cancel()
@@ -98,10 +98,10 @@ def test_giving_up_async() -> None:
 @pytest.mark.usefixtures("young")
 def test_loop_that_ended_in_the_middle() -> None:
     """Tasks that a loop left in the line hinder nobody on the next loop, whatever its address."""
-    line = AsyncLine()
+    line = AsyncLocalQueue()
 
     async def stand() -> None:
-        async with line.turn(b"k", None):
+        async with line.wait_turn(b"k", None):
             await asyncio.sleep(60)
 
     for _ in range(3):
@@ -116,7 +116,7 @@ def test_loop_that_ended_in_the_middle() -> None:
     assert len(line._waiting) == 0
 
     async def turn() -> bool:
-        async with line.turn(b"k", 5) as came:
+        async with line.wait_turn(b"k", 5) as came:
             return came
 
     assert asyncio.run(turn()) is True

@@ -68,9 +68,9 @@ class FakeDialer:
         if self.refuses is not None:
             raise self.refuses
         self.refuses = self.refuses_later
-        link = FakeLink(self, generation)
-        self.links.append(link)
-        return link
+        connection = FakeLink(self, generation)
+        self.links.append(connection)
+        return connection
 
 
 class Quiet(Shard):
@@ -78,30 +78,30 @@ class Quiet(Shard):
 
     __slots__ = ("knocked",)
 
-    def knock(self) -> None:
+    def start_probing(self) -> None:
         if self._prober is None:
             self._prober = object()
             self.knocked = getattr(self, "knocked", 0) + 1
 
-    def heard(self) -> None:
+    def probe_succeeded(self) -> None:
         self._prober = None
-        super().heard()
+        super().probe_succeeded()
 
 
 def shard_of(dialer: FakeDialer, kind=Quiet, failures: int = 3, events=None) -> Shard:
     hook = None if events is None else events.append
     policy = BreakerPolicy(failures, 0.001, 0.001)
-    return kind(dialer, Breaker(policy), max_idle=8, timeout=1.0, hook=hook, luck=lambda: 0.0)
+    return kind(dialer, Breaker(policy), max_idle=8, timeout=1.0, hook=hook, random=lambda: 0.0)
 
 
 KINDS = frozenset({bytes, int, type(None), ErrorReply})
-TWICE = Op("twice", twice=True, writes=False, degraded=None, read=lambda reply: reply, kinds=KINDS)
-ONCE = Op("once", twice=False, writes=False, degraded=None, read=lambda reply: reply, kinds=KINDS)
+TWICE = Op("idempotent", idempotent=True, writes=False, degraded=None, read=lambda reply: reply, reply_types=KINDS)
+ONCE = Op("once", idempotent=False, writes=False, degraded=None, read=lambda reply: reply, reply_types=KINDS)
 
 
-def outcome(shard: Shard, *, twice: bool = True):
+def outcome(shard: Shard, *, idempotent: bool = True):
     try:
-        return shard.call(b"payload", 1.0, ONCE if not twice else TWICE)
+        return shard.call(b"payload", 1.0, ONCE if not idempotent else TWICE)
     except Exception as error:
         return type(error)
 
@@ -110,13 +110,13 @@ BROKEN = [ConnectionResetError(), BrokenPipeError(), ConnectionAbortedError(), O
 
 
 @pytest.mark.parametrize("error", BROKEN, ids=repr)
-@pytest.mark.parametrize("twice", [True, False])
-def test_dead_kept_connection(error, twice) -> None:
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_dead_kept_connection(error, idempotent) -> None:
     """A kept connection that turns out dead is replaced once, but only for what may be sent twice."""
     dialer = FakeDialer([b"1", error, b"2"])
     shard = shard_of(dialer)
-    assert [outcome(shard), outcome(shard, twice=twice)] == [b"1", b"2" if twice else ShardUnavailable]
-    assert (dialer.sent, shard.tally.retries, shard.tally.failures) == ((3, 1, 0) if twice else (2, 0, 1))
+    assert [outcome(shard), outcome(shard, idempotent=idempotent)] == [b"1", b"2" if idempotent else ShardUnavailable]
+    assert (dialer.sent, shard.tally.retries, shard.tally.failures) == ((3, 1, 0) if idempotent else (2, 0, 1))
     assert dialer.links[0].open is False
 
 
@@ -131,7 +131,7 @@ def test_retried_once_only() -> None:
     dialer = FakeDialer([b"1", ConnectionResetError(), ConnectionResetError(), b"never"])
     shard = shard_of(dialer)
     assert [outcome(shard), outcome(shard)] == [b"1", ShardUnavailable]
-    assert (dialer.sent, [link.open for link in dialer.links]) == (3, [False, False])
+    assert (dialer.sent, [connection.open for connection in dialer.links]) == (3, [False, False])
 
 
 @pytest.mark.parametrize(("error", "kind"), [(TimeoutError(), ShardTimeout), (OutOfStep("a", "odd"), OutOfStep)])
@@ -181,7 +181,7 @@ def test_breaker_opens_after_failures_in_a_row() -> None:
     dialer = FakeDialer([reset(), reset(), b"1", reset(), reset(), reset()])
     events = []
     shard = shard_of(dialer, events=events)
-    found = [outcome(shard, twice=False) for _ in range(8)]
+    found = [outcome(shard, idempotent=False) for _ in range(8)]
     down = ShardUnavailable
     assert found == [down, down, b"1", down, down, down, ShardOut, ShardOut]
     assert (shard.knocked, [event.kind for event in events], dialer.sent) == (1, ["shard_out"], 6)
@@ -238,7 +238,7 @@ def test_back_in_steps() -> None:
     events = []
     shard = shard_of(dialer, events=events)
     outcome(shard)
-    shard.heard()
+    shard.probe_succeeded()
     states = []
     for _ in range(5):
         outcome(shard)
@@ -253,7 +253,7 @@ def test_half_open_failure_opens_again() -> None:
     dialer = FakeDialer([TimeoutError(), ConnectionResetError()])
     shard = shard_of(dialer)
     outcome(shard)
-    shard.heard()
+    shard.probe_succeeded()
     assert [outcome(shard), outcome(shard), shard.knocked] == [ShardUnavailable, ShardOut, 2]
 
 
@@ -263,7 +263,7 @@ def test_trial_place_is_given_back(error) -> None:
     dialer = FakeDialer([TimeoutError(), error, b"1"])
     shard = shard_of(dialer)
     outcome(shard)
-    shard.heard()
+    shard.probe_succeeded()
     with pytest.raises((KeyboardInterrupt, WrongType, ShardUnavailable, WrongTopology)):
         shard.call(b"", 1.0, TWICE)
     if shard.breaker.state is State.HALF_OPEN:
@@ -275,7 +275,7 @@ def test_trial_place_is_given_back_by_an_interrupted_fan_out() -> None:
     dialer = FakeDialer([TimeoutError(), b"1"])
     shard = shard_of(dialer)
     outcome(shard)
-    shard.heard()
+    shard.probe_succeeded()
     dialer.refuses = KeyboardInterrupt()
     runner = Runner([shard], 1.0, dialer.clock)
     with pytest.raises(KeyboardInterrupt):
@@ -288,7 +288,7 @@ def test_trials_of_the_parent_do_not_bind_a_fork() -> None:
     dialer = FakeDialer([TimeoutError(), b"1"])
     shard = shard_of(dialer)
     outcome(shard)
-    shard.heard()
+    shard.probe_succeeded()
     shard.admit()
     shard.after_fork()
     assert outcome(shard) == b"1"

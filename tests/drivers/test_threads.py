@@ -14,7 +14,7 @@ import pytest
 
 import shardcache
 from shardcache import MISS, AsyncShardCache, LoadPolicy, Options, ShardCache, errors
-from shardcache.drivers.sync.lease_renewer import Keeper, Kept
+from shardcache.drivers.sync.lease_renewer import LeaseRenewer, LoadRenewal
 from shardcache.embedded import LocalShards
 from shardcache.system.threads import Worker
 
@@ -141,15 +141,15 @@ def test_load_locks_are_renewed_after_all(limit, told) -> None:
     def hook(event: shardcache.Event) -> None:
         told.append((event.kind, event.operation, type(event.error).__name__))
 
-    keeper = Keeper(time.monotonic, hook)
+    keeper = LeaseRenewer(time.monotonic, hook)
     renewed: list[str] = []
     limit.full = True
-    first = Kept(0.001, lambda: renewed.append("first") is None)
-    keeper.keep(first)
+    first = LoadRenewal(0.001, lambda: renewed.append("first") is None)
+    keeper.add(first)
     assert told == [("thread_not_started", "renew", "ThreadNotStarted")]
     limit.full = False
-    second = Kept(0.001, lambda: renewed.append("second") is None)
-    keeper.keep(second)
+    second = LoadRenewal(0.001, lambda: renewed.append("second") is None)
+    keeper.add(second)
     until(lambda: {"first", "second"} <= set(renewed))
     first.stopped = second.stopped = True
 

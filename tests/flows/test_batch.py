@@ -121,7 +121,7 @@ def test_delete_counts(asked, shards, dead) -> None:
 def test_queue_is_in_place(asked, shards, dead, data) -> None:
     """Answers come in the order of queueing with their shards, a refused command's error in its place alone."""
     refused = data.draw(st.sets(st.tuples(st.integers(0, 6), st.integers(0, 5))))
-    op = Op("echo", twice=True, writes=False, degraded=None, read=lambda reply: reply, kinds=ANY)
+    op = Op("echo", idempotent=True, writes=False, degraded=None, read=lambda reply: reply, reply_types=ANY)
     requests = [Request(op, wire(n), (b"ECHO", b"%d" % at)) for at, n in enumerate(asked)]
     answers = Fleet(dead, refused).run(batch.queue(Placement(shards), requests))
     seen = dict.fromkeys(range(shards), -1)
@@ -160,22 +160,27 @@ def test_refused_values() -> None:
 def test_store_by_ttl(ms, command) -> None:
     """No expiry, milliseconds, and zero, which deletes."""
     step = next(batch.store(Placement(1), [b"k:0"], [b"v"], ms))
-    assert [(one.shard, one.commands, one.twice) for one in step.batches] == [(0, [command], True)]
+    assert [(one.shard, one.commands, one.idempotent) for one in step.batches] == [(0, [command], True)]
 
 
-@pytest.mark.parametrize("twice", [True, False])
-def test_queue_is_sent_twice_only_if_all_may(twice) -> None:
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_queue_is_sent_twice_only_if_all_may(idempotent) -> None:
     """One call that may not be repeated keeps its whole batch from being repeated, and no other shard's."""
     safe, other = (
-        Op("", may, writes=False, degraded=None, read=lambda reply: reply, kinds=ANY) for may in (True, twice)
+        Op("", may, writes=False, degraded=None, read=lambda reply: reply, reply_types=ANY)
+        for may in (True, idempotent)
     )
     requests = [Request(op, wire(n), (b"ECHO", b"")) for op, n in ((safe, 0), (other, 0), (safe, 1))]
-    assert [one.twice for one in next(batch.queue(Placement(2), requests)).batches] == [twice, True]
+    assert [one.idempotent for one in next(batch.queue(Placement(2), requests)).batches] == [idempotent, True]
 
 
 @pytest.mark.parametrize("replies", [[[b"a"]], [[b"a", b"b", b"c"]], [b"ab"], [7], [None]], ids=repr)
 def test_reply_of_another_shape(replies) -> None:
     """A reply that cannot be the command's does not fit, so that the driver closes the connection (G1)."""
     [one] = next(batch.fetch(Placement(1), [wire(1), wire(2)])).batches
-    assert one.fit is not None
-    assert (one.fit(replies), one.fit([[b"a", None]]), one.fit([ErrorReply("LOADING")])) == (False, True, True)
+    assert one.validate is not None
+    assert (one.validate(replies), one.validate([[b"a", None]]), one.validate([ErrorReply("LOADING")])) == (
+        False,
+        True,
+        True,
+    )

@@ -11,8 +11,8 @@ from shardcache.flows.lock import Lease, Voters
 from shardcache.flows.lock.ballot import Ballot
 from shardcache.flows.lock.lease import quorum_th
 from shardcache.flows.lock.lock_plan import drift
-from shardcache.flows.lock.voter_registry import Life, Register, Roll
-from shardcache.flows.steps import Run
+from shardcache.flows.lock.voter_registry import Life, VoterRegistry, VoterStatus
+from shardcache.flows.steps import ServerRun
 
 NAMES = tuple("abcde")
 VOTERS = Voters((0, 1, 2, 3, 4), NAMES)
@@ -20,8 +20,8 @@ GRANT, HELD = [[1, 7, 0]], [[0, 1500, 9]]
 OUT = ShardOut("a", "is out of service")
 
 
-def ballot(hear_all: bool = False, roll: Roll | None = None) -> Ballot:
-    return Ballot(VOTERS, roll or Roll(range(5)), hear_all=hear_all)
+def ballot(hear_all: bool = False, roll: VoterStatus | None = None) -> Ballot:
+    return Ballot(VOTERS, roll or VoterStatus(range(5)), hear_all=hear_all)
 
 
 def grant(counter: int, reseeded: int = 0):
@@ -43,27 +43,27 @@ def grant(counter: int, reseeded: int = 0):
 def test_certain_as_soon_as_it_can_be(outcomes, certain_after, granted) -> None:
     """A majority of grants, or so many refusals that none can come, is enough; nobody waits for the rest."""
     votes = ballot()
-    said = [votes.take(place, outcome, None) for place, outcome in enumerate(outcomes)]
+    said = [votes.on_reply(place, outcome, None) for place, outcome in enumerate(outcomes)]
     assert (said, votes.granted) == ([False] * (certain_after - 1) + [True], granted)
 
 
 def test_everybody_is_heard_while_there_is_somebody_to_vet() -> None:
     """A voter that was never met in this life makes it wait for all."""
     votes = ballot()
-    run = Run(b"new", 5.0)
-    assert [votes.take(place, GRANT, run) for place in range(5)] == [False] * 4 + [True]
+    run = ServerRun(b"new", 5.0)
+    assert [votes.on_reply(place, GRANT, run) for place in range(5)] == [False] * 4 + [True]
     assert (votes.granted, sorted(votes.guarded), sorted(votes.lives)) == (False, [0, 1, 2, 3, 4], [0, 1, 2, 3, 4])
 
 
 def test_vetted_votes_count_after_all() -> None:
     """After the look at the register those count that may vote; a forgetful one waits."""
-    roll = Roll(range(5))
+    roll = VoterStatus(range(5))
     votes = ballot(roll=roll)
     for place in range(5):
-        votes.take(place, GRANT, Run(b"%d" % place, 2.0))
+        votes.on_reply(place, GRANT, ServerRun(b"%d" % place, 2.0))
     roll.longest = 10_000
     for place in range(5):
-        roll.met(place, b"%d" % place, forgetful=place < 2, sure=True)
+        roll.set_server_run(place, b"%d" % place, forgetful=place < 2, sure=True)
     votes.recount(roll)
     assert (sorted(votes.fences), votes.granted) == ([2, 3, 4], True)
     assert [votes.guarded[place] for place in (0, 1)] == [pytest.approx(10 + drift(10) - 2)] * 2
@@ -73,31 +73,31 @@ def test_counters_in_agreement() -> None:
     """The token is the highest counter of the grants."""
     votes = ballot()
     for place, counter in enumerate((5, 9, 7)):
-        votes.take(place, grant(counter), None)
+        votes.on_reply(place, grant(counter), None)
     assert votes.fence == 9
 
 
 def test_lost_counters_hear_their_peers() -> None:
     """A counter that was lost makes it wait for all, and go above what those that refused remember."""
     votes = ballot()
-    assert [votes.take(place, grant(4, int(place == 0)), None) for place in range(3)] == [False, False, False]
-    assert votes.take(3, [[0, 100, 40]], None) is False
-    assert (votes.take(4, [[0, 100, 30]], None), votes.fence) == (True, 41)
+    assert [votes.on_reply(place, grant(4, int(place == 0)), None) for place in range(3)] == [False, False, False]
+    assert votes.on_reply(3, [[0, 100, 40]], None) is False
+    assert (votes.on_reply(4, [[0, 100, 30]], None), votes.fence) == (True, 41)
 
 
 def test_all_counters_new() -> None:
     """Where every grant begins to count nobody can remember more: no need to wait."""
     votes = ballot()
-    assert [votes.take(place, grant(4, 1), None) for place in range(3)] == [False, False, True]
+    assert [votes.on_reply(place, grant(4, 1), None) for place in range(3)] == [False, False, True]
 
 
 def test_in_words() -> None:
     """Each voter's answer has a kind, and a reason where there is more to say."""
     votes = ballot()
-    votes.take(0, HELD, None)
-    votes.take(1, ShardTimeout("b", "no reply"), None)
-    votes.take(2, ShardUnavailable("c", "cannot connect"), None)
-    votes.take(3, [CommandRefused("d", "NOPERM no")], None)
+    votes.on_reply(0, HELD, None)
+    votes.on_reply(1, ShardTimeout("b", "no reply"), None)
+    votes.on_reply(2, ShardUnavailable("c", "cannot connect"), None)
+    votes.on_reply(3, [CommandRefused("d", "NOPERM no")], None)
     assert [str(vote) for vote in votes.votes(NAMES)] == [
         "a: held for 1.5 s",
         "b: timeout (no reply)",
@@ -111,7 +111,7 @@ def test_in_words() -> None:
 def test_holder_without_an_end() -> None:
     """A key of somebody else's that never expires is held, for how long is unknown."""
     votes = ballot()
-    votes.take(0, [[0, -1, 0]], None)
+    votes.on_reply(0, [[0, -1, 0]], None)
     assert (votes.votes(NAMES)[0].left, str(votes.votes(NAMES)[0])) == (None, "a: held")
 
 
@@ -122,7 +122,7 @@ def test_order_does_not_matter(order, kinds) -> None:
     votes = ballot()
     grants = against = 0
     for place in order:
-        certain = votes.take(place, outcomes[kinds[place]], None)
+        certain = votes.on_reply(place, outcomes[kinds[place]], None)
         grants += kinds[place] == "grant"
         against += kinds[place] != "grant"
         assert certain is (grants >= 3 or against > 2)
@@ -154,10 +154,10 @@ def test_shorter_ttl_is_never_outlived(until, ttl, sent) -> None:
 )
 def test_how_long_a_vote_waits(forgetful, sure, waits) -> None:
     """A forgetful voter waits for the longest ttl; where not all were heard, somebody may have used a longer one."""
-    roll = Roll(range(3))
+    roll = VoterStatus(range(3))
     roll.longest = 10_000
     assert roll.wait(0, Life(b"x", 1.0)) is None
-    roll.met(0, b"x", forgetful=forgetful, sure=sure)
+    roll.set_server_run(0, b"x", forgetful=forgetful, sure=sure)
     left = waits and waits + drift(waits) - 1
     assert roll.wait(0, Life(b"x", 1.0), vetted=True) == pytest.approx(left)
     assert (roll.wait(0, Life(b"x", 1.0)) is None) is not sure
@@ -168,9 +168,9 @@ def test_how_long_a_vote_waits(forgetful, sure, waits) -> None:
 def test_life_ends_with_process_and_with_data() -> None:
     """The life of a voter is that of its process and of its data, whichever is younger; data alone tell where the run id is hidden."""
     lives = [
-        Life.of(Run(b"r", 5.0), 7, 2000),
-        Life.of(Run(b"r", 1.0), 8, 2000),
-        Life.of(Run(b"r", 5.0)),
+        Life.of(ServerRun(b"r", 5.0), 7, 2000),
+        Life.of(ServerRun(b"r", 1.0), 8, 2000),
+        Life.of(ServerRun(b"r", 5.0)),
         Life.of(None, 7, 2000),
     ]
     assert [life and (life.id, life.age) for life in [*lives, Life.of(None)]] == [
@@ -184,11 +184,11 @@ def test_life_ends_with_process_and_with_data() -> None:
 
 def test_floor_lifts_what_was_granted_before_it() -> None:
     """A vote that was counted from an old counter, before the register set the floor, gives a token above the floor."""
-    roll = Roll(range(5))
+    roll = VoterStatus(range(5))
     roll.floors[1] = 100
     votes = ballot(roll=roll)
     for place in range(3):
-        votes.take(place, grant(7), None)
+        votes.on_reply(place, grant(7), None)
     assert votes.fence == 101
 
 
@@ -202,10 +202,10 @@ def test_every_pair_of_majorities_meets() -> None:
 
 def test_order_of_voters_does_not_matter() -> None:
     """What is known of servers is known whatever order a lock's name puts them in: no second exchange to vet them."""
-    register = Register()
-    register.roll(Voters((0, 1, 2), ("a", "b", "c"))).met(1, b"life", forgetful=False, sure=True)
-    other = register.roll(Voters((1, 2, 0), ("b", "c", "a")))
+    register = VoterRegistry()
+    register.status(Voters((0, 1, 2), ("a", "b", "c"))).set_server_run(1, b"life", forgetful=False, sure=True)
+    other = register.status(Voters((1, 2, 0), ("b", "c", "a")))
     assert other.wait(1, Life(b"life", 5.0)) == 0.0
     ballot = Ballot(Voters((1, 2, 0), ("b", "c", "a")), other, hear_all=False)
-    ballot.take(0, [[1, 7, 0]], Run(b"life", 5.0))
+    ballot.on_reply(0, [[1, 7, 0]], ServerRun(b"life", 5.0))
     assert (ballot.fences, ballot.lives) == ({0: 7}, {})

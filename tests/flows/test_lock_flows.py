@@ -6,11 +6,11 @@ from math import inf
 import pytest
 
 from shardcache.errors import LockConflict, LockLost, QuorumUnavailable, ShardOut, ShardTimeout, ShardUnavailable
-from shardcache.flows.lock import Lease, LockKeys, LockPlan, Register, Voters, acquire, extend, release, scripts
+from shardcache.flows.lock import Lease, LockKeys, LockPlan, VoterRegistry, Voters, acquire, extend, release, scripts
 from shardcache.flows.lock.adoption import adopt
 from shardcache.flows.lock.lock_plan import drift
 from shardcache.flows.lock.voter_registry import Life
-from shardcache.flows.steps import Canvass, Listen, Run, Sleep
+from shardcache.flows.steps import Broadcast, Listen, ServerRun, Sleep
 from shardcache.keys import KeySpace
 
 PLAN = LockPlan("l", LockKeys.of(b"n:l", KeySpace("n")), Voters((0, 1, 2), ("a", "b", "c")), 10.0, 0.5, b"n:register")
@@ -21,7 +21,7 @@ WORDS = {getattr(scripts, name): name for name in scripts.__all__}
 
 
 class Driver:
-    """Answers canvasses by what ``answer(word, place)`` returns (None: no answer at all), and notes all steps."""
+    """Answers broadcasts by what ``answer(word, place)`` returns (None: no answer at all), and notes all steps."""
 
     def __init__(self, answer, run=lambda place: None, step=0.0):
         self.answer = answer
@@ -49,9 +49,9 @@ class Driver:
             return None
         if isinstance(step, Listen):
             self.steps.append("listen")
-            self.now += step.patience
+            self.now += step.timeout
             return self.answer("listen", step.shard)
-        assert isinstance(step, Canvass)
+        assert isinstance(step, Broadcast)
         word = WORDS[step.batches[0].commands[0][1]]
         self.steps.append((word, tuple(batch.shard for batch in step.batches)))
         for at, batch in enumerate(step.batches):
@@ -59,7 +59,7 @@ class Driver:
             if outcome is not None and not isinstance(outcome, Exception):
                 # Extensions answer in lists, of which the rest says who answers.
                 outcome = [[outcome]] if word == "EXTEND" and isinstance(outcome, int) else [outcome]
-            if step.take is not None and outcome is not None and step.take(at, outcome, self.runs(batch.shard)):
+            if step.on_reply is not None and outcome is not None and step.on_reply(at, outcome, self.runs(batch.shard)):
                 break
         return None
 
@@ -67,15 +67,15 @@ class Driver:
         return [step if isinstance(step, str) else step[0] for step in self.steps]
 
 
-def known() -> Register:
+def known() -> VoterRegistry:
     """Return a register that knows the longest ttl."""
-    register = Register()
-    register.roll(PLAN.voters).longest = 10_000
+    register = VoterRegistry()
+    register.status(PLAN.voters).longest = 10_000
     return register
 
 
 def attempt(driver, register=None, wait=0):
-    return driver.run(acquire(PLAN, register or known(), token=b"t", wait=wait, clock=driver.clock, luck=lambda: 0.5))
+    return driver.run(acquire(PLAN, register or known(), token=b"t", wait=wait, clock=driver.clock, random=lambda: 0.5))
 
 
 def test_agreed() -> None:
@@ -155,7 +155,7 @@ def test_waits_to_be_woken() -> None:
 def test_who_was_granted_a_minority_listens_where_the_lock_is_held(granted, listens) -> None:
     """The sign that somebody waits stands where the lock is held: at the voter that granted nobody would be woken."""
     driver = Driver(lambda word, place: [1, 7, 0] if place == granted else [0, 5000, 3])
-    flow = acquire(PLAN, known(), token=b"t", wait=30, clock=driver.clock, luck=lambda: 0.5)
+    flow = acquire(PLAN, known(), token=b"t", wait=30, clock=driver.clock, random=lambda: 0.5)
     step = next(flow)
     while not isinstance(step, Listen):
         driver.carry_out(step)
@@ -166,7 +166,7 @@ def test_who_was_granted_a_minority_listens_where_the_lock_is_held(granted, list
 def listening(answers, tries=1):
     """Return the steps of a waiter who listens so often in vain."""
     driver = Driver(lambda word, place: answers[place] if word == "ACQUIRE" else None)
-    flow = acquire(PLAN, known(), token=b"t", wait=30, clock=driver.clock, luck=lambda: 0.5)
+    flow = acquire(PLAN, known(), token=b"t", wait=30, clock=driver.clock, random=lambda: 0.5)
     step, found = next(flow), []
     while len(found) < tries:
         driver.carry_out(step)
@@ -197,7 +197,7 @@ def test_listens_where_the_holder_is(answers, places) -> None:
 def test_a_lock_that_nobody_holds_is_not_listened_for_long() -> None:
     """Where contenders have taken voters from each other they give back at once; those who died do not."""
     [step] = listening({0: DEAD_KEY, 1: [1, 7, 0], 2: TAKEN})
-    assert step.patience < 0.1
+    assert step.timeout < 0.1
 
 
 def test_without_a_majority_a_wait_ends_after_the_ttl() -> None:
@@ -229,7 +229,7 @@ def test_who_comes_to_an_outage_waits_for_its_own_ttl() -> None:
     def ends(began: float) -> float:
         with pytest.raises(QuorumUnavailable):
             driver.run(
-                acquire(PLAN, register, token=b"t", wait=None, began=began, clock=driver.clock, luck=lambda: 0.5)
+                acquire(PLAN, register, token=b"t", wait=None, began=began, clock=driver.clock, random=lambda: 0.5)
             )
         return driver.now
 
@@ -244,9 +244,9 @@ def test_restarted_voters_are_waited_for() -> None:
     """What keeps restarted voters from voting ends by itself, later than the ttl: no outage."""
     driver = Driver(
         lambda word, place: [1, 7, 0] if word == "ACQUIRE" else 1 if word == "CONFIRM" else [60_000, 5, 0, 1, 1, 1],
-        run=lambda place: Run(b"%d" % place, driver.now - 100),
+        run=lambda place: ServerRun(b"%d" % place, driver.now - 100),
     )
-    assert attempt(driver, Register(), wait=None).fence == 7
+    assert attempt(driver, VoterRegistry(), wait=None).fence == 7
     assert 160 < driver.now < 162
 
 
@@ -262,7 +262,7 @@ def test_waiting_is_told_after_a_second(answer, kind) -> None:
         wait=5,
         note=lambda error: told.append((type(error), driver.now)),
         clock=driver.clock,
-        luck=lambda: 0.5,
+        random=lambda: 0.5,
     )
     with pytest.raises(kind):
         driver.run(flow)
@@ -283,7 +283,7 @@ def test_broken_off(at) -> None:
     """Whatever is thrown into a step, all voters are told to release before the flow ends."""
     counters = {0: 9, 1: 5, 2: 4}
     driver = Driver(lambda word, place: [1, counters[place], 0])
-    flow = acquire(PLAN, known(), token=b"t", wait=None, clock=driver.clock, luck=lambda: 0.5)
+    flow = acquire(PLAN, known(), token=b"t", wait=None, clock=driver.clock, random=lambda: 0.5)
     step = next(flow)
     if at == "CONFIRM":
         driver.carry_out(step)
@@ -291,7 +291,7 @@ def test_broken_off(at) -> None:
     assert WORDS[step.batches[0].commands[0][1]] == at
     step = flow.throw(KeyboardInterrupt())
     assert [batch.shard for batch in step.batches] == [0, 1, 2]
-    assert (WORDS[step.batches[0].commands[0][1]], step.take) == ("RELEASE", None)
+    assert (WORDS[step.batches[0].commands[0][1]], step.on_reply) == ("RELEASE", None)
     with pytest.raises(KeyboardInterrupt):
         flow.send(None)
 
@@ -300,9 +300,9 @@ def test_who_may_grant_late_is_undone() -> None:
     """The release goes out even to a voter that hangs, if it was asked, and to none that was not."""
     answers = {0: OUT, 1: LATE, 2: None}
     driver = Driver(lambda word, place: answers[place])
-    flow = acquire(PLAN, known(), token=b"t", wait=0, clock=driver.clock, luck=lambda: 0.5)
+    flow = acquire(PLAN, known(), token=b"t", wait=0, clock=driver.clock, random=lambda: 0.5)
     driver.carry_out(next(flow))
-    assert [batch.undo for batch in flow.send(None).batches] == [False, True, True]
+    assert [batch.compensates for batch in flow.send(None).batches] == [False, True, True]
 
 
 def registering(*states: int, floor: int = 0):
@@ -312,8 +312,8 @@ def registering(*states: int, floor: int = 0):
 
 def test_fresh_fleet() -> None:
     """Voters never met before are vetted, and vote at once if nobody remembers them; that all were asked is noted for others."""
-    register = Register()
-    driver = Driver(registering(0, 0, 0, floor=40), run=lambda place: Run(b"%d" % place, 1.0))
+    register = VoterRegistry()
+    driver = Driver(registering(0, 0, 0, floor=40), run=lambda place: ServerRun(b"%d" % place, 1.0))
     assert attempt(driver, register).fence == 41
     assert driver.words() == ["ACQUIRE", "REGISTER", "REGISTER", "CONFIRM"]
     assert (attempt(driver, register).fence, driver.words()[4:]) == (41, ["ACQUIRE", "CONFIRM"])
@@ -321,8 +321,8 @@ def test_fresh_fleet() -> None:
 
 def test_fleet_that_others_have_asked() -> None:
     """Where it is noted that all were asked, nothing is to be told."""
-    driver = Driver(registering(2, 2, 2), run=lambda place: Run(b"%d" % place, 1.0))
-    attempt(driver, Register())
+    driver = Driver(registering(2, 2, 2), run=lambda place: ServerRun(b"%d" % place, 1.0))
+    attempt(driver, VoterRegistry())
     assert driver.words() == ["ACQUIRE", "REGISTER", "CONFIRM"]
 
 
@@ -332,10 +332,10 @@ def test_one_that_is_not_heard(states, votes) -> None:
     answer = registering(*states)
     driver = Driver(
         lambda word, place: DEAD if word == "REGISTER" and place == 2 else answer(word, place),
-        run=lambda place: Run(b"%d" % place, 1.0),
+        run=lambda place: ServerRun(b"%d" % place, 1.0),
     )
     try:
-        assert attempt(driver, Register()).fence == 7
+        assert attempt(driver, VoterRegistry()).fence == 7
         kinds = {"granted"}
     except QuorumUnavailable as error:
         kinds = {vote.kind for vote in error.votes[:2]}
@@ -345,8 +345,8 @@ def test_one_that_is_not_heard(states, votes) -> None:
 def test_forgetful_majority() -> None:
     """Voters that their peers remember in another life do not count until the longest ttl is over."""
     age = [1.0]
-    register = Register()
-    driver = Driver(registering(1, 1, 0), run=lambda place: Run(b"%d" % place, age[0]))
+    register = VoterRegistry()
+    driver = Driver(registering(1, 1, 0), run=lambda place: ServerRun(b"%d" % place, age[0]))
     with pytest.raises(QuorumUnavailable, match="have restarted") as caught:
         attempt(driver, register)
     assert [vote.kind for vote in caught.value.votes] == ["guarded", "guarded", "granted"]
@@ -357,36 +357,36 @@ def test_forgetful_majority() -> None:
 @pytest.mark.parametrize("answers", [0, 1])
 def test_one_answer_of_the_register_is_not_enough(answers) -> None:
     """A voter is vetted when a majority of the register was told, and the longest ttl is what a majority knows."""
-    register = Register()
-    flow = register.vet(PLAN, {place: Life(b"%d" % place, 100.0, b"%d" % place) for place in range(3)})
+    register = VoterRegistry()
+    flow = register.verify(PLAN, {place: Life(b"%d" % place, 100.0, b"%d" % place) for place in range(3)})
     step = next(flow)
     for place in range(3):
-        step.take(place, [[10_000, 5, 0, 0, 0, 0]] if place < answers else DEAD, Run(b"%d" % place, 100.0))
+        step.on_reply(place, [[10_000, 5, 0, 0, 0, 0]] if place < answers else DEAD, ServerRun(b"%d" % place, 100.0))
     with pytest.raises(StopIteration):
         flow.send(None)
-    roll = register.roll(PLAN.voters)
+    roll = register.status(PLAN.voters)
     assert (roll.longest, [roll.known[place] for place in range(3)]) == (0, [None] * 3)
 
 
 def test_a_voter_answers_for_itself() -> None:
     """A voter that did not answer the register in the life to be vetted is not vetted: its floor may not be set."""
-    register = Register()
-    flow = register.vet(PLAN, {place: Life(b"%d" % place, 100.0, b"%d" % place) for place in range(3)})
+    register = VoterRegistry()
+    flow = register.verify(PLAN, {place: Life(b"%d" % place, 100.0, b"%d" % place) for place in range(3)})
     step = next(flow)
-    step.take(0, [[10_000, 5, 0, 2, 2, 2]], Run(b"another", 1.0))
-    step.take(1, [[10_000, 5, 9, 2, 2, 2]], Run(b"1", 100.0))
-    step.take(2, DEAD, None)
+    step.on_reply(0, [[10_000, 5, 0, 2, 2, 2]], ServerRun(b"another", 1.0))
+    step.on_reply(1, [[10_000, 5, 9, 2, 2, 2]], ServerRun(b"1", 100.0))
+    step.on_reply(2, DEAD, None)
     with pytest.raises(StopIteration):
         flow.send(None)
-    roll = register.roll(PLAN.voters)
+    roll = register.status(PLAN.voters)
     assert ([roll.known[place] is not None for place in range(3)], roll.floors[1]) == ([False, True, False], 9)
 
 
 def test_seen_in_another_life_by_this_process() -> None:
     """What a process has seen itself counts as a memory: it tells its peers."""
-    register = Register()
+    register = VoterRegistry()
     for run, forgot in ((b"one", b"0"), (b"two", b"1")):
-        step = next(register.vet(PLAN, {0: Life(run, 1.0)}))
+        step = next(register.verify(PLAN, {0: Life(run, 1.0)}))
         assert step.batches[0].commands[0][-3:] == (b"a", run, forgot)
 
 
@@ -394,17 +394,17 @@ def test_register_without_a_majority() -> None:
     """As long as no majority keeps the register nothing is vetted, and nobody gets the lock."""
     driver = Driver(
         lambda word, place: [1, 7, 0] if word == "ACQUIRE" else (DEAD if place else [10_000, 5, 0, 0, 0, 0]),
-        run=lambda place: Run(b"%d" % place, 1.0),
+        run=lambda place: ServerRun(b"%d" % place, 1.0),
     )
     with pytest.raises(QuorumUnavailable):
-        attempt(driver, Register())
+        attempt(driver, VoterRegistry())
 
 
 def test_longest_ttl_must_be_registered() -> None:
     """A lock whose ttl no majority knows of is not given: a voter that restarts would count again too early."""
     driver = Driver(lambda word, place: [1, 7, 0] if word == "ACQUIRE" else (None if place else [10_000, 5, 0]))
     with pytest.raises(QuorumUnavailable):
-        attempt(driver, Register())
+        attempt(driver, VoterRegistry())
 
 
 def held(left: float = 5.0) -> Lease:
@@ -457,7 +457,9 @@ def test_released_while_it_repairs() -> None:
 
 
 def adopting(driver):
-    return driver.run(adopt(PLAN, b"given", b"own", 7, register=Register(), clock=driver.clock, luck=lambda: 0.5))
+    return driver.run(
+        adopt(PLAN, b"given", b"own", 7, registry=VoterRegistry(), clock=driver.clock, random=lambda: 0.5)
+    )
 
 
 def test_adopted() -> None:
@@ -511,23 +513,23 @@ def test_adoption_without_a_majority() -> None:
 
 def test_adoption_broken_off() -> None:
     """Whatever is thrown in, the given token is put back on all voters."""
-    flow = adopt(PLAN, b"given", b"own", 7, register=Register(), clock=lambda: 100.0, luck=lambda: 0.5)
+    flow = adopt(PLAN, b"given", b"own", 7, registry=VoterRegistry(), clock=lambda: 100.0, random=lambda: 0.5)
     assert next(flow).batches[0].commands[0][-2:] == (b"given", b"own|1")
     step = flow.throw(KeyboardInterrupt())
-    assert ({batch.commands[0][-2:] for batch in step.batches}, step.take) == ({(b"own|1", b"given")}, None)
+    assert ({batch.commands[0][-2:] for batch in step.batches}, step.on_reply) == ({(b"own|1", b"given")}, None)
     with pytest.raises(KeyboardInterrupt):
         flow.send(None)
 
 
-def lived(life: str, place: int) -> Run:
-    return Run(b"run-%b-%d" % (life.encode(), place), 3600.0)
+def lived(life: str, place: int) -> ServerRun:
+    return ServerRun(b"run-%b-%d" % (life.encode(), place), 3600.0)
 
 
 def test_adopter_counts_no_voter_that_came_back() -> None:
     """A voter in a new life has the given token again, though somebody may have adopted it there: its word waits, and a majority is short."""
     register = known()
     for place in range(3):
-        register.roll(PLAN.voters).met(place, b"run-a-%d:5" % place, forgetful=False, sure=True)
+        register.status(PLAN.voters).set_server_run(place, b"run-a-%d:5" % place, forgetful=False, sure=True)
     lives = {0: "a", 1: "b", 2: "a"}
 
     def answer(word, place):
@@ -537,18 +539,18 @@ def test_adopter_counts_no_voter_that_came_back() -> None:
 
     driver = Driver(answer, run=lambda place: lived(lives[place], place))
     with pytest.raises(LockLost):
-        driver.run(adopt(PLAN, b"given", b"own", 7, register=register, clock=driver.clock, luck=lambda: 0.5))
+        driver.run(adopt(PLAN, b"given", b"own", 7, registry=register, clock=driver.clock, random=lambda: 0.5))
     assert driver.words()[:4] == ["ADOPT", "REGISTER", "ADOPT", "ADOPT"]
     driver = Driver(lambda word, place: [1, 5000, 5, 100], run=lambda place: lived("a", place))
-    lease = driver.run(adopt(PLAN, b"given", b"own", 7, register=register, clock=driver.clock, luck=lambda: 0.5))
-    assert (driver.words(), lease.met) == (["ADOPT"], {0, 2})  # the second is forgetful
+    lease = driver.run(adopt(PLAN, b"given", b"own", 7, registry=register, clock=driver.clock, random=lambda: 0.5))
+    assert (driver.words(), lease.verified) == (["ADOPT"], {0, 2})  # the second is forgetful
 
 
 def test_extension_counts_only_voters_that_were_met() -> None:
     """A voter that was not heard when the lock was granted is made known to the others first, and asked again."""
     register = known()
     lease = held()
-    lease.met = {0}
+    lease.verified = {0}
 
     def answer(word, place):
         if word == "REGISTER":
@@ -556,9 +558,9 @@ def test_extension_counts_only_voters_that_were_met() -> None:
         return {0: [1, 5, 100], 1: OUT, 2: [1, 5, 100]}[place]
 
     driver = Driver(answer, run=lambda place: lived("a", place))
-    assert driver.run(extend(PLAN, lease, clock=driver.clock, register=register)) == "extended"
+    assert driver.run(extend(PLAN, lease, clock=driver.clock, registry=register)) == "extended"
     assert driver.words() == ["EXTEND", "REGISTER", "EXTEND"]
-    assert lease.met == {0, 2}
+    assert lease.verified == {0, 2}
 
 
 def test_extend_after_the_end() -> None:
@@ -574,7 +576,7 @@ def test_extend_to_a_longer_ttl() -> None:
         (DEAD, ["REGISTER"], "unknown"),
     ):
         driver = Driver(lambda word, place, answer=answer: answer if word == "REGISTER" else 1)
-        assert driver.run(extend(PLAN, held(), clock=driver.clock, register=Register())) == outcome
+        assert driver.run(extend(PLAN, held(), clock=driver.clock, registry=VoterRegistry())) == outcome
         assert driver.words() == words
 
 

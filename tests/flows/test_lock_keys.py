@@ -34,7 +34,7 @@ def test_own_keys(space: KeySpace, key: bytes) -> None:
     assert [space.wire_of(b"lock", one) for one in keys] == [wire] + [None] * 8
     assert {slot(one) for one in keys} == {slot(wire)}
     assert all(one.startswith(space.prefix + INTERNAL) for one in keys)
-    assert space.load_pass(wire) == keys[5]
+    assert space.fill_token(wire) == keys[5]
     assert len(set(keys)) == 9
 
 

@@ -12,7 +12,7 @@ from shardcache.flows import reply_checks as answers
 from shardcache.flows.load import scripts as load_scripts
 from shardcache.flows.load.tags import ENSURE
 from shardcache.flows.lock import scripts as lock_scripts
-from shardcache.flows.reply_checks import fits
+from shardcache.flows.reply_checks import shapes_fit
 from shardcache.flows.scripts import ADD_TO
 from shardcache.resp import ErrorReply
 
@@ -54,7 +54,7 @@ def test_every_verb_is_listed() -> None:
 @pytest.mark.parametrize("reply", [1, b"x", None, [], ErrorReply("ERR")], ids=repr)
 def test_nothing_fits_what_is_not_listed(command, reply) -> None:
     """Whoever sends something new has to say here what it can be answered with."""
-    assert not fits([command], [reply])
+    assert not shapes_fit([command], [reply])
 
 
 @pytest.mark.parametrize(
@@ -104,5 +104,5 @@ def test_nothing_fits_what_is_not_listed(command, reply) -> None:
 )
 def test_replies(command, good, bad) -> None:
     """What fits is let through, an error reply always; nothing else."""
-    assert [fits([command], [reply]) for reply in [*good, ErrorReply("ERR")]] == [True] * (len(good) + 1)
-    assert [fits([command], [reply]) for reply in bad] == [False] * len(bad)
+    assert [shapes_fit([command], [reply]) for reply in [*good, ErrorReply("ERR")]] == [True] * (len(good) + 1)
+    assert [shapes_fit([command], [reply]) for reply in bad] == [False] * len(bad)

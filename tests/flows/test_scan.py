@@ -44,7 +44,7 @@ def test_page() -> None:
     steps, found = drive(sweep.page(2, 7, b"n:*"), served({2: {7: [b"9", [b"n:a"]]}}, []))
     assert found == sweep.Page(9, [b"n:a"], None)
     [[one]] = steps
-    assert (one.shard, one.twice, one.commands[0][:4]) == (2, True, (b"SCAN", b"7", b"MATCH", b"n:*"))
+    assert (one.shard, one.idempotent, one.commands[0][:4]) == (2, True, (b"SCAN", b"7", b"MATCH", b"n:*"))
 
 
 @pytest.mark.parametrize("outcome", [DEAD, [DEAD]], ids=["exchange", "reply"])

@@ -55,7 +55,7 @@ LOOPS = {"split": 30, "drop the request": 1}  # what costs neither a connection 
 
 def skip_what_tcp_excludes(name: str, cache: ShardCache) -> None:
     """A copy that arrives in the moment between two calls can be told by a marked connection only."""
-    if name.startswith("duplicate") and not cache._core.options.echo_check:
+    if name.startswith("duplicate") and not cache._context.options.echo_check:
         pytest.skip("TCP delivers every byte once; Options(echo_check=True) is for proxies that do not")
 
 
@@ -139,7 +139,7 @@ def test_pipeline_at_every_offset(cache: ShardCache, proxies: Proxies, count: Co
         return pipe.results
 
     length = reply_length(cache, proxies, ask, shard)
-    doubles = [name for name in FAULTS if name.startswith("duplicate")] if cache._core.options.echo_check else []
+    doubles = [name for name in FAULTS if name.startswith("duplicate")] if cache._context.options.echo_check else []
     for name in ("cut", "reset", "split", *doubles):
         make = FAULTS[name]
         for at in range(0, length, max(1, 3 // SCALE)):

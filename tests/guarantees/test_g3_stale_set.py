@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from shardcache.flows.load import scripts as real
-from shardcache.flows.load.context import LoadDesk
+from shardcache.flows.load.context import LoadContext
 from shardcache.flows.operations import Requests
 from shardcache.keys import KeySpace
 from shardcache.testing.simulation.interleaving import interleave
@@ -92,11 +92,13 @@ def test_what_the_argument_needs(monkeypatch, ablation, kind) -> None:
         case "the fill does not look at the value":
             monkeypatch.setitem(LOAD_SCRIPTS, real.FILL, fill_without_look)
         case "writes do not void":
-            monkeypatch.setattr(Requests, "void", lambda _, __: None)
+            monkeypatch.setattr(Requests, "invalidate_load", lambda _, __: None)
         case "no second look after the claim":
-            monkeypatch.setattr(LoadDesk, "newer", lambda *_: None)
+            monkeypatch.setattr(LoadContext, "newer", lambda *_: None)
         case "voiding takes the lock away":
-            monkeypatch.setattr(Requests, "void", lambda _, wire: (b"UNLINK", KeySpace().internal(b"load", wire)))
+            monkeypatch.setattr(
+                Requests, "invalidate_load", lambda _, wire: (b"UNLINK", KeySpace().internal(b"load", wire))
+            )
         case "no lock":
             monkeypatch.setitem(LOAD_SCRIPTS, real.CLAIM, lambda _, __, ___: [1, 0, 0])
     found: set[str] = set()

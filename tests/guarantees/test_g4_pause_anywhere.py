@@ -158,7 +158,7 @@ async def pause_everywhere(make: Callable[[], Any], clock: PausedClock, work: An
 def test_sync(urls, clock, monkeypatch, work, fresh) -> None:
     """Whatever a sync client does, no shard is out after a pause."""
     made = Runner.of
-    monkeypatch.setattr(Runner, "of", lambda core: made(core, clock))
+    monkeypatch.setattr(Runner, "of", lambda context: made(context, clock))
     with pytest.raises(StopIteration) as end:
         pause_everywhere(lambda: ShardCache(urls, timeout=TIMEOUT), clock, work, fresh=fresh).send(None)
     assert end.value.value == []

@@ -80,14 +80,14 @@ def test_class_counts_by_its_name():
 def test_wrapped_function_keeps_its_name():
     """A decorator that uses functools.wraps does not make functions alike."""
 
-    def twice(function):
+    def idempotent(function):
         @functools.wraps(function)
         def wrapper(*args, **kwargs):
             return function(*args, **kwargs)
 
         return wrapper
 
-    assert DefaultKey(twice(load))(1) == DefaultKey(load)(1)
+    assert DefaultKey(idempotent(load))(1) == DefaultKey(load)(1)
 
 
 def closure(number):

@@ -130,7 +130,7 @@ class Servers:
 
     def locked(self, cache: Any, key: str) -> list[str]:
         """Return the servers that hold the load lock of a key."""
-        name = cache._core.keys.internal(b"load", cache.explain(key).wire_key)
+        name = cache._context.keys.internal(b"load", cache.explain(key).wire_key)
         return [server for server, plain in self.by_name.items() if plain.exists(name)]
 
     def home(self, cache: Any, key: str) -> redis.Redis:

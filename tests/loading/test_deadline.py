@@ -17,9 +17,11 @@ QUIET = Options(first_probe=60, max_probe=60)
 
 def on_shard(cache, name, prefix, wire):
     """Return a key or tag that lies on this shard."""
-    space, placement = cache._core.keys, cache._core.placement
+    space, placement = cache._context.keys, cache._context.placement
     found = (f"{prefix}{n}" for n in range(1000))
-    return next(one for one in found if cache._core.members[placement.owner_index(wire(space, one))].node.name == name)
+    return next(
+        one for one in found if cache._context.members[placement.owner_index(wire(space, one))].node.name == name
+    )
 
 
 def key_on(cache, name):
@@ -72,11 +74,11 @@ def test_a_call_in_a_hurry_blames_nobody(mortal, make, counter, is_async) -> Non
     names = list(mortal.urls)
     key = key_on(cache, names[0])
     cache.get_or_set("warm", "value")
-    budget = cache._desk.budget()
+    budget = cache._load_context.budget()
     budget.left = 0.0
-    order = cache._loader.order(key, counter, 60, LoadPolicy(), None, budget)
+    request = cache._loader.request(key, counter, 60, LoadPolicy(), None, budget)
     reload = cache._loader.reload
-    assert (cache._finish(reload, order) if is_async else reload(order)) == 1
+    assert (cache._finish(reload, request) if is_async else reload(request)) == 1
     assert [shard.state for shard in cache.stats().shards.values()] == ["closed"] * 3
     assert [shard.failures for shard in cache.stats().shards.values()] == [0] * 3
 

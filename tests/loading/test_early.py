@@ -6,9 +6,9 @@ import random
 import pytest
 
 from shardcache import LoadPolicy, ShardCache
-from shardcache.flows.context import Core
-from shardcache.flows.load import LoadDesk
-from shardcache.flows.lock.planner import LockRoom
+from shardcache.flows.context import ClientContext
+from shardcache.flows.load import LoadContext
+from shardcache.flows.lock.planner import LockPlanner
 from shardcache.policy import Freshness
 from shardcache.stats import LoadTally
 from shardcache.topology.nodes import members
@@ -17,11 +17,11 @@ WIRE = b"hot"
 TTL, DELTA, SECONDS = 1000, 100, 10_000  # milliseconds
 
 
-def desk(seed: int) -> LoadDesk:
+def context(seed: int) -> LoadContext:
     """Return the desk of one process, whose chances are all of ``seed``."""
     chance = random.Random(seed)
     salt = chance.randbytes(16)
-    core = Core(
+    context = ClientContext(
         members(["redis://one"]),
         namespace="",
         default_ttl=60,
@@ -31,13 +31,13 @@ def desk(seed: int) -> LoadDesk:
         on_unavailable="degrade",
         options=None,
     )
-    return LoadDesk(
-        codec=core.codec,
-        ledger=core.ledger,
-        room=LockRoom(core),
+    return LoadContext(
+        codec=context.codec,
+        reply_policy=context.reply_policy,
+        planner=LockPlanner(context),
         clock=lambda: 0.0,
-        luck=chance.random,
-        mint=lambda kind: kind.encode(),
+        random=chance.random,
+        new_token=lambda kind: kind.encode(),
         version=lambda: bytes(16),
         tally=LoadTally(),
         timeout=1.0,
@@ -52,7 +52,7 @@ def loads(policy: LoadPolicy, processes: int, readers: int, seed: int) -> int:
     One loads at a time, as under the load lock, and one load takes a tenth of a second, more or less.
     """
     chance = random.Random(seed)
-    desks = [desk(chance.randrange(2**32)) for _ in range(processes)]
+    desks = [context(chance.randrange(2**32)) for _ in range(processes)]
     count, expires, raw = 0, 0, b""
     began, over = 0, None
     for now in range(0, SECONDS, 10):
@@ -88,10 +88,10 @@ def test_where_nobody_is_kept_from_loading_each_read_draws() -> None:
 
 def test_processes_that_do_not_wait_for_each_other_draw_for_themselves() -> None:
     """Else all of them would load at the same moment."""
-    one, two = desk(1), desk(2)
+    one, two = context(1), context(2)
     raw = one.codec.encode_loaded("value", WIRE, delta_ms=DELTA)
 
-    def begins(which: LoadDesk, policy: LoadPolicy) -> int:
+    def begins(which: LoadContext, policy: LoadPolicy) -> int:
         return next(left for left in range(TTL, 0, -1) if which.judge(raw, left, WIRE, policy)[1] is Freshness.EARLY)
 
     apart, together = LoadPolicy(protect="process"), LoadPolicy()
@@ -103,12 +103,12 @@ def test_processes_that_do_not_wait_for_each_other_draw_for_themselves() -> None
 def test_a_forked_child_draws_for_itself() -> None:
     """It is another process, though it has its parent's client."""
     with ShardCache(["redis://one"]) as cache:
-        mine = cache._desk.salt()
-        assert (len(mine), cache._desk.salt()) == (16, mine)
+        mine = cache._load_context.salt()
+        assert (len(mine), cache._load_context.salt()) == (16, mine)
         reader, writer = os.pipe()
         if not (child := os.fork()):
             try:
-                os.write(writer, cache._desk.salt())
+                os.write(writer, cache._load_context.salt())
             finally:
                 os._exit(0)
         os.waitpid(child, 0)

@@ -99,7 +99,7 @@ def test_the_keys_own_shard_restarts_under_a_load(mortal, make, begin, gate, unt
     first = begin(one.get_or_set, key, gate(), policy=policy)
     gate.begun()
     with redis.Redis.from_url(mortal.urls[names[2]]) as server:
-        assert server.delete(one._core.keys.internal(b"load", one.explain(key).wire_key)) == 1
+        assert server.delete(one._context.keys.internal(b"load", one.explain(key).wire_key)) == 1
     mortal.servers[0].kill()
     mortal.servers[0].start()
     until(

@@ -9,10 +9,21 @@ import pytest
 from shardcache import LoadPolicy, Options
 from shardcache.errors import ShardTimeout
 from shardcache.flows.budget import Budget
-from shardcache.flows.context import Core
-from shardcache.flows.load import LoadDesk
-from shardcache.flows.lock.planner import LockRoom
-from shardcache.flows.steps import Canvass, Exchange, Flow, Fly, Landing, Load, Run, Step, gathering, limited
+from shardcache.flows.context import ClientContext
+from shardcache.flows.load import LoadContext
+from shardcache.flows.lock.planner import LockPlanner
+from shardcache.flows.steps import (
+    Broadcast,
+    Exchange,
+    FlightResult,
+    Flow,
+    Load,
+    ServerRun,
+    SingleFlight,
+    Step,
+    gather,
+    limited,
+)
 from shardcache.loading.loader_base import LoaderBase
 from shardcache.stats import LoadTally
 from shardcache.testing.simulation.database import Database
@@ -32,7 +43,7 @@ class Machine:
         self.out: list[float] = []  # what took longer than a server may
         self.batches: list[int] = []
         self.dbs = [Database() for _ in range(3)]
-        self.core = core = Core(
+        self.client_context = context = ClientContext(
             members([f"redis://{name}" for name in ("one", "two", "three")]),
             namespace="",
             default_ttl=60,
@@ -43,23 +54,25 @@ class Machine:
             options=options,
         )
         numbers = iter(range(10**9))
-        self.desk = LoadDesk(
-            codec=core.codec,
-            ledger=core.ledger,
-            room=LockRoom(core),
+        self.context = LoadContext(
+            codec=context.codec,
+            reply_policy=context.reply_policy,
+            planner=LockPlanner(context),
             clock=lambda: self.now,
-            luck=lambda: 0.5,
-            mint=lambda kind: b"%b-%d" % (kind.encode(), next(numbers)),
+            random=lambda: 0.5,
+            new_token=lambda kind: b"%b-%d" % (kind.encode(), next(numbers)),
             version=lambda: bytes(16),
             tally=LoadTally(),
             timeout=TIMEOUT,
-            batch=core.options.load_batch,
+            batch=context.options.load_batch,
             salt=lambda: bytes(16),
         )
 
     def load_many(self, keys: list[str]) -> dict[Any, Any]:
-        budget = self.desk.budget()
-        flow = LoaderBase(self.core, self.desk).loaded_many(keys, self.loader, 60, LoadPolicy(), None, budget)
+        budget = self.context.budget()
+        flow = LoaderBase(self.client_context, self.context).loaded_many(
+            keys, self.loader, 60, LoadPolicy(), None, budget
+        )
         return self.run(flow, budget)
 
     def loader(self, keys: list[str]) -> dict[str, str]:
@@ -81,16 +94,16 @@ class Machine:
     def do(self, step: Step, budget: Budget | None) -> Any:
         match step:
             case Exchange(batches):
-                asking, outcomes = gathering(batches, TIMEOUT, budget.limit() if budget else TIMEOUT)
+                asking, outcomes = gather(batches, TIMEOUT, budget.limit() if budget else TIMEOUT)
                 self.do(asking, budget)
                 return outcomes
-            case Canvass():
+            case Broadcast():
                 if budget is None:
                     return self.ask(step)
                 with budget.spent():
                     return self.ask(limited(step, budget.limit()))
-            case Fly():
-                return Landing(self.run(step.work(step.wires), step.budget))
+            case SingleFlight():
+                return FlightResult(self.run(step.work(step.wires), step.budget))
             case Load():
                 end = self.now + self.loading
                 while self.now + step.gap < end:
@@ -100,11 +113,11 @@ class Machine:
                 return step.loader()
         raise AssertionError(step)
 
-    def ask(self, step: Canvass) -> None:
+    def ask(self, step: Broadcast) -> None:
         """Everything arrives halfway, and is answered at the end, if anybody still waits for it."""
         takes = next(self.takes)
-        waits = min(step.patience, step.patience if step.limit is None else step.limit)
-        if takes > step.patience:
+        waits = min(step.timeout, step.timeout if step.limit is None else step.limit)
+        if takes > step.timeout:
             self.out.append(takes)
         began = self.now
         answers = []
@@ -112,14 +125,14 @@ class Machine:
             db = self.dbs[batch.shard]
             db.now = int((began + takes / 2) * 1e6)
             answers.append([execute(db, command) for command in batch.commands])
-        if step.take is None:
+        if step.on_reply is None:
             return
         self.now = began + min(takes, waits)
         for place, (batch, replies) in enumerate(zip(step.batches, answers, strict=True)):
-            name = self.core.members[batch.shard].node.name
+            name = self.client_context.members[batch.shard].node.name
             if takes > waits:
-                step.take(place, ShardTimeout(name, "late"), None)
-            elif step.take(place, replies, Run(b"life-%d" % batch.shard, 1e6)):
+                step.on_reply(place, ShardTimeout(name, "late"), None)
+            elif step.on_reply(place, replies, ServerRun(b"life-%d" % batch.shard, 1e6)):
                 return
 
 
@@ -138,7 +151,12 @@ def test_everything_is_stored(takes: Callable[[], Iterable[float]], keys: int) -
     machine = Machine(takes())
     names = [f"key:{number}" for number in range(keys)]
     assert machine.load_many(names) == dict.fromkeys(names, "value")
-    assert (machine.stored, machine.out, machine.desk.tally.not_stored, machine.desk.tally.alone) == (keys, [], 0, 0)
+    assert (machine.stored, machine.out, machine.context.tally.not_stored, machine.context.tally.alone) == (
+        keys,
+        [],
+        0,
+        0,
+    )
 
 
 def test_a_slow_loader_keeps_its_locks() -> None:
@@ -146,7 +164,7 @@ def test_a_slow_loader_keeps_its_locks() -> None:
     machine = Machine(cycle([0.2]), loading=60.0)
     names = [f"key:{number}" for number in range(1000)]
     machine.load_many(names)
-    assert (machine.batches, machine.stored, machine.desk.tally.not_stored) == ([1000], 1000, 0)
+    assert (machine.batches, machine.stored, machine.context.tally.not_stored) == ([1000], 1000, 0)
 
 
 @pytest.mark.parametrize(("batch", "sizes"), [(1000, [1000, 210]), (7, [7] * 172 + [6]), (10_000, [1210])])

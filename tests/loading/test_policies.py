@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from shardcache import LoadPolicy, LoadResult, Options, errors
-from shardcache.flows.load import context as desk
+from shardcache.flows.load import context
 
 SHORT = 0.02  # seconds: over by the time that anybody looks
 
@@ -100,7 +100,7 @@ def test_early_refresh_loads_behind_the_lock(make, gate, until, monkeypatch) -> 
     """XFetch: near its end a value is refreshed in the background, by one process, while all are served the old one."""
     one, two = make(), make()
     eager = LoadPolicy(beta=1000)
-    monkeypatch.setattr(desk, "version_draw", lambda *_: 2**-64)  # every version is early
+    monkeypatch.setattr(context, "version_draw", lambda *_: 2**-64)  # every version is early
     one.get_or_set("k", "old", 20, policy=eager)
     loader = gate("new")
     assert [client.get_or_set("k", loader, 20, policy=eager) for client in (one, two, one, two)] == ["old"] * 4
@@ -179,16 +179,16 @@ def test_an_int_stays_a_number(cache) -> None:
 
 def test_the_lock_lasts_as_long_as_loading_took(cache, counter) -> None:
     """A slow load makes the next lock longer, a fast one the usual length again."""
-    desk, policy = cache._desk, LoadPolicy(lock_ttl=1)
+    context, policy = cache._load_context, LoadPolicy(lock_ttl=1)
     wire = b"k"
-    assert desk.job("k", wire, policy).plan.ttl == 1
-    desk.paced([wire], 4.0, policy)
-    assert desk.job("k", wire, policy).plan.ttl == 12
-    desk.paced([wire], 0.1, policy)
-    assert desk.job("k", wire, policy).plan.ttl == 1
+    assert context.load_key("k", wire, policy).plan.ttl == 1
+    context.paced([wire], 4.0, policy)
+    assert context.load_key("k", wire, policy).plan.ttl == 12
+    context.paced([wire], 0.1, policy)
+    assert context.load_key("k", wire, policy).plan.ttl == 1
     for n in range(5000):
-        desk.paced([b"%d" % n], 4.0, policy)
-    assert len(desk.paces) <= 4096
+        context.paced([b"%d" % n], 4.0, policy)
+    assert len(context.paces) <= 4096
     del counter
 
 

@@ -8,7 +8,7 @@ KEYS = [f"k{n}" for n in range(9)]  # on every shard
 
 
 def tag_key(cache, tag):
-    return cache._core.keys.internal(b"tag", cache.explain(tag).wire_key)
+    return cache._context.keys.internal(b"tag", cache.explain(tag).wire_key)
 
 
 def test_invalidating_reaches_every_shard(make, counter) -> None:
@@ -118,7 +118,7 @@ def test_a_tags_shard_that_is_out(mortal, make, counter) -> None:
     tag = next(
         f"t{n}"
         for n in range(99)
-        if cache._core.members[cache._core.placement.owner_index(tag_key(cache, f"t{n}"))].node.name == dead
+        if cache._context.members[cache._context.placement.owner_index(tag_key(cache, f"t{n}"))].node.name == dead
     )
     key = next(key for key in KEYS if cache.explain(key).shard != dead)
     assert cache.get_or_set(key, counter, tags=[tag]) == 1

@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from shardcache import AsyncShardCache, ShardCache
-from shardcache.drivers.sync import broadcast as canvass
+from shardcache.drivers.sync import broadcast
 from shardcache.errors import LockLost
 
 MANY = 80  # turns of the event loop, more than an acquire takes
@@ -146,7 +146,7 @@ def test_interrupted_at_each_step(voters, plain, monkeypatch, until, at) -> None
     steps = 0
 
     def interrupted(name: str):
-        real = getattr(canvass._Round, name)
+        real = getattr(broadcast._Round, name)
 
         def method(*args, **kwargs):
             nonlocal steps
@@ -159,8 +159,8 @@ def test_interrupted_at_each_step(voters, plain, monkeypatch, until, at) -> None
 
     with ShardCache(voters.urls, namespace=uuid.uuid4().hex, timeout=20) as cache:
         lock = cache.lock("l", 600)
-        for name in ("ask", "wait", "_send", "_advance", "_over", "_link"):
-            monkeypatch.setattr(canvass._Round, name, interrupted(name))
+        for name in ("ask", "wait", "_send", "_advance", "_over", "_connection"):
+            monkeypatch.setattr(broadcast._Round, name, interrupted(name))
         try:
             lock.acquire()
         except KeyboardInterrupt:

@@ -48,40 +48,40 @@ def test_reader_decides_how_stale_is_too_stale(stale_ttl, expected):
 
 
 @given(pttls, graces, deltas, policies, lucks)
-def test_early_is_the_formula(pttl, grace, delta, policy, luck):
+def test_early_is_the_formula(pttl, grace, delta, policy, random):
     """Early exactly when -delta · beta · ln(u) is not less than the time left, and there is something to go by."""
     left = pttl - grace
     assume(left > 0 or grace == 0)
-    early = delta * policy.beta > 0 and -delta * policy.beta * math.log(luck) >= left
-    assert judge(pttl, grace, delta, policy, luck) is (Freshness.EARLY if early else Freshness.FRESH)
+    early = delta * policy.beta > 0 and -delta * policy.beta * math.log(random) >= left
+    assert judge(pttl, grace, delta, policy, random) is (Freshness.EARLY if early else Freshness.FRESH)
 
 
 @given(pttls, graces, deltas, policies, lucks, lucks)
-def test_less_luck_is_never_later(pttl, grace, delta, policy, luck, other):
+def test_less_luck_is_never_later(pttl, grace, delta, policy, random, other):
     """A lower draw refreshes wherever a higher one does, and luck decides about nothing else."""
-    low, high = (judge(pttl, grace, delta, policy, draw) for draw in sorted((luck, other)))
+    low, high = (judge(pttl, grace, delta, policy, draw) for draw in sorted((random, other)))
     assert (low, high) == (high, high) or (low, high) == (Freshness.EARLY, Freshness.FRESH)
 
 
 @given(pttls, graces, deltas, policies, lucks, st.integers(0, 10**6))
-def test_age_only_goes_one_way(pttl, grace, delta, policy, luck, passed):
+def test_age_only_goes_one_way(pttl, grace, delta, policy, random, passed):
     """As time passes a value goes from fresh to early to stale to gone, never back."""
     assume(pttl - passed >= 0)
     order = list(Freshness)
-    before, after = (judge(p, grace, delta, policy, luck) for p in (pttl, pttl - passed))
+    before, after = (judge(p, grace, delta, policy, random) for p in (pttl, pttl - passed))
     assert order.index(before) <= order.index(after)
 
 
 @given(pttls, graces, policies, lucks)
-def test_unknown_delta_is_never_early(pttl, grace, policy, luck):
+def test_unknown_delta_is_never_early(pttl, grace, policy, random):
     """A value stored by set, whose loading nobody has timed, lives to its end."""
-    assert judge(pttl, grace, 0, policy, luck) is not Freshness.EARLY
+    assert judge(pttl, grace, 0, policy, random) is not Freshness.EARLY
 
 
 @given(pttls, deltas, lucks)
-def test_beta_0_is_never_early(pttl, delta, luck):
+def test_beta_0_is_never_early(pttl, delta, random):
     """Early refresh can be turned off."""
-    assert judge(pttl, 0, delta, NEVER_EARLY, luck) is Freshness.FRESH
+    assert judge(pttl, 0, delta, NEVER_EARLY, random) is Freshness.FRESH
 
 
 @pytest.mark.parametrize("beta", [0.5, 1, 2])
@@ -107,17 +107,17 @@ def test_figures_of_the_docstring():
 
 
 @given(st.integers(1, 10**13), st.floats(0, 1), lucks)
-def test_jitter_shortens_by_its_share_at_most(ttl, jitter, luck):
+def test_jitter_shortens_by_its_share_at_most(ttl, jitter, random):
     """Never longer than asked for, never shorter than the share allows, and never "no ttl"."""
-    result = jittered(ttl, jitter, luck)
+    result = jittered(ttl, jitter, random)
     assert max(1, math.floor(ttl * (1 - jitter) * (1 - 1e-9))) <= result <= ttl
 
 
 @given(st.integers(0, 10**13) | st.none(), lucks)
-def test_no_jitter_changes_nothing(ttl, luck):
+def test_no_jitter_changes_nothing(ttl, random):
     """Without jitter the ttl is the ttl; without a ttl there is nothing to shorten."""
-    assert jittered(ttl, 0.0, luck) == ttl
-    assert (jittered(None, 0.5, luck), jittered(0, 0.5, luck)) == (None, 0)
+    assert jittered(ttl, 0.0, random) == ttl
+    assert (jittered(None, 0.5, random), jittered(0, 0.5, random)) == (None, 0)
 
 
 def test_jitter_spreads_evenly():

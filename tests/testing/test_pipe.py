@@ -11,17 +11,17 @@ from shardcache.testing.stream import Close
 
 
 class Sink:
-    """A socket that takes ``room`` bytes at once and then no more."""
+    """A socket that takes ``planner`` bytes at once and then no more."""
 
-    def __init__(self, room: int = 1000) -> None:
-        self.room = room
+    def __init__(self, planner: int = 1000) -> None:
+        self.planner = planner
         self.taken: list[bytes] = []
 
     def send(self, data: bytes) -> int:
-        if self.room == 0:
+        if self.planner == 0:
             raise BlockingIOError
-        sent = min(self.room, len(data))
-        self.room -= sent
+        sent = min(self.planner, len(data))
+        self.planner -= sent
         self.taken.append(data[:sent])
         return sent
 
@@ -29,9 +29,9 @@ class Sink:
 class Setting:
     """A pipe with its sink and clock."""
 
-    def __init__(self, fault: Fault | None = None, room: int = 1000) -> None:
+    def __init__(self, fault: Fault | None = None, planner: int = 1000) -> None:
         self.now = 100.0
-        self.sink = Sink(room)
+        self.sink = Sink(planner)
         self.pipe = Pipe("reply", cast("socket.socket", self.sink), lambda: self.now, lambda: None)
         self.pipe.stream.arm(fault)
 
@@ -44,21 +44,21 @@ class Setting:
 
 def test_partial_sends_lose_nothing():
     """What a sink does not take waits, in order, until there is room again."""
-    setting = Setting(room=4)
+    setting = Setting(planner=4)
     setting.pipe.feed(b"0123456789")
     assert (setting.pump(), setting.pipe.blocked, setting.pipe.size) == ([b"0123"], True, 6)
     assert setting.pump() == []
-    setting.sink.room, setting.pipe.blocked = 100, False
+    setting.sink.planner, setting.pipe.blocked = 100, False
     setting.pipe.feed(b"abc")
     assert (setting.pump(), setting.pipe.blocked, setting.pipe.size) == ([b"456789", b"abc"], False, 0)
 
 
 def test_full_sink_is_tried_again():
     """A sink without any room loses nothing either."""
-    setting = Setting(room=0)
+    setting = Setting(planner=0)
     setting.pipe.feed(b"abc")
     assert (setting.pump(), setting.pipe.blocked) == ([], True)
-    setting.sink.room, setting.pipe.blocked = 100, False
+    setting.sink.planner, setting.pipe.blocked = 100, False
     assert setting.pump() == [b"abc"]
 
 

@@ -157,10 +157,10 @@ def test_scripts_do_what_they_do_on_a_real_server(connection: redis.Redis, steps
     assert LoadTwins(connection, REAL).difference(steps) == ""
 
 
-def random_step(luck: Random) -> Step:
+def random_step(rng: Random) -> Step:
     """Return one step."""
-    name, choices = luck.choice(STEPS) if luck.random() < 0.97 else luck.choice(RARE)
-    return (name, *map(luck.choice, choices))
+    name, choices = rng.choice(STEPS) if rng.random() < 0.97 else rng.choice(RARE)
+    return (name, *map(rng.choice, choices))
 
 
 GET_LOCK, GET_PASS = b"redis.call('GET',KEYS[1])==ARGV[1]", b"redis.call('GET',KEYS[2])==ARGV[1]"

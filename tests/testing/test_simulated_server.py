@@ -204,37 +204,37 @@ def test_a_script_that_is_changed_is_noticed(connection: redis.Redis, name: str,
     assert tells_apart(lambda: LockTwins(connection, scripts), random_step)
 
 
-def random_step(luck: Random) -> tuple[Any, ...]:
+def random_step(rng: Random) -> tuple[Any, ...]:
     """Return one step, as `STEPS` has them; `ACQUIRE` and what is about its key more often."""
-    token, ttl = luck.choice([b"a", b"b"]), luck.choice([100_000, 200_000])
-    fence, fence_ttl = luck.choice([1, 7, 2 * 10**15, 2 * 10**15 + 1]), luck.choice([FENCE_TTL, FENCE_TTL // 2])
+    token, ttl = rng.choice([b"a", b"b"]), rng.choice([100_000, 200_000])
+    fence, fence_ttl = rng.choice([1, 7, 2 * 10**15, 2 * 10**15 + 1]), rng.choice([FENCE_TTL, FENCE_TTL // 2])
     names = [b"one", b"two"]
     lives = [b"x1:17", b"x2:17"]
-    rows = [(luck.choice(names), luck.choice(lives), luck.randrange(3)) for _ in range(luck.randrange(3))]
-    return luck.choice(
+    rows = [(rng.choice(names), rng.choice(lives), rng.randrange(3)) for _ in range(rng.randrange(3))]
+    return rng.choice(
         [
-            ("ACQUIRE", token, ttl, fence_ttl, luck.randrange(2), luck.choice([0, 100_000]), b"", 0),
-            ("ACQUIRE", token, ttl, fence_ttl, 0, 0, luck.choice([b"", b"1-a", b"2-a"]), luck.choice([0, 0, 1])),
+            ("ACQUIRE", token, ttl, fence_ttl, rng.randrange(2), rng.choice([0, 100_000]), b"", 0),
+            ("ACQUIRE", token, ttl, fence_ttl, 0, 0, rng.choice([b"", b"1-a", b"2-a"]), rng.choice([0, 0, 1])),
             (
                 "CONFIGURE",
-                luck.choice([b"next", b"now"]),
-                luck.choice([b"1-a", b"1-b", b"2-a", b"10-a"]),
-                luck.choice([b"m", b"n"]),
+                rng.choice([b"next", b"now"]),
+                rng.choice([b"1-a", b"1-b", b"2-a", b"10-a"]),
+                rng.choice([b"m", b"n"]),
             ),
             ("CONFIRM", token, fence, fence_ttl),
             ("EXTEND", token, ttl),
-            ("ADOPT", token, luck.choice([b"a", b"b"])),
+            ("ADOPT", token, rng.choice([b"a", b"b"])),
             ("REPAIR", token, ttl, fence, fence_ttl),
             ("RELEASE", token),
             ("RELEASE", token),
             ("BREAK",),
             ("LOOK",),
-            ("REGISTER", luck.choice([0, ttl]), luck.choice(names), luck.choice([b"s", b"t"]), *itertools.chain(*rows)),
-            ("REGISTER", 0, b"one", luck.choice([b"s", b"t"]), b"one", lives[luck.random() < 0.2], luck.randrange(3)),
-            ("REGISTER", 0, b"one", luck.choice([b"s", b"t"]), b"one", lives[luck.random() < 0.2], luck.randrange(3)),
+            ("REGISTER", rng.choice([0, ttl]), rng.choice(names), rng.choice([b"s", b"t"]), *itertools.chain(*rows)),
+            ("REGISTER", 0, b"one", rng.choice([b"s", b"t"]), b"one", lives[rng.random() < 0.2], rng.randrange(3)),
+            ("REGISTER", 0, b"one", rng.choice([b"s", b"t"]), b"one", lives[rng.random() < 0.2], rng.randrange(3)),
             ("pop",),
-            ("drop", luck.randrange(5)),
-            ("end", luck.randrange(4)),
+            ("drop", rng.randrange(5)),
+            ("end", rng.randrange(4)),
             ("count", fence),
         ]
     )

@@ -123,5 +123,5 @@ def close(left: object, right: object, place: int | None) -> bool:
 
 def tells_apart(twins: Callable[[], Twins], step: Callable[[Random], Step], *, tries: int = 400) -> bool:
     """Whether sequences of 25 random steps find a difference. ``twins`` makes a pair with keys that nobody has used."""
-    luck = Random(7)
-    return any(twins().difference([step(luck) for _ in range(25)]) for _ in range(tries))
+    rng = Random(7)
+    return any(twins().difference([step(rng) for _ in range(25)]) for _ in range(tries))

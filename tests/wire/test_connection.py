@@ -11,7 +11,7 @@ import pytest
 from shardcache.errors import OutOfStep, ReplyTooLarge
 from shardcache.flows.own_pause import longer
 from shardcache.resp import ErrorReply
-from shardcache.wire import Link, pack
+from shardcache.wire import Connection, pack
 from shardcache.wire.sync.connection import Closed
 
 GET = pack((b"GET", b"k"))
@@ -31,11 +31,11 @@ FAR = 20.0  # seconds that no test waits for
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[Link, socket.socket]]:
+def pair() -> Iterator[tuple[Connection, socket.socket]]:
     """A link and its peer."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        yield Link("a", ours, time.monotonic), theirs
+        yield Connection("a", ours, time.monotonic), theirs
 
 
 def far() -> float:
@@ -45,19 +45,19 @@ def far() -> float:
 @pytest.mark.parametrize(("wire", "reply"), REPLIES.values(), ids=REPLIES)
 def test_reply_in_pieces(pair, wire, reply) -> None:
     """A reply cut at any byte is put together, and the link is in step for the next one."""
-    link, peer = pair
+    connection, peer = pair
     for at in range(len(wire) + 1):
         peer.sendall(wire[:at])
         timer = threading.Timer(0 if at == len(wire) else 0.002, peer.sendall, (wire[at:],))
         timer.start()
-        assert link.call(GET, far()) == reply
+        assert connection.call(GET, far()) == reply
         timer.join()
         assert peer.recv(1000) == GET
 
 
 def test_reply_byte_by_byte(pair) -> None:
     """A reply may come in as many pieces as it has bytes."""
-    link, peer = pair
+    connection, peer = pair
     wire, reply = REPLIES["nested"]
 
     def drip() -> None:
@@ -66,25 +66,25 @@ def test_reply_byte_by_byte(pair) -> None:
 
     thread = threading.Thread(target=drip)
     thread.start()
-    assert link.call(GET, far()) == reply
+    assert connection.call(GET, far()) == reply
     thread.join()
 
 
 def test_error_reply_is_data(pair) -> None:
     """An error reply is returned, and leaves the link in step."""
-    link, peer = pair
+    connection, peer = pair
     peer.sendall(b"-WRONGTYPE no\r\n")
-    found = link.call(GET, far())
+    found = connection.call(GET, far())
     assert (type(found), str(found)) == (ErrorReply, "WRONGTYPE no")
 
 
 @pytest.mark.parametrize("more", [b"$1\r\nw\r\n", b"$", b"\r\n", b"+", b":1\r\n:2\r\n"], ids=repr)
 def test_leftovers(pair, more) -> None:
     """More than was asked for, even one byte, says that nothing on this link can be trusted."""
-    link, peer = pair
+    connection, peer = pair
     peer.sendall(b"$1\r\nv\r\n" + more)
     with pytest.raises(OutOfStep, match=r"'a'.*more"):
-        link.call(GET, far())
+        connection.call(GET, far())
 
 
 @pytest.mark.parametrize(
@@ -92,35 +92,35 @@ def test_leftovers(pair, more) -> None:
 )
 def test_nonsense(pair, nonsense) -> None:
     """What is no RESP is OutOfStep, with the cause."""
-    link, peer = pair
+    connection, peer = pair
     peer.sendall(nonsense)
     with pytest.raises(OutOfStep):
-        link.call(GET, far())
+        connection.call(GET, far())
 
 
 def test_push_behind_a_reply(pair) -> None:
     """A push frame may come right behind a reply too: it answers nothing, and breaks nothing."""
-    link, peer = pair
+    connection, peer = pair
     peer.sendall(b"$1\r\nv\r\n>2\r\n$1\r\na\r\n$1\r\nb\r\n")
-    assert link.call(GET, far()) == b"v"
+    assert connection.call(GET, far()) == b"v"
 
 
 @pytest.mark.parametrize("sent", [b"", b"$5\r\nab", b"*2\r\n$1\r\na\r\n"], ids=repr)
 def test_end_of_stream(pair, sent) -> None:
     """A connection that ends before the reply does raises Closed, whatever came."""
-    link, peer = pair
+    connection, peer = pair
     peer.sendall(sent)
     peer.close()
     with pytest.raises(OSError, match=r"closed|Broken pipe|reset"):
-        link.call(GET, far())
+        connection.call(GET, far())
 
 
 def test_end_of_stream_is_closed(pair) -> None:
     """The peer's orderly end is told apart from a break."""
-    link, peer = pair
+    connection, peer = pair
     peer.shutdown(socket.SHUT_WR)
     with pytest.raises(Closed):
-        link.call(GET, far())
+        connection.call(GET, far())
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 10])
@@ -135,9 +135,9 @@ def test_deadline_is_of_the_whole(pieces) -> None:
             theirs.send(b"x" if now else b"$100\r\nx")
             return float(now)
 
-        link = Link("a", ours, clock)
+        connection = Connection("a", ours, clock)
         with pytest.raises(TimeoutError):
-            link.call(GET, float(pieces))
+            connection.call(GET, float(pieces))
         assert next(ticks) == pieces + 3  # one reading of the clock for each piece, and two for the last look
 
 
@@ -153,9 +153,9 @@ def test_reply_that_lies_there_when_the_time_is_over(seconds, many) -> None:
     """Past its deadline a call looks once more: a reply that has come in while the process stood still is taken."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        link = Link("a", ours, late(seconds))
+        connection = Connection("a", ours, late(seconds))
         theirs.sendall(b"$1\r\nv\r\n")
-        assert (link.call_many(GET, 1, 0.0) if many else [link.call(GET, 0.0)]) == [b"v"]
+        assert (connection.call_many(GET, 1, 0.0) if many else [connection.call(GET, 0.0)]) == [b"v"]
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -171,30 +171,30 @@ def test_reply_just_after_a_pause(many, monkeypatch) -> None:
                 threading.Timer(0.002, theirs.sendall, (b"$1\r\nv\r\n",)).start()
             return 5.0
 
-        link = Link("a", ours, clock)
-        assert (link.call_many(GET, 1, 0.0) if many else [link.call(GET, 0.0)]) == [b"v"]
+        connection = Connection("a", ours, clock)
+        assert (connection.call_many(GET, 1, 0.0) if many else [connection.call(GET, 0.0)]) == [b"v"]
 
 
 def test_last_look_is_the_last(pair) -> None:
     """A server that drips does not hold up a call for longer than that look, whether the process stood still or not."""
-    link, peer = pair
+    connection, peer = pair
     for ago in (0.001, 5.0):
         peer.sendall(b"$100\r\nx")
         with pytest.raises(TimeoutError):
-            link.call(GET, time.monotonic() - ago)
-        link = Link("a", link.sock, time.monotonic)
+            connection.call(GET, time.monotonic() - ago)
+        connection = Connection("a", connection.sock, time.monotonic)
 
 
 def test_peer_that_takes_nothing(pair) -> None:
     """A request that the peer does not take ends at the deadline."""
-    link, _ = pair
+    connection, _ = pair
     with pytest.raises(TimeoutError, match="sent"):
-        link.call(b"x" * 20_000_000, time.monotonic() + 0.02)
+        connection.call(b"x" * 20_000_000, time.monotonic() + 0.02)
 
 
 def test_big_request_and_reply(pair) -> None:
     """A request and a reply beyond every buffer pass, also where the peer answers while it reads."""
-    link, peer = pair
+    connection, peer = pair
     size = 8_000_000
     request = b"x" * size
     heard = []
@@ -211,15 +211,15 @@ def test_big_request_and_reply(pair) -> None:
 
     thread = threading.Thread(target=echo, daemon=True)
     thread.start()
-    assert link.call(request, far(), values=1) == request
+    assert connection.call(request, far(), values=1) == request
     thread.join()
     assert sum(heard) == size
 
 
 def test_answer_before_the_request_is_read(pair) -> None:
     """A server that refuses a request before it has read it all is understood, not waited for."""
-    link, peer = pair
-    link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10_000)
+    connection, peer = pair
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10_000)
     peer.sendall(b"-ERR too big\r\n")
 
     def swallow() -> None:
@@ -230,24 +230,24 @@ def test_answer_before_the_request_is_read(pair) -> None:
     thread = threading.Thread(target=swallow)
     thread.start()
     try:
-        assert str(link.call(b"x" * 1_000_000, time.monotonic() + 3)) == "ERR too big"
+        assert str(connection.call(b"x" * 1_000_000, time.monotonic() + 3)) == "ERR too big"
     finally:
         thread.join()
 
 
 def test_stale(pair) -> None:
     """A link at rest is not stale; one with bytes that nobody asked for is, and so is one that ended."""
-    link, peer = pair
-    fresh = link.stale()
+    connection, peer = pair
+    fresh = connection.stale()
     peer.sendall(b"+OK\r\n")
-    assert (fresh, link.stale()) == (False, True)
+    assert (fresh, connection.stale()) == (False, True)
 
 
 def test_stale_after_the_end(pair) -> None:
     """A connection that the server ended is stale."""
-    link, peer = pair
+    connection, peer = pair
     peer.close()
-    assert link.stale() is True
+    assert connection.stale() is True
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
@@ -259,7 +259,7 @@ def test_link_is_not_reusable_by_itself_after_an_interrupt(error) -> None:
         raise error
 
     with ours, theirs, pytest.raises(error):
-        Link("a", ours, clock).call(GET, 1.0)
+        Connection("a", ours, clock).call(GET, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -269,10 +269,10 @@ def test_link_is_not_reusable_by_itself_after_an_interrupt(error) -> None:
 )
 def test_announcement_beyond_all_answers(pair, hostile) -> None:
     """What announces more than can be an answer is refused at once, before or behind the reply."""
-    link, peer = pair
+    connection, peer = pair
     peer.sendall(hostile)
     with pytest.raises(OutOfStep, match="more"):
-        link.call(GET, far(), values=1)
+        connection.call(GET, far(), values=1)
 
 
 @pytest.mark.parametrize("begin", [b"$60000000\r\n", b"+", b">2\r\n+a\r\n+b\r\n"], ids=repr)
@@ -290,11 +290,11 @@ def test_stream_that_never_ends(begin) -> None:
                 theirs.send(begin * 1000 if begin[0] == 62 else begin if looks == 1 else b"x" * 100_000)
             return 0.0
 
-        link = Link("a", ours, clock, max_value=1_000_000)
+        connection = Connection("a", ours, clock, max_value=1_000_000)
         with pytest.raises(ReplyTooLarge):
-            link.call(GET, 1.0)
-        assert link.got < 2 * 1024 * 1024
-        assert looks >= link.got // (1024 * 1024)
+            connection.call(GET, 1.0)
+        assert connection.got < 2 * 1024 * 1024
+        assert looks >= connection.got // (1024 * 1024)
 
 
 def test_stream_that_is_faster_than_we_are_ends_at_the_deadline() -> None:
@@ -319,5 +319,5 @@ def test_stream_that_is_faster_than_we_are_ends_at_the_deadline() -> None:
 
         theirs.send(b"x")
         with pytest.raises(TimeoutError):
-            Link("a", Socket(), lambda: float(next(ticks)), max_value=50_000_000).call(GET, 5.0, values=1)
+            Connection("a", Socket(), lambda: float(next(ticks)), max_value=50_000_000).call(GET, 5.0, values=1)
         assert next(ticks) < 10

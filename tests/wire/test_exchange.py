@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardcache.errors import OutOfStep
-from shardcache.wire import Link, Turn, transfer
+from shardcache.wire import Connection, Turn, transfer
 
 FAR = 20.0  # seconds that no test waits for
 
@@ -25,7 +25,7 @@ def peers():
             made = []
             for number in range(count):
                 ours, theirs = map(stack.enter_context, socket.socketpair())
-                made.append((Link(str(number), ours, time.monotonic), theirs))
+                made.append((Connection(str(number), ours, time.monotonic), theirs))
             return made
 
         yield build
@@ -38,7 +38,7 @@ def far() -> float:
 def test_each_has_its_own_replies(peers) -> None:
     """Replies go to the turn whose link they came by, in their order, whoever answers first."""
     made = peers(5)
-    turns = [Turn(link, b"ask", number + 1) for number, (link, _) in enumerate(made)]
+    turns = [Turn(connection, b"ask", number + 1) for number, (connection, _) in enumerate(made)]
     for number, (_, peer) in reversed(list(enumerate(made))):
         peer.sendall(b"".join(b":%d\r\n" % (100 * number + at) for at in range(number + 1)))
     transfer(turns, far(), time.monotonic)
@@ -60,7 +60,7 @@ def test_pieces_at_any_split(cuts) -> None:
                 peer.sendall(wire[low:high])
 
     try:
-        turns = [Turn(Link("", ours, time.monotonic), b"", 3) for ours, _ in pairs]
+        turns = [Turn(Connection("", ours, time.monotonic), b"", 3) for ours, _ in pairs]
         thread = threading.Thread(target=deal)
         thread.start()
         transfer(turns, far(), time.monotonic)
@@ -75,7 +75,7 @@ def test_pieces_at_any_split(cuts) -> None:
 def test_one_trouble_each(peers) -> None:
     """A silent, an ended, a babbling and an overfull peer spoil their own turn only."""
     (good, good_peer), (silent, _), (ended, ended_peer), (babble, babble_peer), (over, over_peer) = peers(5)
-    turns = [Turn(link, b"ask", 1) for link in (good, silent, ended, babble, over)]
+    turns = [Turn(connection, b"ask", 1) for connection in (good, silent, ended, babble, over)]
     good_peer.sendall(b":1\r\n")
     ended_peer.close()
     babble_peer.sendall(b"what?\r\n")
@@ -105,7 +105,7 @@ def test_big_payloads_both_ways(peers) -> None:
     threads = [threading.Thread(target=echo, args=(peer,), daemon=True) for _, peer in made]
     for thread in threads:
         thread.start()
-    turns = [Turn(link, bytes([65 + number]) * size, 1, 1) for number, (link, _) in enumerate(made)]
+    turns = [Turn(connection, bytes([65 + number]) * size, 1, 1) for number, (connection, _) in enumerate(made)]
     transfer(turns, far(), time.monotonic)
     assert [turn.error for turn in turns] == [None] * 3
     assert [turn.replies == [bytes([65 + number]) * size] for number, turn in enumerate(turns)] == [True] * 3
@@ -115,8 +115,8 @@ def test_big_payloads_both_ways(peers) -> None:
 
 def test_answer_before_the_payload_is_read(peers) -> None:
     """A peer that has answered in full before it read all of the payload is done once it has read it."""
-    [(link, peer)] = peers(1)
-    link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10_000)
+    [(connection, peer)] = peers(1)
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10_000)
     peer.sendall(b":1\r\n")
 
     def swallow() -> None:
@@ -126,7 +126,7 @@ def test_answer_before_the_payload_is_read(peers) -> None:
 
     thread = threading.Thread(target=swallow)
     thread.start()
-    turn = Turn(link, b"x" * 1_000_000, 1)
+    turn = Turn(connection, b"x" * 1_000_000, 1)
     transfer([turn], time.monotonic() + 3, time.monotonic)
     thread.join()
     assert (turn.replies, turn.error) == ([1], None)
@@ -142,6 +142,6 @@ def test_deadline_is_common(peers) -> None:
     made = peers(3)
     made[1][1].sendall(b":1\r\n")
     ticks = iter([0.0])
-    turns = [Turn(link, b"ask", 1) for link, _ in made]
+    turns = [Turn(connection, b"ask", 1) for connection, _ in made]
     transfer(turns, 1.0, lambda: next(ticks, 1.0))
     assert [type(turn.error) for turn in turns] == [TimeoutError, type(None), TimeoutError]

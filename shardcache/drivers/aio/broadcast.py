@@ -1,4 +1,4 @@
-"""The asyncio side of `Canvass`: ask many shards, and wait for no more of them than are needed.
+"""The asyncio side of `Broadcast`: ask many shards, and wait for no more of them than are needed.
 
 Every shard has one connection for all, in whose queue an answer that nobody waits for keeps its place: so there is nothing to
 keep apart, and what is sent later takes effect later.
@@ -9,26 +9,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from shardcache.drivers.aio.shard import AsyncShard
-from shardcache.drivers.replies import answered
+from shardcache.drivers.replies import check_replies
 from shardcache.errors import ShardError, ShardOut
 from shardcache.flows.reply_checks import fit_of
-from shardcache.flows.steps import Canvass, Outcome
+from shardcache.flows.steps import Broadcast, Outcome
 from shardcache.resp import Command
 from shardcache.wire import pack_all
-from shardcache.wire.aio.connection import Several
+from shardcache.wire.aio.connection import ReplyBatch
 
-__all__ = ("canvass",)
+__all__ = ("run_broadcast",)
 
-_NONE = Several(0)
+_NONE = ReplyBatch(0)
 
 
 class _Round:
     """One canvass under way. ``over`` ends when enough is known."""
 
-    __slots__ = ("left", "out", "over", "take")
+    __slots__ = ("left", "on_reply", "out", "over")
 
-    def __init__(self, step: Canvass, over: "asyncio.Future[None]") -> None:
-        self.take = step.take
+    def __init__(self, step: Broadcast, over: "asyncio.Future[None]") -> None:
+        self.on_reply = step.on_reply
         self.left = len(step.batches)
         self.out: dict[int, AsyncShard] = {}
         self.over = over
@@ -38,24 +38,24 @@ class _Round:
         self.left -= 1
         self.out.pop(place, None)
         # Looked at in any case: a shard that was on trial has proved something.
-        outcome: Outcome = found if isinstance(found, ShardError) else answered(shard, found)
-        if self.take is None or self.over.done():
+        outcome: Outcome = found if isinstance(found, ShardError) else check_replies(shard, found)
+        if self.on_reply is None or self.over.done():
             return
         run = None if isinstance(outcome, ShardError) else shard.run
-        if self.take(place, outcome, run) or not self.left:
+        if self.on_reply(place, outcome, run) or not self.left:
             self.over.set_result(None)
 
     def fail(self, error: Exception) -> None:
         """Raise where it is waited for."""
-        if self.take is not None and not self.over.done():
+        if self.on_reply is not None and not self.over.done():
             self.over.set_exception(error)
 
     def expire(self) -> None:
         """Wait no more, though answers may still come in time for their shards."""
         if not self.over.done():
             for place, shard in list(self.out.items()):
-                if self.take is not None:
-                    self.take(place, shard.late_error(), None)
+                if self.on_reply is not None:
+                    self.on_reply(place, shard.overdue_error(), None)
             self.over.set_result(None)
 
 
@@ -92,10 +92,10 @@ class _Part:
             self._round.fail(fault)
 
 
-async def canvass(shards: Sequence[AsyncShard], step: Canvass) -> None:
-    """Carry out one `Canvass`; return when ``take`` has said that enough is known, or patience is over."""
+async def run_broadcast(shards: Sequence[AsyncShard], step: Broadcast) -> None:
+    """Carry out one `Broadcast`; return when ``take`` has said that enough is known, or patience is over."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + step.patience
+    deadline = loop.time() + step.timeout
     over: asyncio.Future[None] = loop.create_future()
     around = _Round(step, over)
     commands: list[Command] | None = None
@@ -104,19 +104,19 @@ async def canvass(shards: Sequence[AsyncShard], step: Canvass) -> None:
         shard = shards[batch.shard]
         if batch.commands is not commands:
             commands = batch.commands
-            payload, owed = pack_all(commands), Several(len(commands), fit_of(batch), commands)
+            payload, owed = pack_all(commands), ReplyBatch(len(commands), fit_of(batch), commands)
         around.out[place] = shard
         try:
-            shard.post(_Part(around, place, shard, single=owed.number == 1), payload, owed, deadline, batch.twice)
+            shard.post(_Part(around, place, shard, single=owed.number == 1), payload, owed, deadline, batch.idempotent)
         except ShardOut as error:
-            if batch.undo:
+            if batch.compensates:
                 shard.push(payload, len(batch.commands), deadline)
             around.hear(place, shard, error)
-    if step.take is None or over.done():
+    if step.on_reply is None or over.done():
         await asyncio.sleep(0)  # or a caller that asks in a loop would never let the probers run
-    if step.take is None:
+    if step.on_reply is None:
         return
-    timer = None if step.limit is None or step.limit >= step.patience else loop.call_later(step.limit, around.expire)
+    timer = None if step.limit is None or step.limit >= step.timeout else loop.call_later(step.limit, around.expire)
     try:
         await over
     finally:

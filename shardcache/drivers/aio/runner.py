@@ -11,36 +11,36 @@ from functools import partial
 from threading import get_ident
 from typing import Any, TypeVar
 
-from shardcache.drivers.aio.broadcast import canvass
+from shardcache.drivers.aio.broadcast import run_broadcast
 from shardcache.drivers.aio.loop_end import at_loop_end
 from shardcache.drivers.aio.shard import BULK, AsyncShard
 from shardcache.drivers.aio.single_flight import AsyncFlights, AsyncLoads
-from shardcache.drivers.local_queue import AsyncLine
-from shardcache.drivers.sync.runner import answered, breakers
+from shardcache.drivers.local_queue import AsyncLocalQueue
+from shardcache.drivers.sync.runner import breakers, check_replies
 from shardcache.errors import ClientClosed, ShardError, ShardOut
 from shardcache.flows.budget import Budget
-from shardcache.flows.context import Core
-from shardcache.flows.operations import voided
+from shardcache.flows.context import ClientContext
+from shardcache.flows.operations import invalidated
 from shardcache.flows.reply_checks import fit_of
 from shardcache.flows.steps import (
     Batch,
-    Canvass,
+    Broadcast,
     Exchange,
     Flow,
-    Fly,
     Listen,
     Load,
     Outcome,
+    SingleFlight,
     Sleep,
     Step,
-    gathering,
+    gather,
     limited,
 )
 from shardcache.policy.breaker import State
 from shardcache.resp import Command, Op, OpGroup, Reply
 from shardcache.stats import ShardStats
 from shardcache.wire import pack, pack_all
-from shardcache.wire.aio.connection import Several
+from shardcache.wire.aio.connection import ReplyBatch
 from shardcache.wire.aio.dialer import AsyncDialer
 from shardcache.wire.credentials import Login, subscribe
 
@@ -58,33 +58,33 @@ class AsyncRunner:
     __slots__ = (
         "__weakref__",
         "_closed",
-        "_core",
+        "_context",
         "_current",
         "_ends",
         "_inherited",
         "_loading",
-        "_luck",
         "_past",
+        "_random",
         "_shards",
         "_timeout",
         "line",
     )
 
-    def __init__(self, core: Core, luck: Callable[[], float] = random.random) -> None:
-        self._core = core
-        self._luck = luck
-        self._timeout = core.timeout
+    def __init__(self, context: ClientContext, random: Callable[[], float] = random.random) -> None:
+        self._context = context
+        self._random = random
+        self._timeout = context.timeout
         self._closed = False
         self._shards: dict[Loop, tuple[AsyncShard, ...]] = {}
         self._loading: dict[Loop, tuple[AsyncFlights, AsyncLoads]] = {}
         self._ends: dict[Loop, object] = {}  # what closes the connections of each loop when it ends
         self._inherited: frozenset[Loop] = frozenset()  # loops of the process that forked this one
-        self.line = AsyncLine()
+        self.line = AsyncLocalQueue()
         self._past: list[list[ShardStats]] = []  # what the shards of ended loops had counted
         # The last loop and its shards, read and replaced as one so that two threads cannot mix them up.
         self._current: tuple[Any, tuple[AsyncShard, ...]] = (None, ())
         _runners.add(self)
-        subscribe(core.options.credential_provider, self)
+        subscribe(context.options.credential_provider, self)
 
     def shards(self) -> tuple[AsyncShard, ...]:
         """Return the shards of the running loop."""
@@ -118,10 +118,10 @@ class AsyncRunner:
                 with suppress(RuntimeError):  # the loop has ended
                     loop.call_soon_threadsafe(shard.reauthenticate, login)
 
-    def overtaken(self, wires: Iterable[bytes] | None = None) -> None:
+    def forget_flights(self, wires: Iterable[bytes] | None = None) -> None:
         """Let nobody join loads of these keys (None: of any) that are under way: something newer has been written."""
         for flights, _ in list(self._loading.values()):
-            flights.void(wires)
+            flights.forget(wires)
 
     def _loads(self) -> tuple[AsyncFlights, AsyncLoads]:
         """Return what loads on the running loop."""
@@ -129,8 +129,8 @@ class AsyncRunner:
         found = self._loading.get(loop)
         if found is None:
             self.shards()  # or the client is closed
-            flights = AsyncFlights(self.run, self._core.options.max_loads)
-            found = self._loading[loop] = (flights, AsyncLoads(self._core.options.max_loads, self.run, flights))
+            flights = AsyncFlights(self.run, self._context.options.max_loads)
+            found = self._loading[loop] = (flights, AsyncLoads(self._context.options.max_loads, self.run, flights))
         return found
 
     def _forget_closed(self) -> None:
@@ -146,27 +146,27 @@ class AsyncRunner:
             self._past = [row if last is row else [ShardStats.total(pair) for pair in zip(last, row, strict=True)]]
 
     def _make(self, loop: Loop) -> tuple[AsyncShard, ...]:
-        core, options = self._core, self._core.options
+        context, options = self._context, self._context.options
         return tuple(
             AsyncShard(
                 AsyncDialer(node.name, address, options if tls is None else replace(options, tls=tls)),
                 breaker,
                 loop=loop,
-                timeout=core.timeout,
+                timeout=context.timeout,
                 hook=options.on_event,
-                luck=self._luck,
+                random=self._random,
                 max_calls=options.max_in_flight,
                 max_bytes=options.max_bytes_in_flight,
-                keys=core.keys.glob,
+                keys=context.keys.glob,
             )
-            for (node, address, tls, _), breaker in zip(core.members, breakers(core), strict=True)
+            for (node, address, tls, _), breaker in zip(context.members, breakers(context), strict=True)
         )
 
-    async def one(self, shard: int, command: Command, op: Op, void: Command | None = None) -> Reply:
+    async def one(self, shard: int, command: Command, op: Op, invalidates: Command | None = None) -> Reply:
         """Send one command to one shard, and ``void`` before it; return its reply or raise `ShardError`."""
-        if void is None:
+        if invalidates is None:
             return await self.ask(shard, pack(command), op)
-        outcome = await self.call_many(shard, pack(void) + pack(command), voided(op))
+        outcome = await self.call_many(shard, pack(invalidates) + pack(command), invalidated(op))
         if isinstance(outcome, ShardError):
             raise outcome
         for reply in reversed(outcome):
@@ -182,7 +182,7 @@ class AsyncRunner:
         known = shards[shard]
         deadline = known.clock() + self._timeout
         if known.breaker.state is _CLOSED and len(payload) < BULK:
-            return known.main.send(payload, deadline, op, op.twice)  # `known.ask`, in short
+            return known.main.send(payload, deadline, op, op.idempotent)  # `known.ask`, in short
         return known.ask(payload, deadline, op)
 
     async def call_many(self, shard: int, payload: bytes, ops: OpGroup) -> Outcome:
@@ -190,13 +190,13 @@ class AsyncRunner:
         known = self.shards()[shard]
         try:
             part = known.start(
-                payload, Several(ops.number, ops.fits, ops.values), known.clock() + self._timeout, ops.twice
+                payload, ReplyBatch(ops.number, ops.validate, ops.values), known.clock() + self._timeout, ops.idempotent
             )
         except ShardOut as error:
             await asyncio.sleep(0)  # as in `exchange`
             return error
         try:
-            return answered(known, await part)
+            return check_replies(known, await part)
         except ShardError as error:
             return error
 
@@ -222,26 +222,26 @@ class AsyncRunner:
         match step:
             case Exchange(batches):
                 return await self.exchange(batches)
-            case Canvass():
-                return await canvass(self.shards(), step)
+            case Broadcast():
+                return await run_broadcast(self.shards(), step)
             case Listen(shard, command, patience):
-                return await self.shards()[shard].ears.listen(command, patience)
+                return await self.shards()[shard].blocking.listen(command, patience)
             case Sleep(seconds):
                 return await asyncio.sleep(seconds)
             case Load():
                 return await self._loads()[1](step)
-            case Fly():
+            case SingleFlight():
                 return await self._loads()[0](step)
 
     async def _do_within(self, step: Step, budget: Budget) -> Any:
         if isinstance(step, Exchange) and step.batches:
-            asking, outcomes = gathering(step.batches, self._timeout, budget.limit())
+            asking, outcomes = gather(step.batches, self._timeout, budget.limit())
             with budget.spent():
-                await canvass(self.shards(), asking)
+                await run_broadcast(self.shards(), asking)
             return outcomes
-        if isinstance(step, Canvass):
+        if isinstance(step, Broadcast):
             with budget.spent():
-                return await canvass(self.shards(), limited(step, budget.limit()))
+                return await run_broadcast(self.shards(), limited(step, budget.limit()))
         return await self._do(step)
 
     async def exchange(self, batches: list[Batch]) -> list[Outcome]:
@@ -255,8 +255,8 @@ class AsyncRunner:
                 commands = batch.commands
                 bulk = batch.bulk or len(commands) > BULK_KEYS or max(map(len, commands)) > BULK_KEYS
                 try:
-                    owed = Several(len(commands), fit_of(batch), commands)
-                    part = shards[batch.shard].start(pack_all(commands), owed, deadline, batch.twice, bulk=bulk)
+                    owed = ReplyBatch(len(commands), fit_of(batch), commands)
+                    part = shards[batch.shard].start(pack_all(commands), owed, deadline, batch.idempotent, bulk=bulk)
                 except ShardOut as error:
                     parts.append(error)
                 else:
@@ -281,16 +281,16 @@ class AsyncRunner:
         """Return the seconds that a new connection and a PING took, or what went wrong."""
         start = shard.clock()
         try:
-            link = await shard.probe()
+            connection = await shard.probe()
         except (OSError, ShardError) as error:
             return shard.named_error(error, dialled=True)
-        link.end(ConnectionError("only a ping"))
+        connection.end(ConnectionError("only a ping"))
         return shard.clock() - start
 
     def stats(self) -> dict[str, ShardStats]:
         """Return the shards' counters, added up over all event loops; the state is the worst on those that are left."""
         self._forget_closed()
-        names = [member.node.name for member in self._core.members]
+        names = [member.node.name for member in self._context.members]
         rows = [*self._past, *([shard.stats() for shard in shards] for shards in list(self._shards.values()))]
         if not rows:
             return {name: ShardStats("closed", *[0] * 8) for name in names}
@@ -301,7 +301,7 @@ class AsyncRunner:
         try:
             return [shard.breaker.state.value for shard in self.shards()]
         except (RuntimeError, ClientClosed):
-            return ["closed"] * len(self._core.members)
+            return ["closed"] * len(self._context.members)
 
     @property
     def open(self) -> bool:
@@ -353,7 +353,7 @@ async def _outcome(shard: AsyncShard, part: Part, count: int) -> Outcome:
         reply = await part
     except ShardError as error:
         return error
-    return answered(shard, [reply] if count == 1 else reply)
+    return check_replies(shard, [reply] if count == 1 else reply)
 
 
 def _abandon(shard: AsyncShard, part: Part, count: int) -> None:
@@ -361,7 +361,7 @@ def _abandon(shard: AsyncShard, part: Part, count: int) -> None:
     if isinstance(part, ShardOut) or part.cancel() or part.cancelled() or part.exception() is not None:
         return
     reply = part.result()
-    answered(shard, [reply] if count == 1 else reply)
+    check_replies(shard, [reply] if count == 1 else reply)
 
 
 _runners: "weakref.WeakSet[AsyncRunner]" = weakref.WeakSet()

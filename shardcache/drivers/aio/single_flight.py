@@ -11,11 +11,11 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 
-from shardcache.drivers.error_copy import own_error
-from shardcache.drivers.loader_permits import Place, Places
-from shardcache.drivers.sync.single_flight import inside, refuse_cycle, too_many
+from shardcache.drivers.error_copy import copy_error
+from shardcache.drivers.loader_permits import LoaderPermit, LoaderPermits
+from shardcache.drivers.sync.single_flight import active_loads, refuse_cycle, too_many
 from shardcache.errors import ClientClosed, LoadCancelled, LoadTimeout
-from shardcache.flows.steps import Fly, Landing, Load, LoaderEnded
+from shardcache.flows.steps import FlightResult, Load, LoaderEnded, SingleFlight
 
 __all__ = ("AsyncFlight", "AsyncFlights", "AsyncLoads")
 
@@ -48,22 +48,22 @@ class AsyncFlights:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
-    async def __call__(self, step: Fly) -> Landing:
-        """Carry out a `Fly`."""
+    async def __call__(self, step: SingleFlight) -> FlightResult:
+        """Carry out a `SingleFlight`."""
         if self._closed:
             raise ClientClosed("the client is closed")
-        first = step.behind or step.own is not None
+        first = step.background or step.own is not None
         if not first:
             refuse_cycle(self, step.wires)
         elif len(self._behind_us) >= self._most and not all(wire in self._flights for wire in step.wires):
             raise too_many(flight.wires for flight in self._behind_us)
         others = {wire: self._flights[wire] for wire in step.wires if wire in self._flights}
         mine = tuple(wire for wire in step.wires if wire not in others)
-        own = self._take_off(step, mine, goes_on=first) if mine else None
+        own = self._start(step, mine, goes_on=first) if mine else None
         if step.joined is not None and others:
             step.joined(len(others))
-        if step.behind:
-            return Landing({})
+        if step.background:
+            return FlightResult({})
         values: dict[bytes, Any] = {}
         try:
             if own is not None:
@@ -87,12 +87,12 @@ class AsyncFlights:
             else:
                 if wire in found:
                     values[wire] = found[wire]
-        return Landing(values, tuple(late))
+        return FlightResult(values, tuple(late))
 
-    def _take_off(self, step: Fly, mine: tuple[bytes, ...], *, goes_on: bool) -> AsyncFlight:
+    def _start(self, step: SingleFlight, mine: tuple[bytes, ...], *, goes_on: bool) -> AsyncFlight:
         context = contextvars.copy_context()
         if goes_on:
-            context.run(inside.set, ())  # nobody need wait for it, so it stands in no loader
+            context.run(active_loads.set, ())  # nobody need wait for it, so it stands in no loader
         task = asyncio.get_running_loop().create_task(
             self._run(step.work(mine), step.budget), name="shardcache load", context=context
         )
@@ -135,7 +135,7 @@ class AsyncFlights:
             return flight.task.result()
         if isinstance(error, LoadCancelled):
             return {}
-        raise own_error(error)
+        raise copy_error(error)
 
     def _leave(self, flight: AsyncFlight) -> None:
         flight.waiters -= 1
@@ -148,7 +148,7 @@ class AsyncFlights:
             if self._flights.get(wire) is flight:
                 del self._flights[wire]
 
-    def void(self, wires: Iterable[bytes] | None = None) -> None:
+    def forget(self, wires: Iterable[bytes] | None = None) -> None:
         """Let nobody join any more (None: whatever the key): what is being loaded was overtaken by a write."""
         if self._flights:
             for wire in list(self._flights) if wires is None else wires:
@@ -171,14 +171,14 @@ class AsyncLoads:
     __slots__ = ("_flights", "_places", "_run")
 
     def __init__(self, most: int, run: Run, flights: AsyncFlights) -> None:
-        self._places = _TaskPlaces(most)
+        self._places = _TaskPermits(most)
         self._run = run
         self._flights = flights
 
     async def __call__(self, step: Load) -> Any:
         """Carry out a `Load`."""
-        around = inside.get()
-        mark = inside.set((*around, *((self._flights, wire) for wire in step.wires)))
+        around = active_loads.get()
+        mark = active_loads.set((*around, *((self._flights, wire) for wire in step.wires)))
         loop = asyncio.get_running_loop()
         renewal: asyncio.Task[None] | None = None
 
@@ -188,9 +188,9 @@ class AsyncLoads:
 
         timer = loop.call_later(step.gap, begin)
         try:
-            return await self._placed(step, counted=not around and not step.behind)
+            return await self._placed(step, counted=not around and not step.background)
         finally:
-            inside.reset(mark)
+            active_loads.reset(mark)
             timer.cancel()
             if renewal is not None:
                 renewal.cancel()
@@ -198,15 +198,15 @@ class AsyncLoads:
     async def _placed(self, step: Load, *, counted: bool) -> Any:
         """Run a loader when there is a place for it. What time that takes is not left for the loader."""
         places = self._places
-        if step.patience is not None:
+        if step.timeout is not None:
             places.check_abandoned()
         loop = asyncio.get_running_loop()
         began = loop.time()
         if counted:
-            await places.take(step.patience, step.wait)
+            await places.acquire(step.timeout, step.wait)
         place = places.enter(step.wires, counted=counted)
-        if step.patience is not None:
-            return await _within(step, step.patience, began + step.patience - loop.time(), places, place)
+        if step.timeout is not None:
+            return await _within(step, step.timeout, began + step.timeout - loop.time(), places, place)
         try:
             return await _called(step.loader)
         finally:
@@ -220,7 +220,7 @@ class AsyncLoads:
             await asyncio.sleep(step.gap)
 
 
-class _TaskPlaces(Places):
+class _TaskPermits(LoaderPermits):
     """Places that tasks wait for."""
 
     __slots__ = ("_slots",)
@@ -229,7 +229,7 @@ class _TaskPlaces(Places):
         super().__init__(most)
         self._slots = asyncio.Semaphore(most)
 
-    async def take(self, patience: float | None, wait: float) -> None:
+    async def acquire(self, timeout: float | None, wait: float) -> None:
         """Wait for a place, for so many seconds, and raise `LoadTimeout` if there was none in time.
 
         Without ``patience`` (None) wait for as long as loaders end, and raise `TooManyLoaders` if none has for ``wait`` seconds.
@@ -240,9 +240,9 @@ class _TaskPlaces(Places):
         turn = asyncio.get_running_loop().create_task(self._slots.acquire(), name="shardcache turn of a loader")
         try:
             ended = self.ended
-            while not (await asyncio.wait([turn], timeout=wait if patience is None else patience))[0]:
-                if patience is not None:
-                    raise self.no_turn(patience)
+            while not (await asyncio.wait([turn], timeout=wait if timeout is None else timeout))[0]:
+                if timeout is not None:
+                    raise self.no_turn(timeout)
                 if self.ended == ended:
                     raise self.stuck(wait)
                 ended = self.ended
@@ -251,12 +251,12 @@ class _TaskPlaces(Places):
                 self._slots.release()
             raise
 
-    def free(self, place: Place) -> None:  # noqa: ARG002  whose place it was matters to threads only
+    def free(self, place: LoaderPermit) -> None:  # noqa: ARG002  whose place it was matters to threads only
         """Let the next one in."""
         self._slots.release()
 
 
-async def _within(step: Load, patience: float, left: float, places: Places, place: Place) -> Any:
+async def _within(step: Load, timeout: float, left: float, places: LoaderPermits, place: LoaderPermit) -> Any:
     """Run a loader in a task of its own; cancel it when it takes too long, and leave it behind if it does not end at that."""
     task = asyncio.get_running_loop().create_task(_called(step.loader), name="shardcache loader")
     task.add_done_callback(lambda _: places.leave(place))
@@ -266,7 +266,7 @@ async def _within(step: Load, patience: float, left: float, places: Places, plac
             if task.cancelled():
                 raise LoadCancelled("the loader was cancelled, though nobody cancelled its caller")
             return task.result()
-        raise LoadTimeout(f"the loader took longer than {patience:g} s")
+        raise LoadTimeout(f"the loader took longer than {timeout:g} s")
     finally:
         if not task.done():
             task.cancel()

@@ -1,6 +1,6 @@
-"""The sync side of `Canvass`: ask many shards, and wait for no more of them than are needed.
+"""The sync side of `Broadcast`: ask many shards, and wait for no more of them than are needed.
 
-A link whose reply nobody waited for is not closed, nor does it go back to its pool: it is kept beside it (`Late`), and
+A link whose reply nobody waited for is not closed, nor does it go back to its pool: it is kept beside it (`Overdue`), and
 the next canvass of that shard by the same thread goes out on it, behind what it still owes. So commands take effect in the order in
 which they were sent, a hung voter holds up nobody, and a healthy one costs no new connection. A reply that is overdue when somebody
 looks counts as a timeout of its shard: the breaker opens, and from then on nothing is sent there. Only what undoes something
@@ -11,17 +11,17 @@ import select
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from shardcache.drivers.replies import answered
-from shardcache.drivers.sync.shard import Late, Shard, may_retry
+from shardcache.drivers.replies import check_replies
+from shardcache.drivers.sync.shard import Overdue, Shard, may_retry
 from shardcache.errors import ShardError, ShardOut
 from shardcache.flows.own_pause import held_up, longer
 from shardcache.flows.reply_checks import fit_of
-from shardcache.flows.steps import Batch, Canvass
+from shardcache.flows.steps import Batch, Broadcast
 from shardcache.policy.breaker import State
 from shardcache.resp import Command, Reply
-from shardcache.wire import Link, Turn, pack_all
+from shardcache.wire import Connection, Turn, pack_all
 
-__all__ = ("canvass",)
+__all__ = ("run_broadcast",)
 
 _IN = select.POLLIN
 _BOTH = select.POLLIN | select.POLLOUT
@@ -48,13 +48,13 @@ class _Round:
 
     __slots__ = ("began", "clock", "deadline", "enough", "late", "out", "payload", "poll", "step", "until")
 
-    def __init__(self, step: Canvass, clock: Callable[[], float]) -> None:
+    def __init__(self, step: Broadcast, clock: Callable[[], float]) -> None:
         self.step = step
         self.clock = clock
         self.began = now = clock()
-        self.deadline = now + step.patience
+        self.deadline = now + step.timeout
         self.until = self.deadline if step.limit is None else min(self.deadline, now + step.limit)
-        self.enough = step.take is None
+        self.enough = step.on_reply is None
         self.late = False  # whether this process stood still
         self.out: dict[int, _Asked] = {}
         self.poll = select.poll()
@@ -63,42 +63,42 @@ class _Round:
     def ask(self, place: int, batch: Batch, shard: Shard, left: int) -> None:
         """Send a batch, or note why it cannot be sent. ``left`` shards are still to be asked, this one among them."""
         try:
-            link, owed, due, kept = self._link(shard, left, batch)
+            connection, owed, due, kept = self._connection(shard, left, batch)
         except ShardError as error:
             self._note(place, error)
             return
         try:
-            turn = Turn(link, self.payload, len(batch.commands), batch.commands, owed, fit_of(batch))
+            turn = Turn(connection, self.payload, len(batch.commands), batch.commands, owed, fit_of(batch))
             self._send(_Asked(place, shard, batch, turn, owed, due, kept))
         except BaseException:
-            link.close()
-            shard.abandon()
+            connection.close()
+            shard.release_trial()
             raise
 
-    def _link(self, shard: Shard, left: int, batch: Batch) -> tuple[Link, int, float, bool]:
+    def _connection(self, shard: Shard, left: int, batch: Batch) -> tuple[Connection, int, float, bool]:
         """Return a link, what it owes until when, and whether it is an old one; raise what stands in the way as `ShardError`."""
         if shard.breaker.state is not State.CLOSED:
             shard.admit()
-        late = shard.recall()
+        late = shard.reclaim()
         if late is not None:
             if not late.overdue:
-                if late.owed < _MOST_OWED or batch.undo or batch.behind:
-                    return late.link, late.owed, late.due, True
-                shard.keep(late)
-                shard.abandon()
+                if late.owed < _MOST_OWED or batch.compensates or batch.after_pending:
+                    return late.connection, late.owed, late.due, True
+                shard.keep_overdue(late)
+                shard.release_trial()
                 raise ShardOut(shard.name, f"has {late.owed} requests still to answer")
-            if batch.undo:
-                self._push(late.link)
-            late.link.close()
-            raise shard.lost(TimeoutError(), dialled=False, began=late.due - self.step.patience)
+            if batch.compensates:
+                self._push(late.connection)
+            late.connection.close()
+            raise shard.record_failure(TimeoutError(), dialled=False, began=late.due - self.step.timeout)
         try:
-            link, fresh = shard.pool.take(self._share(left))
+            connection, fresh = shard.pool.acquire(self._share(left))
         except (OSError, ShardError) as error:
             raise self._lost(shard, error, hurried=left > 1) from error
         except BaseException:
-            shard.abandon()
+            shard.release_trial()
             raise
-        return link, 0, self.deadline, not fresh
+        return connection, 0, self.deadline, not fresh
 
     def _share(self, left: int) -> float:
         """Return the deadline for opening a connection: they are opened one after the other, each within its share of what is left."""
@@ -111,28 +111,28 @@ class _Round:
         ``hurried``: it had only a share of the time, as others had to be asked as well.
         """
         if isinstance(error, TimeoutError) and self.until < self.deadline:
-            shard.abandon()
-            return shard.late_error()
-        return shard.lost(error, dialled=True, hurried=hurried, began=self.began, deadline=self.deadline)
+            shard.release_trial()
+            return shard.overdue_error()
+        return shard.record_failure(error, dialled=True, hurried=hurried, began=self.began, deadline=self.deadline)
 
-    def _push(self, link: Link) -> None:
+    def _push(self, connection: Connection) -> None:
         """Send to a shard that hangs, as far as its buffers take it: it will read that when it wakes up."""
         try:
-            link.send_some(memoryview(self.payload))
+            connection.send_some(memoryview(self.payload))
         except OSError:
             return
 
     def _send(self, asked: _Asked) -> None:
-        link = asked.turn.link
+        connection = asked.turn.connection
         try:
-            rest = link.send_some(memoryview(asked.turn.payload))
+            rest = connection.send_some(memoryview(asked.turn.payload))
         except OSError as error:
             asked.turn.error = error
             self._over(asked)
             return
         asked.turn.rest = rest or None
-        self.out[link.fileno()] = asked
-        self.poll.register(link.fileno(), _BOTH if rest else _IN)
+        self.out[connection.fileno()] = asked
+        self.poll.register(connection.fileno(), _BOTH if rest else _IN)
 
     def wait(self) -> None:
         """Take answers until enough is known, or patience is over."""
@@ -158,23 +158,23 @@ class _Round:
                     try:
                         self._over(asked)
                     except BaseException:
-                        asked.turn.link.close()
+                        asked.turn.connection.close()
                         raise
-        take = self.step.take
+        take = self.step.on_reply
         if take is not None and not self.enough:
             for asked in out.values():
-                take(asked.place, asked.shard.late_error(), None)
+                take(asked.place, asked.shard.overdue_error(), None)
 
     def _advance(self, turn: Turn, mask: int) -> bool:
         """Read and write what there is; return whether this turn is over, with replies or an error."""
         try:
             if mask & ~select.POLLOUT:
-                turn.link.feed()
+                turn.connection.feed()
             if turn.rest is not None:
-                turn.rest = turn.link.send_some(turn.rest) or None
+                turn.rest = turn.connection.send_some(turn.rest) or None
                 if turn.rest is None:
-                    self.poll.modify(turn.link.fileno(), _IN)
-            if turn.link.drain(turn.replies, turn.expected):
+                    self.poll.modify(turn.connection.fileno(), _IN)
+            if turn.connection.drain(turn.replies, turn.expected):
                 turn.settle()
                 return True
         except Exception as error:  # noqa: BLE001 - one link's trouble must not reach the others
@@ -189,37 +189,37 @@ class _Round:
         if error is None:
             replies: list[Reply] = turn.replies[owed:] if owed else turn.replies
             shard.latest = max(shard.latest, self.began + shard.timeout)
-            outcome = answered(shard, replies)
-            take = self.step.take
-            self.enough = (take is not None and take(asked.place, outcome, turn.link.run)) or self.enough
-            shard.pool.give(turn.link)
+            outcome = check_replies(shard, replies)
+            take = self.step.on_reply
+            self.enough = (take is not None and take(asked.place, outcome, turn.connection.run)) or self.enough
+            shard.pool.release(turn.connection)
             return
-        turn.link.close()
+        turn.connection.close()
         if not isinstance(error, (OSError, ShardError)):
-            shard.abandon()
+            shard.release_trial()
             raise error
-        if asked.kept and asked.batch.twice and may_retry(error):
-            shard.again()
+        if asked.kept and asked.batch.idempotent and may_retry(error):
+            shard.record_retry()
             self._again(asked)
         else:
-            self._note(asked.place, shard.lost(error, dialled=False))
+            self._note(asked.place, shard.record_failure(error, dialled=False))
 
     def _again(self, asked: _Asked) -> None:
         shard, batch = asked.shard, asked.batch
         try:
-            link = shard.pool.open(self._share(len(self.out) + 1))
+            connection = shard.pool.open(self._share(len(self.out) + 1))
         except (OSError, ShardError) as error:
             self._note(asked.place, self._lost(shard, error, hurried=bool(self.out)))
             return
         except BaseException:
-            shard.abandon()
+            shard.release_trial()
             raise
         payload = pack_all(batch.commands)
-        turn = Turn(link, payload, len(batch.commands), batch.commands, fit=fit_of(batch))
+        turn = Turn(connection, payload, len(batch.commands), batch.commands, validate=fit_of(batch))
         self._send(_Asked(asked.place, shard, batch, turn, 0, self.deadline, kept=False))
 
     def _note(self, place: int, error: ShardError) -> None:
-        take = self.step.take
+        take = self.step.on_reply
         self.enough = (take is not None and take(place, error, None)) or self.enough
 
     def keep(self) -> None:
@@ -227,26 +227,26 @@ class _Round:
         now = self.clock()
         # What a process that stood still has sent late has its whole time from now on.
         late = self.late or held_up(now, self.until)
-        deadline = now + self.step.patience if late else self.deadline
+        deadline = now + self.step.timeout if late else self.deadline
         for asked in self.out.values():
             shard, turn = asked.shard, asked.turn
             if turn.rest is not None:
-                turn.link.close()
-                shard.lost(TimeoutError(), dialled=False, began=self.began, deadline=self.deadline)
+                turn.connection.close()
+                shard.record_failure(TimeoutError(), dialled=False, began=self.began, deadline=self.deadline)
             else:
-                shard.abandon()  # should it be on trial, it has proved nothing yet
+                shard.release_trial()  # should it be on trial, it has proved nothing yet
                 due = asked.due if len(turn.replies) < asked.owed else deadline
-                shard.keep(Late(turn.link, turn.expected - len(turn.replies), due))
+                shard.keep_overdue(Overdue(turn.connection, turn.expected - len(turn.replies), due))
 
     def drop(self) -> None:
         """Close all that is out."""
         for asked in self.out.values():
-            asked.turn.link.close()
-            asked.shard.abandon()
+            asked.turn.connection.close()
+            asked.shard.release_trial()
 
 
-def canvass(shards: Sequence[Shard], step: Canvass, clock: Callable[[], float]) -> None:
-    """Carry out one `Canvass`; return when ``take`` has said that enough is known, or patience is over."""
+def run_broadcast(shards: Sequence[Shard], step: Broadcast, clock: Callable[[], float]) -> None:
+    """Carry out one `Broadcast`; return when ``take`` has said that enough is known, or patience is over."""
     around = _Round(step, clock)
     commands: list[Command] | None = None
     left = len(step.batches)

@@ -10,12 +10,12 @@ from shardcache.errors import ThreadNotStarted
 from shardcache.events import Hook
 from shardcache.system.threads import Worker
 
-__all__ = ("Keeper", "Kept")
+__all__ = ("LeaseRenewer", "LoadRenewal")
 
 _IDLE = 5.0  # seconds after which the thread ends
 
 
-class Kept:
+class LoadRenewal:
     """One load that runs: ``renew`` is called every ``gap`` seconds until it returns False, or is ``stopped``.
 
     ``due``: when next, by the keeper's clock.
@@ -30,7 +30,7 @@ class Kept:
         self.stopped = False
 
 
-class Keeper:
+class LeaseRenewer:
     """Calls what is due. Most loads are over before they are.
 
     Nothing here is locked: loads hand over what is to be renewed by a queue that may be put into from anywhere, and the thread alone
@@ -42,18 +42,18 @@ class Keeper:
     def __init__(self, clock: Callable[[], float], hook: Hook | None = None) -> None:
         self._clock = clock
         self._hook = hook
-        self._queues: dict[str, queue.SimpleQueue[Kept]] = {}  # one, made when it is first needed (see `latch`)
+        self._queues: dict[str, queue.SimpleQueue[LoadRenewal]] = {}  # one, made when it is first needed (see `latch`)
         self._numbers = count()
         self._worker: Worker | None = None
 
     @property
-    def _new(self) -> "queue.SimpleQueue[Kept]":
+    def _new(self) -> "queue.SimpleQueue[LoadRenewal]":
         return self._queues.get("new") or self._queues.setdefault("new", queue.SimpleQueue())
 
-    def keep(self, kept: Kept) -> None:
+    def add(self, renewal: LoadRenewal) -> None:
         """Begin to renew. Without a thread that does not happen before a later load has one: an event tells."""
-        kept.due = self._clock() + kept.gap
-        self._new.put(kept)
+        renewal.due = self._clock() + renewal.gap
+        self._new.put(renewal)
         # Looked at behind the put: a thread that ends says so before it looks for the last time.
         if self._worker is None or not self._worker.is_alive():
             self._worker = worker = Worker("keeper of load locks", lambda: self._run(worker))
@@ -61,41 +61,41 @@ class Keeper:
                 worker.begin(self._hook, "renew")
 
     def _run(self, worker: Worker) -> None:
-        due: list[tuple[float, int, Kept]] = []
+        due: list[tuple[float, int, LoadRenewal]] = []
         while True:
             while due and due[0][2].stopped:
                 heapq.heappop(due)
             wait = due[0][0] - self._clock() if due else _IDLE
-            kept = self._next(wait)
-            if kept is not None:
-                heapq.heappush(due, (kept.due, next(self._numbers), kept))
+            renewal = self._next(wait)
+            if renewal is not None:
+                heapq.heappush(due, (renewal.due, next(self._numbers), renewal))
             elif due:
                 self._renew(due)
             else:
                 if self._worker is worker:
                     self._worker = None
-                kept = self._next(0)  # it may have come before anybody could see that this thread ends
-                if kept is None:
+                renewal = self._next(0)  # it may have come before anybody could see that this thread ends
+                if renewal is None:
                     return
-                heapq.heappush(due, (kept.due, next(self._numbers), kept))
+                heapq.heappush(due, (renewal.due, next(self._numbers), renewal))
 
-    def _next(self, wait: float) -> Kept | None:
+    def _next(self, wait: float) -> LoadRenewal | None:
         """Return what is new within ``wait`` seconds."""
         try:
             return self._new.get(timeout=max(wait, 0.0))
         except queue.Empty:
             return None
 
-    def _renew(self, due: list[tuple[float, int, Kept]]) -> None:
+    def _renew(self, due: list[tuple[float, int, LoadRenewal]]) -> None:
         """Renew what is due first, if it is due."""
         if due[0][0] > self._clock():
             return
-        kept = heapq.heappop(due)[2]
-        if kept.stopped:
+        renewal = heapq.heappop(due)[2]
+        if renewal.stopped:
             return
         try:
-            goes_on = kept.renew()
+            goes_on = renewal.renew()
         except Exception:  # noqa: BLE001  a failed renewal is tried again: the lock has two more in its ttl
             goes_on = True
-        if goes_on and not kept.stopped:
-            heapq.heappush(due, (self._clock() + kept.gap, next(self._numbers), kept))
+        if goes_on and not renewal.stopped:
+            heapq.heappush(due, (self._clock() + renewal.gap, next(self._numbers), renewal))

@@ -9,29 +9,29 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
-from shardcache.drivers.local_queue import Line
-from shardcache.drivers.replies import answered
-from shardcache.drivers.sync.broadcast import canvass
+from shardcache.drivers.local_queue import LocalQueue
+from shardcache.drivers.replies import check_replies
+from shardcache.drivers.sync.broadcast import run_broadcast
 from shardcache.drivers.sync.shard import Shard, may_retry
 from shardcache.drivers.sync.single_flight import Flights, Loads
 from shardcache.errors import ShardError, ShardOut
 from shardcache.events import Hook
 from shardcache.flows.budget import Budget
-from shardcache.flows.context import Core
-from shardcache.flows.operations import voided
+from shardcache.flows.context import ClientContext
+from shardcache.flows.operations import invalidated
 from shardcache.flows.reply_checks import fit_of
 from shardcache.flows.steps import (
     Batch,
-    Canvass,
+    Broadcast,
     Exchange,
     Flow,
-    Fly,
     Listen,
     Load,
     Outcome,
+    SingleFlight,
     Sleep,
     Step,
-    gathering,
+    gather,
     limited,
 )
 from shardcache.policy.breaker import Breaker, BreakerPolicy, State
@@ -40,7 +40,7 @@ from shardcache.stats import ShardStats
 from shardcache.wire import Dialer, Turn, pack, pack_all, transfer
 from shardcache.wire.credentials import Login, subscribe
 
-__all__ = ("Runner", "answered", "breakers")
+__all__ = ("Runner", "breakers", "check_replies")
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ class Runner:
         self._timeout = timeout
         self._clock = clock
         self._sleep = sleep
-        self.line = Line()
+        self.line = LocalQueue()
         self._max_loads = max_loads
         self._hook = hook
         self._begin()
@@ -85,24 +85,27 @@ class Runner:
 
     @classmethod
     def of(
-        cls, core: Core, clock: Callable[[], float] = time.monotonic, luck: Callable[[], float] = random.random
+        cls,
+        context: ClientContext,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random.random,
     ) -> Self:
-        """Return a runner for the members of ``core``, in their order. Opens no connection."""
-        options = core.options
+        """Return a runner for the members of ``context``, in their order. Opens no connection."""
+        options = context.options
         shards = [
             Shard(
                 Dialer(node.name, address, options if tls is None else replace(options, tls=tls), clock),
                 breaker,
                 max_idle=options.max_idle,
-                timeout=core.timeout,
+                timeout=context.timeout,
                 hook=options.on_event,
-                luck=luck,
+                random=random,
                 echo_check=options.echo_check,
-                keys=core.keys.glob,
+                keys=context.keys.glob,
             )
-            for (node, address, tls, _), breaker in zip(core.members, breakers(core), strict=True)
+            for (node, address, tls, _), breaker in zip(context.members, breakers(context), strict=True)
         ]
-        runner = cls(shards, core.timeout, clock, max_loads=options.max_loads, hook=options.on_event)
+        runner = cls(shards, context.timeout, clock, max_loads=options.max_loads, hook=options.on_event)
         subscribe(options.credential_provider, runner)
         return runner
 
@@ -113,13 +116,13 @@ class Runner:
         self._flights = Flights(self.run, self._clock, self._hook, self._max_loads)
         self._loads = Loads(self._max_loads, self.run, self._clock, self._flights, self._hook)
 
-    def overtaken(self, wires: Iterable[bytes] | None = None) -> None:
+    def forget_flights(self, wires: Iterable[bytes] | None = None) -> None:
         """Let nobody join loads of these keys (None: of any) that are under way: something newer has been written."""
-        self._flights.void(wires)
+        self._flights.forget(wires)
 
     def forget(self) -> None:
         """In a forked child: the threads that wait or load are the parent's."""
-        self.line = Line()
+        self.line = LocalQueue()
         self._begin()
 
     def reauthenticate(self, login: Login) -> None:
@@ -142,18 +145,18 @@ class Runner:
         for left, shard in zip(range(len(self.shards), 0, -1), self.shards, strict=True):
             start = self._clock()
             try:
-                shard.pool.give(shard.probe(start + max(deadline - start, 0) / left))
+                shard.pool.release(shard.probe(start + max(deadline - start, 0) / left))
             except (OSError, ShardError) as error:
                 found[shard.name] = shard.named_error(error, dialled=True)
             else:
                 found[shard.name] = self._clock() - start
         return found
 
-    def one(self, shard: int, command: Command, op: Op, void: Command | None = None) -> Reply:
+    def one(self, shard: int, command: Command, op: Op, invalidates: Command | None = None) -> Reply:
         """Send one command to one shard, and ``void`` before it; return its reply or raise `ShardError`."""
-        if void is None:
+        if invalidates is None:
             return self.shards[shard].call(pack(command), self._clock() + self._timeout, op)
-        outcome = self.call_many(shard, pack(void) + pack(command), voided(op))
+        outcome = self.call_many(shard, pack(invalidates) + pack(command), invalidated(op))
         if isinstance(outcome, ShardError):
             raise outcome
         for reply in reversed(outcome):
@@ -168,7 +171,7 @@ class Runner:
             replies = known.call_many(payload, self._clock() + self._timeout, ops)
         except ShardError as error:
             return error
-        return answered(known, replies)
+        return check_replies(known, replies)
 
     def run(self, flow: Flow[T], budget: Budget | None = None) -> T:
         """Run a flow to its end and return its result; an error in a step is thrown into the flow.
@@ -201,26 +204,26 @@ class Runner:
         match step:
             case Exchange(batches):
                 return self.exchange(batches)
-            case Canvass():
-                return canvass(self.shards, step, self._clock)
+            case Broadcast():
+                return run_broadcast(self.shards, step, self._clock)
             case Listen(shard, command, patience):
                 return self.shards[shard].listen(pack(command), patience)
             case Sleep(seconds):
                 return (self._sleep or time.sleep)(seconds)  # by its module's name, which gevent may have patched
             case Load():
                 return self._loads(step)
-            case Fly():
+            case SingleFlight():
                 return self._flights(step)
 
     def _do_within(self, step: Step, budget: Budget) -> Any:
         if isinstance(step, Exchange) and step.batches:
-            asking, outcomes = gathering(step.batches, self._timeout, budget.limit())
+            asking, outcomes = gather(step.batches, self._timeout, budget.limit())
             with budget.spent():
-                canvass(self.shards, asking, self._clock)
+                run_broadcast(self.shards, asking, self._clock)
             return outcomes
-        if isinstance(step, Canvass):
+        if isinstance(step, Broadcast):
             with budget.spent():
-                return canvass(self.shards, limited(step, budget.limit()), self._clock)
+                return run_broadcast(self.shards, limited(step, budget.limit()), self._clock)
         return self._do(step)
 
     def exchange(self, batches: list[Batch]) -> list[Outcome]:
@@ -257,62 +260,64 @@ class Runner:
                     # Connections are made one after the other: each may use its share of what is left.
                     now = self._clock()
                     share = deadline if left == 1 else now + (deadline - now) / left
-                    link, fresh = shard.pool.take(share)
+                    connection, fresh = shard.pool.acquire(share)
                 except (OSError, ShardError) as error:
                     if isinstance(error, ShardOut):
                         outcomes[place] = error
                     else:
-                        outcomes[place] = shard.lost(
+                        outcomes[place] = shard.record_failure(
                             error, dialled=True, hurried=left > 1, began=deadline - self._timeout, deadline=deadline
                         )
                     continue
                 except BaseException:
-                    shard.abandon()
+                    shard.release_trial()
                     raise
                 finally:
                     left -= 1
                 commands = batch.commands
-                turns.append(Turn(link, pack_all(commands), len(commands), commands, fit=fit_of(batch)))
+                turns.append(Turn(connection, pack_all(commands), len(commands), commands, validate=fit_of(batch)))
                 taken.append((place, shard, fresh))
             transfer(turns, deadline, self._clock)
         except BaseException:
             for turn in turns:
-                turn.link.close()
+                turn.connection.close()
             for _, shard, _ in taken:
-                shard.abandon()
+                shard.release_trial()
             raise
         for turn, (place, shard, fresh) in zip(turns, taken, strict=True):
             broken = turn.error
             if broken is None:
-                shard.pool.give(turn.link)
+                shard.pool.release(turn.connection)
                 shard.latest = deadline
-                outcomes[place] = answered(shard, turn.replies)
+                outcomes[place] = check_replies(shard, turn.replies)
                 continue
-            turn.link.close()
-            if not last and not fresh and batches[place].twice and may_retry(broken):
-                shard.again()
+            turn.connection.close()
+            if not last and not fresh and batches[place].idempotent and may_retry(broken):
+                shard.record_retry()
                 again.append(place)
             elif isinstance(broken, (OSError, ShardError)):
-                outcomes[place] = shard.lost(broken, dialled=False, began=deadline - self._timeout, deadline=deadline)
+                outcomes[place] = shard.record_failure(
+                    broken, dialled=False, began=deadline - self._timeout, deadline=deadline
+                )
             else:
-                shard.abandon()
+                shard.release_trial()
                 fatal = broken  # a MemoryError, say: raised when the other links are seen to
         if fatal is not None:
             raise fatal
         return again
 
 
-def breakers(core: Core) -> list[Breaker]:
+def breakers(context: ClientContext) -> list[Breaker]:
     """Return a breaker for each member, under one cap on how many may be open at once."""
-    options = core.options
+    options = context.options
     policy = BreakerPolicy(options.failures, options.first_probe, options.max_probe)
-    most_out = max(options.max_out > 0, int(options.max_out * len(core.members)))
+    most_out = max(options.max_out > 0, int(options.max_out * len(context.members)))
     made: list[Breaker] = []
 
     def may_open() -> bool:
         return sum(breaker.state is not State.CLOSED for breaker in made) < most_out
 
-    made += [Breaker(policy, may_open) for _ in core.members]
+    made += [Breaker(policy, may_open) for _ in context.members]
     return made
 
 

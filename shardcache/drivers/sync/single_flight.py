@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from shardcache.drivers.error_copy import own_error
-from shardcache.drivers.loader_permits import Place, ThreadPlaces, named
-from shardcache.drivers.sync.lease_renewer import Keeper, Kept
+from shardcache.drivers.error_copy import copy_error
+from shardcache.drivers.loader_permits import LoaderPermit, ThreadPermits, named
+from shardcache.drivers.sync.lease_renewer import LeaseRenewer, LoadRenewal
 from shardcache.errors import InvalidArgument, LoadCycle, LoadTimeout, ThreadNotStarted, TooManyLoaders
 from shardcache.events import Hook
-from shardcache.flows.steps import Fly, Landing, Load, LoaderEnded
+from shardcache.flows.steps import FlightResult, Load, LoaderEnded, SingleFlight
 from shardcache.system.latch import Latch
 from shardcache.system.threads import Worker
 
-__all__ = ("STOPS", "Flight", "Flights", "Loads", "inside", "refuse_cycle", "too_many")
+__all__ = ("STOPS", "Flight", "Flights", "Loads", "active_loads", "refuse_cycle", "too_many")
 
 STOPS = (StopIteration, StopAsyncIteration, GeneratorExit)
 """What a flow, being a generator, cannot be given as it is: it would end it, or be replaced by RuntimeError."""
@@ -24,14 +24,14 @@ STOPS = (StopIteration, StopAsyncIteration, GeneratorExit)
 Run = Callable[..., Any]
 
 # The keys whose loaders this call stands in, the outermost first, each with whose they are.
-inside: contextvars.ContextVar[tuple[tuple[object, bytes], ...]] = contextvars.ContextVar(
+active_loads: contextvars.ContextVar[tuple[tuple[object, bytes], ...]] = contextvars.ContextVar(
     "shardcache_loading", default=()
 )
 
 
 def refuse_cycle(owner: object, wires: Iterable[bytes]) -> None:
     """Raise `LoadCycle` if this call comes from the loader of one of these keys: it would wait for itself."""
-    around = inside.get()
+    around = active_loads.get()
     for wire in wires if around else ():
         if (owner, wire) in around:
             raise LoadCycle(f"the loader of {wire.decode('utf-8', 'backslashreplace')!r} asked for that key")
@@ -52,7 +52,7 @@ class Flight:
         self.thread = thread
         self.worker: Worker | None = None
 
-    def land(self, values: dict[bytes, Any], error: BaseException | None = None) -> None:
+    def finish(self, values: dict[bytes, Any], error: BaseException | None = None) -> None:
         """End the flight, once. What broke off its caller (KeyboardInterrupt) says nothing about the values: others try for themselves."""
         if not self._done.is_open:
             self._values = values
@@ -69,7 +69,7 @@ class Flight:
     def values(self, *, own: bool = True) -> dict[bytes, Any]:
         """Return the values of a flight that has landed, or raise its error: if it is not one's ``own``, a copy of it."""
         if self._error is not None:
-            raise self._error if own else own_error(self._error)
+            raise self._error if own else copy_error(self._error)
         return self._values
 
 
@@ -86,30 +86,30 @@ class Flights:
         self._hook = hook
         self._flights: dict[bytes, Flight] = {}
 
-    def __call__(self, step: Fly) -> Landing:
-        """Carry out a `Fly`."""
+    def __call__(self, step: SingleFlight) -> FlightResult:
+        """Carry out a `SingleFlight`."""
         full = len(self._behind_us) >= self._most
-        if full and (step.behind or step.own is not None) and not all(wire in self._flights for wire in step.wires):
+        if full and (step.background or step.own is not None) and not all(wire in self._flights for wire in step.wires):
             raise too_many(self._behind_us.values())
-        waits = not step.behind
+        waits = not step.background
         flight = Flight(threading.get_ident())
         try:
-            mine, others = self._board(step, flight)
-            if mine and (step.behind or step.own is not None):
+            mine, others = self._join_or_start(step, flight)
+            if mine and (step.background or step.own is not None):
                 waits = self._begin(flight, step, mine) and waits and flight.wait(step.own)
             elif mine:
-                self._pilot(flight, step, mine)
+                self._execute(flight, step, mine)
         except BaseException as error:
             # Also what broke `_pilot` off while it was ending the flight itself. A thread of the flight's own sees to it.
             if flight.worker is None or flight.worker.give_up():
                 self._end(flight, step.wires, {}, error)
             raise
         if not waits:
-            return Landing({})
+            return FlightResult({})
         values = dict(flight.values()) if mine else {}
         return self._join(step, others, values)
 
-    def _join(self, step: Fly, others: dict[bytes, Flight], values: dict[bytes, Any]) -> Landing:
+    def _join(self, step: SingleFlight, others: dict[bytes, Flight], values: dict[bytes, Any]) -> FlightResult:
         """Wait for the flights of others."""
         late = []
         end = self._clock() + step.wait
@@ -118,20 +118,20 @@ class Flights:
                 late.append(wire)
             elif wire in (found := other.values(own=False)):
                 values[wire] = found[wire]
-        return Landing(values, tuple(late))
+        return FlightResult(values, tuple(late))
 
-    def _board(self, step: Fly, flight: Flight) -> tuple[tuple[bytes, ...], dict[bytes, Flight]]:
+    def _join_or_start(self, step: SingleFlight, flight: Flight) -> tuple[tuple[bytes, ...], dict[bytes, Flight]]:
         """Return the keys that ``flight`` is to be flown for, and who flies for the others."""
-        if step.own is None and not step.behind:
+        if step.own is None and not step.background:
             refuse_cycle(self, step.wires)
         owners = {wire: self._flights.setdefault(wire, flight) for wire in step.wires}
         mine = tuple(wire for wire, owner in owners.items() if owner is flight)
         others = {wire: owner for wire, owner in owners.items() if owner is not flight}
         if step.joined is not None and others:
             step.joined(len(others))
-        return mine, {} if step.behind or step.own is not None else others
+        return mine, {} if step.background or step.own is not None else others
 
-    def _pilot(self, flight: Flight, step: Fly, mine: tuple[bytes, ...]) -> None:
+    def _execute(self, flight: Flight, step: SingleFlight, mine: tuple[bytes, ...]) -> None:
         """Fly: do the work, and let those who joined have what comes of it."""
         flight.thread = threading.get_ident()
         values: dict[bytes, Any] = {}
@@ -152,12 +152,12 @@ class Flights:
             if self._flights.get(wire) is flight:
                 self._flights.pop(wire, None)
         self._behind_us.pop(flight, None)
-        flight.land(values, error)
+        flight.finish(values, error)
 
-    def _begin(self, flight: Flight, step: Fly, mine: tuple[bytes, ...]) -> bool:
+    def _begin(self, flight: Flight, step: SingleFlight, mine: tuple[bytes, ...]) -> bool:
         """Fly in a thread of its own; return whether there is one. Without it whoever wanted a refresh has the value as it is."""
         context = contextvars.copy_context()
-        context.run(inside.set, ())  # nobody need wait for it, so it stands in no loader
+        context.run(active_loads.set, ())  # nobody need wait for it, so it stands in no loader
         flight.thread = None
         flight.worker = worker = Worker("refresh", lambda: context.run(self._behind, flight, step, mine))
         self._behind_us[flight] = mine
@@ -167,11 +167,11 @@ class Flights:
             return False
         return True
 
-    def _behind(self, flight: Flight, step: Fly, mine: tuple[bytes, ...]) -> None:
+    def _behind(self, flight: Flight, step: SingleFlight, mine: tuple[bytes, ...]) -> None:
         with suppress(Exception):  # whoever waits for the flight sees it, and the flow has noted it
-            self._pilot(flight, step, mine)
+            self._execute(flight, step, mine)
 
-    def void(self, wires: Iterable[bytes] | None = None) -> None:
+    def forget(self, wires: Iterable[bytes] | None = None) -> None:
         """Let nobody join any more (None: whatever the key): what is being loaded was overtaken by a write."""
         if not self._flights:
             return
@@ -185,45 +185,45 @@ class Flights:
 class Loads:
     """Runs loaders, so many at a time; the loader that another one waits for needs no place of its own."""
 
-    __slots__ = ("_clock", "_flights", "_hook", "_keeper", "_places", "_run")
+    __slots__ = ("_clock", "_flights", "_hook", "_places", "_renewer", "_run")
 
     def __init__(
         self, most: int, run: Run, clock: Callable[[], float], flights: Flights, hook: Hook | None = None
     ) -> None:
-        self._places = ThreadPlaces(most)
+        self._places = ThreadPermits(most)
         self._run = run
         self._clock = clock
         self._hook = hook
-        self._keeper = Keeper(clock, hook)
+        self._renewer = LeaseRenewer(clock, hook)
         self._flights = flights
 
     def __call__(self, step: Load) -> Any:
         """Carry out a `Load`."""
-        around = inside.get()
-        kept = Kept(step.gap, lambda: bool(self._run(step.renew())))
-        place = Place(step.wires, counted=not around and not step.behind)
+        around = active_loads.get()
+        kept = LoadRenewal(step.gap, lambda: bool(self._run(step.renew())))
+        place = LoaderPermit(step.wires, counted=not around and not step.background)
         try:
-            inside.set((*around, *((self._flights, wire) for wire in step.wires)))
-            self._keeper.keep(kept)
+            active_loads.set((*around, *((self._flights, wire) for wire in step.wires)))
+            self._renewer.add(kept)
             return self._placed(step, place)
         finally:
             kept.stopped = True
-            inside.set(around)  # not by the token of `set`, which whoever is broken off does not have
+            active_loads.set(around)  # not by the token of `set`, which whoever is broken off does not have
             if place.worker is None or place.worker.give_up():  # else that thread does, when the loader has ended
                 self._places.leave(place)
 
-    def _placed(self, step: Load, place: Place) -> Any:
+    def _placed(self, step: Load, place: LoaderPermit) -> Any:
         """Run a loader when there is a place for it. What time that takes is not left for the loader."""
         places = self._places
-        if step.patience is not None:
+        if step.timeout is not None:
             places.check_abandoned()
         began = self._clock()
-        places.take(place, step.patience, step.wait)
-        if step.patience is None:
+        places.acquire(place, step.timeout, step.wait)
+        if step.timeout is None:
             return _called(step.loader)
-        return self._within(step, step.patience, place, began + step.patience)
+        return self._within(step, step.timeout, place, began + step.timeout)
 
-    def _within(self, step: Load, patience: float, place: Place, end: float) -> Any:
+    def _within(self, step: Load, timeout: float, place: LoaderPermit, end: float) -> Any:
         """Run a loader in a thread of its own; leave it behind when it takes too long, for a thread cannot be ended."""
         flight, places = Flight(), self._places
 
@@ -237,7 +237,7 @@ class Loads:
                 error = caught if isinstance(caught, Exception) else RuntimeError(f"the loader raised {caught!r}")
             finally:
                 places.leave(place)
-            flight.land(values, error)
+            flight.finish(values, error)
 
         context = contextvars.copy_context()
         place.worker = worker = Worker("loader", lambda: context.run(body))
@@ -245,7 +245,7 @@ class Loads:
         if not flight.wait(max(end - self._clock(), 0.0)):
             if places.abandon(place):
                 step.abandoned()
-            raise LoadTimeout(f"the loader took longer than {patience:g} s")
+            raise LoadTimeout(f"the loader took longer than {timeout:g} s")
         return flight.values()[b""]
 
 

@@ -1,23 +1,23 @@
 """Loading a missing value once: pure flows for every colour and for the simulator."""
 
-from shardcache.flows.load.chunks import LOOKED_AT_ONCE, SENT_AT_ONCE, parts
-from shardcache.flows.load.context import LoadDesk
-from shardcache.flows.load.get_or_load import obtain, refresh_behind, refresh_first
-from shardcache.flows.load.load_once import load, load_anyway, reload
-from shardcache.flows.load.read_many import look_many
-from shardcache.flows.load.request import Job, Order
+from shardcache.flows.load.chunks import LOOKED_AT_ONCE, SENT_AT_ONCE, chunked
+from shardcache.flows.load.context import LoadContext
+from shardcache.flows.load.get_or_load import get_or_load_flow, refresh_behind, refresh_first
+from shardcache.flows.load.load_once import load_once_flow, load_unprotected, reload
+from shardcache.flows.load.read_many import read_many_flow
+from shardcache.flows.load.request import LoadKey, LoadRequest
 
 __all__ = (
     "LOOKED_AT_ONCE",
     "SENT_AT_ONCE",
-    "Job",
-    "LoadDesk",
-    "Order",
-    "load",
-    "load_anyway",
-    "look_many",
-    "obtain",
-    "parts",
+    "LoadContext",
+    "LoadKey",
+    "LoadRequest",
+    "chunked",
+    "get_or_load_flow",
+    "load_once_flow",
+    "load_unprotected",
+    "read_many_flow",
     "refresh_behind",
     "refresh_first",
     "reload",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-__all__ = ("BULK_PATIENCE", "LOOKED_AT_ONCE", "SENT_AT_ONCE", "lock_ms_of", "parts")
+__all__ = ("BULK_PATIENCE", "LOOKED_AT_ONCE", "SENT_AT_ONCE", "chunked", "lock_ms_of")
 
 T = TypeVar("T")
 LOOKED_AT_ONCE = 1000  # keys in one look: two commands each
@@ -21,7 +21,7 @@ def lock_ms_of(keys: int) -> int:
     return min(_LOCK_MS * keys, _LONGEST_LOCK_MS)
 
 
-def parts(items: Sequence[T], size: int) -> Iterator[list[T]]:
+def chunked(items: Sequence[T], size: int) -> Iterator[list[T]]:
     """Yield the items in order, so many at a time."""
     for at in range(0, len(items), size):
         yield list(items[at : at + size])

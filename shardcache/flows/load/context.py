@@ -10,11 +10,11 @@ from shardcache.codecs.load_record import refusal_text
 from shardcache.errors import DamagedPayload
 from shardcache.flows.budget import Budget
 from shardcache.flows.load.chunks import BULK_PATIENCE, lock_ms_of
-from shardcache.flows.load.load_outcome import Brought
-from shardcache.flows.load.request import Job
-from shardcache.flows.lock.planner import LockRoom
-from shardcache.flows.lock.voter_registry import Register
-from shardcache.flows.reply_policy import Ledger
+from shardcache.flows.load.load_outcome import LoadOutcome
+from shardcache.flows.load.request import LoadKey
+from shardcache.flows.lock.planner import LockPlanner
+from shardcache.flows.lock.voter_registry import VoterRegistry
+from shardcache.flows.reply_policy import ReplyPolicy
 from shardcache.keys import Key
 from shardcache.policy import Freshness, LoadPolicy
 from shardcache.policy.freshness import LONGEST_DRAW, jittered, judge, lock_ttl_ms, version_draw
@@ -22,22 +22,22 @@ from shardcache.policy.load_result import LoadResult
 from shardcache.stats import LoadTally
 from shardcache.ttl import DEFAULT, milliseconds
 
-__all__ = ("LoadDesk", "fingerprint")
+__all__ = ("LoadContext", "fingerprint")
 
 _MOST_PACES = 4096
 _UNCHANGING = frozenset({type(None), bool, int, float, complex, str, bytes, Loaded})
 
 
 @dataclass(slots=True)
-class LoadDesk:
+class LoadContext:
     """Codec, ledger and lock room of one client, and the clock, chance and names that loads are given."""
 
     codec: Codec
-    ledger: Ledger
-    room: LockRoom
+    reply_policy: ReplyPolicy
+    planner: LockPlanner
     clock: Callable[[], float]
-    luck: Callable[[], float]
-    mint: Callable[[str], bytes]  # a token nobody else has
+    random: Callable[[], float]
+    new_token: Callable[[str], bytes]  # a token nobody else has
     version: Callable[[], bytes]  # 16 bytes nobody else has
     tally: LoadTally
     timeout: float  # seconds: the client's
@@ -49,13 +49,13 @@ class LoadDesk:
     tended: dict[bytes, float] = field(default_factory=dict)  # until when nobody here need see to a refresh
 
     @property
-    def register(self) -> Register:
-        return self.room.load_register
+    def registry(self) -> VoterRegistry:
+        return self.planner.load_register
 
-    def job(self, key: Key, wire: bytes, policy: LoadPolicy, *, keys: int = 1, bulk: bool = False) -> Job:
+    def load_key(self, key: Key, wire: bytes, policy: LoadPolicy, *, keys: int = 1, bulk: bool = False) -> LoadKey:
         """Return the job of one key, which is loaded with so many ``keys``; ``bulk``: part of a call with more than go out at once."""
         ttl_ms = max(lock_ttl_ms(self.paces.get(wire, 0), policy), lock_ms_of(keys))
-        return Job(key, wire, self.room.load_plan(key, wire, ttl_ms / 1000, BULK_PATIENCE if bulk else 1))
+        return LoadKey(key, wire, self.planner.load_plan(key, wire, ttl_ms / 1000, BULK_PATIENCE if bulk else 1))
 
     def paced(self, wires: Iterable[bytes], took: float, policy: LoadPolicy) -> None:
         """Remember how long loading took: the next lock must last as long."""
@@ -104,12 +104,12 @@ class LoadDesk:
     def _draw(self, raw: bytes, pttl: int, wire: bytes, found: Loaded, policy: LoadPolicy) -> float:
         """Return the draw of an early refresh: one for each stored version; where nobody is kept from loading, one for each read."""
         if policy.protect == "none":
-            return 1.0 - self.luck()
+            return 1.0 - self.random()
         if pttl - found.grace > LONGEST_DRAW * found.delta * policy.beta:
             return 1.0  # whatever the draw, it is too soon
         return version_draw(raw, wire, b"" if policy.protect == "fleet" else self.salt())
 
-    def own(self, brought: Brought, wire: bytes) -> Brought:
+    def own(self, brought: LoadOutcome, wire: bytes) -> LoadOutcome:
         """Return what a load of somebody else has brought with an object of one's own for a value that could be changed.
 
         Raises `DamagedPayload` where what is stored does not decode.
@@ -118,12 +118,12 @@ class LoadDesk:
             return brought
         return brought._replace(value=self.codec.decode_loaded(brought.raw, wire).value)
 
-    def newer(self, job: Job, policy: LoadPolicy, raw: bytes | None, pttl: int) -> Loaded | None:
+    def newer(self, load_key: LoadKey, policy: LoadPolicy, raw: bytes | None, pttl: int) -> Loaded | None:
         """Return what a load found when it looked again, if that makes loading unnecessary."""
-        if raw is None or (job.seen is not None and 0 <= pttl <= job.seen):
+        if raw is None or (load_key.seen is not None and 0 <= pttl <= load_key.seen):
             return None  # what is to be refreshed is what is still there: time only runs down until somebody writes
         try:
-            found, freshness = self.judge(raw, pttl, job.wire, policy)
+            found, freshness = self.judge(raw, pttl, load_key.wire, policy)
         except DamagedPayload:
             return None
         return None if freshness in (Freshness.STALE, Freshness.GONE) else found
@@ -135,7 +135,7 @@ class LoadDesk:
         if isinstance(result, LoadResult):
             ttl_ms = ttl_ms if result.ttl is DEFAULT else milliseconds(result.ttl)
             result = result.value
-        ttl_ms = jittered(ttl_ms, policy.jitter, 1.0 - self.luck())
+        ttl_ms = jittered(ttl_ms, policy.jitter, 1.0 - self.random())
         delta = max(round(took * 1000), 1) if policy.early and ttl_ms is not None else 0
         grace = policy.grace_ms if ttl_ms else 0
         # An int that nobody has to know more about stays a number that INCR works on.

@@ -10,24 +10,24 @@ from typing import NoReturn
 
 from shardcache.codecs import Loaded
 from shardcache.errors import ShardError, WrongType
-from shardcache.flows.grouping import send, together
-from shardcache.flows.load.chunks import SENT_AT_ONCE, parts
-from shardcache.flows.load.context import LoadDesk
-from shardcache.flows.load.request import Job, Order
+from shardcache.flows.grouping import broadcast_grouped, together
+from shardcache.flows.load.chunks import SENT_AT_ONCE, chunked
+from shardcache.flows.load.context import LoadContext
+from shardcache.flows.load.request import LoadKey, LoadRequest
 from shardcache.flows.load.tags import valid
 from shardcache.flows.lock.ballot import Ballot
 from shardcache.flows.lock.lease import Lease
 from shardcache.flows.lock.lock_plan import LockPlan
 from shardcache.flows.lock.renew_release import extend
-from shardcache.flows.steps import Flow, Outcome, Run
+from shardcache.flows.steps import Flow, Outcome, ServerRun
 
-__all__ = ("RENEWALS", "Bid", "claim", "give_up", "renew", "renew_due", "sift")
+__all__ = ("RENEWALS", "LoadClaim", "claim_loads", "give_up", "renew", "renew_due", "sift")
 
 RENEWALS = 3  # in one ttl of the load lock
 _GUARDED_FROM = 3  # voters: with fewer, a restarted one would leave no majority
 
 
-class Bid:
+class LoadClaim:
     """One attempt at one key, and what came of it.
 
     ``home``: our token is in the lock on the key's own shard, without which nothing can be stored. ``lease``: what we hold, by ``plan``.
@@ -43,9 +43,9 @@ class Bid:
         "found",
         "held",
         "home",
-        "job",
         "lease",
         "left",
+        "load_key",
         "plan",
         "pttl",
         "raw",
@@ -53,10 +53,10 @@ class Bid:
         "token",
     )
 
-    def __init__(self, job: Job, token: bytes = b"") -> None:
-        self.job = job
+    def __init__(self, load_key: LoadKey, token: bytes = b"") -> None:
+        self.load_key = load_key
         self.token = token
-        self.plan: LockPlan = job.plan
+        self.plan: LockPlan = load_key.plan
         self.ballot: Ballot
         self.sent = 0.0
         self.asked = 0
@@ -69,7 +69,7 @@ class Bid:
         self.pttl = -2
         self.found: Loaded | None = None
 
-    def look(self, raw: bytes | ShardError | None, pttl: int | ShardError) -> None:
+    def note_value(self, raw: bytes | ShardError | None, pttl: int | ShardError) -> None:
         """Note what is stored. Somebody else's list or hash counts as nothing; so does what cannot be read."""
         if not isinstance(raw, ShardError) and not isinstance(pttl, ShardError):
             self.raw, self.pttl = raw, pttl
@@ -77,11 +77,11 @@ class Bid:
     @property
     def asked_shards(self) -> tuple[int, ...]:
         """The shards that may hold our token, the home first."""
-        return self.job.plan.voters.shards[: self.asked]
+        return self.load_key.plan.voters.shards[: self.asked]
 
     def keep_home(self) -> None:
         """Hold the lock on the key's own shard alone: enough to store, not to keep others from loading."""
-        self.plan = self.job.solo
+        self.plan = self.load_key.solo
         self.lease = Lease(self.token, 1, [0.0])
         self.lease.held([0], self.sent, self.plan.ttl)
         self.alone = True
@@ -108,180 +108,191 @@ class Bid:
         self.left = ballot.free_in
 
 
-def claim(order: Order, jobs: Sequence[Job], desk: LoadDesk, waiter: bytes) -> Flow[list[Bid]]:
+def claim_loads(
+    request: LoadRequest, load_keys: Sequence[LoadKey], context: LoadContext, waiter: bytes
+) -> Flow[list[LoadClaim]]:
     """Try once for each key. What was granted is to be given back by `give_up`, or by the fill.
 
     ``waiter``: who is to be woken if somebody else holds the lock; empty for nobody. Many keys are claimed part by part, each within a
     deadline of its own, and what has been granted is renewed meanwhile.
     """
-    bids: list[Bid] = []
+    claims: list[LoadClaim] = []
     try:
-        for part in parts(jobs, SENT_AT_ONCE):
-            yield from renew_due(order, bids, desk)
-            if order.bulk:
-                order.renew_budget()
-            bids += yield from _claim_part(order, part, desk, waiter)
+        for part in chunked(load_keys, SENT_AT_ONCE):
+            yield from renew_due(request, claims, context)
+            if request.bulk:
+                request.renew_budget()
+            claims += yield from _claim_part(request, part, context, waiter)
     except GeneratorExit:
         raise
     except BaseException:
-        yield from give_up(order, bids)
+        yield from give_up(request, claims)
         raise
-    return bids
+    return claims
 
 
-def _claim_part(order: Order, jobs: Sequence[Job], desk: LoadDesk, waiter: bytes) -> Flow[list[Bid]]:
-    bids = [Bid(job, desk.mint("load")) for job in jobs]
+def _claim_part(
+    request: LoadRequest, load_keys: Sequence[LoadKey], context: LoadContext, waiter: bytes
+) -> Flow[list[LoadClaim]]:
+    claims = [LoadClaim(load_key, context.new_token("load")) for load_key in load_keys]
     try:
-        yield from _ask_homes(order, bids, desk, waiter)
-        yield from sift(order, bids, desk)
-        over = [bid for bid in bids if bid.home and bid.found is not None]
+        yield from _ask_homes(request, claims, context, waiter)
+        yield from sift(request, claims, context)
+        over = [claim for claim in claims if claim.home and claim.found is not None]
         if over:
-            yield from give_up(order, over, homes_only=True)
-        rest = [bid for bid in bids if bid.home and bid.found is None]
-        if rest and order.policy.protect == "fleet":
-            yield from _ask_others(order, rest, desk)
-            refused = [bid for bid in rest if bid.held]
+            yield from give_up(request, over, homes_only=True)
+        rest = [claim for claim in claims if claim.home and claim.found is None]
+        if rest and request.policy.protect == "fleet":
+            yield from _ask_others(request, rest, context)
+            refused = [claim for claim in rest if claim.held]
             if refused:
-                yield from give_up(order, refused, waiter)
+                yield from give_up(request, refused, waiter)
         else:
-            for bid in rest:
-                bid.keep_home()
+            for claim in rest:
+                claim.keep_home()
     except GeneratorExit:
         raise
     except BaseException:
-        yield from give_up(order, bids)
+        yield from give_up(request, claims)
         raise
-    return bids
+    return claims
 
 
-def _ask_homes(order: Order, bids: list[Bid], desk: LoadDesk, waiter: bytes) -> Flow[None]:
-    fleet = order.policy.protect == "fleet"
-    register = desk.register
-    sent = desk.clock()
-    for bid in bids:
-        voters = bid.plan.voters
-        bid.ballot = Ballot(voters, register.roll(voters), hear_all=_unsure(bid, desk))
-        bid.sent, bid.asked = sent, 1
+def _ask_homes(request: LoadRequest, claims: list[LoadClaim], context: LoadContext, waiter: bytes) -> Flow[None]:
+    fleet = request.policy.protect == "fleet"
+    registry = context.registry
+    sent = context.clock()
+    for claim in claims:
+        voters = claim.plan.voters
+        claim.ballot = Ballot(voters, registry.status(voters), hear_all=_unsure(claim, context))
+        claim.sent, claim.asked = sent, 1
 
-    def heard(place: int, outcome: Outcome, run: Run | None) -> bool:
-        bid = bids[place]
-        bid.ballot.take(0, outcome, run if _guarded(bid) else None)
+    def on_reply(place: int, outcome: Outcome, run: ServerRun | None) -> bool:
+        claim = claims[place]
+        claim.ballot.on_reply(0, outcome, run if _guarded(claim) else None)
         answer = None if isinstance(outcome, ShardError) else outcome
         # Without the home nobody can give the value to anybody: then each process is for itself.
         if answer is not None and not isinstance(answer[0], ShardError) and not _out(answer[1]):
             vote, raw, pttl = answer
-            bid.look(raw, pttl)
-            bid.home = vote[0] == 1
-            bid.held = fleet and not bid.home
-            bid.left = max(vote[1], 0) / 1000
+            claim.note_value(raw, pttl)
+            claim.home = vote[0] == 1
+            claim.held = fleet and not claim.home
+            claim.left = max(vote[1], 0) / 1000
         return False  # the last to answer ends it
 
-    asked = [(bid.job.home, [bid.job.claim(bid.token, waiter if fleet else b""), *bid.job.read()]) for bid in bids]
-    yield from send(asked, heard, max(bid.plan.patience for bid in bids))
-    for bid in bids:
-        if bid.ballot.refusals:  # by an ACL, say: nothing could ever be stored, and nobody would know why
-            _refuse(order, bid.ballot.refusals[0], desk)
+    asked = [
+        (claim.load_key.home, [claim.load_key.claim(claim.token, waiter if fleet else b""), *claim.load_key.read()])
+        for claim in claims
+    ]
+    yield from broadcast_grouped(asked, on_reply, max(claim.plan.voter_timeout for claim in claims))
+    for claim in claims:
+        if claim.ballot.refusals:  # by an ACL, say: nothing could ever be stored, and nobody would know why
+            _refuse(request, claim.ballot.refusals[0], context)
 
 
-def _refuse(order: Order, error: ShardError, desk: LoadDesk) -> NoReturn:
+def _refuse(request: LoadRequest, error: ShardError, context: LoadContext) -> NoReturn:
     """Tell of a load whose lock the servers do not let this client take, and raise why."""
-    desk.ledger.note("dropped_write", error.shard, order.name, 1, error)
+    context.reply_policy.note("dropped_write", error.shard, request.name, 1, error)
     raise error
 
 
-def sift(order: Order, bids: Sequence[Bid], desk: LoadDesk) -> Flow[None]:
+def sift(request: LoadRequest, claims: Sequence[LoadClaim], context: LoadContext) -> Flow[None]:
     """Find the values that are there by now, tags looked at."""
-    for bid in bids:
-        bid.found = desk.newer(bid.job, order.policy, bid.raw, bid.pttl)
-    found = [bid for bid in bids if bid.found is not None]
-    kept = yield from valid([bid.found for bid in found if bid.found is not None], desk)
-    for bid, good in zip(found, kept, strict=True):
+    for claim in claims:
+        claim.found = context.newer(claim.load_key, request.policy, claim.raw, claim.pttl)
+    found = [claim for claim in claims if claim.found is not None]
+    kept = yield from valid([claim.found for claim in found if claim.found is not None], context)
+    for claim, good in zip(found, kept, strict=True):
         if not good:
-            bid.found = None
+            claim.found = None
 
 
-def _ask_others(order: Order, bids: list[Bid], desk: LoadDesk) -> Flow[None]:
-    asked = [(bid, place) for bid in bids for place in range(1, len(bid.plan.voters.shards))]
-    uncertain = {bid for bid, _ in asked}
-    for bid in bids:
-        bid.asked = len(bid.plan.voters.shards)
+def _ask_others(request: LoadRequest, claims: list[LoadClaim], context: LoadContext) -> Flow[None]:
+    asked = [(claim, place) for claim in claims for place in range(1, len(claim.plan.voters.shards))]
+    uncertain = {claim for claim, _ in asked}
+    for claim in claims:
+        claim.asked = len(claim.plan.voters.shards)
 
-    def heard(at: int, outcome: Outcome, run: Run | None) -> bool:
-        bid, place = asked[at]
-        if bid.ballot.take(place, outcome, run if _guarded(bid) else None):
-            uncertain.discard(bid)
+    def on_reply(at: int, outcome: Outcome, run: ServerRun | None) -> bool:
+        claim, place = asked[at]
+        if claim.ballot.on_reply(place, outcome, run if _guarded(claim) else None):
+            uncertain.discard(claim)
         return not uncertain
 
     if asked:
-        commands = [(bid.plan.voters.shards[place], [bid.job.claim(bid.token)]) for bid, place in asked]
-        yield from send(commands, heard, max(bid.plan.patience for bid in bids))
-    for bid in bids:
-        if bid.ballot.refusal is not None:
-            _refuse(order, bid.ballot.refusal, desk)
-        if _guarded(bid):
-            yield from bid.ballot.vet(bid.plan, desk.register)
-    now = desk.clock()
-    for bid in bids:
-        bid.count(now)
+        commands = [(claim.plan.voters.shards[place], [claim.load_key.claim(claim.token)]) for claim, place in asked]
+        yield from broadcast_grouped(commands, on_reply, max(claim.plan.voter_timeout for claim in claims))
+    for claim in claims:
+        if claim.ballot.refusal is not None:
+            _refuse(request, claim.ballot.refusal, context)
+        if _guarded(claim):
+            yield from claim.ballot.verify(claim.plan, context.registry)
+    now = context.clock()
+    for claim in claims:
+        claim.count(now)
 
 
-def give_up(order: Order, bids: Sequence[Bid], waiter: bytes = b"", *, homes_only: bool = False) -> Flow[None]:
+def give_up(
+    request: LoadRequest, claims: Sequence[LoadClaim], waiter: bytes = b"", *, homes_only: bool = False
+) -> Flow[None]:
     """Take our tokens from every voter that was asked. Wakes those who wait, unless ``waiter`` goes on waiting himself.
 
     No answer is waited for, but that of one part before the next is sent: more than a connection takes would be lost.
     """
-    for number, part in enumerate(parts(bids, SENT_AT_ONCE), 1):
+    for number, part in enumerate(chunked(claims, SENT_AT_ONCE), 1):
         commands = [
-            (shard, [bid.job.give_up(bid.token, b"" if place else waiter)])
-            for bid in part
-            for place, shard in enumerate(bid.asked_shards)
+            (shard, [claim.load_key.give_up(claim.token, b"" if place else waiter)])
+            for claim in part
+            for place, shard in enumerate(claim.asked_shards)
             if not (homes_only and place)
         ]
-        last = number * SENT_AT_ONCE >= len(bids)
+        last = number * SENT_AT_ONCE >= len(claims)
         if not last:
-            order.renew_budget()
+            request.renew_budget()
         if commands:
-            yield from send(commands, None if last else _all_of(len(commands)), part[0].plan.patience, undo=True)
+            yield from broadcast_grouped(
+                commands, None if last else _all_of(len(commands)), part[0].plan.voter_timeout, compensates=True
+            )
 
 
-def _all_of(number: int) -> Callable[[int, Outcome, Run | None], bool]:
+def _all_of(number: int) -> Callable[[int, Outcome, ServerRun | None], bool]:
     """Return what waits for so many answers, whatever they are."""
     left = number
 
-    def heard(_: int, __: Outcome, ___: Run | None) -> bool:
+    def on_reply(_: int, __: Outcome, ___: ServerRun | None) -> bool:
         nonlocal left
         left -= 1
         return not left
 
-    return heard
+    return on_reply
 
 
-def renew(bids: Iterable[Bid], desk: LoadDesk) -> Flow[bool]:
+def renew(claims: Iterable[LoadClaim], context: LoadContext) -> Flow[bool]:
     """Keep the load locks that are held; return whether there is anything to keep."""
     held = False
-    for part in parts([bid for bid in bids if bid.lease is not None], SENT_AT_ONCE):
-        flows = [extend(bid.plan, bid.lease, clock=desk.clock) for bid in part if bid.lease is not None]
+    for part in chunked([claim for claim in claims if claim.lease is not None], SENT_AT_ONCE):
+        flows = [extend(claim.plan, claim.lease, clock=context.clock) for claim in part if claim.lease is not None]
         held |= any(one != "lost" for one in (yield from together(flows)))
     return held
 
 
-def renew_due(order: Order, bids: Sequence[Bid], desk: LoadDesk) -> Flow[None]:
+def renew_due(request: LoadRequest, claims: Sequence[LoadClaim], context: LoadContext) -> Flow[None]:
     """Keep the load locks when a part of their ttl has passed: while many are claimed or filled, nobody else does it."""
-    oldest = next((bid for bid in bids if bid.lease is not None), None) if order.bulk else None
+    oldest = next((claim for claim in claims if claim.lease is not None), None) if request.bulk else None
     if oldest is None or oldest.lease is None:
         return
-    if oldest.lease.valid_until - desk.clock() < oldest.plan.ttl * (1 - 1 / RENEWALS):
-        order.renew_budget()
-        yield from renew(bids, desk)
+    if oldest.lease.valid_until - context.clock() < oldest.plan.ttl * (1 - 1 / RENEWALS):
+        request.renew_budget()
+        yield from renew(claims, context)
 
 
-def _guarded(bid: Bid) -> bool:
-    return len(bid.plan.voters.shards) >= _GUARDED_FROM
+def _guarded(claim: LoadClaim) -> bool:
+    return len(claim.plan.voters.shards) >= _GUARDED_FROM
 
 
-def _unsure(bid: Bid, desk: LoadDesk) -> bool:
+def _unsure(claim: LoadClaim, context: LoadContext) -> bool:
     """Whether the register is still to be told of so long a ttl."""
-    return _guarded(bid) and desk.register.roll(bid.plan.voters).longest < bid.plan.ttl_ms
+    return _guarded(claim) and context.registry.status(claim.plan.voters).longest < claim.plan.ttl_ms
 
 
 def _out(answer: object) -> bool:

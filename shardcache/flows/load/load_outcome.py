@@ -2,10 +2,10 @@
 
 from typing import Any, NamedTuple
 
-__all__ = ("Brought",)
+__all__ = ("LoadOutcome",)
 
 
-class Brought(NamedTuple):
+class LoadOutcome(NamedTuple):
     """``value`` (for a remembered refusal its negative `Loaded`) and ``raw``, what is stored for it.
 
     ``overtaken``: it was not stored, since the key was written or deleted meanwhile, or the lock was lost.
@@ -13,4 +13,4 @@ class Brought(NamedTuple):
 
     value: Any
     raw: bytes
-    overtaken: bool = False
+    superseded: bool = False

@@ -5,45 +5,49 @@ from typing import Any
 
 from shardcache.codecs import Loaded
 from shardcache.errors import DamagedPayload, ShardError, WrongType
-from shardcache.flows.grouping import each
-from shardcache.flows.load.context import LoadDesk
+from shardcache.flows.grouping import exchange_grouped
+from shardcache.flows.load.context import LoadContext
 from shardcache.flows.load.request import asking
 from shardcache.flows.load.tags import valid
 from shardcache.flows.reply_policy import about
 from shardcache.flows.steps import Flow
 from shardcache.policy import Freshness, LoadPolicy
 
-__all__ = ("Sight", "look_many")
+__all__ = ("CacheReads", "read_many_flow")
 
 
-class Sight:
+class CacheReads:
     """What is known of the keys asked for, by wire key: ``values`` to be returned, ``late`` ones of them with the PTTL that they were seen with."""
 
-    __slots__ = ("late", "missing", "values")
+    __slots__ = ("missing", "needs_refresh", "values")
 
     def __init__(self) -> None:
         self.values: dict[bytes, Any] = {}
-        self.late: dict[bytes, int] = {}
+        self.needs_refresh: dict[bytes, int] = {}
         self.missing: list[bytes] = []
 
 
-def look_many(wires: Sequence[bytes], desk: LoadDesk, policy: LoadPolicy, patience: float | None = None) -> Flow[Sight]:
+def read_many_flow(
+    wires: Sequence[bytes], context: LoadContext, policy: LoadPolicy, patience: float | None = None
+) -> Flow[CacheReads]:
     """Read value and time left of every key, all shards at once. What is stale counts as there, to be refreshed.
 
     ``patience``: seconds that a shard may take (None: a call's deadline).
     """
-    placement, ledger = desk.room.placement, desk.ledger
+    placement, reply_policy = context.planner.placement, context.reply_policy
     owners = placement.owner_indexes(list(wires))
-    outcomes = yield from each([(owner, asking(wire)) for wire, owner in zip(wires, owners, strict=True)], patience)
-    sight = Sight()
-    tally = ledger.tally
+    outcomes = yield from exchange_grouped(
+        [(owner, asking(wire)) for wire, owner in zip(wires, owners, strict=True)], patience
+    )
+    reads = CacheReads()
+    tally = reply_policy.tally
     there: list[tuple[bytes, int, Loaded, Freshness]] = []
     out: dict[str, list[ShardError]] = {}
     for wire, owner, outcome in zip(wires, owners, outcomes, strict=True):
         raw, pttl = (outcome, outcome) if isinstance(outcome, ShardError) else outcome
-        sight.missing.append(wire)
+        reads.missing.append(wire)
         if isinstance(raw, WrongType):
-            ledger.damaged(owner, "get_or_set_many", about(raw, "get_or_set_many", wire))
+            reply_policy.damaged(owner, "get_or_set_many", about(raw, "get_or_set_many", wire))
         elif isinstance(raw, ShardError) or isinstance(pttl, ShardError):
             error = raw if isinstance(raw, ShardError) else pttl
             out.setdefault(error.shard, []).append(about(error, "get_or_set_many", wire))
@@ -51,29 +55,29 @@ def look_many(wires: Sequence[bytes], desk: LoadDesk, policy: LoadPolicy, patien
             tally.misses += 1
         else:
             try:
-                record, freshness = desk.judge(raw, pttl, wire, policy)
+                record, freshness = context.judge(raw, pttl, wire, policy)
             except DamagedPayload as damage:
-                ledger.damaged(owner, "get_or_set_many", about(damage, "get_or_set_many", wire))
+                reply_policy.damaged(owner, "get_or_set_many", about(damage, "get_or_set_many", wire))
                 continue
             if freshness is Freshness.GONE:
                 tally.misses += 1
             else:
-                sight.missing.pop()
+                reads.missing.pop()
                 there.append((wire, pttl, record, freshness))
     for errors in out.values():
-        ledger.degraded(errors[0].shard, "get_or_set_many", len(errors), errors[0])
-    kept = yield from valid([record for _, _, record, _ in there], desk)
+        reply_policy.degraded(errors[0].shard, "get_or_set_many", len(errors), errors[0])
+    kept = yield from valid([record for _, _, record, _ in there], context)
     for (wire, pttl, record, freshness), good in zip(there, kept, strict=True):
         if not good:
             tally.misses += 1
-            sight.missing.append(wire)
+            reads.missing.append(wire)
             continue
         tally.hits += 1
         if record.negative:
-            sight.values[wire] = record
+            reads.values[wire] = record
             continue
-        sight.values[wire] = record.value
+        reads.values[wire] = record.value
         if freshness is not Freshness.FRESH:
-            desk.tally.stale += freshness is Freshness.STALE
-            sight.late[wire] = pttl
-    return sight
+            context.tally.stale += freshness is Freshness.STALE
+            reads.needs_refresh[wire] = pttl
+    return reads

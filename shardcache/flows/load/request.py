@@ -12,7 +12,7 @@ from shardcache.keys import Key
 from shardcache.policy import LoadPolicy
 from shardcache.resp import Command, decimal
 
-__all__ = ("Job", "Order", "asking")
+__all__ = ("LoadKey", "LoadRequest", "asking")
 
 
 def asking(wire: bytes) -> list[Command]:
@@ -21,7 +21,7 @@ def asking(wire: bytes) -> list[Command]:
 
 
 @dataclass(slots=True, frozen=True)
-class Job:
+class LoadKey:
     """The load of one key. ``plan`` is that of its load lock, whose first voter is the key's own shard (its home).
 
     ``seen``: the PTTL with which a reader who wants it refreshed saw the value; None if it was a miss.
@@ -45,7 +45,7 @@ class Job:
     def claim(self, token: bytes, waiter: bytes = b"") -> Command:
         return (b"EVAL", CLAIM, b"4", *self.plan.keys, token, waiter, decimal(self.plan.ttl_ms), decimal(PASS_MS))
 
-    def take(self, token: bytes) -> Command:
+    def take_over(self, token: bytes) -> Command:
         """Return what takes the lock from whoever has it."""
         return (b"EVAL", TAKE, b"4", *self.plan.keys, token, decimal(self.plan.ttl_ms), decimal(PASS_MS))
 
@@ -65,14 +65,14 @@ class Job:
 
 
 @dataclass(slots=True, frozen=True)
-class Order:
+class LoadRequest:
     """Keys that are loaded in the same way. ``single``: the loader is called without arguments and returns the value of the one key.
 
     ``behind``: nobody need wait for it to its end, since there are values. ``bulk``: it is part of a call with more keys than go out at
     once, so that each exchange has a deadline of its own.
     """
 
-    jobs: tuple[Job, ...]
+    load_keys: tuple[LoadKey, ...]
     loader: Callable[..., Any]
     ttl_ms: int | None
     policy: LoadPolicy
@@ -80,24 +80,24 @@ class Order:
     single: bool
     name: str  # of the method, for events
     budget: Budget  # what the exchanges of the call may take
-    behind: bool = False
+    background: bool = False
     bulk: bool = False
 
     def renew_budget(self) -> None:
         """Give the next exchange a deadline of its own."""
-        self.budget.renew(self.jobs[0].plan.patience)
+        self.budget.renew(self.load_keys[0].plan.voter_timeout)
 
     @property
     def wires(self) -> tuple[bytes, ...]:
-        return tuple(job.wire for job in self.jobs)
+        return tuple(load_key.wire for load_key in self.load_keys)
 
-    def of(self, wires: tuple[bytes, ...], seen: Mapping[bytes, int] | None = None) -> "Order":
+    def of(self, wires: tuple[bytes, ...], seen: Mapping[bytes, int] | None = None) -> "LoadRequest":
         """Return the part of it that is about these keys, which a reader saw with these PTTLs and wants refreshed."""
         wanted = frozenset(wires)
-        jobs = tuple(job for job in self.jobs if job.wire in wanted)
+        load_keys = tuple(load_key for load_key in self.load_keys if load_key.wire in wanted)
         if seen is not None:
-            jobs = tuple(replace(job, seen=seen[job.wire]) for job in jobs)
-        return replace(self, jobs=jobs)
+            load_keys = tuple(replace(load_key, seen=seen[load_key.wire]) for load_key in load_keys)
+        return replace(self, load_keys=load_keys)
 
     def call(self, keys: list[Key]) -> Callable[[], Any]:
         """Return what runs the loader."""

@@ -12,8 +12,8 @@ from typing import Any
 from shardcache.codecs import Loaded
 from shardcache.errors import InvalidArgument, ShardError, WrongType
 from shardcache.flows import batch
-from shardcache.flows.grouping import each
-from shardcache.flows.load.context import LoadDesk
+from shardcache.flows.grouping import exchange_grouped
+from shardcache.flows.load.context import LoadContext
 from shardcache.flows.steps import Flow
 from shardcache.keys import INTERNAL
 from shardcache.resp import decimal
@@ -58,22 +58,22 @@ def check(tags: Iterable[str] | None) -> tuple[bytes, ...]:
     return found
 
 
-def wires_of(tags: Sequence[bytes], desk: LoadDesk) -> list[bytes]:
+def wires_of(tags: Sequence[bytes], context: LoadContext) -> list[bytes]:
     """Return the keys of tags."""
-    space = desk.room.space
+    space = context.planner.space
     return [space.internal(b"tag", space.wire(tag)) for tag in tags]
 
 
 def ensure(
-    tags: tuple[bytes, ...], desk: LoadDesk, ttl_ms: int | None, grace_ms: int
+    tags: tuple[bytes, ...], context: LoadContext, ttl_ms: int | None, grace_ms: int
 ) -> Flow[tuple[tuple[bytes, bytes], ...] | None]:
     """Return the tags with their versions, made where there were none; None if a shard that keeps one is out."""
-    wires = wires_of(tags, desk)
+    wires = wires_of(tags, context)
     life = b"" if ttl_ms is None else decimal(ttl_ms + grace_ms + _SLACK_MS)
-    owners = desk.room.placement.owner_indexes(wires)
-    outcomes = yield from each(
+    owners = context.planner.placement.owner_indexes(wires)
+    outcomes = yield from exchange_grouped(
         [
-            (shard, [(b"EVAL", ENSURE, b"1", wire, desk.version(), life)])
+            (shard, [(b"EVAL", ENSURE, b"1", wire, context.version(), life)])
             for shard, wire in zip(owners, wires, strict=True)
         ]
     )
@@ -82,39 +82,39 @@ def ensure(
         if isinstance(version, ShardError):
             failed = version
         elif len(version) != VERSION:
-            name = desk.room.placement.nodes[shard].name
+            name = context.planner.placement.nodes[shard].name
             failed = WrongType(name, f"the key of a tag holds {len(version)} bytes that are no version", "WRONGTYPE")
         else:
             continue
-        desk.ledger.dropped(failed.shard, "tags", 1, failed)
+        context.reply_policy.dropped(failed.shard, "tags", 1, failed)
         return None
     return tuple(zip(tags, versions, strict=True))
 
 
-def valid(records: Sequence[Loaded], desk: LoadDesk) -> Flow[list[bool]]:
+def valid(records: Sequence[Loaded], context: LoadContext) -> Flow[list[bool]]:
     """Return for each record whether all its tags have the versions that it remembers. A tag that cannot be asked for counts as another."""
     if not any(record.tags for record in records):
         return [True] * len(records)
     names = list(dict.fromkeys(tag for record in records for tag, _ in record.tags))
-    wires = wires_of(names, desk)
-    found = yield from batch.fetch(desk.room.placement, wires)
+    wires = wires_of(names, context)
+    found = yield from batch.fetch(context.planner.placement, wires)
     versions = dict(zip(names, found, strict=True))
     out = [version for version in found if isinstance(version, ShardError)]
     if out:
-        desk.ledger.degraded(out[0].shard, "tags", len(out), out[0])
+        context.reply_policy.degraded(out[0].shard, "tags", len(out), out[0])
     return [all(versions[tag] == version for tag, version in record.tags) for record in records]
 
 
-def plain(value: Any, default: Any, desk: LoadDesk) -> Flow[Any]:
+def plain(value: Any, default: Any, context: LoadContext) -> Flow[Any]:
     """Return the value of a record that a plain read found, or ``default`` if its tags are not what they were, or it is a refusal."""
-    [found] = yield from plain_many([value], default, desk)
+    [found] = yield from plain_many([value], default, context)
     return found
 
 
-def plain_many(values: Sequence[Any], default: Any, desk: LoadDesk) -> Flow[list[Any]]:
+def plain_many(values: Sequence[Any], default: Any, context: LoadContext) -> Flow[list[Any]]:
     """Return ``values`` with `plain` in the place of each record."""
     records = [value for value in values if value.__class__ is Loaded]
-    kept = iter((yield from valid(records, desk)))
+    kept = iter((yield from valid(records, context)))
     found = []
     for value in values:
         if value.__class__ is Loaded:
@@ -122,13 +122,13 @@ def plain_many(values: Sequence[Any], default: Any, desk: LoadDesk) -> Flow[list
                 value = value.value  # noqa: PLW2901
             else:
                 value = default  # noqa: PLW2901
-                desk.ledger.tally.hits -= 1
-                desk.ledger.tally.misses += 1
+                context.reply_policy.tally.hits -= 1
+                context.reply_policy.tally.misses += 1
         found.append(value)
     return found
 
 
-def invalidate(tags: tuple[bytes, ...], desk: LoadDesk) -> Flow[int]:
+def invalidate(tags: tuple[bytes, ...], context: LoadContext) -> Flow[int]:
     """Make every value with one of these tags a miss; return how many of the tags were in use."""
-    count, failed = yield from batch.delete(desk.room.placement, wires_of(tags, desk))
-    return desk.ledger.counted("invalidate_tags", count, failed)
+    count, failed = yield from batch.delete(context.planner.placement, wires_of(tags, context))
+    return context.reply_policy.counted("invalidate_tags", count, failed)

@@ -23,9 +23,9 @@ from shardcache.flows.lock.lock_plan import FENCE_TTL, LockPlan
 from shardcache.flows.lock.membership import Electorate
 from shardcache.flows.lock.renew_release import give_back
 from shardcache.flows.lock.scripts import CONFIRM
-from shardcache.flows.lock.voter_registry import Register
-from shardcache.flows.lock.wait_limit import Note, Patience
-from shardcache.flows.steps import Batch, Canvass, Flow, Listen, Outcome, Run, Sleep
+from shardcache.flows.lock.voter_registry import VoterRegistry
+from shardcache.flows.lock.wait_limit import Note, WaitLimit
+from shardcache.flows.steps import Batch, Broadcast, Flow, Listen, Outcome, ServerRun, Sleep
 
 __all__ = ("LONGEST_WAIT", "acquire")
 
@@ -40,12 +40,12 @@ _OUTAGE_WAIT = 0.1  # seconds, at most, between attempts while voters are out
 
 def acquire(
     plan: LockPlan,
-    register: Register,
+    registry: VoterRegistry,
     *,
     token: bytes,
     wait: float | None,
     clock: Callable[[], float],
-    luck: Callable[[], float],
+    random: Callable[[], float],
     began: float | None = None,
     note: Note | None = None,
     electorate: Electorate | None = None,
@@ -58,20 +58,20 @@ def acquire(
     """
     if electorate is not None:
         plan = electorate.plan(plan)
-    patience = Patience(plan, register.roll(plan.voters), wait, clock() if began is None else began, note)
+    wait_limit = WaitLimit(plan, registry.status(plan.voters), wait, clock() if began is None else began, note)
     polite = wait != 0
     attempt = settled = 0
     error: LockNotAcquired | None = None
     while True:
         attempt += 1
-        most = LONGEST_WAIT * (0.75 + 0.5 * luck())
-        left = patience.left(clock(), most)
-        limit = None if wait == 0 else patience.limit(clock(), _LAST_LOOK)
+        most = LONGEST_WAIT * (0.75 + 0.5 * random())
+        left = wait_limit.left(clock(), most)
+        limit = None if wait == 0 else wait_limit.limit(clock(), _LAST_LOOK)
         sent = clock()
         asked = plan
         lease, ballot = yield from _attempt(
             plan,
-            register,
+            registry,
             plan.attempt(token, attempt),
             polite=polite,
             announce=max(left, 0.0),
@@ -92,40 +92,45 @@ def acquire(
         before, error = error, _reason(asked, ballot)
         if ballot.refusal is not None:  # waiting would not mend it
             raise error from ballot.refusal
-        if before is not None and limit is not None and limit < plan.patience and isinstance(error, QuorumUnavailable):
+        if (
+            before is not None
+            and limit is not None
+            and limit < plan.voter_timeout
+            and isinstance(error, QuorumUnavailable)
+        ):
             error = before  # there was no time left to hear the voters
         now = clock()
         took = now - sent
-        left = patience.left(now, most)
+        left = wait_limit.left(now, most)
         if left <= 0:
             raise error
-        patience.goes_on(now, error, passing=ballot.passing)
-        left = patience.nap(now, left)
+        wait_limit.goes_on(now, error, passing=ballot.passing)
+        left = wait_limit.nap(now, left)
         polite = False
         if isinstance(error, LockConflict):
             free_in = error.retry_after or 0.0
             if free_in > 0:
                 if ballot.nobody:  # contenders give back what they have at once, but who died does not
-                    left = min(left, _SPLIT_TRIPS * (1 + luck()) * took)
+                    left = min(left, _SPLIT_TRIPS * (1 + random()) * took)
                 if _split(ballot):  # what we gave back wakes those who wait, ourselves included: not in a tight loop
-                    pause = min(left, _SPLIT_WAIT * luck() * min(attempt, _LONG_SPLIT))
+                    pause = min(left, _SPLIT_WAIT * random() * min(attempt, _LONG_SPLIT))
                     yield Sleep(pause)
                     left -= pause
-                heard = yield _woken(asked, ballot, attempt, min(left, free_in + 0.01 * luck()))
+                heard = yield _woken(asked, ballot, attempt, min(left, free_in + 0.01 * random()))
                 if isinstance(heard, ShardError):  # nobody listens there: look again, but not at once
-                    yield Sleep(min(left, free_in, _OUTAGE_WAIT * (0.5 + luck() / 2)))
+                    yield Sleep(min(left, free_in, _OUTAGE_WAIT * (0.5 + random() / 2)))
                 continue
             if _split(ballot):
-                yield Sleep(min(left, _SPLIT_WAIT * luck() * min(attempt, 10)))
+                yield Sleep(min(left, _SPLIT_WAIT * random() * min(attempt, 10)))
             else:  # it is free, but others have waited for it before us
-                yield _woken(asked, ballot, attempt, min(left, 0.02 * (1 + luck())))
+                yield _woken(asked, ballot, attempt, min(left, 0.02 * (1 + random())))
         else:
-            yield Sleep(min(left, _OUTAGE_WAIT * (0.5 + luck() / 2)))
+            yield Sleep(min(left, _OUTAGE_WAIT * (0.5 + random() / 2)))
 
 
 def _attempt(
     plan: LockPlan,
-    register: Register,
+    registry: VoterRegistry,
     token: bytes,
     *,
     polite: bool,
@@ -134,22 +139,22 @@ def _attempt(
     clock: Callable[[], float],
 ) -> Flow[tuple[Lease | None, Ballot]]:
     electors = plan.electors
-    roll = register.roll(electors)
-    ballot = Ballot(electors, roll, hear_all=roll.longest < plan.ttl_ms, voting=len(plan.voters.shards))
+    status = registry.status(electors)
+    ballot = Ballot(electors, status, hear_all=status.longest < plan.ttl_ms, voting=len(plan.voters.shards))
     lease = Lease(token, plan.quorum, [0.0] * len(plan.voters.shards), voters=plan.voters)
     sent = clock()
     commands = [plan.acquire(token, polite=polite, announce_ms=round(announce * 1000))]
     batches = [Batch(shard, commands, True) for shard in plan.voters.shards]
     if electors is not plan.voters:  # those of before have only to be free
-        looks = [plan.acquire(token, polite=False, announce_ms=0, look=True)]
+        looks = [plan.acquire(token, polite=False, announce_ms=0, read_only=True)]
         batches += [Batch(shard, looks, True) for shard in electors.shards[len(batches) :]]
     won = False
     try:
-        yield Canvass(batches, ballot.take, plan.patience, limit)
-        new = bool(ballot.lives) or roll.longest < plan.ttl_ms
+        yield Broadcast(batches, ballot.on_reply, plan.voter_timeout, limit)
+        new = bool(ballot.lives) or status.longest < plan.ttl_ms
         if new:
-            yield from ballot.vet(plan, register)
-        if ballot.granted and roll.longest >= plan.ttl_ms:
+            yield from ballot.verify(plan, registry)
+        if ballot.granted and status.longest >= plan.ttl_ms:
             lease.fence = fence = ballot.fence
             # A voter that restarted after its grant and before the register knew it has forgotten us, and nobody can tell. So
             # what was granted before that counts only where our key is still there after it.
@@ -160,10 +165,10 @@ def _attempt(
             if len(places) >= plan.quorum and electors.majority(free if new else ballot.fences):
                 lease.held(places, sent, plan.ttl)
                 lease.unsure = ballot.unsure
-                lease.met.update(places if new else (place for place in ballot.fences if place < ballot.voting))
+                lease.verified.update(places if new else (place for place in ballot.fences if place < ballot.voting))
                 won = lease.valid_until > clock()
                 if won:
-                    roll.out_since = None
+                    status.out_since = None
     except GeneratorExit:
         raise  # nobody carries out steps any more
     except BaseException:
@@ -181,7 +186,7 @@ def _confirm(plan: LockPlan, lease: Lease, ballot: Ballot, known: list[int]) -> 
     confirmed = list(known)
     asked = 0
 
-    def take(at: int, outcome: Outcome, _: Run | None) -> bool:
+    def take(at: int, outcome: Outcome, _: ServerRun | None) -> bool:
         nonlocal asked
         asked += 1
         reply = None if isinstance(outcome, ShardError) else outcome[0]
@@ -192,9 +197,9 @@ def _confirm(plan: LockPlan, lease: Lease, ballot: Ballot, known: list[int]) -> 
         )
 
     commands = [plan.script(CONFIRM, lease.token, lease.fence, FENCE_TTL)]
-    looks = [plan.acquire(lease.token, polite=False, announce_ms=0, look=True)]
+    looks = [plan.acquire(lease.token, polite=False, announce_ms=0, read_only=True)]
     batches = [Batch(electors.shards[place], commands if place < ballot.voting else looks, True) for place in behind]
-    yield Canvass(batches, take, plan.patience)
+    yield Broadcast(batches, take, plan.voter_timeout)
     return confirmed
 
 
@@ -232,6 +237,6 @@ def _split(ballot: Ballot) -> bool:
     return bool(ballot.fences or ballot.guarded)
 
 
-def _woken(plan: LockPlan, ballot: Ballot, attempt: int, patience: float) -> Listen:
+def _woken(plan: LockPlan, ballot: Ballot, attempt: int, timeout: float) -> Listen:
     """Return the step that waits for a release: where the holder is, and at the first such voter, so that all who wait stand in one line."""
-    return plan.woken_at(plan.electors.shards[ballot.listens(attempt)], patience)
+    return plan.woken_at(plan.electors.shards[ballot.listens(attempt)], timeout)

@@ -18,8 +18,8 @@ from shardcache.errors import LockLost, QuorumUnavailable, ShardError
 from shardcache.flows.lock.lease import Lease
 from shardcache.flows.lock.lock_plan import LockPlan, drift
 from shardcache.flows.lock.scripts import ADOPT
-from shardcache.flows.lock.voter_registry import Life, Register, Roll, wait_of
-from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run, Sleep
+from shardcache.flows.lock.voter_registry import Life, VoterRegistry, VoterStatus, wait_of
+from shardcache.flows.steps import Batch, Broadcast, Flow, Outcome, ServerRun, Sleep
 
 __all__ = ("adopt", "put_back")
 
@@ -33,9 +33,9 @@ def adopt(
     own: bytes,
     fence: int,
     *,
-    register: Register,
+    registry: VoterRegistry,
     clock: Callable[[], float],
-    luck: Callable[[], float],
+    random: Callable[[], float],
 ) -> Flow[Lease]:
     """Return a lease by the token ``own`` on what ``given`` holds now; ``own`` must be new.
 
@@ -44,24 +44,24 @@ def adopt(
     plan = plan.on(plan.voters)
     for attempt in range(1, _ROUNDS + 1):
         mine = plan.attempt(own, attempt)
-        count = _Count(plan, register.roll(plan.voters))
-        lease = yield from _attempt(plan, given, mine, fence, register, count, clock=clock)
+        count = _Count(plan, registry.status(plan.voters))
+        lease = yield from _attempt(plan, given, mine, fence, registry, count, clock=clock)
         if lease is not None:
             return lease
         count.raise_if_out(plan)
         if not count.taken:
             break
-        yield Sleep(_PAUSE * attempt * luck())
+        yield Sleep(_PAUSE * attempt * random())
     raise LockLost(plan.name, "the lease that was handed over has ended, or somebody else has adopted it")
 
 
 class _Count:
     """What the voters answered, by place: who has our token now and counts (``taken``: the seconds left there), who has it and must wait, who went wrong."""
 
-    __slots__ = ("_heard", "_quorum", "_roll", "_shards", "errors", "guarded", "lefts", "lives", "taken")
+    __slots__ = ("_heard", "_quorum", "_shards", "_status", "errors", "guarded", "lefts", "lives", "taken")
 
-    def __init__(self, plan: LockPlan, roll: Roll) -> None:
-        self._roll = roll
+    def __init__(self, plan: LockPlan, status: VoterStatus) -> None:
+        self._status = status
         self._shards = plan.voters.shards
         self._quorum = plan.quorum
         self._heard = 0
@@ -73,7 +73,7 @@ class _Count:
             place: ShardError(name, "did not answer") for place, name in enumerate(plan.voters.names)
         }
 
-    def take(self, place: int, outcome: Outcome, run: Run | None) -> bool:
+    def on_reply(self, place: int, outcome: Outcome, run: ServerRun | None) -> bool:
         """Count one answer; return whether enough is known. Who has no majority hears all that answer, to know why."""
         self._heard += 1
         reply = outcome if isinstance(outcome, ShardError) else outcome[0]
@@ -84,7 +84,7 @@ class _Count:
             if reply[0] == 1:
                 self.lefts[place] = reply[1] / 1000
                 life = Life.of(run, *reply[2:])
-                self._sort(place, life, wait_of(self._roll, self._shards[place], life))
+                self._sort(place, life, wait_of(self._status, self._shards[place], life))
         return len(self.taken) >= self._quorum or self._heard == len(self._shards)
 
     def _sort(self, place: int, life: Life | None, wait: float | None) -> None:
@@ -95,13 +95,13 @@ class _Count:
         else:
             self.guarded.add(place)
 
-    def vet(self, plan: LockPlan, own: bytes, register: Register) -> Flow[None]:
+    def verify(self, plan: LockPlan, own: bytes, registry: VoterRegistry) -> Flow[None]:
         """Have lives looked up that were never met; then those count that may vote and have our token still."""
-        yield from register.vet(plan, self.lives)
+        yield from registry.verify(plan, self.lives)
         places = list(self.lives)
         asked = 0
 
-        def take(at: int, outcome: Outcome, _: Run | None) -> bool:
+        def take(at: int, outcome: Outcome, _: ServerRun | None) -> bool:
             nonlocal asked
             asked += 1
             place = places[at]
@@ -109,12 +109,12 @@ class _Count:
             if isinstance(outcome, ShardError) or outcome[0].__class__ is not list:
                 self.guarded.add(place)
             elif outcome[0][0] == 1:
-                wait = self._roll.wait(self._shards[place], life, vetted=True)
+                wait = self._status.wait(self._shards[place], life, vetted=True)
                 self._sort(place, life, inf if wait is None else wait)
             return asked == len(places)
 
         looks = [plan.script_with_life(ADOPT, own, own)]
-        yield Canvass([Batch(self._shards[place], looks, True) for place in places], take, plan.patience)
+        yield Broadcast([Batch(self._shards[place], looks, True) for place in places], take, plan.voter_timeout)
         self.guarded.update(self.lives)
 
     def raise_if_out(self, plan: LockPlan) -> None:
@@ -137,7 +137,7 @@ def _attempt(
     given: bytes,
     own: bytes,
     fence: int,
-    register: Register,
+    registry: VoterRegistry,
     count: _Count,
     *,
     clock: Callable[[], float],
@@ -149,16 +149,16 @@ def _attempt(
     commands = [plan.script_with_life(ADOPT, given, own)]
     won = False
     try:
-        yield Canvass([Batch(shard, commands, True) for shard in shards], count.take, plan.patience)
+        yield Broadcast([Batch(shard, commands, True) for shard in shards], count.on_reply, plan.voter_timeout)
         if len(count.taken) < plan.quorum <= len(count.taken) + len(count.lives):
-            yield from count.vet(plan, own, register)
+            yield from count.verify(plan, own, registry)
         else:
             count.guarded.update(count.lives)
         for place in count.taken:
             # The time left was read after ``asked``; what the two clocks may differ by is taken off, as for a new lease.
             left = count.lefts[place]
             lease.until[place] = asked + left - drift(left)
-        lease.met = set(count.taken)
+        lease.verified = set(count.taken)
         won = len(count.taken) >= plan.quorum and lease.valid_until > clock()
     except GeneratorExit:
         raise
@@ -174,4 +174,6 @@ def _attempt(
 def put_back(plan: LockPlan, own: bytes, given: bytes) -> Flow[None]:
     """Undo an adoption that nobody goes on with: where our token is, the given one is again. Waits for no answer."""
     commands = [plan.script_with_life(ADOPT, own, given)]
-    yield Canvass([Batch(shard, commands, True, undo=True) for shard in plan.voters.shards], None, plan.patience)
+    yield Broadcast(
+        [Batch(shard, commands, True, compensates=True) for shard in plan.voters.shards], None, plan.voter_timeout
+    )

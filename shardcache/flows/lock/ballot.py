@@ -6,8 +6,8 @@ from typing import Any
 
 from shardcache.errors import OutOfMemory, ShardError, ShardTimeout, ShardUnavailable
 from shardcache.flows.lock.lock_plan import LockPlan, Voters
-from shardcache.flows.lock.voter_registry import Life, Register, Roll
-from shardcache.flows.steps import Flow, Outcome, Run
+from shardcache.flows.lock.voter_registry import Life, VoterRegistry, VoterStatus
+from shardcache.flows.steps import Flow, Outcome, ServerRun
 from shardcache.votes import Vote
 
 __all__ = ("Ballot", "lasting")
@@ -26,8 +26,8 @@ class Ballot:
         "_hear_all",
         "_no",
         "_quorum",
-        "_roll",
         "_shards",
+        "_status",
         "_voters",
         "answers",
         "fences",
@@ -41,11 +41,11 @@ class Ballot:
         "voting",
     )
 
-    def __init__(self, voters: Voters, roll: Roll, *, hear_all: bool, voting: int | None = None) -> None:
+    def __init__(self, voters: Voters, status: VoterStatus, *, hear_all: bool, voting: int | None = None) -> None:
         self.voting = (
             len(voters.shards) if voting is None else voting
         )  # how many grant; those behind them are only to be free
-        self._roll = roll
+        self._status = status
         self._shards = voters.shards
         self._quorum = voters.quorum
         self._hear_all = hear_all
@@ -61,7 +61,7 @@ class Ballot:
         self.remembered = 0  # the highest counter of a voter that refused
         self.reseeded = 0  # grants by voters whose counter was lost, old or new
 
-    def take(self, place: int, outcome: Outcome, run: Run | None) -> bool:
+    def on_reply(self, place: int, outcome: Outcome, run: ServerRun | None) -> bool:
         """Count one voter's answer; return whether the outcome is certain."""
         self.answers[place] = outcome
         self.heard += 1
@@ -70,7 +70,7 @@ class Ballot:
             self._no.add(place)
         elif reply[0] == 1:
             life = Life.of(run, *reply[3:])
-            wait = self._roll.wait(self._shards[place], life)
+            wait = self._status.wait(self._shards[place], life)
             if wait is None and life is not None:
                 self.lives[place] = life
             if wait == 0.0:
@@ -128,15 +128,15 @@ class Ballot:
         self.fences[place] = fence
         self.reseeded += reseeded
 
-    def vet(self, plan: LockPlan, register: Register) -> Flow[None]:
+    def verify(self, plan: LockPlan, registry: VoterRegistry) -> Flow[None]:
         """Have voters looked up that were never met in this life, and let those votes count that may."""
-        yield from register.vet(plan, self.lives)
-        self.recount(register.roll(plan.electors))
+        yield from registry.verify(plan, self.lives)
+        self.recount(registry.status(plan.electors))
 
-    def recount(self, roll: Roll) -> None:
+    def recount(self, status: VoterStatus) -> None:
         """Let the votes count of those voters that have been vetted meanwhile and may vote."""
         for place in [place for place, wait in self.guarded.items() if wait is None]:
-            wait = self.guarded[place] = roll.wait(self._shards[place], self.lives.get(place), vetted=True)
+            wait = self.guarded[place] = status.wait(self._shards[place], self.lives.get(place), vetted=True)
             if wait == 0.0:
                 del self.guarded[place]
                 self.count(place)
@@ -180,7 +180,7 @@ class Ballot:
         """The fencing token that these votes give."""
         # What was granted before its life was registered may have been counted below the floor that this has set.
         counters = (fence + (place >= self.voting) for place, fence in self.fences.items())
-        highest = max(*counters, *(self._roll.floors[self._shards[place]] + 1 for place in self.fences))
+        highest = max(*counters, *(self._status.floors[self._shards[place]] + 1 for place in self.fences))
         # Where a counter was lost, those that refused may remember more than those that granted.
         return max(highest, self.remembered + 1) if self.reseeded else highest
 

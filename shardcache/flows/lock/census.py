@@ -1,7 +1,7 @@
 """Which locks there are: a walk over the lock keys of every shard, for the operator."""
 
 from shardcache.errors import ShardError
-from shardcache.flows.lock.inspection import Seen, seen_in
+from shardcache.flows.lock.inspection import VoterState, voter_state_of
 from shardcache.flows.lock.lock_plan import LockKeys
 from shardcache.flows.lock.scripts import LOOK
 from shardcache.flows.scan import page, pattern
@@ -9,15 +9,15 @@ from shardcache.flows.steps import Batch, Flow, exchange
 from shardcache.keys import KeySpace
 from shardcache.resp import Command
 
-__all__ = ("Census", "census")
+__all__ = ("Census", "held_locks_flow")
 
-Census = dict[bytes, dict[int, Seen | ShardError]]
+Census = dict[bytes, dict[int, VoterState | ShardError]]
 """For each lock, by its wire key, what the shards have that have its key."""
 
 FAMILY = b"lock"
 
 
-def census(shards: int, space: KeySpace) -> Flow[tuple[Census, dict[int, ShardError]]]:
+def held_locks_flow(shards: int, space: KeySpace) -> Flow[tuple[Census, dict[int, ShardError]]]:
     """Return the locks of a namespace by their wire keys, and the shards that could not be asked (to the end).
 
     No moment in time: a lock that was taken or released during the walk may be in it or not. The servers look at
@@ -45,7 +45,7 @@ def _look(shard: int, wires: list[bytes], space: KeySpace, found: Census) -> Flo
     if isinstance(outcome, ShardError):
         return outcome
     for wire, reply in zip(wires, outcome, strict=True):
-        seen = reply if isinstance(reply, ShardError) else seen_in(reply)
+        seen = reply if isinstance(reply, ShardError) else voter_state_of(reply)
         if isinstance(seen, ShardError) or seen.token is not None:  # else it was released a moment ago
             found.setdefault(wire, {})[shard] = seen
     return None

@@ -7,13 +7,13 @@ from shardcache.errors import QuorumUnavailable, ShardError
 from shardcache.flows.lock.lease import quorum_th
 from shardcache.flows.lock.lock_plan import LockPlan
 from shardcache.flows.lock.scripts import BREAK, LOOK
-from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
+from shardcache.flows.steps import Batch, Broadcast, Flow, Outcome, ServerRun
 from shardcache.resp import Reply
 
-__all__ = ("LockState", "Seen", "force_release", "look", "seen_in")
+__all__ = ("LockState", "VoterState", "force_release", "inspect_lock", "voter_state_of")
 
 
-class Seen(NamedTuple):
+class VoterState(NamedTuple):
     """What one voter has: whose token, seconds left, its counter."""
 
     token: bytes | None
@@ -21,17 +21,17 @@ class Seen(NamedTuple):
     fence: int
 
 
-def seen_in(reply: Reply) -> Seen:
+def voter_state_of(reply: Reply) -> VoterState:
     """Return what the script `LOOK` answered."""
     token, left, fence = reply
-    return Seen(token, max(left, 0) / 1000 if left != -1 else float("inf"), fence)
+    return VoterState(token, max(left, 0) / 1000 if left != -1 else float("inf"), fence)
 
 
 @dataclass(frozen=True, slots=True)
 class LockState:
     """What the voters have at one moment. ``seen`` is by place, an error where a voter did not answer."""
 
-    seen: tuple[Seen | ShardError, ...]
+    seen: tuple[VoterState | ShardError, ...]
     quorum: int
 
     def lefts(self, token: bytes) -> list[float]:
@@ -55,21 +55,21 @@ class LockState:
         return sum(not isinstance(one, ShardError) for one in self.seen)
 
 
-def look(plan: LockPlan) -> Flow[LockState]:
+def inspect_lock(plan: LockPlan) -> Flow[LockState]:
     """Ask every voter. Raises `QuorumUnavailable` if fewer than a majority answer."""
     shards = plan.voters.shards
-    seen: list[Seen | ShardError | None] = [None] * len(shards)
+    seen: list[VoterState | ShardError | None] = [None] * len(shards)
 
-    def take(place: int, outcome: Outcome, _: Run | None) -> bool:
+    def take(place: int, outcome: Outcome, _: ServerRun | None) -> bool:
         reply = outcome if isinstance(outcome, ShardError) else outcome[0]
         if isinstance(reply, ShardError):
             seen[place] = reply
         else:
-            seen[place] = seen_in(reply)
+            seen[place] = voter_state_of(reply)
         return None not in seen
 
     commands = [plan.script(LOOK)]
-    yield Canvass([Batch(shard, commands, True) for shard in shards], take, plan.patience)
+    yield Broadcast([Batch(shard, commands, True) for shard in shards], take, plan.voter_timeout)
     late = [one or ShardError(name, "did not answer") for one, name in zip(seen, plan.voters.names, strict=True)]
     state = LockState(tuple(late), plan.quorum)
     if state.answered < plan.quorum:
@@ -84,7 +84,7 @@ def force_release(plan: LockPlan) -> Flow[int]:
     heard = freed = 0
     errors: list[ShardError] = []
 
-    def take(_: int, outcome: Outcome, __: Run | None) -> bool:
+    def take(_: int, outcome: Outcome, __: ServerRun | None) -> bool:
         nonlocal heard, freed
         heard += 1
         reply = outcome if isinstance(outcome, ShardError) else outcome[0]
@@ -95,7 +95,7 @@ def force_release(plan: LockPlan) -> Flow[int]:
         return heard == len(shards)
 
     commands = [plan.script(BREAK)]
-    yield Canvass([Batch(shard, commands, True) for shard in shards], take, plan.patience)
+    yield Broadcast([Batch(shard, commands, True) for shard in shards], take, plan.voter_timeout)
     if heard - len(errors) < plan.quorum:
         out = "; ".join(map(str, errors)) or "none answered"
         raise QuorumUnavailable(plan.name, f"too few of the {plan.voters.total} voters answer: {out}")

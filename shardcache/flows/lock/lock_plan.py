@@ -116,7 +116,7 @@ class LockPlan:
     keys: LockKeys
     voters: Voters
     ttl: float
-    patience: float
+    voter_timeout: float
     register: bytes
     wire: bytes = b""
     version: bytes = b""
@@ -141,12 +141,12 @@ class LockPlan:
             return self
         return replace(self, voters=voters, electors=voters, version=b"", wire=b"")
 
-    def acquire(self, token: bytes, *, polite: bool, announce_ms: int, look: bool = False) -> Command:
+    def acquire(self, token: bytes, *, polite: bool, announce_ms: int, read_only: bool = False) -> Command:
         keys = self.keys
         return (
             *(b"EVAL", ACQUIRE, b"4", keys.lock, keys.fence, keys.waiting, self.register),
             *(token, *map(decimal, (self.ttl_ms, FENCE_TTL, polite, announce_ms))),
-            *(self.version, decimal(look)),
+            *(self.version, decimal(read_only)),
         )
 
     def script(self, script: bytes, *arguments: bytes | int) -> Command:
@@ -160,6 +160,6 @@ class LockPlan:
         keys = len(self.keys)
         return (verb, script, b"5", *rest[:keys], self.register, *rest[keys:])
 
-    def woken_at(self, shard: int, patience: float) -> Listen:
+    def woken_at(self, shard: int, timeout: float) -> Listen:
         """Return the step that waits on a shard for ``patience`` seconds to be woken by who lets go."""
-        return Listen(shard, (b"BLPOP", self.keys.wake, b"%.3f" % max(patience, 0.001)), patience)
+        return Listen(shard, (b"BLPOP", self.keys.wake, b"%.3f" % max(timeout, 0.001)), timeout)

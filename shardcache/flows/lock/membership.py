@@ -28,7 +28,7 @@ from typing import Self
 from shardcache.errors import QuorumUnavailable, ShardError
 from shardcache.flows.lock.lock_plan import MOST_VOTERS, LockPlan, Voters
 from shardcache.flows.lock.scripts import CONFIGURE
-from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
+from shardcache.flows.steps import Batch, Broadcast, Flow, Outcome, ServerRun
 from shardcache.resp import Command
 
 __all__ = ("Electorate", "Membership", "voters_of")
@@ -141,7 +141,7 @@ class Electorate:
         ]
         if behind:
             commands = [_configure(plan, b"now", mine)]
-            yield Canvass([Batch(shard, commands, True) for shard in behind], None, plan.patience)
+            yield Broadcast([Batch(shard, commands, True) for shard in behind], None, plan.voter_timeout)
 
     def settle(self, plan: LockPlan, texts: Mapping[str, bytes]) -> Flow[bool]:
         """Learn from what voters answered (by name; empty where one knows nothing), agree on a first membership if there is none, and tell it.
@@ -195,7 +195,7 @@ class Electorate:
         answers: dict[str, list[bytes]] = {}
         heard = 0
 
-        def take(at: int, outcome: Outcome, _: Run | None) -> bool:
+        def take(at: int, outcome: Outcome, _: ServerRun | None) -> bool:
             nonlocal heard
             heard += 1
             if not isinstance(outcome, ShardError) and isinstance(outcome[0], list):
@@ -203,7 +203,7 @@ class Electorate:
             return heard == len(asked)
 
         commands = [_configure(plan, mode, membership)]
-        yield Canvass([Batch(self._shards[name], commands, True) for name in asked], take, plan.patience)
+        yield Broadcast([Batch(self._shards[name], commands, True) for name in asked], take, plan.voter_timeout)
         return answers
 
 

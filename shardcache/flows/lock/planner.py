@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from shardcache.errors import InvalidOption, QuorumUnavailable
-from shardcache.flows.context import Core
+from shardcache.flows.context import ClientContext
 from shardcache.flows.lock.lock_plan import MOST_VOTERS, LockKeys, LockPlan, Voters, load_register_key, register_key
 from shardcache.flows.lock.membership import Electorate, voters_of
-from shardcache.flows.lock.voter_registry import Register
+from shardcache.flows.lock.voter_registry import VoterRegistry
 from shardcache.keys import Key, KeySpace
 from shardcache.placement import Placement
 
-__all__ = ("LONGEST_TTL", "SHORTEST_TTL", "LockRoom", "check_ttl")
+__all__ = ("LONGEST_TTL", "SHORTEST_TTL", "LockPlanner", "check_ttl")
 
 SHORTEST_TTL, LONGEST_TTL = 0.02, 7 * 24 * 3600.0  # seconds
 _SHORTEST = (
@@ -20,33 +20,41 @@ _SHORTEST = (
 _SHARE = 10  # a voter that takes longer than a tenth of the ttl eats too much of it
 
 
-class LockRoom:
+class LockPlanner:
     """Makes plans of locks for the client with this core."""
 
-    __slots__ = ("_core", "_load_register_key", "_places", "_register_key", "electorate", "load_register", "register")
+    __slots__ = (
+        "_context",
+        "_load_register_key",
+        "_places",
+        "_register_key",
+        "electorate",
+        "load_register",
+        "registry",
+    )
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._places = {member.node.name: place for place, member in enumerate(core.members)}
-        self._register_key = register_key(core.keys)
-        self.register = Register()
+    def __init__(self, context: ClientContext) -> None:
+        self._context = context
+        self._places = {member.node.name: place for place, member in enumerate(context.members)}
+        self._register_key = register_key(context.keys)
+        self.registry = VoterRegistry()
         self.electorate = Electorate(self._places)
-        self._load_register_key = load_register_key(core.keys)
-        self.load_register = Register(unsure=0.0)
+        self._load_register_key = load_register_key(context.keys)
+        self.load_register = VoterRegistry(unsure=0.0)
 
     def plan(
         self, name: Key, ttl: float, voters: Sequence[str] | None = None, voter_timeout: float | None = None
     ) -> LockPlan:
         """Return the plan of a lock; raise `InvalidArgument` for what cannot be."""
-        core = self._core
-        wire = core.keys.wire(name)
+        context = self._context
+        wire = context.keys.wire(name)
         check_ttl(ttl)
-        patience = self._patience(ttl, voter_timeout)
+        timeout = self._voter_timeout(ttl, voter_timeout)
         names = self._voters(wire, voters)
         chosen = Voters(tuple(self._places[one] for one in names), names)
         shown = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
-        keys = LockKeys.of(wire, core.keys)
-        plan = LockPlan(shown, keys, chosen, float(ttl), patience, self._register_key, wire if voters is None else b"")
+        keys = LockKeys.of(wire, context.keys)
+        plan = LockPlan(shown, keys, chosen, float(ttl), timeout, self._register_key, wire if voters is None else b"")
         try:
             return self.electorate.plan(plan)
         except QuorumUnavailable:  # told to whoever wants to acquire it, by then perhaps not true any more
@@ -55,12 +63,12 @@ class LockRoom:
     def lasting(self, plan: LockPlan, ttl: float, voter_timeout: float | None) -> LockPlan:
         """Return ``plan`` with another ttl; raise `InvalidOption` for what cannot be."""
         check_ttl(ttl)
-        return replace(plan, ttl=float(ttl), patience=self._patience(ttl, voter_timeout))
+        return replace(plan, ttl=float(ttl), voter_timeout=self._voter_timeout(ttl, voter_timeout))
 
-    def _patience(self, ttl: float, voter_timeout: float | None) -> float:
+    def _voter_timeout(self, ttl: float, voter_timeout: float | None) -> float:
         """Return the longest wait for one voter, seconds."""
         if voter_timeout is None:
-            return min(self._core.timeout, max(ttl / _SHARE, min(_SHORTEST, ttl / 2)))
+            return min(self._context.timeout, max(ttl / _SHARE, min(_SHORTEST, ttl / 2)))
         if (
             isinstance(voter_timeout, bool)
             or not isinstance(voter_timeout, (int, float))
@@ -74,24 +82,24 @@ class LockRoom:
     @property
     def placement(self) -> Placement:
         """Where keys lie."""
-        return self._core.placement
+        return self._context.placement
 
     @property
     def space(self) -> KeySpace:
         """How keys are called."""
-        return self._core.keys
+        return self._context.keys
 
     def load_plan(self, key: Key, wire: bytes, ttl: float, times: float = 1) -> LockPlan:
         """Return the plan of the lock under which ``key`` is loaded; the key's own shard is the first voter.
 
         ``times``: how many of the client's timeouts a voter may take.
         """
-        core = self._core
-        names = core.placement.owners(wire, MOST_VOTERS)
+        context = self._context
+        names = context.placement.owners(wire, MOST_VOTERS)
         chosen = Voters(tuple(self._places[one] for one in names), names)
         shown = key if isinstance(key, str) else key.decode("utf-8", "backslashreplace")
-        keys = LockKeys.of_load(wire, core.keys)
-        return LockPlan(shown, keys, chosen, ttl, min(core.timeout * times, ttl / 2), self._load_register_key)
+        keys = LockKeys.of_load(wire, context.keys)
+        return LockPlan(shown, keys, chosen, ttl, min(context.timeout * times, ttl / 2), self._load_register_key)
 
     def _voters(self, wire: bytes, chosen: Sequence[str] | None) -> tuple[str, ...]:
         if chosen is None:

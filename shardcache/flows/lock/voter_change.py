@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from math import inf
 
 from shardcache.errors import LockError, QuorumUnavailable
-from shardcache.flows.lock.inspection import Seen
+from shardcache.flows.lock.inspection import VoterState
 from shardcache.flows.lock.lock_plan import MOST_VOTERS, LockPlan
 from shardcache.flows.lock.membership import Electorate, Membership, voters_of
 from shardcache.flows.steps import Flow
@@ -29,7 +29,7 @@ def begin(electorate: Electorate, plan: LockPlan, names: tuple[str, ...]) -> Flo
     return (yield from _change(electorate, plan, Membership(known.number + 1, tuple(names), known.names), known.names))
 
 
-Keys = Mapping[bytes, Mapping[str, Seen]]
+Keys = Mapping[bytes, Mapping[str, VoterState]]
 """For each lock, what the nodes have that have a key of it."""
 
 

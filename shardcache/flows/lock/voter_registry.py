@@ -34,10 +34,10 @@ from typing import NamedTuple, Self
 from shardcache.errors import CommandRefused, QuorumUnavailable, ShardError
 from shardcache.flows.lock.lock_plan import LockPlan, Voters, drift
 from shardcache.flows.lock.scripts import REGISTER
-from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run
+from shardcache.flows.steps import Batch, Broadcast, Flow, Outcome, ServerRun
 from shardcache.resp import Command, decimal
 
-__all__ = ("UNSURE", "Life", "Register", "Roll", "wait_of")
+__all__ = ("UNSURE", "Life", "VoterRegistry", "VoterStatus", "wait_of")
 
 UNSURE = 60.0  # seconds: the ttl that somebody may have used who told none of the voters that answer
 _MOST_ROLLS = 4096
@@ -53,7 +53,7 @@ class Life(NamedTuple):
     born: int = 0  # 0: not known (load locks)
 
     @classmethod
-    def of(cls, run: Run | None, born: int = 0, age_ms: int = 0) -> Self | None:
+    def of(cls, run: ServerRun | None, born: int = 0, age_ms: int = 0) -> Self | None:
         """Return who answered; None if nothing can be told: the server hides its run id (by an ACL) and has no register."""
         if run is None:
             return cls(b":%d" % born, age_ms / 1000, b"", born) if born else None
@@ -70,7 +70,7 @@ class _Known(NamedTuple):
     sure: bool
 
 
-class Roll:
+class VoterStatus:
     """What one process knows of one set of voters, by shard: whatever order a lock's name puts them in."""
 
     __slots__ = ("floors", "known", "longest", "out_since", "unsure")
@@ -82,7 +82,7 @@ class Roll:
         self.out_since: float | None = None  # when too few of them began to answer
         self.unsure = unsure
 
-    def met(self, shard: int, life: bytes, *, forgetful: bool, sure: bool) -> None:
+    def set_server_run(self, shard: int, life: bytes, *, forgetful: bool, sure: bool) -> None:
         """Note what is known of a voter's life."""
         self.known[shard] = _Known(life, forgetful, sure)
 
@@ -110,40 +110,40 @@ class Roll:
         return left if known.sure or vetted or not left else None
 
 
-def wait_of(roll: Roll, shard: int, life: Life | None) -> float | None:
+def wait_of(status: VoterStatus, shard: int, life: Life | None) -> float | None:
     """Return the seconds until a voter's word counts, as `Roll.wait`: where it is not a grant, but "our key is here"."""
-    return roll.wait(shard, life)
+    return status.wait(shard, life)
 
 
-class Register:
+class VoterRegistry:
     """A process' side of the register: what it has vetted, and what it has seen. ``unsure``: see `UNSURE`."""
 
     __slots__ = ("_rolls", "_seen", "unsure")
 
     def __init__(self, unsure: float = UNSURE) -> None:
         self.unsure = unsure
-        self._rolls: dict[tuple[frozenset[int], frozenset[str]], Roll] = {}
+        self._rolls: dict[tuple[frozenset[int], frozenset[str]], VoterStatus] = {}
         self._seen: dict[str, bytes] = {}
 
-    def roll(self, voters: Voters) -> Roll:
+    def status(self, voters: Voters) -> VoterStatus:
         """Return what is known of this set of voters."""
         key = frozenset(voters.shards), frozenset(voters.absent)
         found = self._rolls.get(key)
         if found is None:
             if len(self._rolls) >= _MOST_ROLLS:
                 self._rolls.clear()
-            found = self._rolls[key] = Roll(voters.shards, self.unsure)
+            found = self._rolls[key] = VoterStatus(voters.shards, self.unsure)
         return found
 
-    def vet(self, plan: LockPlan, lives: dict[int, Life]) -> Flow[None]:
+    def verify(self, plan: LockPlan, lives: dict[int, Life]) -> Flow[None]:
         """Ask the register about the voters at these places, and tell it of them and of the ttl, as far as it does not know.
 
         Without a majority nothing is vetted; nor is a voter that does not answer itself.
         """
         voters = plan.electors
-        roll = self.roll(voters)
-        lives = {place: life for place, life in lives.items() if roll.wait(voters.shards[place], life) is None}
-        if not lives and roll.longest >= plan.ttl_ms:
+        status = self.status(voters)
+        lives = {place: life for place, life in lives.items() if status.wait(voters.shards[place], life) is None}
+        if not lives and status.longest >= plan.ttl_ms:
             return  # somebody else in this process has seen to it
         states = {place: int(self._forgot(voters.names[place], life)) for place, life in lives.items()}
         answers: dict[int, list[int]] = {}
@@ -151,7 +151,7 @@ class Register:
         refused: list[CommandRefused] = []
         asked = 0
 
-        def take(at: int, outcome: Outcome, run: Run | None) -> bool:
+        def take(at: int, outcome: Outcome, run: ServerRun | None) -> bool:
             nonlocal asked
             asked += 1
             if not isinstance(outcome, ShardError) and isinstance(outcome[0], list):
@@ -163,13 +163,13 @@ class Register:
                 refused.append(outcome[0])
             return asked == len(voters.shards)
 
-        yield Canvass(_batches(plan, plan.ttl_ms, lives, states), take, plan.patience)
+        yield Broadcast(_batches(plan, plan.ttl_ms, lives, states), take, plan.voter_timeout)
         if not _majority(voters, answers):
             if len(refused) > len(voters.shards) - voters.quorum:  # asking again would not mend it
                 raise QuorumUnavailable(plan.name, f"the voters keep no register: {refused[0]}") from refused[0]
             return
         longest = {answer[0] for answer in answers.values()}
-        roll.longest = max(roll.longest, *longest)
+        status.longest = max(status.longest, *longest)
         for at, place in enumerate(lives, 3):
             said = [answer[at] for answer in answers.values()]
             forgetful = _FORGOT in said
@@ -178,11 +178,11 @@ class Register:
             if place in itself:
                 # The floor first: another thread that finds the life vetted must find it as well.
                 shard = voters.shards[place]
-                roll.floors[shard] = answers[place][2]
-                roll.met(shard, lives[place].id, forgetful=forgetful, sure=sure)
+                status.floors[shard] = answers[place][2]
+                status.set_server_run(shard, lives[place].id, forgetful=forgetful, sure=sure)
         told = {tuple(answer[3:]) for answer in answers.values()}
         if len(longest) > 1 or told != {tuple(states.values())}:
-            yield Canvass(_batches(plan, roll.longest, lives, states), None, plan.patience)
+            yield Broadcast(_batches(plan, status.longest, lives, states), None, plan.voter_timeout)
 
     def _forgot(self, name: str, life: Life) -> bool:
         """Whether this process has seen the voter in another life; note this one."""

@@ -11,23 +11,25 @@ from math import inf
 
 from shardcache.errors import LockNotAcquired, QuorumUnavailable
 from shardcache.flows.lock.lock_plan import LockPlan
-from shardcache.flows.lock.voter_registry import Roll
+from shardcache.flows.lock.voter_registry import VoterStatus
 
-__all__ = ("TELL_AFTER", "Note", "Patience")
+__all__ = ("TELL_AFTER", "Note", "WaitLimit")
 
 TELL_AFTER = 1.0  # seconds of waiting after which somebody is told
 
 Note = Callable[[LockNotAcquired], None]
 
 
-class Patience:
+class WaitLimit:
     """The wait of one caller who came at ``began``. ``wait`` in seconds: None if he gave no end, `math.inf` if he wants none."""
 
-    __slots__ = ("_began", "_deadline", "_note", "_plan", "_roll", "_told", "_unbounded")
+    __slots__ = ("_began", "_deadline", "_note", "_plan", "_status", "_told", "_unbounded")
 
-    def __init__(self, plan: LockPlan, roll: Roll, wait: float | None, began: float, note: Note | None) -> None:
+    def __init__(
+        self, plan: LockPlan, status: VoterStatus, wait: float | None, began: float, note: Note | None
+    ) -> None:
         self._plan = plan
-        self._roll = roll
+        self._status = status
         self._unbounded = wait is None
         self._began = began
         self._deadline = None if wait is None or wait == inf else began + wait
@@ -54,11 +56,11 @@ class Patience:
         ``passing``: it is over by itself before long, as a restarted voter's guard is.
         """
         if not isinstance(error, QuorumUnavailable) or passing:
-            self._roll.out_since = None
+            self._status.out_since = None
         else:
-            if self._roll.out_since is None:
-                self._roll.out_since = now
-            if self._unbounded and now >= max(self._roll.out_since, self._began) + self._plan.ttl:
+            if self._status.out_since is None:
+                self._status.out_since = now
+            if self._unbounded and now >= max(self._status.out_since, self._began) + self._plan.ttl:
                 raise QuorumUnavailable(
                     error.name,
                     f"{error.reason}; without a timeout a majority is waited for as long as the ttl, {self._plan.ttl:g} s",

@@ -31,8 +31,8 @@ from shardcache.flows.lock import Lease, LockPlan, Voters
 from shardcache.flows.lock import scripts as real
 from shardcache.flows.lock.ballot import Ballot
 from shardcache.flows.lock.membership import Electorate, voters_of
-from shardcache.flows.lock.voter_registry import Life, Register, Roll
-from shardcache.flows.steps import Flow, Run
+from shardcache.flows.lock.voter_registry import Life, VoterRegistry, VoterStatus
+from shardcache.flows.steps import Flow, ServerRun
 from shardcache.testing.simulation.database import Database
 from shardcache.testing.simulation.scripts import SCRIPTS, Script, life_of, raise_to
 
@@ -40,7 +40,7 @@ __all__ = ("ABLATIONS", "ablated")
 
 _ACQUIRE, _ADOPTION, _HOLD, _LEASE, _LOOK, _REGISTER = (
     import_module(f"shardcache.flows.lock.{name}")
-    for name in ("acquire", "adoption", "hold", "lease", "look", "register")
+    for name in ("acquisition", "adoption", "renew_release", "lease", "inspection", "voter_registry")
 )
 _CONFIRM: Callable[[LockPlan, Lease, Ballot, list[int]], Flow[list[int]]] = _ACQUIRE._confirm
 
@@ -68,7 +68,7 @@ def _nothing(_ttl: float) -> float:
     return 0.0
 
 
-def _at_once(_roll: Roll, _shard: int, _life: Any, *, vetted: bool = False) -> float:  # noqa: ARG001
+def _at_once(_roll: VoterStatus, _shard: int, _life: Any, *, vetted: bool = False) -> float:  # noqa: ARG001
     return 0.0
 
 
@@ -95,7 +95,7 @@ def _adopt(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     return [1, left, *life_of(db, keys)] if left > 0 and held in argv[:2] else [0]
 
 
-def _by_run_alone(run: Run | None, _born: int = 0, _age_ms: int = 0) -> Life | None:
+def _by_run_alone(run: ServerRun | None, _born: int = 0, _age_ms: int = 0) -> Life | None:
     return None if run is None else Life(run.id, run.age, run.id)
 
 
@@ -114,12 +114,12 @@ def _some_answers(answers: int, _: int) -> bool:
     return answers > 0
 
 
-def _never_unsure(register: Register, unsure: float = 0.0) -> None:
-    _INIT(register, 0.0 * unsure)
+def _never_unsure(registry: VoterRegistry, unsure: float = 0.0) -> None:
+    _INIT(registry, 0.0 * unsure)
 
 
 _REGISTERED = SCRIPTS[real.REGISTER]
-_INIT = Register.__init__
+_INIT = VoterRegistry.__init__
 
 
 def _own_list(electorate: Electorate, plan: LockPlan) -> LockPlan:
@@ -138,7 +138,7 @@ ABLATIONS = {
     "no-write-back": _Ablation([(_ACQUIRE, "_confirm", _confirmed_by_all)]),
     "no-owner-check": _Ablation(scripts=[(real.CONFIRM, _confirm), (real.EXTEND, _extend), (real.RELEASE, _release)]),
     "no-drift": _Ablation([(module, "drift", _nothing) for module in (_LEASE, _ADOPTION, _REGISTER)]),
-    "no-guard": _Ablation([(Roll, "wait", _at_once)]),
+    "no-guard": _Ablation([(VoterStatus, "wait", _at_once)]),
     "no-second-look": _Ablation([(_ACQUIRE, "_confirm", _counted_before)]),
     "no-swap": _Ablation(scripts=[(real.ADOPT, _adopt)]),
     "adopt-unmet": _Ablation([(_ADOPTION, "wait_of", _at_once)]),
@@ -147,7 +147,7 @@ ABLATIONS = {
     "no-floor": _Ablation(scripts=[(real.REGISTER, _register)]),
     "one-answer": _Ablation([(_REGISTER, "_majority", _one_answer)]),
     "some-answers": _Ablation([(_REGISTER, "_everybody", _some_answers)]),
-    "no-unsure": _Ablation([(Register, "__init__", _never_unsure)]),
+    "no-unsure": _Ablation([(VoterRegistry, "__init__", _never_unsure)]),
     "own-list": _Ablation([(Electorate, "plan", _own_list)]),
     "no-former": _Ablation([(Electorate, "plan", _no_former)]),
     "median": _Ablation([(module, "quorum_th", _median) for module in (_LEASE, _LOOK)]),

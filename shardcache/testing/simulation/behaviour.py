@@ -7,10 +7,10 @@ from typing import Any
 from shardcache.errors import LockConflict, LockError, LockLost, LockNotAcquired, QuorumUnavailable, ShardError
 from shardcache.flows.lock import Lease, LockPlan, acquire, extend, release
 from shardcache.flows.lock.adoption import adopt
-from shardcache.flows.lock.inspection import Seen, seen_in
+from shardcache.flows.lock.inspection import VoterState, voter_state_of
 from shardcache.flows.lock.scripts import LOOK
 from shardcache.flows.lock.voter_change import begin, finish
-from shardcache.flows.steps import Batch, Canvass, Flow, Outcome, Run, Sleep
+from shardcache.flows.steps import Batch, Broadcast, Flow, Outcome, ServerRun, Sleep
 from shardcache.testing.simulation.client import Cancelled, Client, Life, Write
 from shardcache.testing.simulation.judge import Grant
 
@@ -28,7 +28,7 @@ def life(client: Client, plan: LockPlan, heir: Heir) -> Life:
     yield Sleep(client.plan.start)
     for cycle in range(client.plan.cycles):
         if cycle:
-            yield Sleep(client.luck.random() * plan.ttl * 0.3)
+            yield Sleep(client.rng.random() * plan.ttl * 0.3)
         grant = yield from _acquire(client, plan, b"%b-%d" % (client.name.encode(), cycle))
         if grant is not None:
             yield from _hold(client, plan, grant, heir)
@@ -36,7 +36,7 @@ def life(client: Client, plan: LockPlan, heir: Heir) -> Life:
 
 def heir_life(client: Client, plan: LockPlan, token: bytes, fence: int) -> Life:
     """Go on with a lease that was handed over."""
-    yield Sleep(client.luck.random() * plan.ttl * 0.1)
+    yield Sleep(client.rng.random() * plan.ttl * 0.1)
     try:
         own = client.name.encode()
         plans = [plan]
@@ -44,9 +44,9 @@ def heir_life(client: Client, plan: LockPlan, token: bytes, fence: int) -> Life:
             plans = yield from client.electorate.refresh(plan)
         flow = adopt(
             *(plans[-1], token, own, fence),
-            register=client.register,
+            registry=client.registry,
             clock=client.clock,
-            luck=client.luck.random,
+            random=client.rng.random,
         )
         lease = yield from _cancellable(client, flow)
     except (LockLost, QuorumUnavailable) as error:
@@ -76,40 +76,40 @@ def mover_life(client: Client, plan: LockPlan, names: tuple[str, ...], when: flo
                 break
             except (LockError, QuorumUnavailable) as error:
                 client.note(f"cannot change voters: {error}")
-                yield Sleep(plan.ttl * 0.5 * client.luck.random())
-        yield Sleep(plan.ttl * 2 * client.luck.random())
+                yield Sleep(plan.ttl * 0.5 * client.rng.random())
+        yield Sleep(plan.ttl * 2 * client.rng.random())
 
 
-def _census(client: Client, plan: LockPlan) -> Flow[tuple[dict[bytes, dict[str, Seen]], frozenset[str]]]:
+def _census(client: Client, plan: LockPlan) -> Flow[tuple[dict[bytes, dict[str, VoterState]], frozenset[str]]]:
     """Ask every server whose key of the lock it has."""
-    found: dict[str, Seen] = {}
+    found: dict[str, VoterState] = {}
     silent = {server.name for server in client.servers}
 
-    def take(place: int, outcome: Outcome, _: Run | None) -> bool:
+    def take(place: int, outcome: Outcome, _: ServerRun | None) -> bool:
         if not isinstance(outcome, ShardError):
             name = client.servers[place].name
             silent.discard(name)
-            seen = seen_in(outcome[0])
+            seen = voter_state_of(outcome[0])
             if seen.token is not None:
                 found[name] = seen
         return False
 
     commands = [plan.script(LOOK)]
-    yield Canvass([Batch(server.place, commands, True) for server in client.servers], take, plan.patience)
+    yield Broadcast([Batch(server.place, commands, True) for server in client.servers], take, plan.voter_timeout)
     return {plan.wire: found}, frozenset(silent)
 
 
 def _acquire(client: Client, plan: LockPlan, token: bytes) -> Flow[Grant | None]:
-    luck = client.luck
-    wait: float | None = luck.choice((0.0, plan.ttl, 3 * plan.ttl, None))
+    rng = client.rng
+    wait: float | None = rng.choice((0.0, plan.ttl, 3 * plan.ttl, None))
     client.note(f"acquires, wait {wait}")
     began, paused = client.clock(), client.lost_time
     flow = acquire(
-        *(plan, client.register),
+        *(plan, client.registry),
         token=token,
         wait=wait,
         clock=client.clock,
-        luck=luck.random,
+        random=rng.random,
         electorate=client.electorate,
     )
     error: LockNotAcquired | None = None
@@ -128,27 +128,27 @@ def _acquire(client: Client, plan: LockPlan, token: bytes) -> Flow[Grant | None]
     spent = client.clock() - began - 1.01 * (client.lost_time - paused)
     # News of the membership are asked for, told, and tried again.
     news = 0 if client.electorate is None else 15
-    if wait is not None and spent > wait + (5 + news) * plan.patience + 0.05:
+    if wait is not None and spent > wait + (5 + news) * plan.voter_timeout + 0.05:
         client.judge.found("no-end", f"{client.name}: an acquire with wait={wait:g} took {spent:.4f} s")
     return grant
 
 
 def _hold(client: Client, plan: LockPlan, grant: Grant, heir: Heir | None) -> Life:
-    luck, lease, clock = client.luck, grant.lease, client.clock
-    style = (client.plan.style or luck.choice(_STYLES)) if heir else "to the end"
+    rng, lease, clock = client.rng, grant.lease, client.clock
+    style = (client.plan.style or rng.choice(_STYLES)) if heir else "to the end"
     kept = 0
     if style == "quick":
         yield Write(grant)
     while style != "quick":
-        yield Sleep(plan.ttl * luck.random() * (0.8 if style == "to the end" else 0.4))
+        yield Sleep(plan.ttl * rng.random() * (0.8 if style == "to the end" else 0.4))
         if clock() >= lease.valid_until:
             client.note("sees that the lease has ended")
             break
         yield Write(grant)
-        if luck.random() < _EXTENDS.get(style, 0.4):
-            if client.scenario.mixed and luck.random() < 0.5:
-                plan = replace(plan, ttl=luck.choice((0.5, 2.0)) * client.plan.ttl)
-            outcome = yield from _cancellable(client, extend(plan, lease, clock=clock, register=client.register))
+        if rng.random() < _EXTENDS.get(style, 0.4):
+            if client.scenario.mixed and rng.random() < 0.5:
+                plan = replace(plan, ttl=rng.choice((0.5, 2.0)) * client.plan.ttl)
+            outcome = yield from _cancellable(client, extend(plan, lease, clock=clock, registry=client.registry))
             client.note(f"extend: {outcome}")
             if outcome == "extended":
                 client.judge.holds(grant)
@@ -156,7 +156,7 @@ def _hold(client: Client, plan: LockPlan, grant: Grant, heir: Heir | None) -> Li
                 lease.ended = True
                 break
         kept += 1
-        if kept > _KEEPS if style == "keep" else style != "to the end" and luck.random() < 0.4:
+        if kept > _KEEPS if style == "keep" else style != "to the end" and rng.random() < 0.4:
             break
     if style == "die":
         client.crash()
@@ -165,7 +165,7 @@ def _hold(client: Client, plan: LockPlan, grant: Grant, heir: Heir | None) -> Li
         client.judge.lets_go(grant)
         client.note("hands over")
         heir(lease.token, lease.fence)
-        if luck.random() < 0.5:  # whoever passes it on may do so twice
+        if rng.random() < 0.5:  # whoever passes it on may do so twice
             heir(lease.token, lease.fence)
     else:
         freed = yield from _cancellable(client, release(plan, lease))
@@ -176,8 +176,8 @@ def _cancellable(client: Client, flow: Flow[Any]) -> Flow[Any]:
     """Run a flow whose caller may be cancelled; return None if it was."""
     client.operation += 1
     scenario = client.scenario
-    if scenario.cancel and client.luck.random() < scenario.cancel:
-        when = scenario.ttl * client.luck.choice((0.01, 0.1, 1.0)) * client.luck.random()
+    if scenario.cancel and client.rng.random() < scenario.cancel:
+        when = scenario.ttl * client.rng.choice((0.01, 0.1, 1.0)) * client.rng.random()
         client.later(when, client.cancel, client.operation)
     client.may_cancel = True
     try:

@@ -10,11 +10,11 @@ from random import Random
 from typing import Any
 
 from shardcache.errors import ShardTimeout, ShardUnavailable
-from shardcache.flows.lock import Register
+from shardcache.flows.lock import VoterRegistry
 from shardcache.flows.lock.membership import Electorate
 from shardcache.flows.lock.scripts import ACQUIRE
-from shardcache.flows.steps import GRACE, Batch, Canvass, Listen, Run, Sleep
-from shardcache.testing.simulation.connection import Fate, Link, Message
+from shardcache.flows.steps import SERVER_TICK, Batch, Broadcast, Listen, ServerRun, Sleep
+from shardcache.testing.simulation.connection import Fate, Message, SimulatedConnection
 from shardcache.testing.simulation.judge import Grant, Judge
 from shardcache.testing.simulation.scenario import ClientPlan, Scenario
 from shardcache.testing.simulation.server import Server
@@ -46,9 +46,9 @@ class Client:
     """One client. Its ``life`` is a generator that yields steps; whoever made it sets it and calls `begin`."""
 
     __slots__ = (
-        "_ears",
+        "_blocking",
+        "_connections",
         "_left",
-        "_links",
         "_offset",
         "_open",
         "_rate",
@@ -64,12 +64,12 @@ class Client:
         "judge",
         "life",
         "lost_time",
-        "luck",
         "may_cancel",
         "name",
         "operation",
         "plan",
-        "register",
+        "registry",
+        "rng",
         "scenario",
         "servers",
     )
@@ -82,16 +82,16 @@ class Client:
         world: World,
         judge: Judge,
         servers: Sequence[Server],
-        register: Register,
+        registry: VoterRegistry,
     ) -> None:
         self.name = name
         self.plan = plan
         self.scenario = scenario
         self.judge = judge
         self.servers = servers
-        self.register = register
+        self.registry = registry
         self.electorate: Electorate | None = None
-        self.luck = Random(plan.luck)
+        self.rng = Random(plan.rng)
         self.life: Life
         self.cuts: dict[int, float] = {}  # server: true time until which nothing goes there or comes from there
         self.frozen = 0.0  # true time until which it is paused
@@ -104,8 +104,8 @@ class Client:
         self._world = world
         self._rate = 1 + plan.drift
         self._offset = plan.clock
-        self._links: list[Link | None] = [None] * len(servers)
-        self._ears: list[Link | None] = [None] * len(servers)
+        self._connections: list[SimulatedConnection | None] = [None] * len(servers)
+        self._blocking: list[SimulatedConnection | None] = [None] * len(servers)
         self._serial = 0
         self._step: Any = None  # what it waits for
         self._open: list[bool] = []
@@ -158,7 +158,7 @@ class Client:
             return
         self.note("cancelled")
         self.may_cancel = False
-        if self.luck.random() < 0.5:  # the sync driver closes what it was waiting for
+        if self.rng.random() < 0.5:  # the sync driver closes what it was waiting for
             self._drop_open(1.0)
         self._go(None, Cancelled())
 
@@ -166,14 +166,14 @@ class Client:
 
     def _go(self, value: Any, error: BaseException | None = None) -> None:
         """Resume the life with the outcome of its step, and carry out what it yields."""
-        life, roll, pause = self.life, self.luck.random, self.scenario.pause
+        life, status, pause = self.life, self.rng.random, self.scenario.pause
         self._step = None
         try:
             while True:
                 step = life.send(value) if error is None else life.throw(error)
                 error = None
-                if pause and roll() < pause:
-                    self.freeze(self.scenario.ttl * self.luck.choice((0.05, 0.5, 2.0)) * roll())
+                if pause and status() < pause:
+                    self.freeze(self.scenario.ttl * self.rng.choice((0.05, 0.5, 2.0)) * status())
                     self._world.at(self.frozen, self._later, step)
                     return
                 if not self._perform(step):
@@ -196,88 +196,88 @@ class Client:
         self._serial += 1
         world = self._world
         kind = step.__class__
-        if kind is Canvass:
-            return self._canvass(step)
+        if kind is Broadcast:
+            return self._broadcast(step)
         self._step = step
         if kind is Sleep:
             world.at(world.now + step.seconds / self._rate, self._awake, self._serial)
         elif kind is Listen:
-            link = self._ears[step.shard]
-            if link is None or link.broken:
-                link = self._ears[step.shard] = Link(self.servers[step.shard])
-            self._send(Message(self, link, -1, self._serial, step.command, False, ""))
-            end = world.now + (step.patience + GRACE) / self._rate
-            world.at(end, self._deaf, (self._serial, link))
+            connection = self._blocking[step.shard]
+            if connection is None or connection.broken:
+                connection = self._blocking[step.shard] = SimulatedConnection(self.servers[step.shard])
+            self._send(Message(self, connection, -1, self._serial, step.command, False, ""))
+            end = world.now + (step.timeout + SERVER_TICK) / self._rate
+            world.at(end, self._deaf, (self._serial, connection))
         else:
-            world.at(world.now + self.scenario.delay * self.luck.random(), self._write, (step, self._serial))
+            world.at(world.now + self.scenario.delay * self.rng.random(), self._write, (step, self._serial))
         return False
 
-    def _canvass(self, step: Canvass) -> bool:
+    def _broadcast(self, step: Broadcast) -> bool:
         world, serial = self._world, self._serial
         batches = step.batches
         if batches[0].commands[0][1] is ACQUIRE:
             self.asked = world.now
-        if step.take is not None:
+        if step.on_reply is not None:
             self._step = step
             self._left = len(batches)
             self._open = [True] * len(batches)
         for place, batch in enumerate(batches):
-            self._send(Message(self, self._link(batch), place, serial, batch.commands[0], batch.twice, ""))
-        if step.take is None:
+            self._send(Message(self, self._connection(batch), place, serial, batch.commands[0], batch.idempotent, ""))
+        if step.on_reply is None:
             return True
-        patience = step.patience if step.limit is None else min(step.patience, step.limit)
-        world.at(world.now + patience / self._rate, self._overdue, serial)
+        timeout = step.timeout if step.limit is None else min(step.timeout, step.limit)
+        world.at(world.now + timeout / self._rate, self._overdue, serial)
         return False
 
-    def _link(self, batch: Batch) -> Link:
-        link = self._links[batch.shard]
-        if link is None or link.broken:
-            link = self._links[batch.shard] = Link(self.servers[batch.shard])
-        return link
+    def _connection(self, batch: Batch) -> SimulatedConnection:
+        connection = self._connections[batch.shard]
+        if connection is None or connection.broken:
+            connection = self._connections[batch.shard] = SimulatedConnection(self.servers[batch.shard])
+        return connection
 
     def _away(self, place: int) -> float:
         """Return how long a message takes to or from a server."""
-        roll, scenario = self.luck.random, self.scenario
-        delay = scenario.delay * (0.5 + roll()) * self.plan.far[place]
-        if scenario.slow and self._world.now < scenario.calm and roll() < scenario.slow:
-            delay += scenario.slowest * roll()
+        status, scenario = self.rng.random, self.scenario
+        delay = scenario.delay * (0.5 + status()) * self.plan.far[place]
+        if scenario.slow and self._world.now < scenario.calm and status() < scenario.slow:
+            delay += scenario.slowest * status()
         until = self.cuts.get(place)
         if until is not None and until > self._world.now:
             delay += until - self._world.now
         return delay
 
     def _send(self, message: Message) -> None:
-        world, link, scenario = self._world, message.link, self.scenario
-        now, place = world.now, link.server.place
+        world, connection, scenario = self._world, message.connection, self.scenario
+        now, place = world.now, connection.server.place
         delay = self._away(place)
-        if scenario.loss and now < scenario.calm and self.luck.random() < scenario.loss:
-            message.fate = self.luck.choice(_FATES)
-        elif self.cuts.get(place, 0.0) > now and self.luck.random() < 0.5:
+        if scenario.loss and now < scenario.calm and self.rng.random() < scenario.loss:
+            message.fate = self.rng.choice(_FATES)
+        elif self.cuts.get(place, 0.0) > now and self.rng.random() < 0.5:
             message.fate = "silent"
-        link.arrived = arrives = max(link.arrived, now + delay)
+        connection.arrived = arrives = max(connection.arrived, now + delay)
         fate = message.fate
         if fate == "silent":
-            link.broken = True
+            connection.broken = True
             return
         if fate in ("lost", "late"):
             world.at(now + delay, self._fail, message)
             if fate == "lost":
                 return
-            arrives += scenario.slowest * self.luck.random()
+            arrives += scenario.slowest * self.rng.random()
         world.at(arrives, self._deliver, message)
 
     def _deliver(self, message: Message) -> None:
         """A request gets to its server (the client may be paused or gone)."""
-        world, link = self._world, message.link
-        server, now = link.server, world.now
+        world, connection = self._world, message.connection
+        server, now = connection.server, world.now
         if server.frozen > now:
             world.at(server.frozen, self._deliver, message)
             return
-        if server.back > now or (link.life is not None and link.life != server.life):
+        if server.back > now or (connection.life is not None and connection.life != server.life):
             world.at(now + self._away(server.place), self._fail, message)
             return
-        if link.life is None:
-            link.life, link.age = server.life, server.age(now)
+        if connection.life is None:
+            connection.life, connection.age = server.life, server.age(now)
         command = message.command
         message.reply = reply = server.execute(command, now)
         if world.notes is not None:
@@ -292,15 +292,15 @@ class Client:
 
     def _answer(self, message: Message) -> None:
         """Send a reply on its way."""
-        world, link, fate = self._world, message.link, message.fate
-        back = world.now + self._away(link.server.place)
+        world, connection, fate = self._world, message.connection, message.fate
+        back = world.now + self._away(connection.server.place)
         if not fate:
-            link.answered = back = max(link.answered, back)
+            connection.answered = back = max(connection.answered, back)
             world.at(back, self._arrive, message)
         elif fate == "unanswered":
             world.at(back, self._fail, message)
         elif fate == "unheard":
-            link.broken = True
+            connection.broken = True
 
     def _serve(self, server: Server) -> None:
         """Give what was pushed to those who wait for it, in the order of their coming."""
@@ -316,7 +316,7 @@ class Client:
 
     def _unheard(self, message: Message) -> None:
         """A server's wait for a push is over."""
-        waiters = message.link.server.waiting.get(message.command[1], ())
+        waiters = message.connection.server.waiting.get(message.command[1], ())
         if isinstance(waiters, list) and message in waiters:
             waiters.remove(message)
             self._answer(message)
@@ -331,35 +331,37 @@ class Client:
     def _arrive(self, message: Message) -> None:
         if not self._ready(self._arrive, message):
             return
-        link, step = message.link, self._step
-        if link.broken:
+        connection, step = message.connection, self._step
+        if connection.broken:
             return
-        if link.born is None:
-            link.born = self.clock() - link.age
+        if connection.born is None:
+            connection.born = self.clock() - connection.age
         if message.serial != self._serial or step is None:
             return
         if message.place < 0:
             self._go(message.reply)
         elif self._open[message.place]:
-            self._count(message.place, [message.reply], Run(link.life or b"", self.clock() - link.born))
+            self._count(
+                message.place, [message.reply], ServerRun(connection.life or b"", self.clock() - connection.born)
+            )
 
-    def _count(self, place: int, outcome: Any, run: Run | None) -> None:
+    def _count(self, place: int, outcome: Any, run: ServerRun | None) -> None:
         self._open[place] = False
         self._left -= 1
-        if self._step.take(place, outcome, run) or not self._left:
+        if self._step.on_reply(place, outcome, run) or not self._left:
             self._go(None)
 
     def _fail(self, message: Message) -> None:
         """The client learns that a connection is lost."""
         if not self._ready(self._fail, message):
             return
-        message.link.broken = True
-        if message.twice and self.luck.random() < 0.5:
-            place = message.link.server.place
-            link = self._links[place]
-            if link is None or link.broken:
-                link = self._links[place] = Link(message.link.server)
-            self._send(Message(self, link, message.place, message.serial, message.command, False, ""))
+        message.connection.broken = True
+        if message.idempotent and self.rng.random() < 0.5:
+            place = message.connection.server.place
+            connection = self._connections[place]
+            if connection is None or connection.broken:
+                connection = self._connections[place] = SimulatedConnection(message.connection.server)
+            self._send(Message(self, connection, message.place, message.serial, message.command, False, ""))
         elif message.serial == self._serial and self._step is not None:
             if message.place < 0:
                 self._go(_BROKEN)
@@ -368,26 +370,26 @@ class Client:
 
     def _drop_open(self, chance: float) -> None:
         """Close connections that owe an answer to this step."""
-        if self._step.__class__ is Canvass:
+        if self._step.__class__ is Broadcast:
             for still, batch in zip(self._open, self._step.batches, strict=True):
-                link = self._links[batch.shard]
-                if still and link is not None and self.luck.random() < chance:
-                    link.broken = True
+                connection = self._connections[batch.shard]
+                if still and connection is not None and self.rng.random() < chance:
+                    connection.broken = True
 
     def _overdue(self, serial: int) -> None:
         if serial != self._serial or self._step is None or not self._ready(self._overdue, serial):
             return
-        take = self._step.take
+        on_reply = self._step.on_reply
         for place, still in enumerate(self._open):
             if still:
-                take(place, _LATE, None)
+                on_reply(place, _LATE, None)
         self._drop_open(0.5)  # the drivers do not wait for ever behind what is overdue
         self._go(None)
 
-    def _deaf(self, subject: tuple[int, Link]) -> None:
-        serial, link = subject
+    def _deaf(self, subject: tuple[int, SimulatedConnection]) -> None:
+        serial, connection = subject
         if serial == self._serial and self._step is not None and self._ready(self._deaf, subject):
-            link.broken = True
+            connection.broken = True
             self._go(_LATE)
 
     def _awake(self, serial: int) -> None:

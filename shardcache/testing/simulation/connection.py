@@ -8,13 +8,13 @@ from shardcache.testing.simulation.server import Server
 if TYPE_CHECKING:
     from shardcache.testing.simulation.client import Client
 
-__all__ = ("Fate", "Link", "Message")
+__all__ = ("Fate", "Message", "SimulatedConnection")
 
 Fate = Literal["", "lost", "late", "silent", "unanswered", "unheard"]
 
 
 @dataclass(slots=True, eq=False)
-class Link:
+class SimulatedConnection:
     """One connection. ``life``: which life of the server it ends in; known to the client from the first reply on."""
 
     server: Server
@@ -35,10 +35,10 @@ class Message:
     """
 
     client: "Client"
-    link: Link
+    connection: SimulatedConnection
     place: int
     serial: int
     command: tuple[Any, ...]
-    twice: bool
+    idempotent: bool
     fate: Fate
     reply: Any = None

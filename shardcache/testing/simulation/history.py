@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from random import Random
 
-from shardcache.flows.lock import LockKeys, LockPlan, Register, Voters
+from shardcache.flows.lock import LockKeys, LockPlan, VoterRegistry, Voters
 from shardcache.flows.lock.lock_plan import register_key
 from shardcache.flows.lock.membership import Electorate, Membership
 from shardcache.keys import KeySpace
@@ -77,19 +77,25 @@ class _Stage:
         voters = Voters(tuple(range(len(self.servers))), tuple(server.name for server in self.servers))
         self._plans = {
             ttl: LockPlan(
-                "lock", _KEYS, voters, ttl, scenario.patience, register_key(_SPACE), _WIRE if scenario.lists else b""
+                "lock",
+                _KEYS,
+                voters,
+                ttl,
+                scenario.voter_timeout,
+                register_key(_SPACE),
+                _WIRE if scenario.lists else b"",
             )
             for ttl in {client.ttl for client in scenario.clients}
         }
-        registers: dict[int, Register] = {}
-        luck = Random(scenario.seed)
+        registers: dict[int, VoterRegistry] = {}
+        rng = Random(scenario.seed)
         if scenario.warm:
-            acquaint(self.servers, self._plans[min(self._plans)], luck)
+            acquaint(self.servers, self._plans[min(self._plans)], rng)
         self.clients: list[Client] = []
         for number, plan in enumerate(scenario.clients):
-            register = registers.setdefault(plan.process, Register(unsure=_MOST_CHANGE * scenario.ttl))
-            if scenario.warm and luck.random() < 0.7:
-                acquaint(self.servers, self._plans[min(self._plans)], luck, register.roll(voters))
+            register = registers.setdefault(plan.process, VoterRegistry(unsure=_MOST_CHANGE * scenario.ttl))
+            if scenario.warm and rng.random() < 0.7:
+                acquaint(self.servers, self._plans[min(self._plans)], rng, register.status(voters))
             self._enter(f"client-{number + 1}", plan, register)
         if scenario.agreed:
             self._agree(scenario.agreed)
@@ -100,7 +106,7 @@ class _Stage:
                 self.world.at(max(fault.at - fault.size, 0.0), self.servers[fault.target].save, None)
             self.world.at(fault.at, self._strike, fault)
 
-    def _enter(self, name: str, plan: ClientPlan, register: Register) -> None:
+    def _enter(self, name: str, plan: ClientPlan, register: VoterRegistry) -> None:
         client = Client(name, plan, self.scenario, self.world, self.judge, self.servers, register)
         client.electorate = self._electorate(plan.knows)
         self.clients.append(client)
@@ -126,8 +132,8 @@ class _Stage:
         far = tuple(1.0 for _ in self.servers)
         mover = Client(
             "mover",
-            replace(plan, luck=plan.luck + 15, far=far),
-            *(self.scenario, self.world, self.judge, self.servers, Register()),
+            replace(plan, rng=plan.rng + 15, far=far),
+            *(self.scenario, self.world, self.judge, self.servers, VoterRegistry()),
         )
         mover.electorate = self._electorate(len(self.servers))
         names = tuple(server.name for server in self.servers)
@@ -137,13 +143,13 @@ class _Stage:
         """Let somebody new, on another machine, go on with a lease."""
         plan = replace(
             giver.plan,
-            luck=giver.plan.luck + 8 + 16 * len(self._heirs),
+            rng=giver.plan.rng + 8 + 16 * len(self._heirs),
             drift=-giver.plan.drift,
             clock=giver.plan.clock + 50,
         )
         name = f"{giver.name}h{len(self._heirs)}"
         self._heirs.append(name)
-        heir = Client(name, plan, self.scenario, self.world, self.judge, self.servers, giver.register)
+        heir = Client(name, plan, self.scenario, self.world, self.judge, self.servers, giver.registry)
         heir.electorate = giver.electorate
         heir.begin(heir_life(heir, self._plans[plan.ttl], token, fence))
 

@@ -17,10 +17,22 @@ from random import Random
 from typing import Any, Literal
 
 from shardcache.errors import LoadFailed, ShardUnavailable
-from shardcache.flows.context import Core
-from shardcache.flows.load import LoadDesk, Order, load, scripts
-from shardcache.flows.lock.planner import LockRoom
-from shardcache.flows.steps import Batch, Canvass, Exchange, Flow, Fly, Listen, Load, Run, Sleep, Step, exchange
+from shardcache.flows.context import ClientContext
+from shardcache.flows.load import LoadContext, LoadRequest, load_once_flow, scripts
+from shardcache.flows.lock.planner import LockPlanner
+from shardcache.flows.steps import (
+    Batch,
+    Broadcast,
+    Exchange,
+    Flow,
+    Listen,
+    Load,
+    ServerRun,
+    SingleFlight,
+    Sleep,
+    Step,
+    exchange,
+)
 from shardcache.policy import LoadPolicy
 from shardcache.resp import Command
 from shardcache.stats import LoadTally
@@ -31,9 +43,9 @@ from shardcache.topology.nodes import members
 __all__ = ("KEY", "Act", "History", "interleave")
 
 KEY = "k"
-Act = Literal["load", "delete", "set"]
+Act = Literal["load_once_flow", "delete", "set"]
 _MOST = 4000  # commands in one history
-_CORE = Core(
+_CORE = ClientContext(
     members([f"redis://server-{n}" for n in range(3)]),
     namespace="",
     default_ttl=60,
@@ -104,12 +116,12 @@ class _Actor:
         stage = self.stage
         self.step = step
         match step:
-            case Exchange(batches) | Canvass(batches):
+            case Exchange(batches) | Broadcast(batches):
                 self.outcomes = [[] for _ in batches]
                 self.due = [len(batch.commands) for batch in batches]
                 for place, batch in enumerate(batches):
                     self.queues[batch.shard] += [_Message(one, place, step) for one in batch.commands]
-                if isinstance(step, Canvass) and step.take is None:
+                if isinstance(step, Broadcast) and step.on_reply is None:
                     self.ready = (None,)
             case Listen(shard, command):
                 self.outcomes, self.due = [[]], [1]
@@ -120,7 +132,7 @@ class _Actor:
             case Load():
                 self.loading = stage.loader_begins()
                 self.ready = (None,)
-            case Fly():
+            case SingleFlight():
                 raise AssertionError("every actor is a process of its own")
 
     def carry_out(self, shard: int) -> None:
@@ -129,21 +141,21 @@ class _Actor:
         message = self.queues[shard].pop(0)
         reply = _OUT if shard in stage.out else stage.execute(self, shard, message.command)
         step = message.step
-        if step is not self.step or (isinstance(step, Canvass) and step.take is None):
+        if step is not self.step or (isinstance(step, Broadcast) and step.on_reply is None):
             return
         self.outcomes[message.place].append(reply)
         self.due[message.place] -= 1
         if isinstance(step, Listen):
             if reply is None:
-                stage.now += step.patience
+                stage.now += step.timeout
             self.ready = (reply,)
         elif not self.due[message.place]:
             outcome = self.outcomes[message.place]
             if reply is _OUT:
                 outcome = self.outcomes[message.place] = _OUT
-            if isinstance(step, Canvass):
-                run = None if outcome is _OUT else Run(b"life-%d" % shard, 1000.0)
-                if (step.take is not None and step.take(message.place, outcome, run)) or not any(self.due):
+            if isinstance(step, Broadcast):
+                run = None if outcome is _OUT else ServerRun(b"life-%d" % shard, 1000.0)
+                if (step.on_reply is not None and step.on_reply(message.place, outcome, run)) or not any(self.due):
                     self.ready, self.step = (None,), None
             elif not any(self.due):
                 self.ready = (self.outcomes,)
@@ -151,7 +163,7 @@ class _Actor:
 
 class _Stage:
     def __init__(self, seed: int, acts: Sequence[Act], *, jumps: bool, outage: bool) -> None:
-        self.luck = Random(seed)
+        self.rng = Random(seed)
         self.now = 1000.0
         self.dbs = [Database() for _ in range(3)]
         self.history = History()
@@ -167,19 +179,19 @@ class _Stage:
         self.jumps = jumps
         self.actors = [self._actor(number, act) for number, act in enumerate(acts)]
 
-    def _desk(self, name: str) -> LoadDesk:
-        def mint(kind: str) -> bytes:
+    def _context(self, name: str) -> LoadContext:
+        def new_token(kind: str) -> bytes:
             self.numbers += 1
             return f"{kind}-{name}-{self.numbers}".encode()
 
         clock = lambda: self.now  # noqa: E731
-        return LoadDesk(
+        return LoadContext(
             _CORE.codec,
-            _CORE.ledger,
-            LockRoom(_CORE),
+            _CORE.reply_policy,
+            LockPlanner(_CORE),
             clock,
-            self.luck.random,
-            mint,
+            self.rng.random,
+            new_token,
             lambda: bytes(16),
             LoadTally(),
             _CORE.timeout,
@@ -190,23 +202,23 @@ class _Stage:
     def _actor(self, number: int, act: Act) -> _Actor:
         name = f"{act}-{number}"
         flow: Flow[Any]
-        if act == "load":
-            desk = self._desk(name)
+        if act == "load_once_flow":
+            context = self._context(name)
             policy = LoadPolicy(beta=0, lock_ttl=3, wait=600)
-            order = Order(
-                (desk.job(KEY, _WIRE, policy),),
+            order = LoadRequest(
+                (context.load_key(KEY, _WIRE, policy),),
                 lambda: None,
                 60_000,
                 policy,
                 (),
                 single=True,
                 name=name,
-                budget=desk.budget(),
+                budget=context.budget(),
             )
-            flow = load(order, desk, patient=True)
+            flow = load_once_flow(order, context, patient=True)
         else:
             request = _CORE.requests.delete(KEY) if act == "delete" else _CORE.requests.set(KEY, f"set-{number}")
-            commands = [*([request.void] if request.void else []), request.command]
+            commands = [*([request.invalidates] if request.invalidates else []), request.command]
             flow = exchange([Batch(_CORE.placement.owner_index(_WIRE), commands, True)])
         return _Actor(self, name, flow)
 
@@ -242,17 +254,17 @@ class _Stage:
         return reply
 
     def run(self) -> History:
-        luck = self.luck
+        rng = self.rng
         for self.history.commands in range(_MOST):
             choices = [(actor, what) for actor in self.actors for what in actor.choices()]
             if not choices:
                 break
-            actor, what = luck.choice(choices)
+            actor, what = rng.choice(choices)
             if what < 0:
                 actor.go_on()
             else:
                 actor.carry_out(what)
-            if self.jumps and luck.random() < 0.02:  # a pause longer than a lock lasts
+            if self.jumps and rng.random() < 0.02:  # a pause longer than a lock lasts
                 self.now += 3.5
                 self.clean = False
         if not all(actor.over for actor in self.actors):

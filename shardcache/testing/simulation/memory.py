@@ -4,20 +4,20 @@ from collections.abc import Sequence
 from random import Random
 
 from shardcache.flows.lock.lock_plan import LockPlan
-from shardcache.flows.lock.voter_registry import Roll
+from shardcache.flows.lock.voter_registry import VoterStatus
 from shardcache.testing.simulation.server import Server
 
 __all__ = ("acquaint",)
 
 
-def acquaint(servers: Sequence[Server], plan: LockPlan, luck: Random, roll: Roll | None = None) -> None:
+def acquaint(servers: Sequence[Server], plan: LockPlan, rng: Random, roll: VoterStatus | None = None) -> None:
     """Let every voter know every other, and the ttl of ``plan`` as the longest; give them counters; tell ``roll`` as well."""
     if roll is not None:
         for place, server in enumerate(servers):
-            roll.met(place, _life(server), forgetful=False, sure=True)
+            roll.set_server_run(place, _life(server), forgetful=False, sure=True)
         roll.longest = max(roll.longest, plan.ttl_ms)
         return
-    certain = luck.random() < 0.5
+    certain = rng.random() < 0.5
     for server in servers:
         known = server.db.fields(plan.register)
         known[b"born"] = b"%d" % _born(server)
@@ -26,8 +26,8 @@ def acquaint(servers: Sequence[Server], plan: LockPlan, luck: Random, roll: Roll
         for other in servers:
             state = b"2:" + plan.voters.id if certain else b"0:"
             known[b":" + other.name.encode()] = b"%b:%b" % (_life(other), state)
-        if luck.random() < 0.7:
-            server.db.values[plan.keys.fence] = b"%d" % (int(server.clock(0.0) * 1e6) - luck.randrange(10**6))
+        if rng.random() < 0.7:
+            server.db.values[plan.keys.fence] = b"%d" % (int(server.clock(0.0) * 1e6) - rng.randrange(10**6))
 
 
 def _born(server: Server) -> int:

@@ -23,10 +23,10 @@ class ClientPlan:
     """A client.
 
     ``process`` says with whom it shares what is known of the voters; ``far``, how many times longer than others its
-    messages take to each server; ``luck`` is the seed of all it does.
+    messages take to each server; ``rng`` is the seed of all it does.
     """
 
-    luck: int
+    rng: int
     process: int
     drift: float
     clock: float
@@ -62,7 +62,7 @@ class Scenario:
     clients: tuple[ClientPlan, ...]
     faults: tuple[Fault, ...]
     ttl: float
-    patience: float
+    voter_timeout: float
     delay: float  # seconds that a message takes, about
     slow: float
     slowest: float  # seconds

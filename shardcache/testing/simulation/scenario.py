@@ -27,7 +27,7 @@ def draw(seed: int, outside: Collection[str] = (), plot: str | None = None) -> S
         count = rng.choice((2, 3, 4, 5, 6, 6, 6, 6, 7))
     minority = (count - 1) // 2
     ttl = 0.4 * 10 ** roll()
-    patience = ttl * rng.choice((0.06, 0.2, 0.5, 0.9))
+    timeout = ttl * rng.choice((0.06, 0.2, 0.5, 0.9))
     order = rng.sample(range(count), count)
     # Counters that are lost or old start from the clock: who forgets while clocks are set leaves two assumptions at once.
     forgetful = (
@@ -43,13 +43,13 @@ def draw(seed: int, outside: Collection[str] = (), plot: str | None = None) -> S
     servers = tuple(
         ServerPlan(_drift(rng), base + apart * (roll() - 0.5), 3 * ttl * roll() if young else 1e4) for _ in range(count)
     )
-    delay = min(ttl * rng.choice((0.0005, 0.002, 0.01)), patience / 25)
+    delay = min(ttl * rng.choice((0.0005, 0.002, 0.01)), timeout / 25)
     mixed = roll() < 0.3
     crowd = rng.choice((2, 2, 3, 3, 4))
     shared = roll() < 0.4
     clients = tuple(
         ClientPlan(
-            luck=seed * 16 + number + 1,
+            rng=seed * 16 + number + 1,
             process=number % 2 if shared else number,
             drift=_drift(rng),
             clock=roll() * 100,
@@ -69,7 +69,7 @@ def draw(seed: int, outside: Collection[str] = (), plot: str | None = None) -> S
         clients=clients,
         faults=tuple(faults),
         ttl=ttl,
-        patience=patience,
+        voter_timeout=timeout,
         delay=delay,
         slow=0.0 if calm else rng.choice((0.0, 0.02, 0.1)),
         slowest=ttl * rng.choice((0.1, 0.5, 1.2)),

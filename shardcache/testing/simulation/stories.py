@@ -77,9 +77,9 @@ def _late(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
         faults.append(Fault("freeze", at, 0, ttl * rng.random() * 0.8))
         lost = at + ttl * 0.2 * rng.random()
     else:  # what it registers, after waiting for all, gets to those who forget, and to nobody else
-        patience = scenario.patience
-        faults += [Fault("cut", patience * 0.7, target, patience * 1.4, 0) for target in rest[:met]]
-        lost = patience * (2.2 + rng.random())
+        timeout = scenario.voter_timeout
+        faults += [Fault("cut", timeout * 0.7, target, timeout * 1.4, 0) for target in rest[:met]]
+        lost = timeout * (2.2 + rng.random())
     faults += [Fault("wipe", lost, target, delay * rng.random()) for target in wiped]
     scenario = _longer(rng, _with(scenario, faults), always=True)
     return replace(scenario, warm=True, loss=0.0, cancel=0.0, pause=0.0)

@@ -7,7 +7,7 @@ waits all that time, that should take a few round trips. What is counted is the 
 from dataclasses import dataclass, replace
 from random import Random
 
-from shardcache.flows.lock import LockKeys, LockPlan, Register, Voters, acquire, release
+from shardcache.flows.lock import LockKeys, LockPlan, VoterRegistry, Voters, acquire, release
 from shardcache.flows.lock.lock_plan import register_key
 from shardcache.flows.steps import Sleep
 from shardcache.keys import KeySpace
@@ -69,7 +69,7 @@ def idle(seed: int, *, noted: bool = False) -> Wait:
     servers = [Server(place, plan) for place, plan in enumerate(scenario.servers)]
     voters = Voters(tuple(range(len(servers))), tuple(server.name for server in servers))
     space = KeySpace("n")
-    plan = LockPlan("lock", LockKeys.of(b"n:lock", space), voters, 10.0, scenario.patience, register_key(space))
+    plan = LockPlan("lock", LockKeys.of(b"n:lock", space), voters, 10.0, scenario.voter_timeout, register_key(space))
     acquaint(servers, plan, Random(seed))
     if (
         scenario.warm and len(servers) > voters.quorum
@@ -80,8 +80,8 @@ def idle(seed: int, *, noted: bool = False) -> Wait:
     watch = _Watch(world)
     clients = []
     for number, one in enumerate(scenario.clients):
-        register = Register()
-        acquaint(servers, plan, Random(seed), register.roll(voters))
+        register = VoterRegistry()
+        acquaint(servers, plan, Random(seed), register.status(voters))
         client = Client(f"client-{number + 1}", one, scenario, world, judge, servers, register)
         client.begin(_life(client, plan, watch))
         clients.append(client)
@@ -99,24 +99,24 @@ def _calm(scenario: Scenario, rng: Random) -> Scenario:
         for number in range(rng.choice((2, 3, 4, 6)))
     )
     quiet = replace(scenario, faults=(), slow=0.0, loss=0.0, pause=0.0, cancel=0.0, mixed=False)
-    return replace(quiet, clients=clients, delay=delay, patience=1.0, ttl=10.0)
+    return replace(quiet, clients=clients, delay=delay, voter_timeout=1.0, ttl=10.0)
 
 
 def _life(client: Client, plan: LockPlan, watch: _Watch) -> Life:
-    luck = client.luck.random
-    work = client.scenario.delay * client.luck.choice((0.0, 0.0, 3.0, 30.0))
-    rest = client.scenario.delay * client.luck.choice((0.0, 3.0, 30.0, 300.0))
+    rng = client.rng.random
+    work = client.scenario.delay * client.rng.choice((0.0, 0.0, 3.0, 30.0))
+    rest = client.scenario.delay * client.rng.choice((0.0, 3.0, 30.0, 300.0))
     yield Sleep(client.plan.start)
     for turn in range(client.plan.cycles):
         watch.wants()
         client.note("wants it")
         token = b"%b-%d" % (client.name.encode(), turn)
-        lease = yield from acquire(plan, client.register, token=token, wait=None, clock=client.clock, luck=luck)
+        lease = yield from acquire(plan, client.registry, token=token, wait=None, clock=client.clock, random=rng)
         watch.has()
         client.note("has it")
         if work:
-            yield Sleep(work * luck())
+            yield Sleep(work * rng())
         watch.leaves()
         yield from release(plan, lease)
         if rest:
-            yield Sleep(rest * luck())
+            yield Sleep(rest * rng())

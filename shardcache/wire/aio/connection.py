@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 Whatever is sent in one turn of the event loop is written in one go at the end of that turn, and
-replies resolve slots in the order of sending. A `Slot` stands for one caller's commands and stays
+replies resolve slots in the order of sending. A `PendingReply` stands for one caller's commands and stays
 in the queue until as many replies have come as it is owed, whether anybody still waits for them
 or not: a cancelled or timed-out caller leaves its slot behind to be drained, so that nobody
 else's reply shifts (G1; redis-py #2624 is the failure to learn from).
@@ -34,46 +34,48 @@ import hiredis
 
 from shardcache.errors import OutOfStep, ReplyTooLarge
 from shardcache.flows.own_pause import held_up, longer
-from shardcache.flows.steps import Run
+from shardcache.flows.steps import ServerRun
 from shardcache.resp import ErrorReply, Op, Reply
 from shardcache.wire.reply_parser import NOT_YET, SLACK, Answers, ReplyParser
 from shardcache.wire.sync.connection import MAX_VALUE, mark, unmark
 
-__all__ = ("AsyncLink", "Several", "Sink", "Slot")
+__all__ = ("AsyncConnection", "PendingReply", "ReplyBatch", "ReplySink")
 
 _Push: Any = hiredis.PushNotification
 
 
-class Several:
+class ReplyBatch:
     """What is owed for ``number`` commands that go together: a list of replies (one: bare), which ``fit``.
 
     ``answers``: what there can be in them.
     """
 
-    __slots__ = ("answers", "fit", "number")
+    __slots__ = ("answers", "number", "validate")
 
-    kinds: ClassVar[frozenset[type]] = frozenset()  # none of them answers alone, unlike the reply to an `Op`
+    reply_types: ClassVar[frozenset[type]] = frozenset()  # none of them answers alone, unlike the reply to an `Op`
 
-    def __init__(self, number: int, fit: Callable[[list[Reply]], bool] | None = None, answers: Answers = 0) -> None:
+    def __init__(
+        self, number: int, validate: Callable[[list[Reply]], bool] | None = None, answers: Answers = 0
+    ) -> None:
         self.number = number
-        self.fit = fit
+        self.validate = validate
         self.answers = answers
 
 
-class Marked:
-    """What is owed on a marked link: the replies of ``slot``, and ``answer`` behind them."""
+class EchoChecked:
+    """What is owed on a marked link: the replies of ``pending``, and ``answer`` behind them."""
 
-    __slots__ = ("answer", "number", "slot")
+    __slots__ = ("answer", "number", "pending")
 
-    kinds: ClassVar[frozenset[type]] = frozenset()
+    reply_types: ClassVar[frozenset[type]] = frozenset()
 
-    def __init__(self, number: int, slot: "Slot", answer: bytes) -> None:
+    def __init__(self, number: int, pending: "PendingReply", answer: bytes) -> None:
         self.number = number
-        self.slot = slot
+        self.pending = pending
         self.answer = answer
 
 
-class Sink(Protocol):
+class ReplySink(Protocol):
     """What a reply goes to: a future, or what does as much without waking anybody. It must not raise."""
 
     def done(self) -> bool: ...
@@ -86,11 +88,11 @@ class Sink(Protocol):
 # A caller's place in the queue of replies: the future that it awaits, its deadline, the bytes that are sent
 # for it, what is owed for them, and who is told instead of the future when there is no reply, or an error
 # reply to one command. A plain tuple, because one is made for every call.
-Lost = Callable[["Slot", Exception], None]
-Slot = tuple[Sink, float, bytes, Op | Several | Marked, Lost]
+Lost = Callable[["PendingReply", Exception], None]
+PendingReply = tuple[ReplySink, float, bytes, Op | ReplyBatch | EchoChecked, Lost]
 
 
-class AsyncLink(asyncio.Protocol):
+class AsyncConnection(asyncio.Protocol):
     """One connection to ``shard``. ``on_end`` hears why it ended.
 
     ``on_room`` hears how many single commands have just been answered, and that there may be room for more.
@@ -129,13 +131,13 @@ class AsyncLink(asyncio.Protocol):
         shard: str,
         loop: asyncio.AbstractEventLoop,
         timeout: float,
-        on_end: Callable[["AsyncLink", Exception], None],
+        on_end: Callable[["AsyncConnection", Exception], None],
         on_room: Callable[[int], None],
         max_value: int = MAX_VALUE,
     ) -> None:
         self.shard = shard
         self.timeout = timeout
-        self.slots: deque[Slot] = deque()  # callers who are owed replies
+        self.slots: deque[PendingReply] = deque()  # callers who are owed replies
         self.bytes_owed = 0
         self.ended: Exception | None = None
         self.marked = False
@@ -163,42 +165,42 @@ class AsyncLink(asyncio.Protocol):
         """How many callers are owed replies."""
         return len(self.slots)
 
-    def met(self, run: Run | None) -> None:
+    def set_server_run(self, run: ServerRun | None) -> None:
         """Note who is at the other end."""
         if run is not None:
             self.run_id, self.born = run.id, self._loop.time() - run.age
 
     @property
-    def run(self) -> Run | None:
+    def run(self) -> ServerRun | None:
         """Who is at the other end, and for how long by now."""
-        return None if self.run_id is None else Run(self.run_id, self._loop.time() - self.born)
+        return None if self.run_id is None else ServerRun(self.run_id, self._loop.time() - self.born)
 
     @property
     def alive(self) -> bool:
         return self.ended is None
 
     def send(
-        self, payload: bytes, owed: int, deadline: float, fit: Callable[[list[Reply]], bool] | None = None
+        self, payload: bytes, owed: int, deadline: float, validate: Callable[[list[Reply]], bool] | None = None
     ) -> "asyncio.Future[Any]":
-        """Queue packed commands; return a future of their reply, or of the list of them if ``owed`` is not 1. ``fit`` as in `Several`.
+        """Queue packed commands; return a future of their reply, or of the list of them if ``owed`` is not 1. ``fit`` as in `ReplyBatch`.
 
         The future ends with OSError (TimeoutError among them) or `OutOfStep` where there is no reply.
         Cancelling it is safe at any time.
         """
         future: asyncio.Future[Any] = self._loop.create_future()
         if self.ended is None:
-            self.put((future, deadline, payload, Several(owed, fit), _tell))
+            self.put((future, deadline, payload, ReplyBatch(owed, validate), _tell))
         else:
             future.set_exception(copy(self.ended))
         return future
 
-    def put(self, slot: Slot) -> None:
-        """Queue the commands of ``slot``, as `send` does. The link must be alive."""
+    def put(self, pending: PendingReply) -> None:
+        """Queue the commands of ``pending``, as `send` does. The link must be alive."""
         if self.marked:
-            slot = _marked(slot)
-        _, deadline, payload, _, _ = slot
+            pending = _marked(pending)
+        _, deadline, payload, _, _ = pending
         self.bytes_owed += len(payload)
-        self.slots.append(slot)
+        self.slots.append(pending)
         self._out.append(payload)
         if not self._flushing:
             self._flushing = True
@@ -219,8 +221,8 @@ class AsyncLink(asyncio.Protocol):
         self._got.clear()
         self.bytes_owed = 0
         slots, self.slots = self.slots, deque()
-        for slot in slots:
-            _lose(slot, copy(error))  # each gets its own, for a raise adds to the traceback
+        for pending in slots:
+            _lose(pending, copy(error))  # each gets its own, for a raise adds to the traceback
         self._on_end(self, error)
 
     async def wait_closed(self) -> None:
@@ -274,16 +276,16 @@ class AsyncLink(asyncio.Protocol):
             return
         due = math.inf
         late = []
-        for slot in slots:
-            if slot[1] > now:
-                due = min(due, slot[1])
+        for pending in slots:
+            if pending[1] > now:
+                due = min(due, pending[1])
             else:
-                late.append(slot)
+                late.append(pending)
         if slots:
             # A millisecond of grace, so that a stalled link with thousands waiting is looked at in batches.
             self._wake_at(min(max(due, now + 0.001), gone))
-        for slot in late:
-            _lose(slot, TimeoutError("no reply before the deadline"))
+        for pending in late:
+            _lose(pending, TimeoutError("no reply before the deadline"))
 
     # What the transport calls.
 
@@ -332,18 +334,18 @@ class AsyncLink(asyncio.Protocol):
                         continue
                     break
                 kind = reply.__class__
-                slot = slots[0]
-                future, latest, payload, op, lost = slot
-                if kind not in op.kinds:
+                pending = slots[0]
+                future, latest, payload, op, lost = pending
+                if kind not in op.reply_types:
                     if kind is not _Push:
-                        answers += self._collect(slot, reply)
+                        answers += self._collect(pending, reply)
                     continue
                 slots.popleft()
                 size += len(payload)
                 if future.done():
                     continue
                 if kind is ErrorReply:
-                    lost(slot, reply)
+                    lost(pending, reply)
                 else:
                     future.set_result(reply)
                     answers += 1
@@ -388,45 +390,45 @@ class AsyncLink(asyncio.Protocol):
         if not self.slots:
             return 0
         op = _plain(self.slots[0])[3]
-        if isinstance(op, Several):
+        if isinstance(op, ReplyBatch):
             return op.answers
         return op.values if isinstance(op, Op) else 0
 
-    def _collect(self, slot: Slot, reply: Reply) -> int:
+    def _collect(self, pending: PendingReply, reply: Reply) -> int:
         """Take one of several replies to the slot at the head; return how many single commands that answered."""
-        owed = slot[3]
-        if owed.__class__ is Several and owed.number == 1 and owed.fit is None:  # the common case
+        owed = pending[3]
+        if owed.__class__ is ReplyBatch and owed.number == 1 and owed.validate is None:  # the common case
             self.slots.popleft()
-            self.bytes_owed -= len(slot[2])
-            if not slot[0].done():
-                slot[0].set_result(reply)
+            self.bytes_owed -= len(pending[2])
+            if not pending[0].done():
+                pending[0].set_result(reply)
             return 0
         if isinstance(owed, Op):  # and of a type that has to be looked at
-            if not owed.takes(reply):
+            if not owed.accepts(reply):
                 raise self._misfit(owed, reply)
             self.slots.popleft()
-            self.bytes_owed -= len(slot[2])
-            if slot[0].done():
+            self.bytes_owed -= len(pending[2])
+            if pending[0].done():
                 return 0
-            slot[0].set_result(reply)
+            pending[0].set_result(reply)
             return 1
         got = self._got
         got.append(reply)
         if len(got) < owed.number:
             return 0
         self._got = []
-        if isinstance(owed, Marked):
+        if isinstance(owed, EchoChecked):
             unmark(self.shard, got, owed.answer)
-        plain = _plain(slot)
+        plain = _plain(pending)
         future, _, _, op, lost = plain
-        if isinstance(op, Several) and op.fit is not None and not op.fit(got):
+        if isinstance(op, ReplyBatch) and op.validate is not None and not op.validate(got):
             raise OutOfStep(self.shard, "the replies do not fit the commands")
         found = got[0] if len(got) == 1 else got
         single = isinstance(op, Op)
-        if isinstance(op, Op) and not op.takes(found):
+        if isinstance(op, Op) and not op.accepts(found):
             raise self._misfit(op, found)
         self.slots.popleft()
-        self.bytes_owed -= len(slot[2])
+        self.bytes_owed -= len(pending[2])
         if future.done():
             return 0
         if single and found.__class__ is ErrorReply:
@@ -439,25 +441,25 @@ class AsyncLink(asyncio.Protocol):
         return OutOfStep(self.shard, f"{op.name} was answered with {type(reply).__name__}")
 
 
-def _marked(slot: Slot) -> Slot:
-    """Return ``slot`` with an ECHO of a fresh number behind its commands."""
-    future, deadline, payload, op, lost = slot
+def _marked(pending: PendingReply) -> PendingReply:
+    """Return ``pending`` with an ECHO of a fresh number behind its commands."""
+    future, deadline, payload, op, lost = pending
     echo, answer = mark()
-    number = op.number if isinstance(op, Several) else 1
-    return future, deadline, payload + echo, Marked(number + 1, slot, answer), lost
+    number = op.number if isinstance(op, ReplyBatch) else 1
+    return future, deadline, payload + echo, EchoChecked(number + 1, pending, answer), lost
 
 
-def _plain(slot: Slot) -> Slot:
+def _plain(pending: PendingReply) -> PendingReply:
     """Return the slot as its caller made it."""
-    op = slot[3]
-    return op.slot if isinstance(op, Marked) else slot
+    op = pending[3]
+    return op.pending if isinstance(op, EchoChecked) else pending
 
 
-def _lose(slot: Slot, error: Exception) -> None:
-    """Tell whoever cares for ``slot``, if anybody waits for it, that no reply will come."""
-    if not slot[0].done():
-        slot[4](_plain(slot), error)
+def _lose(pending: PendingReply, error: Exception) -> None:
+    """Tell whoever cares for ``pending``, if anybody waits for it, that no reply will come."""
+    if not pending[0].done():
+        pending[4](_plain(pending), error)
 
 
-def _tell(slot: Slot, error: Exception) -> None:
-    slot[0].set_exception(error)
+def _tell(pending: PendingReply, error: Exception) -> None:
+    pending[0].set_exception(error)

@@ -9,7 +9,7 @@ from functools import partial
 from shardcache.flows.own_pause import longer
 from shardcache.options import Options
 from shardcache.urls import Address
-from shardcache.wire.aio.connection import AsyncLink
+from shardcache.wire.aio.connection import AsyncConnection
 from shardcache.wire.aio.staggered import first_success
 from shardcache.wire.credentials import Credentials, Login
 from shardcache.wire.handshake import handshake, hung_up
@@ -23,7 +23,7 @@ __all__ = ("AsyncDialer",)
 
 # Seconds that one address has to itself before the next is tried as well (RFC 8305 recommends 0.25).
 ATTEMPT_DELAY = 0.25
-NewLink = Callable[[], AsyncLink]
+NewLink = Callable[[], AsyncConnection]
 
 
 class AsyncDialer:
@@ -43,15 +43,15 @@ class AsyncDialer:
         self,
         deadline: float,
         timeout: float,
-        on_end: Callable[[AsyncLink, Exception], None],
+        on_end: Callable[[AsyncConnection, Exception], None],
         on_room: Callable[[int], None],
-    ) -> AsyncLink:
+    ) -> AsyncConnection:
         """Return a link that is logged in and checked, by ``deadline`` of the loop's clock.
 
         Raises OSError where there is no connection, `ShardError` where the server says no.
         """
         loop = asyncio.get_running_loop()
-        new = partial(AsyncLink, self.shard, loop, timeout, on_end, on_room, self.options.max_value)
+        new = partial(AsyncConnection, self.shard, loop, timeout, on_end, on_room, self.options.max_value)
         login = await self._credentials.get_async(deadline)
         context = None if self._context is None else await self._read_certificates(self._context, deadline)
         endpoints = await self._endpoints(deadline)
@@ -80,33 +80,33 @@ class AsyncDialer:
 
     async def _open(
         self, endpoint: Endpoint, context: ssl.SSLContext | None, login: Login, deadline: float, new: NewLink
-    ) -> AsyncLink:
+    ) -> AsyncConnection:
         """Return a link over one endpoint."""
-        link = new()
+        connection = new()
         try:
-            await self._connect(link, endpoint, context)
+            await self._connect(connection, endpoint, context)
             steps = handshake(self.shard, self.address, self.options, login)
             commands = next(steps)
             while True:
                 try:
-                    replies = await link.send(pack_all(commands), len(commands), deadline)
+                    replies = await connection.send(pack_all(commands), len(commands), deadline)
                 except Exception as error:
-                    if told := hung_up(error, link.last_words):
+                    if told := hung_up(error, connection.last_words):
                         raise told from error
                     raise
                 commands = steps.send([replies] if len(commands) == 1 else replies)
         except StopIteration as end:
-            link.met(end.value)
-            link.marked = self.options.echo_check
-            link.used = False
+            connection.set_server_run(end.value)
+            connection.marked = self.options.echo_check
+            connection.used = False
             self._resolver.last = endpoint
-            return link
+            return connection
         except BaseException as error:
-            link.end(error if isinstance(error, Exception) else ConnectionError("connecting was broken off"))
-            await link.wait_closed()
+            connection.end(error if isinstance(error, Exception) else ConnectionError("connecting was broken off"))
+            await connection.wait_closed()
             raise
 
-    async def _connect(self, link: AsyncLink, endpoint: Endpoint, context: ssl.SSLContext | None) -> None:
+    async def _connect(self, connection: AsyncConnection, endpoint: Endpoint, context: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
         sock = socket.socket(endpoint.family, endpoint.kind, endpoint.protocol)
         try:
@@ -114,7 +114,7 @@ class AsyncDialer:
             await loop.sock_connect(sock, endpoint.where)
             no_delay(sock)
             host = self.address.host if context is not None else None
-            await loop.create_connection(lambda: link, sock=sock, ssl=context, server_hostname=host)
+            await loop.create_connection(lambda: connection, sock=sock, ssl=context, server_hostname=host)
         except BaseException as error:
             sock.close()
             if isinstance(error, ValueError) and not isinstance(error, OSError):
@@ -123,5 +123,5 @@ class AsyncDialer:
             raise
 
 
-def _discard(link: AsyncLink) -> None:
-    link.end(ConnectionError("another address was faster"))
+def _discard(connection: AsyncConnection) -> None:
+    connection.end(ConnectionError("another address was faster"))

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from copy import copy
 
 from shardcache.flows.own_pause import LOOK, held_up
-from shardcache.wire.aio.connection import Slot
+from shardcache.wire.aio.connection import PendingReply
 
-__all__ = ("Turnstile",)
+__all__ = ("SendQueue",)
 
 
-class Turnstile:
+class SendQueue:
     """A queue of slots that are yet to be sent. Deadlines grow from head to tail.
 
     ``on_gone`` is told of each that leaves it for another reason than its turn: its deadline (TimeoutError), or
@@ -21,47 +21,47 @@ class Turnstile:
 
     __slots__ = ("_due", "_loop", "_on_gone", "_timer", "waiting")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_gone: Callable[[Slot, Exception], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_gone: Callable[[PendingReply, Exception], None]) -> None:
         self._loop = loop
         self._on_gone = on_gone
         self._timer: asyncio.TimerHandle | None = None
         self._due = math.inf
-        self.waiting: deque[Slot] = deque()
+        self.waiting: deque[PendingReply] = deque()
 
     def __len__(self) -> int:
         return len(self.waiting)
 
-    def wait(self, slot: Slot) -> None:
+    def wait(self, pending: PendingReply) -> None:
         """Put a slot behind those that wait."""
-        self.waiting.append(slot)
-        self._watch(slot[1])
+        self.waiting.append(pending)
+        self._watch(pending[1])
 
-    def put_back(self, slots: Iterable[Slot]) -> None:
+    def put_back(self, slots: Iterable[PendingReply]) -> None:
         """Put slots that have had their turn before those that wait, in their order."""
-        for slot in reversed(list(slots)):
-            self.waiting.appendleft(slot)
-            self._watch(slot[1])
+        for pending in reversed(list(slots)):
+            self.waiting.appendleft(pending)
+            self._watch(pending[1])
 
-    def next(self) -> Slot | None:
+    def next(self) -> PendingReply | None:
         """Return the first slot that somebody still waits for, or None. Its turn has come."""
         found = None
         while self.waiting and found is None:
-            slot = self.waiting.popleft()
-            if not slot[0].done():
-                found = slot
+            pending = self.waiting.popleft()
+            if not pending[0].done():
+                found = pending
         if not self.waiting:
             self._rest()
         return found
 
-    def turn_away(self, error: Exception) -> None:
+    def fail_all(self, error: Exception) -> None:
         """End everybody's waiting with ``error``."""
         waiting, self.waiting = self.waiting, deque()
         self._rest()
-        for slot in waiting:
-            if not slot[0].done():
+        for pending in waiting:
+            if not pending[0].done():
                 again = copy(error)  # each gets its own, for a raise adds to the traceback
                 again.__cause__ = error.__cause__
-                self._on_gone(slot, again)
+                self._on_gone(pending, again)
 
     def _watch(self, deadline: float) -> None:
         if deadline < self._due:
@@ -95,6 +95,6 @@ class Turnstile:
             late.append(waiting.popleft())
         if waiting:
             self._watch(max(waiting[0][1], now + 0.001))
-        for slot in late:
-            if not slot[0].done():
-                self._on_gone(slot, TimeoutError("no room on the connection before the deadline"))
+        for pending in late:
+            if not pending[0].done():
+                self._on_gone(pending, TimeoutError("no room on the connection before the deadline"))

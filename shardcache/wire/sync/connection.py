@@ -20,11 +20,11 @@ import hiredis
 
 from shardcache.errors import OutOfStep, ReplyTooLarge, ShardError
 from shardcache.flows.own_pause import longer
-from shardcache.flows.steps import Run
+from shardcache.flows.steps import ServerRun
 from shardcache.resp import Command, Reply
 from shardcache.wire.reply_parser import NOT_YET, SLACK, ReplyParser
 
-__all__ = ("PACKED_GET", "PACKED_LOOK", "Closed", "Link", "mark", "pack", "pack_all", "unmark")
+__all__ = ("PACKED_GET", "PACKED_LOOK", "Closed", "Connection", "mark", "pack", "pack_all", "unmark")
 
 READ = 64 * 1024
 MAX_VALUE = 64 * 1024 * 1024
@@ -64,7 +64,7 @@ class Closed(ConnectionError):
     """The server closed the connection."""
 
 
-class Link:
+class Connection:
     """One connection to ``shard``, ready for use from the moment it exists."""
 
     __slots__ = (
@@ -113,15 +113,15 @@ class Link:
         poll.register(sock, select.POLLIN)
         self._poll = poll.poll
 
-    def met(self, run: Run | None) -> None:
+    def set_server_run(self, run: ServerRun | None) -> None:
         """Note who is at the other end."""
         if run is not None:
             self.run_id, self.born = run.id, self.clock() - run.age
 
     @property
-    def run(self) -> Run | None:
+    def run(self) -> ServerRun | None:
         """Who is at the other end, and for how long by now."""
-        return None if self.run_id is None else Run(self.run_id, self.clock() - self.born)
+        return None if self.run_id is None else ServerRun(self.run_id, self.clock() - self.born)
 
     def fileno(self) -> int:
         return self.sock.fileno()

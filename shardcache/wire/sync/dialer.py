@@ -17,7 +17,7 @@ from shardcache.wire.credentials import Credentials, Login
 from shardcache.wire.handshake import handshake, hung_up
 from shardcache.wire.resolve import Endpoint, Resolver, telling
 from shardcache.wire.shared_call import NotInTime
-from shardcache.wire.sync.connection import Link, pack_all
+from shardcache.wire.sync.connection import Connection, pack_all
 from shardcache.wire.sync.exchange import Turn, transfer
 from shardcache.wire.tls import TLSContext
 
@@ -38,7 +38,7 @@ class Dialer:
         self._context = TLSContext.of(options.tls) if address.tls else None
         self._resolver = Resolver(address.host, address.port, options.on_event)
 
-    def __call__(self, deadline: float, generation: int = 0) -> Link:
+    def __call__(self, deadline: float, generation: int = 0) -> Connection:
         """Return a link that is logged in and checked.
 
         Raises OSError where there is no connection, `ShardError` where the server says no.
@@ -50,12 +50,12 @@ class Dialer:
         for left, endpoint in zip(range(len(endpoints), 0, -1), endpoints, strict=True):
             now = self.clock()
             try:
-                link = self._open(endpoint, context, login, now + (deadline - now) / left, generation)
+                connection = self._open(endpoint, context, login, now + (deadline - now) / left, generation)
             except OSError as error:
                 errors.append(error)
             else:
                 self._resolver.last = endpoint
-                return link
+                return connection
         raise telling(errors)
 
     def _endpoints(self, deadline: float) -> list[Endpoint]:
@@ -73,25 +73,25 @@ class Dialer:
 
     def _open(
         self, endpoint: Endpoint, context: ssl.SSLContext | None, login: Login, deadline: float, generation: int
-    ) -> Link:
+    ) -> Connection:
         """Return a link over one endpoint, by its share of the time."""
         sock = self._connect(endpoint, context, deadline)
-        link = Link(self.shard, sock, self.clock, generation, self.options.max_value)
+        connection = Connection(self.shard, sock, self.clock, generation, self.options.max_value)
         try:
             steps = handshake(self.shard, self.address, self.options, login)
             commands = next(steps)
             while True:
-                turn = Turn(link, pack_all(commands), len(commands))
+                turn = Turn(connection, pack_all(commands), len(commands))
                 transfer([turn], deadline, self.clock)
                 if turn.error is not None:
-                    raise hung_up(turn.error, turn.replies or link.last_words()) or turn.error
+                    raise hung_up(turn.error, turn.replies or connection.last_words()) or turn.error
                 commands = steps.send(turn.replies)
         except StopIteration as end:
-            link.met(end.value)
-            link.marked = self.options.echo_check
-            return link
+            connection.set_server_run(end.value)
+            connection.marked = self.options.echo_check
+            return connection
         except BaseException:
-            link.close()
+            connection.close()
             raise
 
     def _connect(self, endpoint: Endpoint, context: ssl.SSLContext | None, deadline: float) -> socket.socket:

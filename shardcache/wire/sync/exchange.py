@@ -11,7 +11,7 @@ from shardcache.errors import OutOfStep
 from shardcache.flows.own_pause import longer
 from shardcache.resp import Reply
 from shardcache.wire.reply_parser import Answers
-from shardcache.wire.sync.connection import Link, mark, unmark
+from shardcache.wire.sync.connection import Connection, mark, unmark
 
 __all__ = ("Fit", "Turn", "ask", "ask_many", "transfer")
 
@@ -28,24 +28,30 @@ class Turn:
     replies to these commands.
     """
 
-    __slots__ = ("_answer", "_fit", "error", "expected", "link", "owed", "payload", "replies", "rest")
+    __slots__ = ("_answer", "_validate", "connection", "error", "expected", "owed", "payload", "replies", "rest")
 
     def __init__(
-        self, link: Link, payload: bytes, expected: int, answers: Answers = 0, owed: int = 0, fit: Fit | None = None
+        self,
+        connection: Connection,
+        payload: bytes,
+        expected: int,
+        answers: Answers = 0,
+        owed: int = 0,
+        validate: Fit | None = None,
     ) -> None:
-        self.link = link
+        self.connection = connection
         self.payload = payload
         self.expected = expected + owed
         self.owed = owed
-        self._fit = fit
-        link.parser.answers = answers
+        self._validate = validate
+        connection.parser.answers = answers
         if not owed:
-            link.got = 0
+            connection.got = 0
         self.replies: list[Reply] = []
         self.rest: memoryview | None = None
         self.error: Exception | None = None  # set: the link is useless
         self._answer = b""
-        if link.marked:
+        if connection.marked:
             echo, self._answer = mark()
             self.payload += echo
             self.expected += 1
@@ -53,9 +59,9 @@ class Turn:
     def settle(self) -> None:
         """Check that the replies can be to what was asked; raise `OutOfStep` if not."""
         if self._answer:
-            unmark(self.link.shard, self.replies, self._answer)
-        if self._fit is not None and not self._fit(self.replies[self.owed :] if self.owed else self.replies):
-            raise OutOfStep(self.link.shard, "the replies do not fit the commands")
+            unmark(self.connection.shard, self.replies, self._answer)
+        if self._validate is not None and not self._validate(self.replies[self.owed :] if self.owed else self.replies):
+            raise OutOfStep(self.connection.shard, "the replies do not fit the commands")
 
 
 def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> None:
@@ -63,14 +69,14 @@ def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> 
     poll = select.poll()
     open_turns: dict[int, Turn] = {}
     for turn in turns:
-        link = turn.link
+        connection = turn.connection
         try:
-            rest = link.send_some(memoryview(turn.payload))
+            rest = connection.send_some(memoryview(turn.payload))
         except OSError as error:
             turn.error = error
             continue
         turn.rest = rest or None
-        fd = link.fileno()
+        fd = connection.fileno()
         open_turns[fd] = turn
         poll.register(fd, _BOTH if rest else _IN)
     looked = False
@@ -92,10 +98,10 @@ def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> 
             turn = open_turns[fd]
             try:
                 if mask & ~select.POLLOUT:
-                    turn.link.feed()
-                done = turn.link.drain(turn.replies, turn.expected)
+                    turn.connection.feed()
+                done = turn.connection.drain(turn.replies, turn.expected)
                 if turn.rest is not None:
-                    rest = turn.link.send_some(turn.rest)
+                    rest = turn.connection.send_some(turn.rest)
                     turn.rest = rest or None
                     if not rest:
                         poll.modify(fd, _IN)
@@ -110,15 +116,15 @@ def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> 
                 poll.unregister(fd)
 
 
-def ask(link: Link, payload: bytes, deadline: float, values: int = 0) -> Reply:
+def ask(connection: Connection, payload: bytes, deadline: float, values: int = 0) -> Reply:
     """Send one command and return its reply, as `Link.call` does, also over a marked link."""
-    return ask_many(link, payload, 1, deadline, values)[0]
+    return ask_many(connection, payload, 1, deadline, values)[0]
 
 
-def ask_many(link: Link, payload: bytes, number: int, deadline: float, values: int = 0) -> list[Reply]:
+def ask_many(connection: Connection, payload: bytes, number: int, deadline: float, values: int = 0) -> list[Reply]:
     """Send several commands and return their replies. ``values``: how many stored values there can be in them."""
-    turn = Turn(link, payload, number, values)
-    transfer([turn], deadline, link.clock)
+    turn = Turn(connection, payload, number, values)
+    transfer([turn], deadline, connection.clock)
     if turn.error is not None:
         raise turn.error
     return turn.replies

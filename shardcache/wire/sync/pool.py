@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from shardcache.errors import ClientClosed
 from shardcache.stats import ShardTally
-from shardcache.wire.sync.connection import Link
+from shardcache.wire.sync.connection import Connection
 from shardcache.wire.sync.dialer import Dialer
 
 __all__ = ("Pool",)
@@ -22,13 +22,23 @@ _RETIRED = -1  # the generation of links that are not to be used again
 class Pool:
     """Idle links to one shard, the most recently used on top."""
 
-    __slots__ = ("__weakref__", "_closed", "_dial", "_idle", "_links", "_max_idle", "_tally", "generation", "logins")
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_connections",
+        "_dial",
+        "_idle",
+        "_max_idle",
+        "_tally",
+        "generation",
+        "logins",
+    )
 
     def __init__(self, dial: Dialer, max_idle: int, tally: ShardTally) -> None:
         self._dial = dial
         self._max_idle = max_idle
-        self._idle: deque[Link] = deque()
-        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._idle: deque[Connection] = deque()
+        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._closed = False
         self.generation = 0
         self.logins = 0  # how often the credentials have been renewed
@@ -38,54 +48,54 @@ class Pool:
     def __len__(self) -> int:
         return len(self._idle)
 
-    def take(self, deadline: float) -> tuple[Link, bool]:
+    def acquire(self, deadline: float) -> tuple[Connection, bool]:
         """Return a link, and whether it was opened just now. Raises what a `Dialer` raises, and `ClientClosed`."""
         idle = self._idle
         while True:
             try:
-                link = idle.pop()
+                connection = idle.pop()
             except IndexError:
                 return self.open(deadline), True
-            if not link.stale():
-                return link, False
-            link.close()
+            if not connection.stale():
+                return connection, False
+            connection.close()
 
-    def open(self, deadline: float) -> Link:
+    def open(self, deadline: float) -> Connection:
         """Open a link, whatever lies idle."""
         if self._closed:
             raise ClientClosed("the client is closed")
         logins = self.logins
-        link = self._dial(deadline, self.generation)
+        connection = self._dial(deadline, self.generation)
         self._tally.connects += 1
-        self._links.add(link)
+        self._connections.add(connection)
         if self.logins != logins:  # renewed meanwhile: it may be logged in as before
-            link.generation = _RETIRED
-        return link
+            connection.generation = _RETIRED
+        return connection
 
-    def give(self, link: Link) -> None:
+    def release(self, connection: Connection) -> None:
         """Take back a link that is in step."""
-        if link.generation != self.generation or len(self._idle) >= self._max_idle:
-            link.close()
+        if connection.generation != self.generation or len(self._idle) >= self._max_idle:
+            connection.close()
             return
-        self._idle.append(link)
+        self._idle.append(connection)
         if self._closed:  # closed in this very moment
             self.close()
 
-    def retire(self) -> list[Link]:
+    def retire(self) -> list[Connection]:
         """Take out what lies idle, to be logged in anew and given back; what is in use is closed when it is given back."""
         self.logins += 1
-        idle: list[Link] = []
+        idle: list[Connection] = []
         with suppress(IndexError):
             while True:
                 idle.append(self._idle.pop())
-        known: list[Link] | None = None
+        known: list[Connection] | None = None
         while known is None:
             with suppress(RuntimeError):  # other threads open links meanwhile
-                known = list(self._links)
+                known = list(self._connections)
         taken = set(map(id, idle))
-        for link in known:
-            if id(link) not in taken:
-                link.generation = _RETIRED
+        for connection in known:
+            if id(connection) not in taken:
+                connection.generation = _RETIRED
         return idle
 
     def empty(self) -> None:
@@ -105,10 +115,10 @@ class Pool:
     def forget(self) -> None:
         """In a forked child: let go of the parent's connections without a word to the server."""
         self.generation += 1
-        for link in list(self._links):  # before the idle ones are let go of: nobody else has them
-            link.close()  # closes this process' descriptor only
+        for connection in list(self._connections):  # before the idle ones are let go of: nobody else has them
+            connection.close()  # closes this process' descriptor only
         self._idle = deque()
-        self._links = weakref.WeakSet()
+        self._connections = weakref.WeakSet()
 
 
 _pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
