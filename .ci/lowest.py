@@ -19,7 +19,10 @@ bounds = {
     for requirement in declared
     for spec in requirement.specifier
     if spec.operator == ">="
-    and (requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in EXTRAS))
+    and (
+        requirement.marker is None
+        or any(requirement.marker.evaluate({"extra": extra}) for extra in EXTRAS)
+    )
 }
 pins = [f"{name}=={bound}" for name, bound in bounds.items()]
 subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *pins], check=True)

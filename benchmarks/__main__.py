@@ -21,11 +21,21 @@ SUBJECTS = ("single", "many", "aio", "locks", "loads", "stampede", "growth", "ri
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks", description="Figures as ratios to peers on the same servers.")
-    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"any of {', '.join(SUBJECTS)}; default: all")
-    parser.add_argument("--rounds", type=int, default=101, help="rounds of each race (default: %(default)s)")
-    parser.add_argument("--cpu", action="store_true", help="time this thread's own work instead of whole calls")
-    parser.add_argument("--sleepy", action="store_true", help="let idle cores fall asleep, as they do in life")
+    parser = argparse.ArgumentParser(
+        prog="benchmarks", description="Figures as ratios to peers on the same servers."
+    )
+    parser.add_argument(
+        "subjects", nargs="*", metavar="SUBJECT", help=f"any of {', '.join(SUBJECTS)}; default: all"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=101, help="rounds of each race (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--cpu", action="store_true", help="time this thread's own work instead of whole calls"
+    )
+    parser.add_argument(
+        "--sleepy", action="store_true", help="let idle cores fall asleep, as they do in life"
+    )
     said = parser.parse_args()
     if unknown := [name for name in said.subjects if name not in SUBJECTS]:
         parser.error(f"no subject is named {', '.join(unknown)}; there are {', '.join(SUBJECTS)}")
@@ -36,7 +46,9 @@ def main() -> None:
     print(setting())
     with nullcontext(False) if said.sleepy else awake() as kept:
         clock = "this thread's CPU time" if said.cpu else "wall clock"
-        print(f"{clock}, {said.rounds} rounds, cores {'kept awake' if kept else 'left to themselves'}\n\n{header()}")
+        print(
+            f"{clock}, {said.rounds} rounds, cores {'kept awake' if kept else 'left to themselves'}\n\n{header()}"
+        )
         found = run(said.subjects or SUBJECTS, race)
     goals = [figure for figure in found if figure.goal is not None]
     met = sum(figure.met for figure in goals)
@@ -54,7 +66,9 @@ def run(subjects: list[str] | tuple[str, ...], race: Race) -> list[Figure]:
 
 def setting() -> str:
     """Say what the figures depend on."""
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("redis", "hiredis", "mmh3", "msgpack"))
+    versions = ", ".join(
+        f"{name} {metadata.version(name)}" for name in ("redis", "hiredis", "mmh3", "msgpack")
+    )
     python = f"{platform.python_implementation()} {platform.python_version()}"
     load = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start"
     return f"{python}, {versions}; {load}; values of 100 bytes, 1 thread, TCP on 127.0.0.1"

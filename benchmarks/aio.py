@@ -44,7 +44,9 @@ class BarePipe(asyncio.Protocol):
     @classmethod
     async def to(cls, url: str) -> "BarePipe":
         where = urlsplit(url)
-        return (await asyncio.get_running_loop().create_connection(cls, where.hostname, where.port))[1]
+        return (
+            await asyncio.get_running_loop().create_connection(cls, where.hostname, where.port)
+        )[1]
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -91,10 +93,13 @@ class Track:
 
         def shares(at: int) -> list[list[Any]]:
             return [
-                [inputs[(at + task * ROUND + turn) % len(inputs)] for turn in range(ROUND)] for task in range(tasks)
+                [inputs[(at + task * ROUND + turn) % len(inputs)] for turn in range(ROUND)]
+                for task in range(tasks)
             ]
 
-        return Racer(name, lambda each: self.run(crowd(each)), [shares(at) for at in range(0, 100, 25)])
+        return Racer(
+            name, lambda each: self.run(crowd(each)), [shares(at) for at in range(0, 100, 25)]
+        )
 
     def close(self) -> None:
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
@@ -121,7 +126,9 @@ def on_loop(
         servers = stack.enter_context(LocalShards(SHARDS, tcp=True))
         url = servers.servers[0].url
         wires = [key.encode() for key in KEYS]
-        cache, fleet = (AsyncShardCache(urls, timeout=PATIENCE) for urls in ({"one": url}, servers.urls))
+        cache, fleet = (
+            AsyncShardCache(urls, timeout=PATIENCE) for urls in ({"one": url}, servers.urls)
+        )
         for client in (cache, fleet):
             stack.callback(lambda client=client: track.run(client.aclose()))
         track.run(cache.set_many(dict.fromkeys(KEYS, VALUE)))
@@ -138,16 +145,35 @@ def on_loop(
                 track.racer("bare pipelined Protocol", bare.get, wires, tasks),
                 track.racer("redis.asyncio", redis.get, KEYS, tasks),
             ]
-            return [*racers, track.racer("valkey-glide", glide.get, KEYS, tasks)] if glide else racers
+            return (
+                [*racers, track.racer("valkey-glide", glide.get, KEYS, tasks)] if glide else racers
+            )
 
         crowd = race(peers(TASKS), share=0.3)
-        for peer, goal in (("bare pipelined Protocol", 1 / 0.7), ("redis.asyncio", 1 / 15), ("valkey-glide", 1 / 8)):
+        for peer, goal in (
+            ("bare pipelined Protocol", 1 / 0.7),
+            ("redis.asyncio", 1 / 15),
+            ("valkey-glide", 1 / 8),
+        ):
             if peer in crowd.seconds:
-                yield per_call(crowd, "get", peer, goal if goals else None, TASKS * ROUND, f"{label}{TASKS} tasks: ")
+                yield per_call(
+                    crowd,
+                    "get",
+                    peer,
+                    goal if goals else None,
+                    TASKS * ROUND,
+                    f"{label}{TASKS} tasks: ",
+                )
         alone = race(peers(1), share=0.3)
-        for peer, goal in (("bare pipelined Protocol", None), ("redis.asyncio", 0.45), ("valkey-glide", None)):
+        for peer, goal in (
+            ("bare pipelined Protocol", None),
+            ("redis.asyncio", 0.45),
+            ("valkey-glide", None),
+        ):
             if peer in alone.seconds:
-                yield per_call(alone, "get", peer, goal if goals else None, ROUND, f"{label}1 task: ")
+                yield per_call(
+                    alone, "get", peer, goal if goals else None, ROUND, f"{label}1 task: "
+                )
 
         local = stack.enter_context(local_cluster(SHARDS))
         local.mset_nonatomic(dict.fromkeys(KEYS, RAW))
@@ -157,12 +183,24 @@ def on_loop(
         many = race(
             [
                 track.racer("get_many(100)", fleet.get_many, CALLS, 16),
-                track.racer("RedisCluster.mget_nonatomic", lambda keys: cluster.mget_nonatomic(*keys), CALLS, 16),
+                track.racer(
+                    "RedisCluster.mget_nonatomic",
+                    lambda keys: cluster.mget_nonatomic(*keys),
+                    CALLS,
+                    16,
+                ),
             ],
             share=0.05,
         )
         goal = 1 / 8 if goals else None
-        yield per_call(many, "get_many(100)", "RedisCluster.mget_nonatomic", goal, 16 * ROUND, f"{label}16 tasks: ")
+        yield per_call(
+            many,
+            "get_many(100)",
+            "RedisCluster.mget_nonatomic",
+            goal,
+            16 * ROUND,
+            f"{label}16 tasks: ",
+        )
         if glide:
             track.run(glide.close())
 
@@ -172,10 +210,14 @@ async def glide_of(url: str) -> Any:
 
     where = urlsplit(url)
     known = [NodeAddress(where.hostname, where.port)]
-    return await GlideClient.create(GlideClientConfiguration(known, request_timeout=PATIENCE * 1000))
+    return await GlideClient.create(
+        GlideClientConfiguration(known, request_timeout=PATIENCE * 1000)
+    )
 
 
-def per_call(laps: Laps, name: str, peer: str, goal: float | None, calls: int, label: str) -> Figure:
+def per_call(
+    laps: Laps, name: str, peer: str, goal: float | None, calls: int, label: str
+) -> Figure:
     costs = f"{laps.micros(name) / calls:.1f} / {laps.micros(peer) / calls:.1f} µs"
     rounded = None if goal is None else round(goal, 3)
     return Figure(f"{label}{name} / {peer}", laps.ratio(name, peer), rounded, "", costs)
@@ -193,9 +235,15 @@ def beside_bulk(race: Race) -> Iterator[Figure]:
         track.run(cache.set_many(dict.fromkeys([*KEYS, *MANY], VALUE)))
         raws = [key.encode() for key in MANY]
         beside: dict[str, tuple[Get, Get]] = {
-            "a set of 10 MB": (lambda _: cache.set("big", big), lambda _: bulk.send(b"SET", b"raw", big)),
+            "a set of 10 MB": (
+                lambda _: cache.set("big", big),
+                lambda _: bulk.send(b"SET", b"raw", big),
+            ),
             "a get of 10 MB": (lambda _: cache.get("big"), lambda _: bulk.get(b"big")),
-            "a get_many of 10,000": (lambda _: cache.get_many(MANY), lambda _: bulk.send(b"MGET", *raws)),
+            "a get_many of 10,000": (
+                lambda _: cache.get_many(MANY),
+                lambda _: bulk.send(b"MGET", *raws),
+            ),
         }
         rounds = max(5, race.rounds // 10)
         for what, (ours, theirs) in beside.items():
@@ -209,7 +257,11 @@ def beside_bulk(race: Race) -> Iterator[Figure]:
             mine, other = (Spread.of(column).middle * 1000 for column in zip(*rows, strict=True))
             ratio = Spread.of(first / second for first, second in rows)
             yield Figure(
-                f"p99 of get beside {what} / bare Protocols", ratio, None, "", f"{mine:.1f} / {other:.1f} ms, 16 tasks"
+                f"p99 of get beside {what} / bare Protocols",
+                ratio,
+                None,
+                "",
+                f"{mine:.1f} / {other:.1f} ms, 16 tasks",
             )
         track.run(cache.aclose())
         small.transport.close()
@@ -270,4 +322,6 @@ def memory() -> Figure:
     """Measure what a waiting call holds: its task, its coroutines, its place in the queue, its bytes."""
     with LocalShards(1, tcp=True) as servers:
         found = Spread.of([fresh(WAITING, list(servers.urls.values()))])
-    return Figure("50,000 concurrent gets: memory per waiting call, task included", found, 1.5, " KB")
+    return Figure(
+        "50,000 concurrent gets: memory per waiting call, task included", found, 1.5, " KB"
+    )

@@ -47,7 +47,9 @@ def nothing(urls: Mapping[str, str], load: Loader, ttl: float) -> tuple[Any, Any
 
 
 def django(urls: Mapping[str, str], load: Loader, ttl: float) -> tuple[Any, Any]:
-    return _django("django.core.cache.backends.redis.RedisCache", {"max_connections": MOST}, urls, load, ttl)
+    return _django(
+        "django.core.cache.backends.redis.RedisCache", {"max_connections": MOST}, urls, load, ttl
+    )
 
 
 def django_redis(urls: Mapping[str, str], load: Loader, ttl: float) -> tuple[Any, Any]:
@@ -55,11 +57,15 @@ def django_redis(urls: Mapping[str, str], load: Loader, ttl: float) -> tuple[Any
     return _django("django_redis.cache.RedisCache", options, urls, load, ttl)
 
 
-def _django(backend: str, options: dict[str, Any], urls: Mapping[str, str], load: Loader, ttl: float) -> Any:
+def _django(
+    backend: str, options: dict[str, Any], urls: Mapping[str, str], load: Loader, ttl: float
+) -> Any:
     from django.conf import settings
     from django.context.cache import caches
 
-    settings.configure(CACHES={"default": {"BACKEND": backend, "LOCATION": _first(urls), "OPTIONS": options}})
+    settings.configure(
+        CACHES={"default": {"BACKEND": backend, "LOCATION": _first(urls), "OPTIONS": options}}
+    )
     # The cache object of one thread for all: each thread would open a pool of its own.
     cache = caches["default"]
     return lambda: cache.get_or_set(KEY, load, timeout=ttl), None
@@ -94,7 +100,9 @@ def _cashews(urls: Mapping[str, str]) -> Any:
     from cashews import Cache
 
     cache = Cache()
-    cache.setup(_first(urls), max_connections=MOST, socket_timeout=30, wait_for_connection_timeout=30)
+    cache.setup(
+        _first(urls), max_connections=MOST, socket_timeout=30, wait_for_connection_timeout=30
+    )
     return cache
 
 
@@ -103,7 +111,12 @@ def aiocache(urls: Mapping[str, str], load: Loader, ttl: float) -> tuple[Any, An
         warnings.simplefilter("ignore")
         from aiocache import Cache, cached_stampede
     place = urlsplit(_first(urls))
-    settings = {"endpoint": place.hostname, "port": place.port, "timeout": 30, "pool_max_size": MOST}
+    settings = {
+        "endpoint": place.hostname,
+        "port": place.port,
+        "timeout": 30,
+        "pool_max_size": MOST,
+    }
     return cached_stampede(lease=2, ttl=ttl, key=KEY, cache=Cache.REDIS, **settings)(load), None
 
 
@@ -123,4 +136,6 @@ WAYS: dict[str, tuple[Callable[..., tuple[Any, Any]], bool, str]] = {
     "cashews, early": (cashews_early, True, "cashews"),
     "aiocache cached_stampede": (aiocache, True, "aiocache"),
 }
-PEERS = tuple(name for name, (_, _, package) in WAYS.items() if package != "shardcache" and find_spec(package))
+PEERS = tuple(
+    name for name, (_, _, package) in WAYS.items() if package != "shardcache" and find_spec(package)
+)

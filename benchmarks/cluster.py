@@ -29,7 +29,9 @@ def local_cluster(nodes: int) -> Iterator[RedisCluster]:
             servers = stack.enter_context(LocalShards(1, tcp=True, options=options))
             client = stack.enter_context(Redis.from_url(servers.servers[0].url))
             client.execute_command("CLUSTER SET-CONFIG-EPOCH", at + 1)
-            client.execute_command("CLUSTER ADDSLOTSRANGE", at * SLOTS // nodes, (at + 1) * SLOTS // nodes - 1)
+            client.execute_command(
+                "CLUSTER ADDSLOTSRANGE", at * SLOTS // nodes, (at + 1) * SLOTS // nodes - 1
+            )
             met.append((client, client.connection_pool.connection_kwargs["port"], bus))
         first = met[0][0]
         for _, port, bus in met[1:]:
@@ -37,7 +39,9 @@ def local_cluster(nodes: int) -> Iterator[RedisCluster]:
         deadline = time.monotonic() + PATIENCE
         while not all(_up(client, nodes) for client, _, _ in met):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the cluster's {nodes} nodes did not agree within {PATIENCE:g} s")
+                raise TimeoutError(
+                    f"the cluster's {nodes} nodes did not agree within {PATIENCE:g} s"
+                )
             time.sleep(0.05)
         yield stack.enter_context(RedisCluster(host="127.0.0.1", port=met[0][1]))
 

@@ -38,7 +38,13 @@ class Setting:
 
 
 def worker(
-    name: str, number: int, setting: Setting, urls: Mapping[str, str], log: str, seconds: float, gate: Any
+    name: str,
+    number: int,
+    setting: Setting,
+    urls: Mapping[str, str],
+    log: str,
+    seconds: float,
+    gate: Any,
 ) -> None:
     make, tasks, _ = WAYS[name]
     notes = redis.Redis.from_url(log)
@@ -106,7 +112,11 @@ def worker(
 
 
 def read_by_threads(
-    read: Callable[[], Any], setting: Setting, seconds: float, begin: Callable[[], float], counted: Any
+    read: Callable[[], Any],
+    setting: Setting,
+    seconds: float,
+    begin: Callable[[], float],
+    counted: Any,
 ) -> None:
     start = begin()
 
@@ -124,7 +134,8 @@ def read_by_threads(
             due = max(due + setting.pace, time.monotonic()) + (offset if due == start else 0)
 
     crowd = [
-        threading.Thread(target=work, args=(setting.pace * at / setting.readers,)) for at in range(setting.readers)
+        threading.Thread(target=work, args=(setting.pace * at / setting.readers,))
+        for at in range(setting.readers)
     ]
     for thread in crowd:
         thread.start()
@@ -154,4 +165,6 @@ async def read_by_tasks(
                 counted()
             due = max(due + setting.pace, time.monotonic()) + (offset if due == start else 0)
 
-    await asyncio.gather(*(work(setting.pace * at / setting.readers) for at in range(setting.readers)))
+    await asyncio.gather(
+        *(work(setting.pace * at / setting.readers) for at in range(setting.readers))
+    )

@@ -46,6 +46,11 @@ def against(laps: Laps, name: str, peer: str, goal: float | None = None) -> Figu
 def header() -> str:
     """Return the line that heads the table."""
     head = LINE.format(
-        what="", goal="goal", measured="measured", spread="quartiles", verdict="", costs="per call, medians"
+        what="",
+        goal="goal",
+        measured="measured",
+        spread="quartiles",
+        verdict="",
+        costs="per call, medians",
     )
     return f"{head}\n{'─' * len(head)}"

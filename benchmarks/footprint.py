@@ -47,11 +47,16 @@ def figures(race: Race) -> Iterator[Figure]:
     if os.path.exists("/proc/self/smaps_rollup"):
         with LocalShards(SHARDS, tcp=True) as servers:
             urls = list(servers.urls.values())
-            rows = [(fresh(OURS + REPORT, urls), fresh(THEIRS + REPORT, urls)) for _ in range(max(3, times // 4))]
+            rows = [
+                (fresh(OURS + REPORT, urls), fresh(THEIRS + REPORT, urls))
+                for _ in range(max(3, times // 4))
+            ]
         ours, theirs = (Spread.of(column).middle for column in zip(*rows, strict=True))
         extra = Spread.of(mine - other for mine, other in rows)
         costs = f"{ours:.1f} - {theirs:.1f} MB, private memory of the whole process"
-        yield Figure(f"idle client over {SHARDS} shards - {SHARDS} x redis.Redis", extra, 3, " MB", costs)
+        yield Figure(
+            f"idle client over {SHARDS} shards - {SHARDS} x redis.Redis", extra, 3, " MB", costs
+        )
 
     imports = [IMPORT.format(package=package) for package in ("shardcache", "redis")]
     for code in imports:  # now the compiled files are there, and in the page cache
@@ -59,13 +64,19 @@ def figures(race: Race) -> Iterator[Figure]:
     rows = [(fresh(imports[0]), fresh(imports[1])) for _ in range(times)]
     ours, theirs = (Spread.of(column).middle * 1000 for column in zip(*rows, strict=True))
     ratio = Spread.of(mine / other for mine, other in rows)
-    yield Figure("import shardcache / import redis", ratio, 1.25, "", f"{ours:.0f} / {theirs:.0f} ms")
+    yield Figure(
+        "import shardcache / import redis", ratio, 1.25, "", f"{ours:.0f} / {theirs:.0f} ms"
+    )
 
 
 def fresh(code: str, arguments: list[str] | None = None) -> float:
     """Run ``code`` in a new interpreter that sees the same packages; return the number that it prints."""
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environ = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
     environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     command = [sys.executable, "-c", "import sys\n" + code, *(arguments or ())]
-    ran = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=SLOWEST, check=True)
+    ran = subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=SLOWEST, check=True
+    )
     return float(ran.stdout)

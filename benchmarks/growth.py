@@ -26,7 +26,11 @@ def by_keys(race: Race) -> Iterator[Figure]:
         cache.set_many(dict.fromkeys(KEYS, VALUE))
         laps = race(
             [
-                Racer(str(size), cache.get_many, [KEYS[at : at + size] for at in range(0, len(KEYS), size)])
+                Racer(
+                    str(size),
+                    cache.get_many,
+                    [KEYS[at : at + size] for at in range(0, len(KEYS), size)],
+                )
                 for size in SIZES
             ]
         )
@@ -34,7 +38,9 @@ def by_keys(race: Race) -> Iterator[Figure]:
             share = SIZES[0] / size
             costs = f"{laps.micros(str(size)) / size:.2f} / {laps.micros(str(SIZES[0])) / SIZES[0]:.2f} µs per key"
             ratio = Spread(*(value * share for value in laps.ratio(str(size), str(SIZES[0]))))
-            yield Figure(f"get_many, cost per key: {size:,} keys / {SIZES[0]}", ratio, 1.0, "", costs)
+            yield Figure(
+                f"get_many, cost per key: {size:,} keys / {SIZES[0]}", ratio, 1.0, "", costs
+            )
 
 
 def by_nodes(race: Race) -> Iterator[Figure]:
@@ -50,7 +56,9 @@ def by_nodes(race: Race) -> Iterator[Figure]:
     with LocalShards(2, tcp=True) as servers:
         urls = list(servers.urls.values())
         few, many = (
-            ShardCache({f"node-{at}": url for at, url in zip(range(count), cycle(urls), strict=False)})
+            ShardCache(
+                {f"node-{at}": url for at, url in zip(range(count), cycle(urls), strict=False)}
+            )
             for count in (FEW, MANY)
         )
         with few, many:

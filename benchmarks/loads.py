@@ -58,7 +58,11 @@ def hits(race: Race) -> Iterator[Figure]:
                         ),
                         [0],
                     ),
-                    Racer("get", lambda _, tasks=tasks: loop.run_until_complete(crowd(other.get, tasks)), [0]),
+                    Racer(
+                        "get",
+                        lambda _, tasks=tasks: loop.run_until_complete(crowd(other.get, tasks)),
+                        [0],
+                    ),
                 ],
                 share=0.5,
             )
@@ -100,7 +104,9 @@ def during_refresh(race: Race) -> Iterator[Figure]:
             stale.append(one)
             plain.append(other)
     costs = f"{Spread.of(stale).middle * 1e6:.0f} / {Spread.of(plain).middle * 1e6:.0f} µs"
-    yield Figure("swr: p99 of readers during a refresh / of plain hits", Spread.of(ratios), 1.2, "", costs)
+    yield Figure(
+        "swr: p99 of readers during a refresh / of plain hits", Spread.of(ratios), 1.2, "", costs
+    )
 
 
 def woken(race: Race) -> Iterator[Figure]:
@@ -113,7 +119,11 @@ def woken(race: Race) -> Iterator[Figure]:
         cuts = quantiles(lags, n=20)
         costs = f"median {Spread.of(lags).middle * 1000:.1f}, longest {max(lags) * 1000:.1f} ms, {len(lags)} waits"
         yield Figure(
-            f"{name}: waiters have the value after the fill, p95", Spread.of([cuts[18] * 1000]), 15, " ms", costs
+            f"{name}: waiters have the value after the fill, p95",
+            Spread.of([cuts[18] * 1000]),
+            15,
+            " ms",
+            costs,
         )
 
 
@@ -182,7 +192,9 @@ def wait_for_it(name: str, urls: Mapping[str, str], readers: int, gate: Any, ans
 class Far:
     """A server that is ``seconds`` away: whatever it answers comes so much later. ``asked``: when it was asked something."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, url: str, seconds: float, asked: list[float]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, url: str, seconds: float, asked: list[float]
+    ) -> None:
         self.asked = asked
         self.loop = loop
         self.host, _, self.port = url.split("//")[1].split("/", maxsplit=1)[0].partition(":")
@@ -217,7 +229,9 @@ def round_trips(_: Race) -> Iterator[Figure]:
     thread.start()
     with LocalShards(3, tcp=True) as servers:
         far = {
-            name: asyncio.run_coroutine_threadsafe(Far(loop, url, away, asked).listen(), loop).result()
+            name: asyncio.run_coroutine_threadsafe(
+                Far(loop, url, away, asked).listen(), loop
+            ).result()
             for name, url in servers.urls.items()
         }
         with ShardCache(far, timeout=5) as cache:
@@ -232,11 +246,19 @@ def round_trips(_: Race) -> Iterator[Figure]:
                 asked.clear()
                 cache.get_or_set(f"key:{number}", lambda: 1, 60)
                 times = sorted(asked)
-                trips[voters in met].append(1 + sum(later - one > away * 0.75 for one, later in pairwise(times)))
+                trips[voters in met].append(
+                    1 + sum(later - one > away * 0.75 for one, later in pairwise(times))
+                )
                 met.add(voters)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     for again, goal in ((True, 4), (False, None)):
         when = "" if again else ", first under its voters"
         costs = f"of {len(trips[again])} misses: {dict(sorted(Counter(trips[again]).items()))}"
-        yield Figure(f"a miss, free lock, 3 voters: round trips{when}", Spread.of(trips[again]), goal, "", costs)
+        yield Figure(
+            f"a miss, free lock, 3 voters: round trips{when}",
+            Spread.of(trips[again]),
+            goal,
+            "",
+            costs,
+        )

@@ -81,7 +81,9 @@ def alone(race: Race) -> Iterator[Figure]:
         servers = stack.enter_context(LocalShards(VOTERS, tcp=True))
         first = next(iter(servers.urls.values()))
         cache = stack.enter_context(ShardCache(servers.urls))
-        one = stack.enter_context(ShardCache({"one": first}, namespace="one"))  # voters are agreed on by namespace
+        one = stack.enter_context(
+            ShardCache({"one": first}, namespace="one")
+        )  # voters are agreed on by namespace
         client = stack.enter_context(redis.Redis.from_url(first))
         bare = BareLoop(servers.urls)
         stack.callback(bare.close)
@@ -116,7 +118,10 @@ def alone(race: Race) -> Iterator[Figure]:
         yield against(fast, "`with` a new handle", "acquire + release")
         yield against(fast, "the same on 1 voter", "redis-py Lock on 1 node")
         others = list(libraries(servers.urls))
-        slow = race([Racer("acquire + release", turn(ours), NAMES), *(racer for racer, _ in others)], share=0.3)
+        slow = race(
+            [Racer("acquire + release", turn(ours), NAMES), *(racer for racer, _ in others)],
+            share=0.3,
+        )
         for racer, goal in others:
             yield against(slow, "acquire + release", racer.name, goal)
 
@@ -127,7 +132,9 @@ def libraries(urls: Mapping[str, str]) -> Iterator[tuple[Racer, float]]:
         from redlock import Redlock
 
         places = [urlsplit(url) for url in urls.values()]
-        manager = Redlock([{"host": place.hostname, "port": place.port, "db": 0} for place in places])
+        manager = Redlock(
+            [{"host": place.hostname, "port": place.port, "db": 0} for place in places]
+        )
 
         def redlock(name: str) -> None:
             manager.unlock(manager.lock(f"redlock-py:{name}", round(TTL * 1000)))
@@ -157,7 +164,9 @@ def at_once(race: Race) -> Iterator[Figure]:
         cache = AsyncShardCache(servers.urls, timeout=PATIENCE)
         stack.callback(lambda: loop.run_until_complete(cache.aclose()))
         # Its default of 100 connections would refuse the rest; waiting for one of 100 is faster than opening 500.
-        pool = redis.asyncio.BlockingConnectionPool.from_url(first, max_connections=100, timeout=PATIENCE)
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            first, max_connections=100, timeout=PATIENCE
+        )
         client = redis.asyncio.Redis.from_pool(pool)
         stack.callback(lambda: loop.run_until_complete(client.aclose()))
         names = [f"lock:{number}" for number in range(AT_ONCE)]
@@ -173,8 +182,16 @@ def at_once(race: Race) -> Iterator[Figure]:
 
         laps = race(
             [
-                Racer(f"asyncio, {AT_ONCE} locks at once", lambda _: loop.run_until_complete(crowd(ours)), [0]),
-                Racer("redis-py asyncio Lock, 1 node", lambda _: loop.run_until_complete(crowd(theirs)), [0]),
+                Racer(
+                    f"asyncio, {AT_ONCE} locks at once",
+                    lambda _: loop.run_until_complete(crowd(ours)),
+                    [0],
+                ),
+                Racer(
+                    "redis-py asyncio Lock, 1 node",
+                    lambda _: loop.run_until_complete(crowd(theirs)),
+                    [0],
+                ),
             ],
             share=0.1,
         )
@@ -195,7 +212,9 @@ class Contest(NamedTuple):
 
     @property
     def per_handover(self) -> float:
-        return (max(end for _, end in self.held) - min(start for start, _ in self.held)) / len(self.held)
+        return (max(end for _, end in self.held) - min(start for start, _ in self.held)) / len(
+            self.held
+        )
 
     @property
     def overlaps(self) -> int:
@@ -222,10 +241,18 @@ def contended(race: Race) -> Iterator[Figure]:
             f"{1 / gap:.0f}/s; waits: median {median(found.waits):.2f}, p99 {cuts[98]:.2f}, longest "
             f"{max(found.waits):.2f} s (all others once: {fair:.2f}); {found.overlaps} overlaps"
         )
-        yield Figure(f"{who} on one lock, held 1 ms: per hand-over", Spread.of([gap * 1000]), 3.33, " ms", costs)
+        yield Figure(
+            f"{who} on one lock, held 1 ms: per hand-over",
+            Spread.of([gap * 1000]),
+            3.33,
+            " ms",
+            costs,
+        )
 
 
-def threads(urls: Mapping[str, str], turns: int, waiters: int = WAITERS, ready: Any = None) -> Contest:
+def threads(
+    urls: Mapping[str, str], turns: int, waiters: int = WAITERS, ready: Any = None
+) -> Contest:
     found = Contest([], [])
     start = threading.Barrier(waiters)
     with ShardCache(urls, timeout=2) as cache:
@@ -292,7 +319,9 @@ def processes(urls: Mapping[str, str], turns: int) -> Contest:
     parts = [answers.get(timeout=300) for _ in crowd]
     for one in crowd:
         one.join()
-    return Contest([one for part in parts for one in part.held], [one for part in parts for one in part.waits])
+    return Contest(
+        [one for part in parts for one in part.held], [one for part in parts for one in part.waits]
+    )
 
 
 def hung(race: Race) -> Iterator[Figure]:

@@ -19,7 +19,9 @@ from shardcache import AsyncShardCache, ShardCache
 
 TIMEOUT = 0.3  # seconds
 PACE = 0.02  # seconds between two calls of one caller
-GREETING = b"%4\r\n+server\r\n+redis\r\n+proto\r\n:3\r\n+mode\r\n+standalone\r\n+role\r\n+master\r\n"
+GREETING = (
+    b"%4\r\n+server\r\n+redis\r\n+proto\r\n:3\r\n+mode\r\n+standalone\r\n+role\r\n+master\r\n"
+)
 ABOUT = b"run_id:0\r\nuptime_in_seconds:9\r\n"
 
 
@@ -120,10 +122,14 @@ def tasks(url: str, callers: int, seconds: float, tally: Tally) -> int:
     return asyncio.run(main())
 
 
-def measure(kind: Callable[[str, int, float, Tally], int], lost: float, callers: int, seconds: float) -> str:
+def measure(
+    kind: Callable[[str, int, float, Tally], int], lost: float, callers: int, seconds: float
+) -> str:
     """Return one line of the table."""
     here, there = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(lost, there), daemon=True)
+    server = multiprocessing.get_context("spawn").Process(
+        target=serve, args=(lost, there), daemon=True
+    )
     server.start()
     try:
         tally = Tally()
@@ -137,10 +143,16 @@ def measure(kind: Callable[[str, int, float, Tally], int], lost: float, callers:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--lost", type=float, nargs="+", default=[0.01, 0.1], help="share of requests, from 0 to 1")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each line (default: %(default)s)")
+    parser.add_argument(
+        "--lost", type=float, nargs="+", default=[0.01, 0.1], help="share of requests, from 0 to 1"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="of each line (default: %(default)s)"
+    )
     said = parser.parse_args()
     print(f"timeout {TIMEOUT} s, a call every {PACE} s from each caller\n")
     print("kind     callers   lost  served  waited  out of service")

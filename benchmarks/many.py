@@ -26,7 +26,9 @@ def figures(race: Race) -> Iterator[Figure]:
         servers = stack.enter_context(LocalShards(SHARDS, tcp=True))
         cache = stack.enter_context(ShardCache(servers.urls))
         cluster = stack.enter_context(local_cluster(SHARDS))
-        plain = {name: stack.enter_context(Redis.from_url(url)) for name, url in servers.urls.items()}
+        plain = {
+            name: stack.enter_context(Redis.from_url(url)) for name, url in servers.urls.items()
+        }
         bare = {name: Bare(url) for name, url in servers.urls.items()}
         for link in bare.values():
             stack.callback(link.close)
@@ -37,9 +39,17 @@ def figures(race: Race) -> Iterator[Figure]:
         gets = race(
             [
                 Racer("get_many(100)", cache.get_many, CALLS),
-                Racer("bare write-all, read-all", bare_get_many, [grouped(cache, call, bare) for call in CALLS]),
+                Racer(
+                    "bare write-all, read-all",
+                    bare_get_many,
+                    [grouped(cache, call, bare) for call in CALLS],
+                ),
                 Racer("RedisCluster.mget_nonatomic", cluster.mget_nonatomic, CALLS),
-                Racer("one Redis.mget after the other", mget_each, [grouped(cache, call, plain) for call in CALLS]),
+                Racer(
+                    "one Redis.mget after the other",
+                    mget_each,
+                    [grouped(cache, call, plain) for call in CALLS],
+                ),
             ]
         )
         yield against(gets, "get_many(100)", "bare write-all, read-all", 1.5)
@@ -48,9 +58,13 @@ def figures(race: Race) -> Iterator[Figure]:
 
         sets = race(
             [
-                Racer("set_many(100)", cache.set_many, [dict.fromkeys(call, VALUE) for call in CALLS]),
                 Racer(
-                    "one Redis pipeline after the other", pipeline_each, [grouped(cache, call, plain) for call in CALLS]
+                    "set_many(100)", cache.set_many, [dict.fromkeys(call, VALUE) for call in CALLS]
+                ),
+                Racer(
+                    "one Redis pipeline after the other",
+                    pipeline_each,
+                    [grouped(cache, call, plain) for call in CALLS],
                 ),
                 Racer(
                     "bare write-all, read-all",
@@ -63,7 +77,9 @@ def figures(race: Race) -> Iterator[Figure]:
         yield against(sets, "set_many(100)", "bare write-all, read-all")
 
 
-def grouped(cache: ShardCache, keys: list[str], links: Mapping[str, Any]) -> list[tuple[Any, list[bytes]]]:
+def grouped(
+    cache: ShardCache, keys: list[str], links: Mapping[str, Any]
+) -> list[tuple[Any, list[bytes]]]:
     """Return each shard's link with its keys, placed as the client places them."""
     groups: dict[str, list[bytes]] = {}
     for key in keys:

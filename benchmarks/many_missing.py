@@ -37,7 +37,9 @@ def other(urls: dict[str, str], pipe: Connection) -> None:
             time.sleep(PACE)
 
 
-async def by_asyncio(urls: dict[str, str], options: Options, keys: list[str], load: Loader) -> tuple[float, int]:
+async def by_asyncio(
+    urls: dict[str, str], options: Options, keys: list[str], load: Loader
+) -> tuple[float, int]:
     """Load with the asyncio client, beside a task that gets one key again and again; return seconds and how many values came."""
     async with AsyncShardCache(urls, options=options) as cache:
         took: list[float] = []
@@ -61,13 +63,19 @@ async def by_asyncio(urls: dict[str, str], options: Options, keys: list[str], lo
 def told(when: str, took: list[float]) -> None:
     """Print median, p99 and the longest call."""
     took.sort()
-    middle, late, longest = (took[min(int(len(took) * share), len(took) - 1)] * 1000 for share in (0.5, 0.99, 1))
-    print(f"a get elsewhere, {when}: {middle:.2f} ms, p99 {late:.2f} ms, longest {longest:.1f} ms, {len(took)} calls")
+    middle, late, longest = (
+        took[min(int(len(took) * share), len(took) - 1)] * 1000 for share in (0.5, 0.99, 1)
+    )
+    print(
+        f"a get elsewhere, {when}: {middle:.2f} ms, p99 {late:.2f} ms, longest {longest:.1f} ms, {len(took)} calls"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Load many missing keys at once.")
-    parser.add_argument("--keys", type=int, default=100_000, help="keys that are missing (default: %(default)s)")
+    parser.add_argument(
+        "--keys", type=int, default=100_000, help="keys that are missing (default: %(default)s)"
+    )
     parser.add_argument("--shards", type=int, default=3, help="servers (default: %(default)s)")
     parser.add_argument("--asyncio", action="store_true", help="load with the asyncio client")
     said = parser.parse_args()
@@ -104,12 +112,18 @@ def main() -> None:
                     took = time.perf_counter() - began
                 mine.send("meanwhile")
                 meanwhile = mine.recv()
-                stored = sum(len(cache.get_many(keys[at : at + 1000])) for at in range(0, len(keys), 1000))
+                stored = sum(
+                    len(cache.get_many(keys[at : at + 1000])) for at in range(0, len(keys), 1000)
+                )
         finally:
             caller.kill()
             caller.join()
-    print(f"{said.keys:,} missing keys, {said.shards} shards, load average {os.getloadavg()[0]:.1f}: {took:.1f} s")
-    print(f"returned {found:,}, stored {stored:,}, calls of the loader {len(calls):,}, shards out {len(out)}")
+    print(
+        f"{said.keys:,} missing keys, {said.shards} shards, load average {os.getloadavg()[0]:.1f}: {took:.1f} s"
+    )
+    print(
+        f"returned {found:,}, stored {stored:,}, calls of the loader {len(calls):,}, shards out {len(out)}"
+    )
     told("alone", alone)
     told("meanwhile", meanwhile)
 

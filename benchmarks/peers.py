@@ -59,7 +59,9 @@ def bare_get_many(groups: Sequence[tuple[Bare, Sequence[bytes]]]) -> list[object
     return [link.reply() for link, _ in groups]
 
 
-def bare_set_many(groups: Sequence[tuple[Bare, Sequence[bytes]]], value: bytes, ms: int) -> list[list[object]]:
+def bare_set_many(
+    groups: Sequence[tuple[Bare, Sequence[bytes]]], value: bytes, ms: int
+) -> list[list[object]]:
     """Write the SETs of all servers, then read all replies."""
     for link, keys in groups:
         link.send(b"".join([pack((b"SET", key, value, b"PX", ms)) for key in keys]))

@@ -27,9 +27,15 @@ SHARDS = 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="profile_get", description="Microseconds of a get and a get_many, by stage.")
-    parser.add_argument("--rounds", type=int, default=101, help="rounds of each race (default: %(default)s)")
-    parser.add_argument("--cpu", action="store_true", help="time this thread's own work instead of whole calls")
+    parser = argparse.ArgumentParser(
+        prog="profile_get", description="Microseconds of a get and a get_many, by stage."
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=101, help="rounds of each race (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--cpu", action="store_true", help="time this thread's own work instead of whole calls"
+    )
     said = parser.parse_args()
     race = Race(said.rounds, time.thread_time if said.cpu else time.perf_counter, lap=0.002)
     with awake(), LocalShards(SHARDS, tcp=True) as servers, ShardCache(servers.urls) as cache:
@@ -66,7 +72,10 @@ def one_get(cache: ShardCache, links: list[Connection]) -> list[Racer]:
     context, runner = cache._context, cache._runner
     requests = [context.requests.get(key) for key in KEYS]
     owners = context.placement.owner_indexes([request.key for request in requests])
-    routed = [(links[owner], pack(request.command)) for owner, request in zip(owners, requests, strict=True)]
+    routed = [
+        (links[owner], pack(request.command))
+        for owner, request in zip(owners, requests, strict=True)
+    ]
     pool = runner.shards[0].pool
     raw = context.codec.encode(VALUE, b"")
 
@@ -80,11 +89,19 @@ def one_get(cache: ShardCache, links: list[Connection]) -> list[Racer]:
     return [
         Racer("get", cache.get, KEYS),
         Racer("key: check, encode; request", context.requests.get, KEYS),
-        Racer("ring: owner_index", context.placement.owner_index, [request.key for request in requests]),
+        Racer(
+            "ring: owner_index",
+            context.placement.owner_index,
+            [request.key for request in requests],
+        ),
         Racer("pack", pack, [request.command for request in requests]),
         Racer("pool: take (is it stale?) and give", borrow, KEYS),
         Racer("wire: send, poll, receive, parse, in step?", exchange, routed),
-        Racer("codec: decode; count", lambda request: context.reply_policy.settle(request, raw, 0), requests),
+        Racer(
+            "codec: decode; count",
+            lambda request: context.reply_policy.settle(request, raw, 0),
+            requests,
+        ),
     ]
 
 
@@ -93,7 +110,10 @@ def many_gets(cache: ShardCache, links: list[Connection]) -> list[Racer]:
     context, runner = cache._context, cache._runner
     wires = [context.keys.wire_many(call) for call in CALLS]
     batches = [asked(context.placement, keys) for keys in wires]
-    payloads = [[(links[one.shard], pack_all(one.commands), len(one.commands)) for one in each] for each in batches]
+    payloads = [
+        [(links[one.shard], pack_all(one.commands), len(one.commands)) for one in each]
+        for each in batches
+    ]
     raw = context.codec.encode(VALUE, b"")
 
     def exchange(turns: list[tuple[Connection, bytes, int]]) -> None:

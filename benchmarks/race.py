@@ -72,7 +72,9 @@ class Race:
     steadier on a busy machine, and another figure: the round trip, which all peers share, is left out.
     """
 
-    def __init__(self, rounds: int, clock: Callable[[], float] = perf_counter, lap: float = LAP) -> None:
+    def __init__(
+        self, rounds: int, clock: Callable[[], float] = perf_counter, lap: float = LAP
+    ) -> None:
         self.rounds = rounds
         self._clock = clock
         self._lap = lap
@@ -92,7 +94,9 @@ class Race:
     def _calls(self, racer: Racer) -> int:
         """Return how many calls make a lap."""
         # The first run pays for connections and caches, so the number is taken from a second one.
-        calls = max(1, min(len(racer.inputs), round(self._lap * len(racer.inputs) / self._time(*racer[1:]))))
+        calls = max(
+            1, min(len(racer.inputs), round(self._lap * len(racer.inputs) / self._time(*racer[1:])))
+        )
         return max(1, round(self._lap * calls / self._time(racer.call, racer.inputs[:calls])))
 
     def _time(self, call: Callable[[Any], object], inputs: Iterable[Any]) -> float:

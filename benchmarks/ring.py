@@ -24,7 +24,10 @@ def figures(race: Race) -> Iterator[Figure]:
     # Names are new each time, so that nothing could be remembered.
     fleet = count(1)
     builds = race(
-        [Racer(str(size), lambda size: HashRing(names(size, next(fleet))), [size]) for size in PEAK_GOALS],
+        [
+            Racer(str(size), lambda size: HashRing(names(size, next(fleet))), [size])
+            for size in PEAK_GOALS
+        ],
         share=0.1,
     )
     for size in PEAK_GOALS:
@@ -32,7 +35,9 @@ def figures(race: Race) -> Iterator[Figure]:
         yield Figure(f"build at {size} nodes", spread, 15 if size == 10 else None, " ms")
 
     for size, goal in PEAK_GOALS.items():
-        peaks = [max(HashRing(names(size, fleet)).shares().values()) * size for fleet in range(FLEETS)]
+        peaks = [
+            max(HashRing(names(size, fleet)).shares().values()) * size for fleet in range(FLEETS)
+        ]
         yield Figure(f"fullest node / mean, {size} nodes, {FLEETS} fleets", Spread.of(peaks), goal)
 
 

@@ -26,7 +26,9 @@ def figures(race: Race) -> Iterator[Figure]:
         (url,) = servers.urls.values()
         with ShardCache({"one": url}, timeout=TIMEOUT) as cache, Redis.from_url(url) as redis:
             bare, again = Bare(url), Bare(url)
-            link = Dialer("one", parse_url(url).address, Options(), time.monotonic)(time.monotonic() + TIMEOUT)
+            link = Dialer("one", parse_url(url).address, Options(), time.monotonic)(
+                time.monotonic() + TIMEOUT
+            )
             wires = [key.encode() for key in KEYS]
             cache.set_many(dict.fromkeys(KEYS, VALUE))
 
@@ -46,7 +48,11 @@ def figures(race: Race) -> Iterator[Figure]:
             yield against(gets, "get", "bare socket + hiredis", 1.35)
             costs = f"{gets.micros('get'):.1f} - {gets.micros('bare wire Link'):.1f} µs"
             yield Figure(
-                "ring + codec + health: get - bare wire Link", gets.excess("get", "bare wire Link"), 5, " µs", costs
+                "ring + codec + health: get - bare wire Link",
+                gets.excess("get", "bare wire Link"),
+                5,
+                " µs",
+                costs,
             )
             yield against(
                 gets, "bare socket + hiredis, a second one", "bare socket + hiredis"

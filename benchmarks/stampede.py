@@ -75,7 +75,10 @@ def stampede(name: str, setting: Setting, seconds: float, *, chaos: bool = False
         with redis.Redis.from_url(log_url) as notes:
             gate = fork.Barrier(setting.processes)
             workers = [
-                fork.Process(target=worker, args=(name, number, setting, servers.urls, log_url, seconds, gate))
+                fork.Process(
+                    target=worker,
+                    args=(name, number, setting, servers.urls, log_url, seconds, gate),
+                )
                 for number in range(setting.processes)
             ]
             for one in workers:
@@ -94,10 +97,23 @@ def stampede(name: str, setting: Setting, seconds: float, *, chaos: bool = False
                 one.kill()
             done = [json.loads(row) for row in notes.lrange("done", 0, -1)]
             if len(done) < setting.processes:
-                raise RuntimeError(f"{name}: {setting.processes - len(done)} workers have not come to their end")
-            loads = sorted((Load(*json.loads(row)) for row in notes.lrange("loads", 0, -1)), key=lambda one: one.start)
+                raise RuntimeError(
+                    f"{name}: {setting.processes - len(done)} workers have not come to their end"
+                )
+            loads = sorted(
+                (Load(*json.loads(row)) for row in notes.lrange("loads", 0, -1)),
+                key=lambda one: one.start,
+            )
     errors = sum((Counter(row[1]) for row in done), Counter())
-    return Outcome(name, loads, sum(row[0] for row in done), errors, float(begin), sum(row[2] for row in done), outages)
+    return Outcome(
+        name,
+        loads,
+        sum(row[0] for row in done),
+        errors,
+        float(begin),
+        sum(row[2] for row in done),
+        outages,
+    )
 
 
 def break_shards(servers: LocalShards, start: float, end: float) -> list[tuple[float, float, str]]:
@@ -127,7 +143,10 @@ def explained(outcome: Outcome, setting: Setting, home: str) -> tuple[Counter[st
             kinds[load.why] += 1
         elif last is None or load.start >= last.end + setting.ttl / 2:
             kinds["expired"] += 1
-        elif any(name == home and last.start <= up and killed <= load.end for killed, up, name in outcome.outages):
+        elif any(
+            name == home and last.start <= up and killed <= load.end
+            for killed, up, name in outcome.outages
+        ):
             kinds["value lost with its shard"] += 1
         elif last.why != "lock":
             kinds["after one that could not be stored"] += 1
@@ -158,7 +177,9 @@ def counts(outcome: Outcome, setting: Setting, goal: float | None) -> Iterator[F
             ]
             said += f" ({'; '.join(seconds)})" if seconds else ""
             said += f", {outcome.not_stored} not stored"
-        yield Figure(f"{outcome.name}: most loads for one expiry", Spread.of([max(warm)]), goal, "", said)
+        yield Figure(
+            f"{outcome.name}: most loads for one expiry", Spread.of([max(warm)]), goal, "", said
+        )
 
 
 def crowds(setting: Setting, peers: Sequence[str], keep: list[Outcome]) -> Iterator[Figure]:
@@ -174,7 +195,9 @@ def crowds(setting: Setting, peers: Sequence[str], keep: list[Outcome]) -> Itera
         yield from counts(outcome, setting, 1 if name in OURS else None)
     if not setting.chaos:
         return
-    with ShardCache({f"shard-{number}": "redis://127.0.0.1:1" for number in range(1, setting.shards + 1)}) as cache:
+    with ShardCache(
+        {f"shard-{number}": "redis://127.0.0.1:1" for number in range(1, setting.shards + 1)}
+    ) as cache:
         home = cache.explain(KEY).shard
     for name in OURS:
         outcome = stampede(name, setting, setting.chaos, chaos=True)
@@ -184,7 +207,9 @@ def crowds(setting: Setting, peers: Sequence[str], keep: list[Outcome]) -> Itera
         said = ", ".join(f"{kind} {number}" for kind, number in kinds.most_common())
         said += f"; {len(outcome.outages)} kills, {outcome.reads} reads, {outcome.errors.total()} errors"
         said += f", {outcome.not_stored} not stored"
-        yield Figure(f"{outcome.name}: loads without a reason", Spread.of([len(spare)]), 0, "", said)
+        yield Figure(
+            f"{outcome.name}: loads without a reason", Spread.of([len(spare)]), 0, "", said
+        )
 
 
 def figures(_: Race) -> Iterator[Figure]:
@@ -200,19 +225,33 @@ def plot(outcomes: Sequence[Outcome], setting: Setting, path: str) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, rows = plt.subplots(len(outcomes), 1, figsize=(11, 1.1 * len(outcomes) + 1), sharex=True, squeeze=False)
+    figure, rows = plt.subplots(
+        len(outcomes), 1, figsize=(11, 1.1 * len(outcomes) + 1), sharex=True, squeeze=False
+    )
     for (axis,), outcome in zip(rows, outcomes, strict=True):
-        bins = Counter(round((load.start - outcome.began) / (setting.ttl / 4)) for load in outcome.loads)
+        bins = Counter(
+            round((load.start - outcome.began) / (setting.ttl / 4)) for load in outcome.loads
+        )
         axis.bar(
-            [at * setting.ttl / 4 for at in bins], list(bins.values()), width=setting.ttl / 5, color="tab:red", log=True
+            [at * setting.ttl / 4 for at in bins],
+            list(bins.values()),
+            width=setting.ttl / 5,
+            color="tab:red",
+            log=True,
         )
         for killed, up, _ in outcome.outages:
             axis.axvspan(killed - outcome.began, up - outcome.began, color="0.85")
         axis.set_ylim(0.5, 3000)
         axis.set_ylabel("loads", fontsize=7)
         axis.tick_params(labelsize=7)
-        axis.set_title(f"{outcome.name}: {len(outcome.loads)} loads, {outcome.reads} reads", fontsize=8, loc="left")
-    rows[-1][0].set_xlabel(f"seconds; {setting.crowd} readers of one key, ttl {setting.ttl:g} s", fontsize=8)
+        axis.set_title(
+            f"{outcome.name}: {len(outcome.loads)} loads, {outcome.reads} reads",
+            fontsize=8,
+            loc="left",
+        )
+    rows[-1][0].set_xlabel(
+        f"seconds; {setting.crowd} readers of one key, ttl {setting.ttl:g} s", fontsize=8
+    )
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 
@@ -220,13 +259,27 @@ def plot(outcomes: Sequence[Outcome], setting: Setting, path: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     usual = Setting()
-    parser.add_argument("--processes", type=int, default=usual.processes, help="(default: %(default)s)")
-    parser.add_argument("--readers", type=int, default=usual.readers, help="per process (default: %(default)s)")
-    parser.add_argument("--shards", type=int, default=usual.shards, choices=(3, 4, 5), help="(default: %(default)s)")
-    parser.add_argument("--expiries", type=int, default=usual.expiries, help="of ours (default: %(default)s)")
-    parser.add_argument("--peer-expiries", type=int, default=usual.peer_expiries, help="(default: %(default)s)")
-    parser.add_argument("--chaos", type=float, default=usual.chaos, help="seconds; 0: none (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=51, help="of the races of single calls; 0: none")
+    parser.add_argument(
+        "--processes", type=int, default=usual.processes, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--readers", type=int, default=usual.readers, help="per process (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--shards", type=int, default=usual.shards, choices=(3, 4, 5), help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--expiries", type=int, default=usual.expiries, help="of ours (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--peer-expiries", type=int, default=usual.peer_expiries, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--chaos", type=float, default=usual.chaos, help="seconds; 0: none (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=51, help="of the races of single calls; 0: none"
+    )
     parser.add_argument("--no-peers", action="store_true", help="only ours")
     parser.add_argument("--plot", metavar="FILE", help="draw the loads over time as PNG")
     said = parser.parse_args()
@@ -239,7 +292,9 @@ def main() -> None:
         chaos=said.chaos,
     )
     kept: list[Outcome] = []
-    print(f"{setting.crowd} readers, {setting.shards} shards, ttl {setting.ttl:g} s, a load of {setting.load:g} s")
+    print(
+        f"{setting.crowd} readers, {setting.shards} shards, ttl {setting.ttl:g} s, a load of {setting.load:g} s"
+    )
     if said.rounds:
         for figure in loads.figures(Race(said.rounds)):
             print(figure, flush=True)

@@ -68,7 +68,8 @@ def main() -> None:
         path = Path(folder) / "ledger.txt"
         context = multiprocessing.get_context("spawn")
         crew = [
-            context.Process(target=work, args=(servers.urls, path, f"process-{number}")) for number in range(PROCESSES)
+            context.Process(target=work, args=(servers.urls, path, f"process-{number}"))
+            for number in range(PROCESSES)
         ]
         for process in crew:
             process.start()
@@ -76,7 +77,9 @@ def main() -> None:
             process.join()
         totals = [int(line.split()[0]) for line in path.read_text(encoding="ascii").splitlines()]
         complete = totals == list(range(1, PROCESSES * LINES + 1))
-        print(f"{len(totals)} lines by {PROCESSES} processes, {'none' if complete else 'some'} lost")
+        print(
+            f"{len(totals)} lines by {PROCESSES} processes, {'none' if complete else 'some'} lost"
+        )
         print(f"the sleeper: {oversleep(servers.urls, path)}")
         print(f"the last line: {path.read_text(encoding='ascii').splitlines()[-1]}")
 

@@ -47,10 +47,15 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def is_done(db: sqlite3.Connection, tick: int, task: str) -> bool:
     """Return whether somebody has noted the task for this tick."""
-    return db.execute("SELECT 1 FROM done WHERE tick = ? AND task = ?", (tick, task)).fetchone() is not None
+    return (
+        db.execute("SELECT 1 FROM done WHERE tick = ? AND task = ?", (tick, task)).fetchone()
+        is not None
+    )
 
 
-def do(db: sqlite3.Connection, lock: QuorumLock, tick: int, task: str, worker: str, accident: Event) -> None:
+def do(
+    db: sqlite3.Connection, lock: QuorumLock, tick: int, task: str, worker: str, accident: Event
+) -> None:
     """Do the task, unless it is done; note it with the token."""
     try:
         # The first look shows the token too: from here on nobody older can note anything.
@@ -75,7 +80,9 @@ def work(nodes: Nodes, path: Path, worker: str, accident: Event) -> None:
             left = list(TASKS)
             while left:
                 for task in left:
-                    lock = QuorumLock(f"task:{task}", TTL, nodes=first, label=worker, auto_renew=True)
+                    lock = QuorumLock(
+                        f"task:{task}", TTL, nodes=first, label=worker, auto_renew=True
+                    )
                     # What is not to be had, or is lost, or cannot be given back for certain: look again.
                     with suppress(LockError):
                         if lock.acquire(blocking=False):
@@ -107,9 +114,13 @@ def main() -> None:
             rows = db.execute("SELECT tick, task, worker FROM done ORDER BY tick, rowid").fetchall()
         for tick, task, worker in rows:
             print(f"tick {tick}: {task}, by {worker}")
-        once = sorted((tick, task) for tick, task, _ in rows) == sorted(itertools.product(range(TICKS), TASKS))
+        once = sorted((tick, task) for tick, task, _ in rows) == sorted(
+            itertools.product(range(TICKS), TASKS)
+        )
         died = sum(process.exitcode == 1 for process in crew)
-        print(f"{len(rows)} tasks done, {'each once' if once else 'NOT each once'}; {died} of {WORKERS} workers died")
+        print(
+            f"{len(rows)} tasks done, {'each once' if once else 'NOT each once'}; {died} of {WORKERS} workers died"
+        )
 
 
 if __name__ == "__main__":

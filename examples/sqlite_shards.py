@@ -98,7 +98,9 @@ class ShardedCustomers:
 
         for (_, target), rows in moving.items():
             if missing := set(rows) - set(self.rows(target)):
-                raise RuntimeError(f"{len(missing)} rows did not arrive in {target}: nothing was deleted")
+                raise RuntimeError(
+                    f"{len(missing)} rows did not arrive in {target}: nothing was deleted"
+                )
         yield "verified: each row is there, and equal"
 
         self._write_layout(ring)
@@ -113,7 +115,9 @@ class ShardedCustomers:
         moving: dict[tuple[str, str], list[Row]] = {}
         for source in self.ring.names:
             rows = self.rows(source)
-            for row, owner in zip(rows, ring.owner_indexes([customer.encode() for customer, _ in rows]), strict=True):
+            for row, owner in zip(
+                rows, ring.owner_indexes([customer.encode() for customer, _ in rows]), strict=True
+            ):
                 if ring.names[owner] != source:
                     moving.setdefault((source, ring.names[owner]), []).append(row)
         return moving
@@ -126,7 +130,9 @@ class ShardedCustomers:
         deleted = 0
         for path in sorted(self.folder.glob("*.sqlite")):
             file = path.stem
-            lost = [(customer,) for customer, _ in self.rows(file) if self.ring.owner(customer) != file]
+            lost = [
+                (customer,) for customer, _ in self.rows(file) if self.ring.owner(customer) != file
+            ]
             with self._file(file) as db:
                 db.executemany(DELETE, lost)
             deleted += len(lost)
@@ -179,7 +185,9 @@ def resize(customers: ShardedCustomers, ring: HashRing) -> None:
     foretold = customers.ring.moved(ring)
     # Copies that a stopped resize left behind are not counted.
     old = customers.ring
-    before = {row: file for file in old.names for row in customers.rows(file) if old.owner(row[0]) == file}
+    before = {
+        row: file for file in old.names for row in customers.rows(file) if old.owner(row[0]) == file
+    }
     for step in customers.resize(ring):
         print(f"  {step}")
     after = {row: file for file in ring.names for row in customers.rows(file)}
@@ -188,7 +196,9 @@ def resize(customers: ShardedCustomers, ring: HashRing) -> None:
         raise RuntimeError("rows were lost or made up")
     moved = Counter((before[row], after[row]) for row in before if before[row] != after[row])
     if not moved.keys() <= foretold.keys():
-        raise RuntimeError(f"rows moved between files that the ring did not name: {moved.keys() - foretold.keys()}")
+        raise RuntimeError(
+            f"rows moved between files that the ring did not name: {moved.keys() - foretold.keys()}"
+        )
     for (source, target), share in foretold.items():
         expected, spread = share * len(before), sqrt(share * (1 - share) * len(before))
         print(
@@ -196,8 +206,12 @@ def resize(customers: ShardedCustomers, ring: HashRing) -> None:
         )
         # Keys fall on the ring as if at random: five standard deviations off would be no accident.
         if abs(moved[source, target] - expected) > 5 * spread + 1:
-            raise RuntimeError(f"{moved[source, target]} rows moved from {source} to {target}, foretold {expected:.0f}")
-    print(f"  {moved.total()} of {len(before)} rows moved ({foretold.total:.2%} foretold), all others stayed")
+            raise RuntimeError(
+                f"{moved[source, target]} rows moved from {source} to {target}, foretold {expected:.0f}"
+            )
+    print(
+        f"  {moved.total()} of {len(before)} rows moved ({foretold.total:.2%} foretold), all others stayed"
+    )
 
 
 def main() -> None:
@@ -206,14 +220,18 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         closing(ShardedCustomers(Path(folder), ["db-a", "db-b", "db-c"])) as customers,
     ):
-        customers.put({f"customer:{number}": f"Customer No. {number}" for number in range(CUSTOMERS)})
+        customers.put(
+            {f"customer:{number}": f"Customer No. {number}" for number in range(CUSTOMERS)}
+        )
         for file in customers.ring.names:
             print(f"{file}: {len(customers.rows(file))} rows")
         print("adding db-d")
         resize(customers, customers.ring.with_node("db-d"))
         print("taking db-a away")
         resize(customers, customers.ring.without_node("db-a"))
-        print(f"customer:42 is {customers.get('customer:42')!r}, in {customers.ring.owner('customer:42')}")
+        print(
+            f"customer:42 is {customers.get('customer:42')!r}, in {customers.ring.owner('customer:42')}"
+        )
 
 
 if __name__ == "__main__":

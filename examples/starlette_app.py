@@ -27,7 +27,9 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         opened = AsyncShardCache.from_url(namespace="squares")
     else:
         # Starting servers takes a moment: not on the event loop.
-        opened = await asyncio.to_thread(AsyncShardCache.embedded, 3, namespace="squares", timeout=2)
+        opened = await asyncio.to_thread(
+            AsyncShardCache.embedded, 3, namespace="squares", timeout=2
+        )
     async with opened as cache:
         app.state.cache = cache
         yield

@@ -39,7 +39,14 @@ class Chaos:
     """
 
     def __init__(
-        self, servers: Sequence[Server], pids: Sequence[int], holder: Path, *, ttl: float, work: float, seed: int
+        self,
+        servers: Sequence[Server],
+        pids: Sequence[int],
+        holder: Path,
+        *,
+        ttl: float,
+        work: float,
+        seed: int,
     ) -> None:
         self._servers = list(servers)
         self._pids = list(pids)
@@ -50,7 +57,8 @@ class Chaos:
         self._over = threading.Event()
         self._errors: list[BaseException] = []
         self._threads = [
-            threading.Thread(target=self._guarded, args=(one,)) for one in (self._harm_servers, self._stop_holders)
+            threading.Thread(target=self._guarded, args=(one,))
+            for one in (self._harm_servers, self._stop_holders)
         ]
         self.done: Counter[str] = Counter()
 

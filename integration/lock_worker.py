@@ -68,7 +68,11 @@ class Worker:
                 return {"kind": "busy"}
         except QuorumUnavailable:
             return {"kind": "no quorum"}
-        done: dict[str, object] = {"kind": "held", "token": self.lock.fencing_token, "waited": now() - begun}
+        done: dict[str, object] = {
+            "kind": "held",
+            "token": self.lock.fencing_token,
+            "waited": now() - begun,
+        }
         (self.folder / "holder").write_text(str(os.getpid()))  # for the chaos to aim at
         # For so long it is entitled to believe that it holds the lock.
         start = now()

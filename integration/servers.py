@@ -35,7 +35,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol, TypeVar
 
-__all__ = ("BACKENDS", "Backend", "ContainerServer", "Fleet", "NoNetworkOfItsOwn", "ProcessServer", "Server")
+__all__ = (
+    "BACKENDS",
+    "Backend",
+    "ContainerServer",
+    "Fleet",
+    "NoNetworkOfItsOwn",
+    "ProcessServer",
+    "Server",
+)
 
 T = TypeVar("T")
 
@@ -73,7 +81,9 @@ class ContainerServer:
     def __init__(self, image: str, program: str) -> None:
         from docker.errors import APIError
 
-        self.port, self._owner = on_free_port(lambda port: run_container(image, program, port), APIError)
+        self.port, self._owner = on_free_port(
+            lambda port: run_container(image, program, port), APIError
+        )
         self._container = self._owner.get_wrapped_container()
         self._container.reload()
         [network] = self._container.attrs["NetworkSettings"]["Networks"]
@@ -167,7 +177,9 @@ class ProcessServer:
         await_pong(self.port)
 
     def cut_network(self) -> None:
-        raise NoNetworkOfItsOwn("a local process shares the loopback with the tests: only a container can be cut off")
+        raise NoNetworkOfItsOwn(
+            "a local process shares the loopback with the tests: only a container can be cut off"
+        )
 
     def restore_network(self) -> None:
         """Nothing was cut."""
@@ -189,7 +201,16 @@ class ProcessServer:
         folder = self._directory.name
         with Path(folder, "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._program, "--port", str(port), "--bind", HOST, "--dir", folder, *NOTHING_ON_DISK],
+                [
+                    self._program,
+                    "--port",
+                    str(port),
+                    "--bind",
+                    HOST,
+                    "--dir",
+                    folder,
+                    *NOTHING_ON_DISK,
+                ],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -266,7 +287,9 @@ def run_container(image: str, program: str, port: int) -> Any:
 
     name = f"shardcache-test-{uuid.uuid4().hex[:12]}"
     # The entry points of the official images take a command line just as the server does.
-    owner = DockerContainer(image, name=name).with_command([program, "--protected-mode", "no", *NOTHING_ON_DISK])
+    owner = DockerContainer(image, name=name).with_command(
+        [program, "--protected-mode", "no", *NOTHING_ON_DISK]
+    )
     # A port that the engine chose would be another one after each restart. `with_bind_ports` knows no address,
     # and would open the server to the network.
     ports: dict[str, Any] = owner.ports
@@ -350,7 +373,10 @@ def programs(*names: str) -> Iterator[str]:
 def container(name: str, variable: str, default_image: str, program: str) -> Backend:
     image = os.environ.get(variable) or default_image
     return Backend(
-        name, in_container=True, why_not=lambda: engine_problem(image), make=lambda: ContainerServer(image, program)
+        name,
+        in_container=True,
+        why_not=lambda: engine_problem(image),
+        make=lambda: ContainerServer(image, program),
     )
 
 

@@ -58,7 +58,9 @@ def urls(servers: Servers) -> dict[str, str]:
 @pytest.fixture
 def cache(urls: Mapping[str, str], options: Options) -> Iterator[ShardCache]:
     """Give a client whose deadline a busy machine does not reach, and which tells what it could not do."""
-    with ShardCache(urls, namespace="shop", timeout=10.0, on_unavailable="raise", options=options) as client:
+    with ShardCache(
+        urls, namespace="shop", timeout=10.0, on_unavailable="raise", options=options
+    ) as client:
         yield client
 
 
@@ -75,7 +77,9 @@ def test_each_backend_is_what_its_name_says(backend: Backend, server: Server) ->
     assert info.get("server_name", "redis") == backend.name.split("-", maxsplit=1)[0]
 
 
-def test_the_protocol_asked_for_is_spoken(cache: ShardCache, servers: Servers, options: Options) -> None:
+def test_the_protocol_asked_for_is_spoken(
+    cache: ShardCache, servers: Servers, options: Options
+) -> None:
     """Every shard lists our one connection, by its name and with the RESP version that was asked for."""
     cache.get_many(str(number) for number in range(50))
     for server in servers.values():
@@ -94,7 +98,9 @@ def test_values_come_back_equal_and_of_the_same_type(cache: ShardCache) -> None:
     one_by_one = {key: cache.get(key, MISS) for key in VALUES}
     assert one_by_one == VALUES
     for found in (at_once, one_by_one):
-        assert {key: type(value) for key, value in found.items()} == {key: type(VALUES[key]) for key in VALUES}
+        assert {key: type(value) for key, value in found.items()} == {
+            key: type(VALUES[key]) for key in VALUES
+        }
 
 
 def test_thousands_of_keys_take_one_connection_a_shard(cache: ShardCache) -> None:
@@ -116,7 +122,9 @@ def test_each_key_lies_on_its_shard_and_nowhere_else(cache: ShardCache, servers:
     for name, server in servers.items():
         with redis.Redis.from_url(server.url) as client:
             held = set(client.keys("*"))
-        assert held == {there.wire_key for key in keys if (there := cache.explain(key)).shard == name}
+        assert held == {
+            there.wire_key for key in keys if (there := cache.explain(key)).shard == name
+        }
 
 
 def test_fetch_many_says_why(cache: ShardCache, servers: Servers) -> None:
@@ -197,10 +205,15 @@ def test_pipeline_answers_in_order(cache: ShardCache) -> None:
     assert pipe.results == [*[True] * 30, *[[key] for key in keys], 2, True, None, True, MISS]
 
 
-def test_scan_and_clear_stay_in_their_namespace(cache: ShardCache, urls: Mapping[str, str], options: Options) -> None:
+def test_scan_and_clear_stay_in_their_namespace(
+    cache: ShardCache, urls: Mapping[str, str], options: Options
+) -> None:
     """Each namespace sees and clears its own keys; `flush` empties the databases."""
     with ShardCache(urls, namespace="other", timeout=10.0, options=options) as other:
-        mine, theirs = {f"mine-{number}" for number in range(1_200)}, {f"their-{number}" for number in range(7)}
+        mine, theirs = (
+            {f"mine-{number}" for number in range(1_200)},
+            {f"their-{number}" for number in range(7)},
+        )
         cache.set_many(dict.fromkeys(mine, 1))
         other.set_many(dict.fromkeys(theirs, 2))
         assert set(cache.scan()) == mine
@@ -228,7 +241,9 @@ def test_scripts_survive_their_loss(cache: ShardCache, servers: Servers) -> None
     assert cache.decr("n") == 1
 
 
-def test_tasks_get_the_same_answers(urls: Mapping[str, str], options: Options, cache: ShardCache) -> None:
+def test_tasks_get_the_same_answers(
+    urls: Mapping[str, str], options: Options, cache: ShardCache
+) -> None:
     """Both colours read what the other wrote, and every method of the asyncio client works."""
     cache.set_many(VALUES)
 
@@ -248,7 +263,9 @@ def test_tasks_get_the_same_answers(urls: Mapping[str, str], options: Options, c
             assert await tasks.ttl("k") is None
             assert await tasks.touch("k", ttl=1000) is True
             assert await tasks.contains("k") is True
-            assert await asyncio.gather(*(tasks.incr("n", initial=0) for _ in range(100))) == list(range(1, 101))
+            assert await asyncio.gather(*(tasks.incr("n", initial=0) for _ in range(100))) == list(
+                range(1, 101)
+            )
             async with tasks.pipeline() as pipe:
                 pipe.decr("n", 99)
                 pipe.get("k")

@@ -37,7 +37,9 @@ CHOSEN = [backend for backend in BACKENDS if backend.name in ("redis-container",
 
 
 @contextmanager
-def workers(servers: dict[str, Server], folder: Path, until: float) -> Iterator[list["subprocess.Popen[bytes]"]]:
+def workers(
+    servers: dict[str, Server], folder: Path, until: float
+) -> Iterator[list["subprocess.Popen[bytes]"]]:
     """Start the workers; whatever happens, none is left."""
     crew = []
     try:
@@ -50,7 +52,9 @@ def workers(servers: dict[str, Server], folder: Path, until: float) -> Iterator[
                 "worker": worker,
             }
             with (folder / f"worker-{worker}.err").open("wb") as said:
-                crew.append(subprocess.Popen([sys.executable, str(WORKER), json.dumps(asked)], stderr=said))
+                crew.append(
+                    subprocess.Popen([sys.executable, str(WORKER), json.dumps(asked)], stderr=said)
+                )
         yield crew
     finally:
         for process in crew:
@@ -60,13 +64,17 @@ def workers(servers: dict[str, Server], folder: Path, until: float) -> Iterator[
 
 def records(folder: Path) -> list[dict[str, object]]:
     files = [folder / f"worker-{worker}.jsonl" for worker in range(WORKERS)]
-    return [json.loads(line) for file in files for line in file.read_text(encoding="ascii").splitlines()]
+    return [
+        json.loads(line) for file in files for line in file.read_text(encoding="ascii").splitlines()
+    ]
 
 
 def overlaps(held: list[dict[str, float]]) -> int:
     """Count the turns that began while another one still was within its validity."""
     count, latest = 0, 0.0
-    for turn in sorted((turn for turn in held if turn["to"] > turn["from"]), key=lambda turn: turn["from"]):
+    for turn in sorted(
+        (turn for turn in held if turn["to"] > turn["from"]), key=lambda turn: turn["from"]
+    ):
         count += turn["from"] < latest
         latest = max(latest, turn["to"])
     return count
@@ -74,14 +82,21 @@ def overlaps(held: list[dict[str, float]]) -> int:
 
 @pytest.mark.timeout(SECONDS + 120)
 @pytest.mark.parametrize("backend", CHOSEN, ids=lambda backend: backend.name, indirect=True)
-def test_chaos(fleet: Fleet, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+def test_chaos(
+    fleet: Fleet, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """Whatever happens to servers and holders, the fenced number is exact, and no two holders are valid at once."""
     servers = dict(zip("abcde", fleet(5), strict=True))
     prepare(tmp_path)
     until = now() + SECONDS
     with workers(servers, tmp_path, until) as crew:
         chaos = Chaos(
-            list(servers.values()), [one.pid for one in crew], tmp_path / "holder", ttl=TTL, work=WORK, seed=SEED
+            list(servers.values()),
+            [one.pid for one in crew],
+            tmp_path / "holder",
+            ttl=TTL,
+            work=WORK,
+            seed=SEED,
         )
         chaos.start()
         try:

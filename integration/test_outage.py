@@ -49,7 +49,9 @@ class Witness:
     wrong: list[tuple[str, object]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)  # keys of shards that were never touched
     raised: list[BaseException] = field(default_factory=list)
-    served: Counter[str] = field(default_factory=Counter)  # by shard; threads may lose a count, which harms nobody
+    served: Counter[str] = field(
+        default_factory=Counter
+    )  # by shard; threads may lose a count, which harms nobody
 
     def read(self, asked: Iterable[str], found: Mapping[str, object]) -> None:
         for key in asked:
@@ -91,7 +93,9 @@ class Load:
         deadline = time.monotonic() + PATIENCE
         while not condition():
             assert self.witness.raised == []
-            assert time.monotonic() < deadline, f"still waiting: {self.stats()}, {self.witness.served}"
+            assert time.monotonic() < deadline, (
+                f"still waiting: {self.stats()}, {self.witness.served}"
+            )
             time.sleep(0.01)
 
 
@@ -144,7 +148,9 @@ def fifty_tasks(urls: Mapping[str, str]) -> Iterator[Load]:
             while not over.is_set():
                 one, *batch = luck.sample(KEYS, 12)
                 witness.read(batch, await cache.get_many(batch))
-                witness.read([one], {one: value} if (value := await cache.get(one)) is not None else {})
+                witness.read(
+                    [one], {one: value} if (value := await cache.get(one)) is not None else {}
+                )
                 unstored = await cache.set_many({key: value_of(key) for key in batch[:4]})
                 for key in unstored + [one] * (not await cache.set(one, value_of(one))):
                     witness.without(key)
@@ -242,7 +248,9 @@ def test_one_of_three_goes_and_comes_back(fleet: Fleet, crew: Crew, outage: Outa
     had = received if run_now == run else 0
     assert received_now - had <= 2 * crew.connections + out.probes + 2 * A_FEW + load.looks
     others = [stats.shards[name] for name in servers if name != VICTIM]
-    assert [(other.state, other.failures, other.ejections) for other in others] == [("closed", 0, 0)] * 2
+    assert [(other.state, other.failures, other.ejections) for other in others] == [
+        ("closed", 0, 0)
+    ] * 2
 
 
 @pytest.mark.parametrize("backend", LOCAL, ids=lambda backend: backend.name, indirect=True)

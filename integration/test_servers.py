@@ -10,7 +10,10 @@ from .servers import Fleet, Server
 
 def connect(server: Server, timeout: float = 5.0) -> redis.Redis:
     return redis.Redis.from_url(
-        server.url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
+        server.url,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
     )
 
 

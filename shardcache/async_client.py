@@ -1,17 +1,23 @@
 """`AsyncShardCache`: the asyncio client, a thin shell over flows and the asyncio driver."""
 
-import asyncio
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Hashable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
-from shardcache.client_base import CacheBase
+from shardcache.async_many import AsyncManyKeys
 from shardcache.codecs import Loaded
 from shardcache.drivers.aio.runner import AsyncRunner
 from shardcache.errors import ShardError
-from shardcache.flows import Request, batch
+from shardcache.flows import Request
 from shardcache.flows import scan as sweep
 from shardcache.flows.context import ClientContext
 from shardcache.flows.load import tags as tagging
@@ -27,9 +33,8 @@ from shardcache.pipeline import AsyncPipeline
 from shardcache.policy import LoadPolicy
 from shardcache.policy.load_policy import Preset
 from shardcache.policy.load_result import LoadResult
-from shardcache.results import MISS, PingResult, Results
+from shardcache.results import PingResult
 from shardcache.ttl import DEFAULT, TTL, Default
-from shardcache.turns import IN_ONE_TURN, Turns, in_turns, parts_of
 from shardcache.wire import PACKED_GET, pack
 from shardcache.wire.redis_client import async_redis_client
 
@@ -43,7 +48,7 @@ K = TypeVar("K", bound=Key)
 T = TypeVar("T")
 
 
-class AsyncShardCache(CacheBase):
+class AsyncShardCache(AsyncManyKeys):
     """A cache over several independent Redis or Valkey servers.
 
     ``nodes``: URLs in a list or one text, a mapping of names to URLs, or `Node` objects.
@@ -80,59 +85,13 @@ class AsyncShardCache(CacheBase):
             return await self._run(tagging.plain(value, default, self._load_context))
         return value
 
-    @overload
-    async def get_many(self, keys: Iterable[K]) -> dict[K, Any]: ...
-    @overload
-    async def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]: ...  # type: ignore[overload-cannot-match]  # a list of both kinds does
-    async def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
-        """Return the keys that are there with their values; one exchange per shard, all shards at once."""
-        asked = distinct(keys)
-        if len(asked) > IN_ONE_TURN:
-            parts = await in_turns(partial(self._found, turns=Turns()), parts_of(asked))
-            return {key: value for found in parts for key, value in found.items()}
-        return await self._found(asked)
-
-    async def _found(self, asked: list[Key], turns: Turns | None = None) -> dict[Key, Any]:
-        wires = self._context.keys.wire_many(asked)
-        began = self._load_context.clock()
-        raws = await self._run(batch.fetch(self._context.placement, wires))
-        if turns is not None:
-            await turns.next()
-        found = self._reply_policy.hits(asked, wires, raws)
-        if Loaded in set(map(type, found.values())):
-            rest = self._load_context.budget(began)
-            values = await self._run(tagging.plain_many(list(found.values()), MISS, self._load_context), rest)
-            return {key: value for key, value in zip(found, values, strict=True) if value is not MISS}
-        return found
-
-    async def fetch_many(self, keys: Iterable[Key]) -> Results[Any]:
-        """Return for each key whether it was there (`Hit`), was not (`Miss`), or cannot be said to be and why (`Failed`).
-
-        `Failed` has the error: a shard that is out, a value that does not decode, a list or hash of somebody else's (`WrongType`).
-        One exchange per shard, and a second one, about their types, for keys that the first did not find.
-        """
-        asked = distinct(keys)
-        if len(asked) > IN_ONE_TURN:
-            parts = await in_turns(partial(self._outcomes, turns=Turns()), parts_of(asked))
-            return Results({key: outcome for found in parts for key, outcome in found.items()})
-        return await self._outcomes(asked)
-
-    async def _outcomes(self, asked: list[Key], turns: Turns | None = None) -> Results[Any]:
-        wires = self._context.keys.wire_many(asked)
-        began = self._load_context.clock()
-        raws = await self._run(batch.fetch_told(self._context.placement, wires))
-        if turns is not None:
-            await turns.next()
-        found = self._reply_policy.outcomes("fetch_many", asked, wires, raws)
-        hits = found.hits
-        if Loaded in set(map(type, hits.values())):
-            rest = self._load_context.budget(began)
-            values = await self._run(tagging.plain_many(list(hits.values()), MISS, self._load_context), rest)
-            return found.with_hits(zip(hits, values, strict=True))
-        return found
-
     async def set(
-        self, key: Key, value: Any, ttl: TTL | Default = DEFAULT, *, tags: Iterable[str] | None = None
+        self,
+        key: Key,
+        value: Any,
+        ttl: TTL | Default = DEFAULT,
+        *,
+        tags: Iterable[str] | None = None,
     ) -> bool:
         """Store ``value``; return whether it was. ``ttl`` in seconds, None for no expiry, zero or less deletes.
 
@@ -151,34 +110,6 @@ class AsyncShardCache(CacheBase):
         """Store ``value`` only if ``key`` is present; return whether it was."""
         return bool(await self._call(self._requests.replace(key, value, ttl)))
 
-    @overload
-    async def set_many(self, mapping: Mapping[K, object], ttl: TTL | Default = DEFAULT) -> list[K]: ...
-    @overload
-    async def set_many(self, mapping: Mapping[Key, object], ttl: TTL | Default = DEFAULT) -> list[Key]: ...  # type: ignore[overload-cannot-match]
-    async def set_many(self, mapping: Mapping[Any, Any], ttl: TTL | Default = DEFAULT) -> list[Any]:
-        """Store all values; return the keys that were not stored, so an empty list says that all were."""
-        if isinstance(mapping, Mapping) and len(mapping) > IN_ONE_TURN:
-            return await self._set_in_turns(mapping, ttl)
-        part = self._context.encoded(mapping, ttl)
-        return self._reply_policy.stored(part[0], await self._store(part))
-
-    async def _set_in_turns(self, mapping: Mapping[Key, Any], ttl: TTL | Default) -> list[Key]:
-        parts = []
-        for items in parts_of(list(mapping.items())):  # all of them, before anything is sent
-            parts.append(self._context.encoded(dict(items), ttl))
-            await asyncio.sleep(0)
-        asked, failed = list[Key](), dict[int, ShardError]()
-        for part, errors in zip(parts, await in_turns(self._store, parts), strict=True):
-            failed |= {len(asked) + at: error for at, error in errors.items()}
-            asked += part[0]
-        return self._reply_policy.stored(asked, failed)
-
-    async def _store(self, part: tuple[list[Key], list[bytes], list[bytes], int | None]) -> dict[int, ShardError]:
-        try:
-            return await self._run(self._context.store(*part[1:]))
-        finally:
-            self._runner.forget_flights(part[1])
-
     async def delete(self, key: Key) -> bool:
         """Delete ``key``; return whether it was there."""
         return bool(await self._call(self._requests.delete(key)))
@@ -192,18 +123,6 @@ class AsyncShardCache(CacheBase):
             return await self._run(self._loader.invalidation(tags))
         finally:
             self._runner.forget_flights()
-
-    async def delete_many(self, keys: Iterable[Key]) -> int:
-        """Delete the keys; return how many were there."""
-        wires = self._context.keys.wire_many(distinct(keys))
-        delete = self._context.delete
-        try:
-            many = parts_of(wires) if len(wires) > IN_ONE_TURN else []
-            parts = await in_turns(lambda part: self._run(delete(part)), many) or [await self._run(delete(wires))]
-        finally:
-            self._runner.forget_flights(wires)
-        failed = [miss for part in parts for miss in part[1]]
-        return self._reply_policy.counted("delete_many", sum(part[0] for part in parts), failed)
 
     async def incr(
         self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
@@ -273,14 +192,24 @@ class AsyncShardCache(CacheBase):
     ) -> T: ...
     @overload
     async def get_or_set(
-        self, key: Key, loader: Callable[[], Awaitable[T]], ttl: TTL | Default = DEFAULT, **how: Unpack[LoadHow]
+        self,
+        key: Key,
+        loader: Callable[[], Awaitable[T]],
+        ttl: TTL | Default = DEFAULT,
+        **how: Unpack[LoadHow],
     ) -> T: ...
     @overload
     async def get_or_set(
-        self, key: Key, loader: Callable[[], T], ttl: TTL | Default = DEFAULT, **how: Unpack[LoadHow]
+        self,
+        key: Key,
+        loader: Callable[[], T],
+        ttl: TTL | Default = DEFAULT,
+        **how: Unpack[LoadHow],
     ) -> T: ...
     @overload
-    async def get_or_set(self, key: Key, loader: T, ttl: TTL | Default = DEFAULT, **how: Unpack[LoadHow]) -> T: ...
+    async def get_or_set(
+        self, key: Key, loader: T, ttl: TTL | Default = DEFAULT, **how: Unpack[LoadHow]
+    ) -> T: ...
     async def get_or_set(
         self,
         key: Key,
@@ -303,7 +232,9 @@ class AsyncShardCache(CacheBase):
     async def get_or_set_many(
         self,
         keys: Iterable[K],
-        loader: Callable[[list[K]], Awaitable[Mapping[K, LoadResult[T]]] | Mapping[K, LoadResult[T]]],
+        loader: Callable[
+            [list[K]], Awaitable[Mapping[K, LoadResult[T]]] | Mapping[K, LoadResult[T]]
+        ],
         ttl: TTL | Default = DEFAULT,
         **how: Unpack[LoadHow],
     ) -> dict[K, T]: ...
@@ -330,7 +261,9 @@ class AsyncShardCache(CacheBase):
         out is left out here. Keys that somebody else is loading are waited for. All else as `get_or_set`; what is stale or
         nearly so is refreshed in the background as there.
         """
-        return await self._loader.get_or_set_many(distinct(keys), loader, ttl, LoadPolicy.of(policy), tags)
+        return await self._loader.get_or_set_many(
+            distinct(keys), loader, ttl, LoadPolicy.of(policy), tags
+        )
 
     def cached(
         self,
@@ -460,7 +393,9 @@ class AsyncShardCache(CacheBase):
 
         One deadline for all together. A health endpoint may return ``{name: found.as_dict() for name, found in answers.items()}``.
         """
-        return {name: PingResult.of(found) for name, found in (await self._runner.ping_all()).items()}
+        return {
+            name: PingResult.of(found) for name, found in (await self._runner.ping_all()).items()
+        }
 
     async def close(self) -> None:
         """Close all connections (and embedded servers). Later calls raise `ClientClosed`. May be called twice."""
@@ -474,7 +409,10 @@ class AsyncShardCache(CacheBase):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -491,7 +429,9 @@ class AsyncShardCache(CacheBase):
             if request.invalidates is None:
                 reply = await self._ask(shard, pack(request.command), request.op)
             else:
-                reply = await self._runner.one(shard, request.command, request.op, request.invalidates)
+                reply = await self._runner.one(
+                    shard, request.command, request.op, request.invalidates
+                )
         except ShardError as error:
             return self._reply_policy.fail(request, error)
         finally:

@@ -84,11 +84,17 @@ class ShardCache(CacheBase):
         asked = distinct(keys)
         wires = self._context.keys.wire_many(asked)
         began = self._load_context.clock()
-        found = self._reply_policy.hits(asked, wires, self._run(batch.fetch(self._context.placement, wires)))
+        found = self._reply_policy.hits(
+            asked, wires, self._run(batch.fetch(self._context.placement, wires))
+        )
         if Loaded in set(map(type, found.values())):
             rest = self._load_context.budget(began)
-            values = self._run(tagging.plain_many(list(found.values()), MISS, self._load_context), rest)
-            return {key: value for key, value in zip(found, values, strict=True) if value is not MISS}
+            values = self._run(
+                tagging.plain_many(list(found.values()), MISS, self._load_context), rest
+            )
+            return {
+                key: value for key, value in zip(found, values, strict=True) if value is not MISS
+            }
         return found
 
     def fetch_many(self, keys: Iterable[Key]) -> Results[Any]:
@@ -105,11 +111,20 @@ class ShardCache(CacheBase):
         hits = found.hits
         if Loaded in set(map(type, hits.values())):
             rest = self._load_context.budget(began)
-            values = self._run(tagging.plain_many(list(hits.values()), MISS, self._load_context), rest)
+            values = self._run(
+                tagging.plain_many(list(hits.values()), MISS, self._load_context), rest
+            )
             return found.with_hits(zip(hits, values, strict=True))
         return found
 
-    def set(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT, *, tags: Iterable[str] | None = None) -> bool:
+    def set(
+        self,
+        key: Key,
+        value: Any,
+        ttl: TTL | Default = DEFAULT,
+        *,
+        tags: Iterable[str] | None = None,
+    ) -> bool:
         """Store ``value``; return whether it was. ``ttl`` in seconds, None for no expiry, zero or less deletes.
 
         With ``tags`` the value is a miss once one of them is invalidated (`invalidate_tags`); reading it costs one more exchange.
@@ -130,7 +145,9 @@ class ShardCache(CacheBase):
     @overload
     def set_many(self, mapping: Mapping[K, object], ttl: TTL | Default = DEFAULT) -> list[K]: ...
     @overload
-    def set_many(self, mapping: Mapping[Key, object], ttl: TTL | Default = DEFAULT) -> list[Key]: ...  # type: ignore[overload-cannot-match]
+    def set_many(  # type: ignore[overload-cannot-match]
+        self, mapping: Mapping[Key, object], ttl: TTL | Default = DEFAULT
+    ) -> list[Key]: ...
     def set_many(self, mapping: Mapping[Any, Any], ttl: TTL | Default = DEFAULT) -> list[Any]:
         """Store all values; return the keys that were not stored, so an empty list says that all were."""
         asked, wires, raws, ms = self._context.encoded(mapping, ttl)
@@ -163,7 +180,9 @@ class ShardCache(CacheBase):
             self._runner.forget_flights(wires)
         return self._reply_policy.counted("delete_many", *deleted)
 
-    def incr(self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> int | None:
+    def incr(
+        self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
+    ) -> int | None:
         """Add ``delta`` to an integer; return the sum, or None if the shard is out and the policy is "degrade".
 
         An absent key raises `KeyMissing`, or starts from ``initial`` with ``ttl``; the ttl of a
@@ -172,7 +191,9 @@ class ShardCache(CacheBase):
         result: int | None = self._call(self._requests.incr(key, delta, initial, ttl))
         return result
 
-    def decr(self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> int | None:
+    def decr(
+        self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
+    ) -> int | None:
         """Subtract ``delta`` from an integer; all else as `incr`."""
         result: int | None = self._call(self._requests.decr(key, delta, initial, ttl))
         return result
@@ -221,14 +242,24 @@ class ShardCache(CacheBase):
 
     @overload
     def get_or_set(
-        self, key: Key, loader: Callable[[], LoadResult[T]], ttl: TTL | Default = DEFAULT, **how: Unpack[LoadHow]
+        self,
+        key: Key,
+        loader: Callable[[], LoadResult[T]],
+        ttl: TTL | Default = DEFAULT,
+        **how: Unpack[LoadHow],
     ) -> T: ...
     @overload
     def get_or_set(
-        self, key: Key, loader: Callable[[], T], ttl: TTL | Default = DEFAULT, **how: Unpack[LoadHow]
+        self,
+        key: Key,
+        loader: Callable[[], T],
+        ttl: TTL | Default = DEFAULT,
+        **how: Unpack[LoadHow],
     ) -> T: ...
     @overload
-    def get_or_set(self, key: Key, loader: T, ttl: TTL | Default = DEFAULT, **how: Unpack[LoadHow]) -> T: ...
+    def get_or_set(
+        self, key: Key, loader: T, ttl: TTL | Default = DEFAULT, **how: Unpack[LoadHow]
+    ) -> T: ...
     def get_or_set(
         self,
         key: Key,
@@ -278,7 +309,9 @@ class ShardCache(CacheBase):
         out is left out here. Keys that somebody else is loading are waited for. All else as `get_or_set`; what is stale or
         nearly so is refreshed in the background as there.
         """
-        return self._loader.get_or_set_many(distinct(keys), loader, ttl, LoadPolicy.of(policy), tags)
+        return self._loader.get_or_set_many(
+            distinct(keys), loader, ttl, LoadPolicy.of(policy), tags
+        )
 
     def cached(
         self,
@@ -416,7 +449,10 @@ class ShardCache(CacheBase):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -428,6 +464,8 @@ class ShardCache(CacheBase):
         except ShardError as error:
             return self._reply_policy.fail(request, error)
         finally:
-            if request.op.writes:  # whoever asks from now on must not be given what was loaded before
+            if (
+                request.op.writes
+            ):  # whoever asks from now on must not be given what was loaded before
                 self._runner.forget_flights((request.key,))
         return self._reply_policy.settle(request, reply, shard)

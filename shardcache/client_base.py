@@ -62,7 +62,9 @@ class CacheBase(ABC):
         self._locks = LockPlanner(context)
         self._load_context = new_load_context(context, self._locks)
         self._servers: LocalShards | None = None
-        self._made_again_by: dict[str, Any] | None = None  # what `from_url` was given, if that is all there is to say
+        self._made_again_by: dict[str, Any] | None = (
+            None  # what `from_url` was given, if that is all there is to say
+        )
         self._reply_policy = context.reply_policy
         self._requests = context.requests
         self._owner = context.placement.owner_index
@@ -95,7 +97,9 @@ class CacheBase(ABC):
         """
         text = os.environ.get("SHARDCACHE_URL") if url is None else url
         if not text:
-            raise InvalidURL("no URL was given and the environment variable SHARDCACHE_URL is not set")
+            raise InvalidURL(
+                "no URL was given and the environment variable SHARDCACHE_URL is not set"
+            )
         said = read_url(text)
         given: dict[str, Any] = {
             "namespace": namespace,
@@ -176,7 +180,9 @@ class CacheBase(ABC):
 
     def stats(self) -> Stats:
         """Return a frozen snapshot of this client's counters."""
-        return self._reply_policy.tally.freeze(self._driver.stats(), self._load_context.tally.freeze())
+        return self._reply_policy.tally.freeze(
+            self._driver.stats(), self._load_context.tally.freeze()
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(member.node.name for member in self._context.members)})"

@@ -202,7 +202,9 @@ class LockError(ShardCacheError):
 class LockNotAcquired(LockError):
     """The lock could not be had. ``votes`` are the voters' answers to the last attempt, `shardcache.votes.Vote` each."""
 
-    def __init__(self, name: str, reason: str, votes: Sequence[Vote] = (), retry_after: float | None = None) -> None:
+    def __init__(
+        self, name: str, reason: str, votes: Sequence[Vote] = (), retry_after: float | None = None
+    ) -> None:
         super().__init__(name, reason)
         self.args = (name, reason, votes, retry_after)
         self.votes = tuple(votes)

@@ -30,7 +30,9 @@ Kind = Literal[
 ]
 
 log = logging.getLogger("shardcache")
-log.addHandler(logging.NullHandler())  # whether and where anything is shown is for the application to say
+log.addHandler(
+    logging.NullHandler()
+)  # whether and where anything is shown is for the application to say
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,10 @@ class Event:
 Hook = Callable[[Event], None]
 
 
-_SINGLE = {"shard_out": "shard %r is out of service: %s", "shard_back": "shard %r is back in service%s"}
+_SINGLE = {
+    "shard_out": "shard %r is out of service: %s",
+    "shard_back": "shard %r is back in service%s",
+}
 _LIMITED = {
     "auth_failed": "shard %r does not accept the login, or its certificate is not accepted: %s",
     "damaged": "shard %r holds a value that cannot be read: %s",
@@ -80,7 +85,9 @@ class Repeats(logging.Filter):
         super().__init__()
         self._seconds = seconds
         self._most = most
-        self._seen: dict[object, tuple[float, int]] = {}  # when it was let through, and how many were kept back since
+        self._seen: dict[
+            object, tuple[float, int]
+        ] = {}  # when it was let through, and how many were kept back since
 
     def forget(self) -> None:
         """Let the next one of each kind through."""
@@ -145,7 +152,9 @@ def _why(event: Event) -> str:
     if event.kind == "load_failed":
         return f": {type(event.error).__name__}"
     if event.kind == "damaged":
-        return f"{type(event.error).__name__} in {event.operation} (fetch_many says which of its keys)"
+        return (
+            f"{type(event.error).__name__} in {event.operation} (fetch_many says which of its keys)"
+        )
     return _reason(event.error)
 
 

@@ -44,7 +44,10 @@ def is_own(wire: bytes) -> bool:
 def literal(text: bytes) -> bytes:
     """Return a glob for exactly this text."""
     special = b"\\*?[]^"
-    return b"".join(b"\\" + text[at : at + 1] if text[at] in special else text[at : at + 1] for at in range(len(text)))
+    return b"".join(
+        b"\\" + text[at : at + 1] if text[at] in special else text[at : at + 1]
+        for at in range(len(text))
+    )
 
 
 @lru_cache(_SLOTS)
@@ -72,11 +75,17 @@ class KeySpace:
         try:
             self.prefix = f"{namespace}:".encode() if namespace else b""
         except UnicodeEncodeError:
-            raise InvalidOption(f"namespace must be encodable as UTF-8, got {namespace!r}") from None
+            raise InvalidOption(
+                f"namespace must be encodable as UTF-8, got {namespace!r}"
+            ) from None
         if len(self.prefix) > MAX_KEY // 2:
-            raise InvalidOption(f"namespace may take {MAX_KEY // 2} bytes at most, got {len(self.prefix)}")
+            raise InvalidOption(
+                f"namespace may take {MAX_KEY // 2} bytes at most, got {len(self.prefix)}"
+            )
         self.namespace = namespace
-        self.internals = self.prefix + INTERNAL  # what every key of the library's own begins with here
+        self.internals = (
+            self.prefix + INTERNAL
+        )  # what every key of the library's own begins with here
         self._pass = self.internals + b"load-token:{"
 
     @property
@@ -91,7 +100,12 @@ class KeySpace:
         if _CLOSING not in wire:
             return b"%b%b:{%b}" % (self.internals, family, wire)
         # No tag can hold a brace: another text of the same slot has to stand for it.
-        return b"%b%b:{%b}:%b" % (self.internals, family, _tag_of_slot(crc_hqx(wire, 0) % _SLOTS), wire)
+        return b"%b%b:{%b}:%b" % (
+            self.internals,
+            family,
+            _tag_of_slot(crc_hqx(wire, 0) % _SLOTS),
+            wire,
+        )
 
     def wire_of(self, family: bytes, key: bytes) -> bytes | None:
         """Return the wire key that `internal` made ``key`` of; None if it made it of none."""
@@ -105,7 +119,9 @@ class KeySpace:
 
     def fill_token(self, wire: bytes) -> bytes:
         """Return the key without which a load of ``wire`` under way cannot store its value: whoever writes takes it away."""
-        if _CLOSING not in wire:  # then it has no tag either: the short way, since every write comes by
+        if (
+            _CLOSING not in wire
+        ):  # then it has no tag either: the short way, since every write comes by
             return self._pass + wire + b"}"
         return self.internal(b"load-token", wire)
 
@@ -145,7 +161,9 @@ class KeySpace:
         if prefix:
             raws = list(map(prefix.__add__, raws))
         if raws and (
-            min(map(len, raws)) == len(prefix) or max(map(len, raws)) > MAX_KEY or INTERNAL in b"\n".join(raws)
+            min(map(len, raws)) == len(prefix)
+            or max(map(len, raws)) > MAX_KEY
+            or INTERNAL in b"\n".join(raws)
         ):
             return [self.wire(key) for key in keys]
         return raws

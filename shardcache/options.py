@@ -17,7 +17,11 @@ OnUnavailable = Literal["degrade", "raise"]
 
 def _number(name: str, value: object, low: float, high: float, *, whole: bool = False) -> None:
     kind = "a whole number" if whole else "a number"
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int if whole else (int, float))
+        or not low <= value <= high
+    ):
         raise InvalidOption(f"{name} must be {kind} from {low:g} to {high:g}, got {value!r:.80}")
 
 
@@ -51,7 +55,9 @@ class TLS:
         for name in ("ca_file", "cert_file", "key_file"):
             path = getattr(self, name)
             if path is not None and not Path(path).is_file():
-                raise InvalidOption(f"{name} must be the path of a PEM file, there is none at {path!r:.200}")
+                raise InvalidOption(
+                    f"{name} must be the path of a PEM file, there is none at {path!r:.200}"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,9 @@ class Options:
         if self.protocol not in (2, 3):
             raise InvalidOption(f"protocol must be 2 or 3, got {self.protocol!r:.80}")
         if not (self.placement in ("ring", "ketama") or callable(self.placement)):
-            raise InvalidOption(f"placement must be 'ring', 'ketama' or a callable, got {self.placement!r:.80}")
+            raise InvalidOption(
+                f"placement must be 'ring', 'ketama' or a callable, got {self.placement!r:.80}"
+            )
         check_hook("on_event", self.on_event)
         if self.credential_provider is not None and not any(
             callable(getattr(self.credential_provider, name, None))
@@ -132,13 +140,19 @@ class Options:
                 f"type {type(self.credential_provider).__name__}"
             )
         if not isinstance(self.types, (list, tuple)):
-            raise InvalidOption(f"types must be a list of classes and ValueTypes, got {type(self.types).__name__}")
+            raise InvalidOption(
+                f"types must be a list of classes and ValueTypes, got {type(self.types).__name__}"
+            )
         if not isinstance(self.tls, TLS):
-            raise InvalidOption(f"tls must be a shardcache.options.TLS, got {type(self.tls).__name__}")
+            raise InvalidOption(
+                f"tls must be a shardcache.options.TLS, got {type(self.tls).__name__}"
+            )
         if self.client_name is not None and not (
             isinstance(self.client_name, str)
             and self.client_name.isascii()
             and self.client_name.isprintable()
             and " " not in self.client_name
         ):
-            raise InvalidOption(f"client_name must be printable ASCII without spaces, got {self.client_name!r:.80}")
+            raise InvalidOption(
+                f"client_name must be printable ASCII without spaces, got {self.client_name!r:.80}"
+            )

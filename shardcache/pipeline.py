@@ -54,10 +54,14 @@ class Queue:
     def delete(self, key: Key) -> int:
         return self._add(self._context.requests.delete(key))
 
-    def incr(self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> int:
+    def incr(
+        self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
+    ) -> int:
         return self._add(self._context.requests.incr(key, delta, initial, ttl))
 
-    def decr(self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> int:
+    def decr(
+        self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
+    ) -> int:
         return self._add(self._context.requests.decr(key, delta, initial, ttl))
 
     def touch(self, key: Key, ttl: TTL | Default = DEFAULT) -> int:
@@ -144,7 +148,9 @@ class Pipeline(Queue):
     ``with`` block sends nothing.
     """
 
-    def __init__(self, context: ClientContext, load_context: LoadContext, runner: _SyncRunner) -> None:
+    def __init__(
+        self, context: ClientContext, load_context: LoadContext, runner: _SyncRunner
+    ) -> None:
         super().__init__(context, load_context)
         self._runner = runner
 
@@ -163,7 +169,10 @@ class Pipeline(Queue):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if kind is None:
             self.execute()
@@ -174,7 +183,9 @@ class Pipeline(Queue):
 class AsyncPipeline(Queue):
     """A pipeline of the asyncio client: as `Pipeline`, with ``async with`` and ``await execute()``."""
 
-    def __init__(self, context: ClientContext, load_context: LoadContext, runner: _AsyncRunner) -> None:
+    def __init__(
+        self, context: ClientContext, load_context: LoadContext, runner: _AsyncRunner
+    ) -> None:
         super().__init__(context, load_context)
         self._runner = runner
 
@@ -194,7 +205,9 @@ class AsyncPipeline(Queue):
             raise error
         return self.results
 
-    async def _part(self, requests: list[Request], turns: Turns) -> tuple[list[Any], ShardCacheError | None]:
+    async def _part(
+        self, requests: list[Request], turns: Turns
+    ) -> tuple[list[Any], ShardCacheError | None]:
         answers = await self._runner.run(batch.queue(self._context.placement, requests, part=True))
         await turns.next()
         return await self._runner.run(self._settled(requests, answers))
@@ -203,7 +216,10 @@ class AsyncPipeline(Queue):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if kind is None:
             await self.execute()

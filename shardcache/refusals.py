@@ -6,7 +6,9 @@ __all__ = ("explained", "words")
 
 # Redis 7 and Valkey put the script behind an error, older servers before it.
 _BEHIND = re.compile(r" script: (?:\w+, )?on @user_script:\d+\.?\s*$")
-_BEFORE = re.compile(r"^ERR Error running script \(call to \w+\): @user_script:\s?\d+: (?:@user_script: \d+: )?-?")
+_BEFORE = re.compile(
+    r"^ERR Error running script \(call to \w+\): @user_script:\s?\d+: (?:@user_script: \d+: )?-?"
+)
 # An unknown command is quoted with its arguments, which may be a password or a value.
 _ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
 

@@ -58,7 +58,9 @@ class Op:
 
     def accepts(self, reply: Reply) -> bool:
         """Whether it can be answered so. Who must be fast looks into ``kinds`` first."""
-        return reply.__class__ in self.reply_types or (self.validate is not None and self.validate(reply))
+        return reply.__class__ in self.reply_types or (
+            self.validate is not None and self.validate(reply)
+        )
 
 
 class OpGroup:

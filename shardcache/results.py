@@ -77,7 +77,9 @@ class Results(Mapping[str | bytes, "Outcome[T]"], Generic[T]):
 
     def with_hits(self, values: Iterable[tuple[str | bytes, T]]) -> "Results[T]":
         """Return these results with other values for some keys; `MISS` as value makes a miss of a hit."""
-        changed: dict[str | bytes, Outcome[T]] = {key: Miss() if value is MISS else Hit(value) for key, value in values}
+        changed: dict[str | bytes, Outcome[T]] = {
+            key: Miss() if value is MISS else Hit(value) for key, value in values
+        }
         return Results({**self._outcomes, **changed})
 
     @property
@@ -114,12 +116,19 @@ class PingResult:
         if not isinstance(outcome, ShardError):
             return cls(True, outcome)
         found = cls(False, None, outcome.reason, type(outcome).__name__)
-        object.__setattr__(found, "_cause", outcome)  # no field, so that what is made of the fields stays plain data
+        object.__setattr__(
+            found, "_cause", outcome
+        )  # no field, so that what is made of the fields stays plain data
         return found
 
     def as_dict(self) -> dict[str, bool | float | str | None]:
         """Return the four fields as a dict that ``json.dumps`` takes."""
-        return {"ok": self.ok, "seconds": self.seconds, "error": self.error, "error_type": self.error_type}
+        return {
+            "ok": self.ok,
+            "seconds": self.seconds,
+            "error": self.error,
+            "error_type": self.error_type,
+        }
 
     def raise_for_error(self) -> None:
         """Raise the `ShardError` that stood in the way of an answer; do nothing if there was one."""

@@ -44,14 +44,18 @@ class LoadStats:
 
     loads: int  # loaders run to load a value that was missing, or to refresh one
     failures: int  # of those, the ones that raised or were given up
-    alone: int  # of those, the ones run without a quorum, so that other processes may have loaded too
+    alone: (
+        int  # of those, the ones run without a quorum, so that other processes may have loaded too
+    )
     joined: int  # keys that calls of this process waited for, or wait for now, because another one was loading them
     waits: int  # loads that waited for another process
     stale: int  # stale values served
     refreshes: int  # loads in the background, before or after the ttl
     not_stored: int  # loaded values that were not stored: the key was set or deleted meanwhile, or the lock was lost
     negative: int  # calls answered by a remembered refusal
-    abandoned: int  # loaders that were given up after hard_timeout and ran on, since nothing can end them
+    abandoned: (
+        int  # loaders that were given up after hard_timeout and ran on, since nothing can end them
+    )
     skipped: int  # keys whose refresh was not begun because as many as may be were at work
 
 
@@ -85,7 +89,11 @@ class Tally:
     errors: int = 0
 
     def freeze(self, shards: Mapping[str, ShardStats], loading: LoadStats) -> Stats:
-        return Stats(**{one.name: getattr(self, one.name) for one in fields(self)}, shards=shards, loading=loading)
+        return Stats(
+            **{one.name: getattr(self, one.name) for one in fields(self)},
+            shards=shards,
+            loading=loading,
+        )
 
 
 @dataclass(slots=True)
@@ -121,4 +129,6 @@ class ShardTally:
     retries: int = 0
 
     def freeze(self, state: str, idle: int) -> ShardStats:
-        return ShardStats(state, idle, **{one.name: getattr(self, one.name) for one in fields(self)})
+        return ShardStats(
+            state, idle, **{one.name: getattr(self, one.name) for one in fields(self)}
+        )

@@ -34,15 +34,21 @@ def milliseconds(ttl: TTL) -> int | None:
     if isinstance(ttl, timedelta):
         seconds: float = ttl.total_seconds()
     elif isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
-        raise InvalidTTL(f"ttl must be seconds (int or float), a timedelta or None, got {ttl!r:.80}")
+        raise InvalidTTL(
+            f"ttl must be seconds (int or float), a timedelta or None, got {ttl!r:.80}"
+        )
     else:
         seconds = ttl
     if seconds <= 0:
         return 0
     if not seconds <= MAX_SECONDS:  # NaN as well
         if isinstance(seconds, float) and not math.isfinite(seconds):
-            raise InvalidTTL(f"ttl must be a finite number of seconds, or None for no expiry, got {ttl!r}")
-        raise InvalidTTL(f"ttl may be 100 years ({MAX_SECONDS:.0f} seconds) at most, got {ttl!r:.80}")
+            raise InvalidTTL(
+                f"ttl must be a finite number of seconds, or None for no expiry, got {ttl!r}"
+            )
+        raise InvalidTTL(
+            f"ttl may be 100 years ({MAX_SECONDS:.0f} seconds) at most, got {ttl!r:.80}"
+        )
     return math.ceil(seconds * 1000)
 
 

@@ -15,7 +15,13 @@ from shardcache.urls import ParsedURL, parse_many
 
 __all__ = ("FLAGS", "NODE_SETTINGS", "TLS_SETTINGS", "FromURL", "read_url", "unknown_setting")
 
-TLS_SETTINGS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+TLS_SETTINGS = (
+    "ssl_ca_certs",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_cert_reqs",
+    "ssl_check_hostname",
+)
 NODE_SETTINGS = ("name", "weight", "db", *TLS_SETTINGS)
 FLAGS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
@@ -48,7 +54,9 @@ _FORMS: dict[Any, _Form] = {
 
 
 def _or_none(form: _Form) -> _Form:
-    return _Form(lambda text: None if text.lower() in _NOTHING else form.read(text), f"{form.what} or 'none'")
+    return _Form(
+        lambda text: None if text.lower() in _NOTHING else form.read(text), f"{form.what} or 'none'"
+    )
 
 
 def _form(annotation: Any) -> _Form | None:
@@ -73,7 +81,9 @@ _CLIENT: dict[str, _Form] = {
 }
 # A placement may be a callable, and is a text most of the time.
 _OPTIONS: dict[str, _Form] = {"placement": _FORMS[str]} | {
-    name: form for name, annotation in get_type_hints(Options).items() if (form := _form(annotation)) is not None
+    name: form
+    for name, annotation in get_type_hints(Options).items()
+    if (form := _form(annotation)) is not None
 }
 _OBJECTS = frozenset(one.name for one in fields(Options)) - _OPTIONS.keys()
 
@@ -89,9 +99,13 @@ class FromURL:
     def merged(self, options: Options | None) -> Options:
         """Return ``options`` (or the defaults) with what the URL said on top."""
         if options is not None and not isinstance(options, Options):
-            raise InvalidOption(f"options must be a shardcache.options.Options, got {type(options).__name__}")
+            raise InvalidOption(
+                f"options must be a shardcache.options.Options, got {type(options).__name__}"
+            )
         given = options or Options()
-        return Options(**{one.name: getattr(given, one.name) for one in fields(Options)} | self.options)
+        return Options(
+            **{one.name: getattr(given, one.name) for one in fields(Options)} | self.options
+        )
 
 
 def read_url(text: str) -> FromURL:
@@ -131,7 +145,9 @@ def unknown_setting(name: str, url: ParsedURL, *, whole_client: bool) -> Invalid
     near = get_close_matches(name.lower(), (*NODE_SETTINGS, *_CLIENT, *_OPTIONS), 1, 0.5)
     meant = f" (did you mean {near[0]!r}?)" if near else ""
     allowed = (*NODE_SETTINGS, *_CLIENT, *_OPTIONS) if whole_client else NODE_SETTINGS
-    return InvalidURL(f"{url.shown} has an unknown setting, {url.quote(name)}{meant}; allowed are {', '.join(allowed)}")
+    return InvalidURL(
+        f"{url.shown} has an unknown setting, {url.quote(name)}{meant}; allowed are {', '.join(allowed)}"
+    )
 
 
 def _read(name: str, text: str, form: _Form, url: ParsedURL) -> Any:

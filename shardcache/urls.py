@@ -27,13 +27,21 @@ from shardcache.errors import InvalidURL
 
 __all__ = ("Address", "ParsedURL", "parse_many", "parse_url", "redact", "shown")
 
-SCHEMES = {"redis": False, "rediss": True, "valkey": False, "valkeys": True, "unix": False}  # whether by TLS
+SCHEMES = {
+    "redis": False,
+    "rediss": True,
+    "valkey": False,
+    "valkeys": True,
+    "unix": False,
+}  # whether by TLS
 # Up to the last "@": a password that was not percent-encoded may hold any of "/?#".
 _CREDENTIALS = re.compile(r"(?<=://).*@", re.DOTALL)
 _NEXT_URL = re.compile(r"\s*,\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_NAME = re.compile(r"[A-Za-z0-9_.-]+")  # as DNS and the hosts file have it; the underscore is Docker's
+_NAME = re.compile(
+    r"[A-Za-z0-9_.-]+"
+)  # as DNS and the hosts file have it; the underscore is Docker's
 _NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?$")
 _ZONE = re.compile(r"[A-Za-z0-9._~-]+")  # RFC 6874
 _HOST_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::(.*))?", re.DOTALL)
@@ -90,7 +98,11 @@ class ParsedURL:
 
     def quote(self, value: str) -> str:
         """Return a setting's name or value for a message, without what may be secret."""
-        return f"{value!r:.80}" if self.quotable else "one that may be part of a password and is not shown"
+        return (
+            f"{value!r:.80}"
+            if self.quotable
+            else "one that may be part of a password and is not shown"
+        )
 
 
 def parse_url(url: str) -> ParsedURL:
@@ -106,7 +118,9 @@ def parse_url(url: str) -> ParsedURL:
 def parse_many(text: str) -> list[ParsedURL]:
     """Parse one or several shards out of one text (see the module's docstring for the forms)."""
     if not isinstance(text, str):
-        raise InvalidURL(f"a URL must be a str such as 'redis://127.0.0.1:6379/0', got {type(text).__name__}")
+        raise InvalidURL(
+            f"a URL must be a str such as 'redis://127.0.0.1:6379/0', got {type(text).__name__}"
+        )
     if not text.strip():
         raise InvalidURL("expected URLs such as 'redis://h1:6379,h2:6379/0', got an empty text")
     if text.strip()[0] in "\"'":
@@ -172,19 +186,29 @@ class _Text:
         for item, (username, password) in zip(items, logins, strict=True):
             where = item.rpartition("@")[2]
             if unix:
-                address = Address(path=self.socket(where), port=0, db=db, username=username, password=password)
+                address = Address(
+                    path=self.socket(where), port=0, db=db, username=username, password=password
+                )
             else:
                 host, port = self.host_port(where)
                 tls = SCHEMES.get(self.scheme, False)
                 address = Address(host, port, db=db, tls=tls, username=username, password=password)
-            found.append(ParsedURL(address, dict(query), quotable_query if len(items) == 1 else quotable, self.which))
+            found.append(
+                ParsedURL(
+                    address,
+                    dict(query),
+                    quotable_query if len(items) == 1 else quotable,
+                    self.which,
+                )
+            )
         return found
 
     def logins(self, items: list[str]) -> list[tuple[str | None, str | None]]:
         """Return user and password of each host: the first one's for all, or each its own."""
         signs = [item.count("@") for item in items]
         if len(items) > 1 and (
-            max(signs) > 1 or (any(signs) and not all(signs) and signs != [1] + [0] * (len(items) - 1))
+            max(signs) > 1
+            or (any(signs) and not all(signs) and signs != [1] + [0] * (len(items) - 1))
         ):
             self.refuse(
                 "has a list of hosts in which neither the first alone has a login, which counts for all, nor each its own "
@@ -196,7 +220,9 @@ class _Text:
     def login(self, text: str) -> tuple[str | None, str | None]:
         user, _, password = text.partition(":")
         if "/" in text:
-            self.refuse("has an '@' behind a '/'; write '/' in a password as %2F, and '@' in a path as %40")
+            self.refuse(
+                "has an '@' behind a '/'; write '/' in a password as %2F, and '@' in a path as %40"
+            )
         decoded = [_decoded(part) for part in (user, password)]
         if None in decoded:
             self.refuse("has a login whose percent codes are not UTF-8")
@@ -212,11 +238,17 @@ class _Text:
     def host_port(self, text: str) -> tuple[str, int]:
         found = _HOST_PORT.fullmatch(text)
         if found is None:
-            self.refuse("has a malformed host; an IPv6 address stands in brackets, as in redis://[::1]:6379")
+            self.refuse(
+                "has a malformed host; an IPv6 address stands in brackets, as in redis://[::1]:6379"
+            )
         host, port = found[1], found[2]
         if port is None and not self.scheme:
-            self.refuse("has no scheme in front, which it needs unless each server is written host:port")
-        if port is not None and not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
+            self.refuse(
+                "has no scheme in front, which it needs unless each server is written host:port"
+            )
+        if port is not None and not (
+            port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536
+        ):
             self.refuse(
                 "has a port that is not a whole number from 1 to 65535 (a login ends with an '@': redis://user:password@host)"
             )
@@ -227,13 +259,17 @@ class _Text:
             self.refuse("names no host")
         name = _ip(text[1:-1]) if text.startswith("[") else _name(text)
         if name is None:
-            self.refuse("has a host that is neither a name nor an IP address (several are separated by commas)")
+            self.refuse(
+                "has a host that is neither a name nor an IP address (several are separated by commas)"
+            )
         return name
 
     def query(self, text: str) -> dict[str, str]:
         found: dict[str, str] = {}
         try:
-            pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict")
+            pairs = parse_qsl(
+                text, keep_blank_values=True, strict_parsing=bool(text), errors="strict"
+            )
         except ValueError:
             pairs = None
         if pairs is None:
@@ -246,7 +282,9 @@ class _Text:
 
     def database(self, text: str) -> int:
         if not (text.isascii() and text.isdigit() and len(text) < 10):
-            hint = "; several hosts stand before one '/', or write whole URLs" if "," in text else ""
+            hint = (
+                "; several hosts stand before one '/', or write whole URLs" if "," in text else ""
+            )
             self.refuse(f"has a database that is not a whole number from 0{hint}")
         return int(text)
 
@@ -279,9 +317,9 @@ def _name(text: str) -> str | None:
     """Return a host's name; None if it is none."""
     name = _decoded(text) or ""
     try:
-        asked = name.encode(
-            "idna"
-        ).decode()  # as the resolver will: an empty or too long part would be an error in every call
+        asked = (
+            name.encode("idna").decode()
+        )  # as the resolver will: an empty or too long part would be an error in every call
     except UnicodeError:
         return None
     if not _NAME.fullmatch(asked):

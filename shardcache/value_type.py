@@ -32,13 +32,22 @@ class ValueType(Generic[T]):
     from_plain: Callable[[Any], T] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not 1 <= len(self.name.encode(errors="replace")) <= 255:
-            raise InvalidOption(f"a ValueType's name must be a str of 1 to 255 bytes, got {self.name!r:.80}")
+        if (
+            not isinstance(self.name, str)
+            or not 1 <= len(self.name.encode(errors="replace")) <= 255
+        ):
+            raise InvalidOption(
+                f"a ValueType's name must be a str of 1 to 255 bytes, got {self.name!r:.80}"
+            )
         if not isinstance(self.kind, type):
             raise InvalidOption(f"a ValueType's kind must be a class, got {self.kind!r:.80}")
         if (self.to_plain is None) != (self.from_plain is None):
-            raise InvalidOption(f"the ValueType {self.name!r} needs both to_plain and from_plain, or neither")
+            raise InvalidOption(
+                f"the ValueType {self.name!r} needs both to_plain and from_plain, or neither"
+            )
         for name in ("to_plain", "from_plain"):
             function = getattr(self, name)
             if function is not None and not callable(function):
-                raise InvalidOption(f"{name} of the ValueType {self.name!r} must be callable, got {function!r:.80}")
+                raise InvalidOption(
+                    f"{name} of the ValueType {self.name!r} must be callable, got {function!r:.80}"
+                )

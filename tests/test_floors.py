@@ -16,7 +16,18 @@ PACKAGE = Path(shardcache.__path__[0])
 
 # The first dotted part below the package decides.
 FLOORS = (
-    ("errors", "events", "explanation", "hooks", "options", "results", "stats", "types", "value_type", "votes"),
+    (
+        "errors",
+        "events",
+        "explanation",
+        "hooks",
+        "options",
+        "results",
+        "stats",
+        "types",
+        "value_type",
+        "votes",
+    ),
     (
         "codecs",
         "key_templates",
@@ -33,7 +44,17 @@ FLOORS = (
     ("flows",),
     ("system", "wire"),
     ("drivers", "embedded"),  # both face the operating system; neither knows of the client
-    ("async_client", "client", "client_base", "decorators", "loading", "locks", "pipeline", "turns"),
+    (
+        "async_client",
+        "async_many",
+        "client",
+        "client_base",
+        "decorators",
+        "loading",
+        "locks",
+        "pipeline",
+        "turns",
+    ),
     ("cli", "contrib", "fencing", "observe", "testing"),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
@@ -63,7 +84,10 @@ ALLOWED: dict[str, dict[str, str]] = {}
 def modules() -> Iterator[tuple[str, str]]:
     """Yield the dotted name below the package, and the source, of every module."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        yield ".".join(path.relative_to(PACKAGE).with_suffix("").parts), path.read_text(encoding="utf-8")
+        yield (
+            ".".join(path.relative_to(PACKAGE).with_suffix("").parts),
+            path.read_text(encoding="utf-8"),
+        )
 
 
 def imports(name: str, source: str) -> Iterator[tuple[str, int]]:
@@ -101,7 +125,9 @@ def violations(name: str, source: str) -> list[str]:
             if other not in FLOOR_OF:
                 found.append(f"{name}:{line}: imports {target}: name the module that defines it")
             elif FLOOR_OF[other] > floor:
-                found.append(f"{name}:{line}: floor {floor} imports {target} of floor {FLOOR_OF[other]}")
+                found.append(
+                    f"{name}:{line}: floor {floor} imports {target} of floor {FLOOR_OF[other]}"
+                )
         elif root in PEERS and floor not in (WIRE, EDGE):
             found.append(f"{name}:{line}: imports {root}, which only the wire may")
         elif root in IMPURE and floor <= FLOWS and root not in ALLOWED.get(name, {}):
@@ -109,7 +135,9 @@ def violations(name: str, source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(("name", "source"), [pytest.param(*module, id=module[0]) for module in modules()])
+@pytest.mark.parametrize(
+    ("name", "source"), [pytest.param(*module, id=module[0]) for module in modules()]
+)
 def test_module_imports_only_from_below(name: str, source: str) -> None:
     """No module of the package imports from a higher floor, or what its floor must be given."""
     assert violations(name, source) == []
@@ -129,15 +157,41 @@ def test_every_exception_is_used() -> None:
     ("name", "source", "complaint"),
     [
         pytest.param(
-            "keys", "from shardcache.wire.sync.pool import Pool", "floor 1 imports shardcache.wire.sync.pool", id="up"
+            "keys",
+            "from shardcache.wire.sync.pool import Pool",
+            "floor 1 imports shardcache.wire.sync.pool",
+            id="up",
         ),
-        pytest.param("keys", "def f():\n    import shardcache.client", "keys:2: floor 1 imports", id="up-later"),
-        pytest.param("codecs.safe", "from ..flows import steps", "floor 1 imports shardcache.flows", id="up-relative"),
-        pytest.param("codecs.safe", "from .. import cli", "floor 1 imports shardcache.cli", id="up-package"),
-        pytest.param("client", "from shardcache import Node", "name the module that defines it", id="through-the-top"),
-        pytest.param("client", "import redis.exceptions", "imports redis, which only the wire may", id="peer"),
-        pytest.param("flows.load", "from time import monotonic", "a pure floor imports time", id="clock"),
-        pytest.param("placement.ring", "import random as r", "a pure floor imports random", id="chance"),
+        pytest.param(
+            "keys",
+            "def f():\n    import shardcache.client",
+            "keys:2: floor 1 imports",
+            id="up-later",
+        ),
+        pytest.param(
+            "codecs.safe",
+            "from ..flows import steps",
+            "floor 1 imports shardcache.flows",
+            id="up-relative",
+        ),
+        pytest.param(
+            "codecs.safe", "from .. import cli", "floor 1 imports shardcache.cli", id="up-package"
+        ),
+        pytest.param(
+            "client",
+            "from shardcache import Node",
+            "name the module that defines it",
+            id="through-the-top",
+        ),
+        pytest.param(
+            "client", "import redis.exceptions", "imports redis, which only the wire may", id="peer"
+        ),
+        pytest.param(
+            "flows.load", "from time import monotonic", "a pure floor imports time", id="clock"
+        ),
+        pytest.param(
+            "placement.ring", "import random as r", "a pure floor imports random", id="chance"
+        ),
         pytest.param("helpers", "", "on no floor", id="homeless"),
     ],
 )
@@ -151,9 +205,15 @@ def test_rule_catches(name: str, source: str, complaint: str) -> None:
     ("name", "source"),
     [
         pytest.param(
-            "wire.sync.connection", "import time, socket\nimport redis\nfrom shardcache.keys import x", id="wire"
+            "wire.sync.connection",
+            "import time, socket\nimport redis\nfrom shardcache.keys import x",
+            id="wire",
         ),
-        pytest.param("codecs.safe", "from .envelope import seal\nfrom shardcache.errors import x", id="sibling"),
+        pytest.param(
+            "codecs.safe",
+            "from .envelope import seal\nfrom shardcache.errors import x",
+            id="sibling",
+        ),
         pytest.param("cli.demo", "import redis, time\nfrom ..client import ShardCache", id="edge"),
         pytest.param("__main__", "from shardcache.cli import main", id="exempt"),
     ],

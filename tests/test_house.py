@@ -19,13 +19,20 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LONGEST = 500
 MEDIAN = 150
 
-each_file = pytest.mark.parametrize("path", [pytest.param(path, id=str(path.relative_to(PACKAGE))) for path in FILES])
+each_file = pytest.mark.parametrize(
+    "path", [pytest.param(path, id=str(path.relative_to(PACKAGE))) for path in FILES]
+)
 each_package = pytest.mark.parametrize(
     "path",
-    [pytest.param(path, id=str(path.relative_to(PACKAGE))) for path in FILES if path.name == "__init__.py"],
+    [
+        pytest.param(path, id=str(path.relative_to(PACKAGE)))
+        for path in FILES
+        if path.name == "__init__.py"
+    ],
 )
 installed = pytest.mark.skipif(
-    "SHARDCACHE_EXPECT_INSTALLED" not in os.environ, reason="only where tox has installed the built wheel"
+    "SHARDCACHE_EXPECT_INSTALLED" not in os.environ,
+    reason="only where tox has installed the built wheel",
 )
 
 
@@ -91,7 +98,8 @@ def test_public_names_are_a_tuple(path: Path) -> None:
         statement.value
         for statement in ast.parse(source).body
         if isinstance(statement, ast.Assign)
-        and [target.id for target in statement.targets if isinstance(target, ast.Name)] == ["__all__"]
+        and [target.id for target in statement.targets if isinstance(target, ast.Name)]
+        == ["__all__"]
     ]
     if path.name in ("__init__.py", "__main__.py") and not declared:
         return
@@ -108,13 +116,18 @@ def test_package_init_only_passes_names_on(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     statements = []
     for statement in tree.body[1:]:  # the docstring
-        for_checkers = isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING"
+        for_checkers = (
+            isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING"
+        )
         statements += [*statement.body, *statement.orelse] if for_checkers else [statement]
     others = [
         ast.unparse(statement)
         for statement in statements
         if not isinstance(statement, ast.Import | ast.ImportFrom)
-        and not (isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) in ("__all__", "__version__"))
+        and not (
+            isinstance(statement, ast.Assign)
+            and ast.unparse(statement.targets[0]) in ("__all__", "__version__")
+        )
     ]
     assert others == []
 

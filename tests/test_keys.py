@@ -29,7 +29,11 @@ def test_hash_tag_by_the_cluster_specification(key: bytes, tag: bytes) -> None:
 def test_namespace_is_put_before() -> None:
     """A namespace and a colon come before every key, str or bytes."""
     space = KeySpace("shop")
-    assert [space.wire("a"), space.wire(b"\xff"), space.wire("ü")] == [b"shop:a", b"shop:\xff", b"shop:\xc3\xbc"]
+    assert [space.wire("a"), space.wire(b"\xff"), space.wire("ü")] == [
+        b"shop:a",
+        b"shop:\xff",
+        b"shop:\xc3\xbc",
+    ]
     assert KeySpace().wire("a") == b"a"
 
 
@@ -65,7 +69,18 @@ def test_user_form_finds_the_same_key(key: str | bytes) -> None:
 @pytest.mark.parametrize(
     "key",
     ["", b"", "x" * MAX_KEY, b"x" * MAX_KEY, "\ud800", None, 1, 1.5, ["a"], bytearray(b"a")],
-    ids=["empty", "empty bytes", "long", "long bytes", "surrogate", "None", "int", "float", "list", "bytearray"],
+    ids=[
+        "empty",
+        "empty bytes",
+        "long",
+        "long bytes",
+        "surrogate",
+        "None",
+        "int",
+        "float",
+        "list",
+        "bytearray",
+    ],
 )
 def test_refused(key: object) -> None:
     """An empty, too long, unencodable or wrongly typed key is refused, alone and among others."""
@@ -97,7 +112,11 @@ def test_longest_key_is_taken() -> None:
 def test_the_librarys_own_keys_are_refused(namespace: str, key: str | bytes) -> None:
     """No caller's key can be one of the library's own, of its namespace or of one within it."""
     space = KeySpace(namespace)
-    for refused in (lambda: space.wire(key), lambda: space.wire_many(["good", key]), lambda: space.wire_many([key])):
+    for refused in (
+        lambda: space.wire(key),
+        lambda: space.wire_many(["good", key]),
+        lambda: space.wire_many([key]),
+    ):
         with pytest.raises(InvalidKey, match="must not contain '@shardcache:'"):
             refused()
 
@@ -105,11 +124,25 @@ def test_the_librarys_own_keys_are_refused(namespace: str, key: str | bytes) -> 
 def test_a_mark_across_two_keys_is_none() -> None:
     """Keys that would make up the library's mark only together are keys like others."""
     assert KeySpace().wire_many(["a@shard", "cache:b"]) == [b"a@shard", b"cache:b"]
-    assert KeySpace("n").wire_many(["shardcache:b", "@shardcache"]) == [b"n:shardcache:b", b"n:@shardcache"]
+    assert KeySpace("n").wire_many(["shardcache:b", "@shardcache"]) == [
+        b"n:shardcache:b",
+        b"n:@shardcache",
+    ]
 
 
 @pytest.mark.parametrize(
-    "namespace", ["a{b", "}", 1, None, "\ud800", "x" * MAX_KEY, "@shardcache", "a:@shardcache:b", "x@shardcache"]
+    "namespace",
+    [
+        "a{b",
+        "}",
+        1,
+        None,
+        "\ud800",
+        "x" * MAX_KEY,
+        "@shardcache",
+        "a:@shardcache:b",
+        "x@shardcache",
+    ],
 )
 def test_namespace_refused(namespace: object) -> None:
     """A namespace with braces would put every key on one shard, and one with the library's mark hide them all."""

@@ -45,7 +45,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 def test_out_and_back(colour: Any, server: Any, name: str, lines: Callable[[], list[str]]) -> None:
     """One warning says that a shard is out and why, one that it is back, however many calls there are meanwhile."""
-    with colour({name: server.url}, timeout=PATIENCE, options=Options(first_probe=0.01, max_probe=0.02)) as cache:
+    with colour(
+        {name: server.url}, timeout=PATIENCE, options=Options(first_probe=0.01, max_probe=0.02)
+    ) as cache:
         cache.set("secret-key", "secret-value")
         server.kill()
         for _ in range(50):
@@ -63,7 +65,10 @@ def test_out_and_back(colour: Any, server: Any, name: str, lines: Callable[[], l
 
 def test_damaged(colour: Any, server: Any, name: str, lines: Callable[[], list[str]]) -> None:
     """A hundred damaged values of a shard are one warning, without key and value."""
-    with colour({name: server.url}, timeout=PATIENCE) as cache, redis.Redis.from_url(server.url) as plain:
+    with (
+        colour({name: server.url}, timeout=PATIENCE) as cache,
+        redis.Redis.from_url(server.url) as plain,
+    ):
         plain.mset({f"key-{n}": b"\xf8hunter2" for n in range(100)})
         for n in range(100):
             assert cache.get(f"key-{n}") is None
@@ -79,7 +84,9 @@ def test_refused_login(colour: Any, name: str, lines: Callable[[], list[str]]) -
     with LocalShards(1, tcp=True, options={"requirepass": "hunter2"}) as servers:
         url = servers.servers[0].url.rpartition("@")[2].removeprefix("redis://")
         options = Options(on_event=events.append)
-        with colour({name: f"redis://someone:sesame@{url}"}, timeout=PATIENCE, options=options) as cache:
+        with colour(
+            {name: f"redis://someone:sesame@{url}"}, timeout=PATIENCE, options=options
+        ) as cache:
             for _ in range(3):
                 with pytest.raises(AuthenticationFailed):
                     cache.get("k")
@@ -91,9 +98,14 @@ def test_refused_login(colour: Any, name: str, lines: Callable[[], list[str]]) -
     assert [event.kind for event in events] == ["auth_failed"] * 3
 
 
-def test_password_rotated(colour: Any, server: Any, name: str, lines: Callable[[], list[str]]) -> None:
+def test_password_rotated(
+    colour: Any, server: Any, name: str, lines: Callable[[], list[str]]
+) -> None:
     """A password that is changed under a running client shows in the log as what it is."""
-    with colour({name: server.url}, timeout=PATIENCE) as cache, redis.Redis.from_url(server.url) as plain:
+    with (
+        colour({name: server.url}, timeout=PATIENCE) as cache,
+        redis.Redis.from_url(server.url) as plain,
+    ):
         assert cache.set("k", 1)
         plain.config_set("requirepass", "hunter2")
         plain.client_kill_filter(_type="normal", skipme=True)
@@ -118,7 +130,11 @@ def test_once_in_a_while() -> None:
         "damaged (and 1 more like it before)",
         "damaged",
     ]
-    assert [limit.filter(record(301.0, about)) for about in ("a", "b", ("a", 1))] == [False, True, True]
+    assert [limit.filter(record(301.0, about)) for about in ("a", "b", ("a", 1))] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_a_clock_set_back_does_not_silence() -> None:

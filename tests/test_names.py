@@ -20,9 +20,15 @@ INNER = {"SHARDCACHE_EXPECT_INSTALLED", "SHARDCACHE_TEST_MARK"}
 
 
 @pytest.mark.parametrize(
-    "folder", [PACKAGE, ROOT / "tests", ROOT / "integration"], ids=["package", "tests", "integration"]
+    "folder",
+    [PACKAGE, ROOT / "tests", ROOT / "integration"],
+    ids=["package", "tests", "integration"],
 )
 def test_environment_variables_are_documented(folder: Path) -> None:
     """Each environment variable that is read has its place in a page: users' in docs/, developers' in CONTRIBUTING.md."""
-    named = {name for file in folder.rglob("*.py") for name in VARIABLE.findall(file.read_text(encoding="utf-8"))}
+    named = {
+        name
+        for file in folder.rglob("*.py")
+        for name in VARIABLE.findall(file.read_text(encoding="utf-8"))
+    }
     assert named - INNER <= TOLD

@@ -25,7 +25,17 @@ def test_limits(name) -> None:
     low, high, whole = LIMITS[name]
     assert [getattr(Options(**{name: value}), name) for value in (low, high)] == [low, high]
     step = 1 if whole else 0.0005
-    for value in (low - step, high * 2 + 7200, math.nan, math.inf, "1", None, True, [1], *([1.5] if whole else [])):
+    for value in (
+        low - step,
+        high * 2 + 7200,
+        math.nan,
+        math.inf,
+        "1",
+        None,
+        True,
+        [1],
+        *([1.5] if whole else []),
+    ):
         with pytest.raises(InvalidOption, match=f"{name} must be a .*number from .* to ") as caught:
             Options(**{name: value})
         assert repr(value) in str(caught.value)
@@ -98,7 +108,9 @@ def test_tls_verifies_by_default() -> None:
 @pytest.mark.parametrize("timeout", [0, -1, 0.0001, 3601, math.nan, math.inf, "1", None, True])
 def test_timeout_refused(timeout) -> None:
     """A deadline is a number of seconds that a call can keep."""
-    with pytest.raises(InvalidOption, match=r"timeout must be a number from 0\.001 to 3600") as caught:
+    with pytest.raises(
+        InvalidOption, match=r"timeout must be a number from 0\.001 to 3600"
+    ) as caught:
         check_timeout(timeout)
     assert repr(timeout) in str(caught.value)
 

@@ -61,14 +61,17 @@ def test_each_mistake_has_a_sentence(kind: type[Exception], says: str, reply: st
 @pytest.mark.parametrize("command", ["AUTH", "HELLO", "SET"])
 def test_arguments_are_not_quoted(command: str) -> None:
     """A server that does not know a command quotes its arguments, a password or a value: they go no further (G7)."""
-    reply = ErrorReply(f"ERR unknown command '{command}', with args beginning with: 'ann' 'hunter2' ")
+    reply = ErrorReply(
+        f"ERR unknown command '{command}', with args beginning with: 'ann' 'hunter2' "
+    )
     error = as_error("a", reply)
     assert "hunter2" not in "".join(traceback.format_exception(error)) + repr(error)
     assert command in str(error)
 
 
 @pytest.mark.parametrize(
-    ("reply", "code"), [("NOPERM no", "NOPERM"), ("ERR value is not an integer", "ERR"), ("OOM full", "OOM")]
+    ("reply", "code"),
+    [("NOPERM no", "NOPERM"), ("ERR value is not an integer", "ERR"), ("OOM full", "OOM")],
 )
 def test_code(reply: str, code: str) -> None:
     """The code is the first word of what the server said, whatever stands before it in the message."""

@@ -41,13 +41,22 @@ PLAIN = {
     "__reduce__",
     "__repr__",
 }
-PLAIN |= {"remaining", "ensure_held", "handover", "fencing_tokens"}  # of locks; none of these has anything to wait for
+PLAIN |= {
+    "remaining",
+    "ensure_held",
+    "handover",
+    "fencing_tokens",
+}  # of locks; none of these has anything to wait for
 LOCKS = [(QuorumLock, AsyncQuorumLock), (LockSet, AsyncLockSet)]
 PAIRS = [(ShardCache, AsyncShardCache), (Pipeline, AsyncPipeline), *LOCKS]
 # A thread cannot be cancelled from outside, so the sync lock can only tell.
 ONLY_ASYNC_PARAMETERS = {
     (kind, name): {"cancel_on_loss"}
-    for kind, name in [(AsyncQuorumLock, "__init__"), (AsyncShardCache, "lock"), (AsyncShardCache, "lock_many")]
+    for kind, name in [
+        (AsyncQuorumLock, "__init__"),
+        (AsyncShardCache, "lock"),
+        (AsyncShardCache, "lock_many"),
+    ]
 }
 COUNTERPART = {
     AsyncQuorumLock: QuorumLock,
@@ -71,7 +80,9 @@ def public(kind: type) -> dict[str, Any]:
         if (not name.startswith("_") or name.startswith("__"))
         and name != "__del__"  # nobody calls it
         and inspect.isroutine(getattr(kind, name))
-        and (getattr(inspect.unwrap(getattr(kind, name)), "__module__", None) or "").startswith("shardcache")
+        and (getattr(inspect.unwrap(getattr(kind, name)), "__module__", None) or "").startswith(
+            "shardcache"
+        )
     }
 
 
@@ -93,7 +104,10 @@ def as_sync(hint: Any) -> Any:
     if origin is Awaitable:  # a coroutine function that is decorated
         return as_sync(args[0])
     if origin is Callable:
-        return Callable[[as_sync(one) for one in args[0]] if isinstance(args[0], list) else args[0], as_sync(args[1])]
+        return Callable[
+            [as_sync(one) for one in args[0]] if isinstance(args[0], list) else args[0],
+            as_sync(args[1]),
+        ]
     if origin in COUNTERPART:
         return COUNTERPART[origin][args]
     return hint
@@ -102,15 +116,22 @@ def as_sync(hint: Any) -> Any:
 @pytest.mark.parametrize(("sync", "other"), PAIRS, ids=["client", "pipeline", "lock", "locks"])
 def test_same_names(sync: type, other: type) -> None:
     """What one colour has the other has too, but for what is listed with its reason."""
-    only_sync, only_async = public(sync).keys() - public(other).keys(), public(other).keys() - public(sync).keys()
+    only_sync, only_async = (
+        public(sync).keys() - public(other).keys(),
+        public(other).keys() - public(sync).keys(),
+    )
     assert only_sync - ONLY_SYNC.keys() == set()
     assert only_async - ONLY_ASYNC.keys() == set()
 
 
 def test_listed_differences_exist() -> None:
     """The list of differences names nothing that is gone."""
-    assert {name for sync, other in PAIRS for name in public(sync).keys() - public(other).keys()} == set(ONLY_SYNC)
-    assert {name for sync, other in PAIRS for name in public(other).keys() - public(sync).keys()} == set(ONLY_ASYNC)
+    assert {
+        name for sync, other in PAIRS for name in public(sync).keys() - public(other).keys()
+    } == set(ONLY_SYNC)
+    assert {
+        name for sync, other in PAIRS for name in public(other).keys() - public(sync).keys()
+    } == set(ONLY_ASYNC)
 
 
 @pytest.mark.parametrize(("sync", "other", "name"), shared())
@@ -118,10 +139,14 @@ def test_same_parameters(sync: type, other: type, name: str) -> None:
     """Names, order, kinds and defaults of the parameters."""
     ours, theirs = (inspect.signature(public(kind)[name]) for kind in (sync, other))
     if name == "__init__" and sync is Pipeline:
-        ours, theirs = (each.replace(parameters=list(each.parameters.values())[:-1]) for each in (ours, theirs))
+        ours, theirs = (
+            each.replace(parameters=list(each.parameters.values())[:-1]) for each in (ours, theirs)
+        )
     extra = ONLY_ASYNC_PARAMETERS.get((other, name), set())
     assert extra <= theirs.parameters.keys()
-    theirs = theirs.replace(parameters=[p for p in theirs.parameters.values() if p.name not in extra])
+    theirs = theirs.replace(
+        parameters=[p for p in theirs.parameters.values() if p.name not in extra]
+    )
     strip = inspect.Parameter.empty
     assert [p.replace(annotation=strip) for p in theirs.parameters.values()] == [
         p.replace(annotation=strip) for p in ours.parameters.values()
@@ -181,13 +206,20 @@ def test_embedded_takes_what_the_constructor_takes(kind: Any) -> None:
 def test_from_url_takes_what_the_constructor_takes(kind: Any) -> None:
     """All may be left out, since the URL may say it."""
     expected = [
-        (name, how, default if name == "options" else DEFAULT, hint if name == "options" else hint | Default)
+        (
+            name,
+            how,
+            default if name == "options" else DEFAULT,
+            hint if name == "options" else hint | Default,
+        )
         for name, how, default, hint in parameters(kind, ["nodes"])
     ]
     assert parameters(kind.from_url, ["url"]) == expected
 
 
-@pytest.mark.parametrize(("kind", "lock"), [(ShardCache, QuorumLock), (AsyncShardCache, AsyncQuorumLock)])
+@pytest.mark.parametrize(
+    ("kind", "lock"), [(ShardCache, QuorumLock), (AsyncShardCache, AsyncQuorumLock)]
+)
 def test_lock_takes_what_the_lock_takes(kind: Any, lock: Any) -> None:
     """But for nodes and namespace, which are the client's; several at once are not re-entrant."""
     made = [
@@ -195,7 +227,9 @@ def test_lock_takes_what_the_lock_takes(kind: Any, lock: Any) -> None:
         for name, how, default, hint in parameters(lock, ["nodes", "namespace", "options"])
     ]
     assert parameters(kind.lock) == made
-    assert parameters(kind.lock_many, ["names"]) == [one for one in made if one[0] not in {"name", "reentrant"}]
+    assert parameters(kind.lock_many, ["names"]) == [
+        one for one in made if one[0] not in {"name", "reentrant"}
+    ]
 
 
 def test_aclose_is_close() -> None:

@@ -15,7 +15,10 @@ from shardcache.urls import parse_url
 
 
 def shown(nodes) -> list[tuple[str, float, str, int]]:
-    return [(one.node.name, one.node.weight, one.address.host, one.address.port) for one in members(nodes)]
+    return [
+        (one.node.name, one.node.weight, one.address.host, one.address.port)
+        for one in members(nodes)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -24,17 +27,37 @@ def shown(nodes) -> list[tuple[str, float, str, int]]:
         ("redis://h1:1,h2:2/3", [("h1:1/3", 1.0, "h1", 1), ("h2:2/3", 1.0, "h2", 2)]),
         (
             ["redis://h1", "redis://h2:7,h3"],
-            [("h1:6379/0", 1.0, "h1", 6379), ("h2:7/0", 1.0, "h2", 7), ("h3:6379/0", 1.0, "h3", 6379)],
+            [
+                ("h1:6379/0", 1.0, "h1", 6379),
+                ("h2:7/0", 1.0, "h2", 7),
+                ("h3:6379/0", 1.0, "h3", 6379),
+            ],
         ),
         (["redis://h1?name=a&weight=2.5"], [("a", 2.5, "h1", 6379)]),
-        ({"a": "redis://h1", "b": "redis://h2?weight=3"}, [("a", 1.0, "h1", 6379), ("b", 3.0, "h2", 6379)]),
+        (
+            {"a": "redis://h1", "b": "redis://h2?weight=3"},
+            [("a", 1.0, "h1", 6379), ("b", 3.0, "h2", 6379)],
+        ),
         ({"a": "redis://h1?name=a"}, [("a", 1.0, "h1", 6379)]),
-        ([Node("a", 2, "redis://h1"), "redis://h2?name=b"], [("a", 2, "h1", 6379), ("b", 1.0, "h2", 6379)]),
+        (
+            [Node("a", 2, "redis://h1"), "redis://h2?name=b"],
+            [("a", 2, "h1", 6379), ("b", 1.0, "h2", 6379)],
+        ),
         ([parse_url("redis://h1?name=a")], [("a", 1.0, "h1", 6379)]),
         (iter(["redis://h1"]), [("h1:6379/0", 1.0, "h1", 6379)]),
         ("redis://[::1]:7", [("[::1]:7/0", 1.0, "::1", 7)]),
     ],
-    ids=["text", "list", "query", "mapping", "same name twice", "nodes", "parsed", "iterator", "ipv6"],
+    ids=[
+        "text",
+        "list",
+        "query",
+        "mapping",
+        "same name twice",
+        "nodes",
+        "parsed",
+        "iterator",
+        "ipv6",
+    ],
 )
 def test_forms(nodes, expected) -> None:
     """Text, list, mapping and Node objects come to the same."""
@@ -44,7 +67,11 @@ def test_forms(nodes, expected) -> None:
 def test_unix_socket() -> None:
     """A socket's node is called by its path and database."""
     [one] = members("unix:///run/v.sock?db=2")
-    assert (one.node.name, one.address.path, one.node.url) == ("/run/v.sock/2", "/run/v.sock", "unix:///run/v.sock/2")
+    assert (one.node.name, one.address.path, one.node.url) == (
+        "/run/v.sock/2",
+        "/run/v.sock",
+        "unix:///run/v.sock/2",
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +104,11 @@ def test_unix_socket() -> None:
             InvalidURL,
             r"unknown setting, 'wieght' \(did you mean 'weight'\?\); allowed are name, weight, db",
         ),
-        ("redis://h?timeout=2", InvalidURL, "'timeout', which is one for the whole client: give it as timeout=…"),
+        (
+            "redis://h?timeout=2",
+            InvalidURL,
+            "'timeout', which is one for the whole client: give it as timeout=…",
+        ),
         (
             "redis://h?max_idle=2",
             InvalidURL,
@@ -99,7 +130,10 @@ def test_tls_settings(tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
     authority.touch()
     plain, said = members(
-        ["rediss://h1", f"rediss://h2?ssl_ca_certs={authority}&ssl_cert_reqs=none&ssl_check_hostname=false"]
+        [
+            "rediss://h1",
+            f"rediss://h2?ssl_ca_certs={authority}&ssl_cert_reqs=none&ssl_check_hostname=false",
+        ]
     )
     assert (plain.tls, plain.address.tls) == (None, True)
     assert said.tls == TLS(ca_file=str(authority), verify=False, check_hostname=False)
@@ -116,7 +150,13 @@ def test_credentials_are_hidden(password) -> None:
     )
 
 
-@given(st.one_of(st.text(), st.lists(st.text(), max_size=3), st.dictionaries(st.text(), st.text(), max_size=3)))
+@given(
+    st.one_of(
+        st.text(),
+        st.lists(st.text(), max_size=3),
+        st.dictionaries(st.text(), st.text(), max_size=3),
+    )
+)
 def test_anything_is_understood_or_refused(nodes) -> None:
     """No nodes make it raise anything but the library's own error."""
     with suppress(InvalidArgument):
@@ -127,7 +167,10 @@ QUIET = {
     "one": "redis://cache.example",
     "names": {"a": "redis://cache.example", "b": "redis://h2"},
     "names in URLs": "redis://cache.example?name=a,redis://h2?name=b",
-    "the address as the name": {"cache.example:6379/0": "redis://cache.example", "h2:6379/0": "redis://h2"},
+    "the address as the name": {
+        "cache.example:6379/0": "redis://cache.example",
+        "h2:6379/0": "redis://h2",
+    },
     "nodes": [Node("a", 1, "redis://cache.example"), Node("b", 1, "redis://h2")],
     "addresses": "redis://10.0.0.1,10.0.0.2,[::1],127.0.0.1:7",
     "localhost": "redis://localhost:1,localhost:2,a.localhost",

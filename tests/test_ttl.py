@@ -48,7 +48,9 @@ def test_refused(ttl: object) -> None:
 @pytest.mark.parametrize("ttl", [math.nan, math.inf])
 def test_not_finite(ttl) -> None:
     """What is no finite number is refused as such, with what to give for no expiry."""
-    with pytest.raises(InvalidTTL, match=f"finite number of seconds, or None for no expiry, got {ttl}"):
+    with pytest.raises(
+        InvalidTTL, match=f"finite number of seconds, or None for no expiry, got {ttl}"
+    ):
         milliseconds(ttl)
 
 
@@ -69,7 +71,9 @@ def test_wrong_default(ttl, colour) -> None:
         colour("redis://127.0.0.1", default_ttl=ttl)
 
 
-@pytest.mark.parametrize(("ttl", "ms"), [(None, None), (0.0001, 1), (300, 300_000), (timedelta(seconds=1), 1000)])
+@pytest.mark.parametrize(
+    ("ttl", "ms"), [(None, None), (0.0001, 1), (300, 300_000), (timedelta(seconds=1), 1000)]
+)
 def test_default(ttl, ms) -> None:
     """Any other ttl may be the default."""
     assert default_milliseconds(ttl) == ms

@@ -65,19 +65,45 @@ def test_merged() -> None:
 def test_settings_of_several_urls() -> None:
     """Settings may stand in any of the URLs, or in all of them alike."""
     assert read_url("redis://h1?timeout=2,redis://h2").client == {"timeout": 2.0}
-    assert read_url("redis://h1?timeout=2,redis://h2?timeout=2&failures=1").options == {"failures": 1}
+    assert read_url("redis://h1?timeout=2,redis://h2?timeout=2&failures=1").options == {
+        "failures": 1
+    }
 
 
 @pytest.mark.parametrize(
     ("url", "kind", "says"),
     [
-        ("redis://h1?timeout=2,redis://h2?timeout=3", InvalidURL, "two things of 'timeout': '2' and '3'"),
-        ("redis://h?timeout=fast", InvalidOption, "timeout in the URL must be a number, got 'fast'"),
-        ("redis://h?max_idle=1.5", InvalidOption, "max_idle in the URL must be a whole number, got '1.5'"),
-        ("redis://h?default_ttl=5s", InvalidOption, "default_ttl in the URL must be a number or 'none', got '5s'"),
+        (
+            "redis://h1?timeout=2,redis://h2?timeout=3",
+            InvalidURL,
+            "two things of 'timeout': '2' and '3'",
+        ),
+        (
+            "redis://h?timeout=fast",
+            InvalidOption,
+            "timeout in the URL must be a number, got 'fast'",
+        ),
+        (
+            "redis://h?max_idle=1.5",
+            InvalidOption,
+            "max_idle in the URL must be a whole number, got '1.5'",
+        ),
+        (
+            "redis://h?default_ttl=5s",
+            InvalidOption,
+            "default_ttl in the URL must be a number or 'none', got '5s'",
+        ),
         ("redis://h?protocol=three", InvalidOption, "protocol in the URL"),
-        ("redis://h?echo_check=ture", InvalidOption, "echo_check in the URL must be 'true' or 'false', got 'ture'"),
-        ("redis://h?echo_check=", InvalidOption, "echo_check in the URL must be 'true' or 'false', got ''"),
+        (
+            "redis://h?echo_check=ture",
+            InvalidOption,
+            "echo_check in the URL must be 'true' or 'false', got 'ture'",
+        ),
+        (
+            "redis://h?echo_check=",
+            InvalidOption,
+            "echo_check in the URL must be 'true' or 'false', got ''",
+        ),
         ("redis://h?signing_key=k", InvalidURL, r"give it as options=Options\(signing_key=…\)"),
         ("redis://h?on_event=f", InvalidURL, r"give it as options=Options\(on_event=…\)"),
     ],
@@ -94,7 +120,9 @@ EXAMPLES = {int: "7", float: "0.5", bool: "yes", str: "text"}
 def said_by_url(annotation) -> type | None:
     """Return the plain type of an annotation that a text can say: the test's own way to read it."""
     plain = {"int": int, "float": float, "bool": bool, "str": str}
-    words = {word.strip() for word in str(getattr(annotation, "__name__", annotation)).split("|")} - {
+    words = {
+        word.strip() for word in str(getattr(annotation, "__name__", annotation)).split("|")
+    } - {
         "None",
         "NoneType",
     }
@@ -106,7 +134,9 @@ def test_every_plain_option(name) -> None:
     """Every field of Options that is a text, a number or a flag may stand in a URL; of the others it is said how to give them."""
     kind = str if name == "placement" else said_by_url(get_type_hints(Options)[name])
     if kind is None:
-        with pytest.raises(InvalidURL, match=f"'{name}' cannot stand in a URL: give it as options="):
+        with pytest.raises(
+            InvalidURL, match=f"'{name}' cannot stand in a URL: give it as options="
+        ):
             read_url(f"redis://h?{name}=x")
         return
     found = read_url(f"redis://h?{name}={EXAMPLES[kind]}").options
@@ -123,7 +153,12 @@ def test_flags(text) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "near"),
-    [("tiemout", "timeout"), ("wieght", "weight"), ("Namespace", "namespace"), ("maxidle", "max_idle")],
+    [
+        ("tiemout", "timeout"),
+        ("wieght", "weight"),
+        ("Namespace", "namespace"),
+        ("maxidle", "max_idle"),
+    ],
 )
 def test_misspelt(wrong, near) -> None:
     """A misspelt setting is refused: by name, with the nearest that there is, and with all that are allowed."""

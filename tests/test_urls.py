@@ -22,7 +22,9 @@ def test_plain_url_has_defaults() -> None:
 def test_full_url() -> None:
     """User, password, port, database and query all arrive, percent signs decoded."""
     parsed = parse_url("rediss://us%40er:p%3Aw@h.example:7000/3?name=a&weight=2")
-    assert parsed.address == Address(host="h.example", port=7000, db=3, tls=True, username="us@er", password="p:w")
+    assert parsed.address == Address(
+        host="h.example", port=7000, db=3, tls=True, username="us@er", password="p:w"
+    )
     assert parsed.query == {"name": "a", "weight": "2"}
 
 
@@ -118,7 +120,10 @@ def test_wrong_type(url: object) -> None:
 
 
 PLAIN = {
-    "spaces after commas": ("redis://h1:1, h2:2 ,h3/4", [("h1", 1, 4), ("h2", 2, 4), ("h3", 6379, 4)]),
+    "spaces after commas": (
+        "redis://h1:1, h2:2 ,h3/4",
+        [("h1", 1, 4), ("h2", 2, 4), ("h3", 6379, 4)],
+    ),
     "spaces between URLs": ("redis://h1/1 , redis://h2/2", [("h1", 6379, 1), ("h2", 6379, 2)]),
     "host:port": ("h:7", [("h", 7, 0)]),
     "host:port with database and settings": ("h1:7, h2:8/3?weight=2", [("h1", 7, 3), ("h2", 8, 3)]),
@@ -132,10 +137,14 @@ PLAIN = {
 @pytest.mark.parametrize(("text", "expected"), PLAIN.values(), ids=PLAIN)
 def test_plain(text: str, expected: list[tuple[str, int, int]]) -> None:
     """What can be meant in one way only is read in that way."""
-    assert [(one.address.host, one.address.port, one.address.db) for one in parse_many(text)] == expected
+    assert [
+        (one.address.host, one.address.port, one.address.db) for one in parse_many(text)
+    ] == expected
 
 
-@pytest.mark.parametrize(("scheme", "tls"), [("redis", False), ("valkey", False), ("rediss", True), ("valkeys", True)])
+@pytest.mark.parametrize(
+    ("scheme", "tls"), [("redis", False), ("valkey", False), ("rediss", True), ("valkeys", True)]
+)
 def test_schemes(scheme: str, tls: bool) -> None:
     """The schemes of Valkey mean what those of Redis do."""
     assert parse_url(f"{scheme}://h").address.tls is tls
@@ -144,14 +153,21 @@ def test_schemes(scheme: str, tls: bool) -> None:
 NO_HOSTS = (
     *(f"h{sign}h2" for sign in ";|!$&'()*+=~^`{}<>\"\\"),
     *(f"h%{ord(sign):02X}h2" for sign in ";|,:@/ \t\x7f\0"),
-    *("h\uff1bh2", "h\uff0fh2", "h\u3000h2", "h\u200bé;h2"),  # what a resolver takes for ; and / and a space
+    *(
+        "h\uff1bh2",
+        "h\uff0fh2",
+        "h\u3000h2",
+        "h\u200bé;h2",
+    ),  # what a resolver takes for ; and / and a space
     *("6379", "127.1", "h.1", "300.1.1.1", "1.2.3.4.5", "0x7f000001", "127.0.0.1."),
     *("[fe80::1%25a;b]", "[fe80::1%25]", "[fe80::1%25a b]"),
 )
 
 
 @pytest.mark.parametrize("host", NO_HOSTS)
-@pytest.mark.parametrize("form", ["redis://{}", "redis://{}:7/1?name=a", "redis://h0,{}", "redis://:p@{}", "{}:7"])
+@pytest.mark.parametrize(
+    "form", ["redis://{}", "redis://{}:7/1?name=a", "redis://h0,{}", "redis://:p@{}", "{}:7"]
+)
 def test_no_host(host: str, form: str) -> None:
     """A host that no server can have is refused as that, and not looked up at the first call."""
     if form == "{}:7" and "%40" in host:  # an "@" is a login's sign there
@@ -220,10 +236,35 @@ SECRET = st.lists(
     max_size=12,
 ).map(lambda parts: "Ξ" + "".join(parts) + "Ψ")
 BEFORE = st.sampled_from(
-    ["redis://", "rediss://", "valkey://", "unix://", "http://", "redis:/", "redis", "", "redis://g,", "h:1, "]
+    [
+        "redis://",
+        "rediss://",
+        "valkey://",
+        "unix://",
+        "http://",
+        "redis:/",
+        "redis",
+        "",
+        "redis://g,",
+        "h:1, ",
+    ]
 )
 HOST = st.sampled_from(
-    ["h", "h:x", "h:0", "h:99999", "", "[::1", "[::1]:7", "h1,h2", "h1,,h2", "/run/v.sock", "h,h", "a..b", "h h"]
+    [
+        "h",
+        "h:x",
+        "h:0",
+        "h:99999",
+        "",
+        "[::1",
+        "[::1]:7",
+        "h1,h2",
+        "h1,,h2",
+        "/run/v.sock",
+        "h,h",
+        "a..b",
+        "h h",
+    ]
 )
 AFTER = st.sampled_from(
     ["", "/", "/x", "/-1", "/1?db=2", "?tiemout=1", "?timeout=x", "?name", "?weight=heavy", "?weight=1&weight=2", "#f",
@@ -233,7 +274,15 @@ AFTER = st.sampled_from(
 
 @pytest.mark.filterwarnings("ignore::shardcache.AddressAsNameWarning")
 @pytest.mark.parametrize(
-    "read", [parse_many, parse_url, members, read_url, ShardCache.from_url, lambda url: members({"a": url})]
+    "read",
+    [
+        parse_many,
+        parse_url,
+        members,
+        read_url,
+        ShardCache.from_url,
+        lambda url: members({"a": url}),
+    ],
 )
 @given(BEFORE, SECRET, HOST, AFTER)
 @example("redis://", "Ξ/Ψ", "h", "")
@@ -241,12 +290,19 @@ AFTER = st.sampled_from(
 @example("redis://", ":Ξ#Ψ", "h:x", "")
 @example("redis://", ":Ξ,Ψ", "h,h", "")
 @example("redis://", ":[Ξ]Ψ", "h:x", "")
-def test_no_character_of_a_login_in_a_message(read: Any, before: str, secret: str, host: str, after: str) -> None:
+def test_no_character_of_a_login_in_a_message(
+    read: Any, before: str, secret: str, host: str, after: str
+) -> None:
     """Whatever is wrong with a URL, no text of an error, its repr, its causes or its traceback has a character of the login (G7)."""
     try:
         found = read(f"{before}{secret}@{host}{after}")
     except InvalidArgument as error:
-        told = "".join(traceback.format_exception(error)) + repr(error) + repr(error.args) + repr(error.__context__)
+        told = (
+            "".join(traceback.format_exception(error))
+            + repr(error)
+            + repr(error.args)
+            + repr(error.__context__)
+        )
         assert not {*told} & {*"ΞΨΔΘ"}
         assert "u03" not in told
     else:
@@ -261,7 +317,13 @@ def test_no_login_in_the_repr_of_a_node(secret: str, before: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://:hunter2", "redis://user:hunter2/0", "user:hunter2", "redis://h:1/hunter2", "redis://h,user:hunter2"],
+    [
+        "redis://:hunter2",
+        "redis://user:hunter2/0",
+        "user:hunter2",
+        "redis://h:1/hunter2",
+        "redis://h,user:hunter2",
+    ],
 )
 def test_a_login_without_its_host(url: str) -> None:
     """Where the host was forgotten, and with it the sign that ends a login, what stands in its place is not quoted either."""

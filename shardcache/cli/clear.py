@@ -18,7 +18,10 @@ def add(commands: Commands) -> None:
         help="delete every key of the namespace; prints how many were there",
         description="Deletes every key of the URL's namespace on all shards, after a question. Other namespaces and locks stay. "
         "A URL without a namespace means every key of these databases. Exit code 3 if a shard does not answer.",
-        examples=("--url 'redis://h1:6379?name=a,redis://h2:6379?name=b&namespace=shop' clear", "clear --yes"),
+        examples=(
+            "--url 'redis://h1:6379?name=a,redis://h2:6379?name=b&namespace=shop' clear",
+            "clear --yes",
+        ),
     )
     clear.add_argument("--yes", action="store_true", help="do not ask")
     clear.set_defaults(run=_clear)
@@ -30,7 +33,9 @@ def _clear(args: argparse.Namespace) -> int:
         if not args.yes:
             prefix = cache._context.keys.prefix.decode("utf-8", "backslashreplace")
             what = (
-                f"every key that begins with {prefix!r}" if prefix else "every key, since the URL names no namespace,"
+                f"every key that begins with {prefix!r}"
+                if prefix
+                else "every key, since the URL names no namespace,"
             )
             confirm(f"Delete {what} on {', '.join(cache.stats().shards)}?", "nothing deleted")
         say(str(cache.clear()))

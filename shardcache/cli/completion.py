@@ -25,7 +25,9 @@ def add(commands: Commands) -> None:
             "completion fish > ~/.config/fish/completions/shardcache.fish",
         ),
     )
-    completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=f"one of {', '.join(SHELLS)}")
+    completion.add_argument(
+        "shell", metavar="SHELL", choices=SHELLS, help=f"one of {', '.join(SHELLS)}"
+    )
     completion.set_defaults(run=_completion)
 
 
@@ -35,6 +37,8 @@ def _completion(args: argparse.Namespace) -> int:
     try:
         import shtab
     except ImportError:
-        raise InvalidOption("completion needs shtab: pip install 'shardcache[cli]' brings it") from None
+        raise InvalidOption(
+            "completion needs shtab: pip install 'shardcache[cli]' brings it"
+        ) from None
     say(shtab.complete(build_parser(), shell=args.shell).rstrip())
     return Exit.FINE

@@ -14,7 +14,9 @@ __all__ = ("connect", "url_of")
 def connect(args: argparse.Namespace) -> ShardCache:
     """Return a client that raises where a cache would degrade: who types a command wants to know."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AddressAsNameWarning)  # the program that it is typed for has been told
+        warnings.simplefilter(
+            "ignore", AddressAsNameWarning
+        )  # the program that it is typed for has been told
         return ShardCache.from_url(url_of(args), on_unavailable="raise")
 
 

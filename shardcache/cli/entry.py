@@ -59,7 +59,9 @@ def run(argv: Sequence[str] | None = None) -> int:
             return _failed(f"cannot write the output: {error.strerror}", Exit.NO_OUTPUT)
         if os.environ.get(TRACEBACK):
             raise
-        return _failed(f"internal error, {type(error).__name__}: {error} ({TRACEBACK}=1 shows where)", Exit.BUG)
+        return _failed(
+            f"internal error, {type(error).__name__}: {error} ({TRACEBACK}=1 shows where)", Exit.BUG
+        )
 
 
 def build_parser() -> Parser:

@@ -28,7 +28,9 @@ def add(commands: Commands) -> None:
         examples=("get user:1", "get user:1 --json | jq .name"),
     )
     get.add_argument("key", metavar="KEY", type=key)
-    get.add_argument("--json", action="store_true", help="print as JSON; otherwise text and bytes as they are")
+    get.add_argument(
+        "--json", action="store_true", help="print as JSON; otherwise text and bytes as they are"
+    )
     get.set_defaults(run=_get)
     takes_url(get)
 
@@ -40,7 +42,9 @@ def add(commands: Commands) -> None:
     )
     put.add_argument("key", metavar="KEY", type=key)
     put.add_argument("value", metavar="VALUE", type=key, help="text, or any JSON value with --json")
-    put.add_argument("--json", action="store_true", help="VALUE is JSON: 5 is a number then, and null is None")
+    put.add_argument(
+        "--json", action="store_true", help="VALUE is JSON: 5 is a number then, and null is None"
+    )
     put.add_argument(
         "--ttl",
         type=_ttl,
@@ -86,7 +90,9 @@ def _json(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise SerializationError(f"the value cannot be shown as JSON ({error}); leave out --json") from None
+        raise SerializationError(
+            f"the value cannot be shown as JSON ({error}); leave out --json"
+        ) from None
 
 
 def _set(args: argparse.Namespace) -> int:

@@ -58,7 +58,9 @@ def add(commands: Commands) -> None:
         examples=("lock show nightly-report",),
     )
     _takes_lock(show)
-    show.add_argument("--json", action="store_true", help="print a JSON object, or null if nobody holds it")
+    show.add_argument(
+        "--json", action="store_true", help="print a JSON object, or null if nobody holds it"
+    )
     show.set_defaults(run=_show)
 
     _add_voters(actions)
@@ -86,7 +88,9 @@ def _add_voters(actions: Commands) -> None:
     step = voters.add_mutually_exclusive_group()
     step.add_argument("--change", action="store_true", help="let all nodes of the URL vote")
     step.add_argument(
-        "--finish", action="store_true", help="forget the former voters; fails while a lock is held by them"
+        "--finish",
+        action="store_true",
+        help="forget the former voters; fails while a lock is held by them",
     )
     voters.add_argument("--json", action="store_true", help="print a JSON object")
     voters.set_defaults(run=_voters)
@@ -100,10 +104,14 @@ def _voters(args: argparse.Namespace) -> int:
     if args.json:
         say(json.dumps(asdict(nodes)))
     else:
-        say(f"{len(nodes.names)} nodes vote, version {nodes.version}: {', '.join(map(printable, nodes.names))}")
+        say(
+            f"{len(nodes.names)} nodes vote, version {nodes.version}: {', '.join(map(printable, nodes.names))}"
+        )
         if nodes.former:
             before = ", ".join(map(printable, nodes.former))
-            say(f"being changed; before, it was {before}: run 'lock voters --finish' when no lock is held there")
+            say(
+                f"being changed; before, it was {before}: run 'lock voters --finish' when no lock is held there"
+            )
     for name in nodes.silent:
         print(f"shardcache: node {name!r} could not be told yet", file=sys.stderr)
     return Exit.UNAVAILABLE if nodes.silent else Exit.FINE
@@ -153,9 +161,13 @@ def _add_run(actions: Commands) -> None:
         help="keep the lock for so many seconds from the start, even if COMMAND is done sooner: a machine whose clock is "
         "late then does not run it again (default: 0)",
     )
-    run.add_argument("--label", metavar="TEXT", help="who holds it, for 'lock ls' (default: host:pid:thread)")
     run.add_argument(
-        "--verbose", action="store_true", help="say on standard error when the lock is held by somebody else"
+        "--label", metavar="TEXT", help="who holds it, for 'lock ls' (default: host:pid:thread)"
+    )
+    run.add_argument(
+        "--verbose",
+        action="store_true",
+        help="say on standard error when the lock is held by somebody else",
     )
     run.add_argument(
         "--held-exit",
@@ -165,7 +177,9 @@ def _add_run(actions: Commands) -> None:
         help=f"exit code then ({Exit.HELD:d})",
     )
     _takes_lock(run)
-    run.add_argument("command", metavar="COMMAND", nargs="+", help="the command and its arguments, after --")
+    run.add_argument(
+        "command", metavar="COMMAND", nargs="+", help="the command and its arguments, after --"
+    )
     run.set_defaults(run=_run)
 
 
@@ -181,7 +195,9 @@ def _takes_lock(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from shardcache.cli.lock_run import Guarded  # signals and child processes: the other commands do without
+    from shardcache.cli.lock_run import (
+        Guarded,
+    )  # signals and child processes: the other commands do without
 
     with connect(args) as cache:
         lock = cache.lock(args.name, args.ttl, auto_renew=True, label=args.label, voters=args.voter)
@@ -189,7 +205,9 @@ def _run(args: argparse.Namespace) -> int:
         code = guarded.run(args.timeout)
     if code is None:
         if args.verbose:
-            print(f"shardcache: lock {args.name!r} is held by somebody else: skipped", file=sys.stderr)
+            print(
+                f"shardcache: lock {args.name!r} is held by somebody else: skipped", file=sys.stderr
+            )
         return int(args.held_exit)
     return code
 
@@ -212,7 +230,13 @@ def _row(lock: HeldLock) -> tuple[str, ...]:
     majority = "" if lock.held else " (no majority)"
     of = "?" if lock.of is None else str(lock.of)
     voters = f"{len(lock.voters)} of {of}{majority}: {', '.join(lock.voters)}"
-    return printable(lock.name), printable(lock.label), _clock(lock.since), _seconds(lock.remaining), voters
+    return (
+        printable(lock.name),
+        printable(lock.label),
+        _clock(lock.since),
+        _seconds(lock.remaining),
+        voters,
+    )
 
 
 def _held(lock: HeldLock) -> dict[str, Any]:
@@ -297,7 +321,11 @@ def _break(args: argparse.Namespace) -> int:
 def _clock(since: float | None) -> str:
     """Return a holder's time of beginning, in local time; it is what the holder wrote, so it may be anything."""
     try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since)) if since is not None else "unknown"
+        return (
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
+            if since is not None
+            else "unknown"
+        )
     except (ValueError, OverflowError, OSError):
         return "unknown"
 

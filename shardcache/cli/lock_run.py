@@ -35,7 +35,9 @@ class Guarded:
     the session's process group. If this process is killed or stopped itself, nobody ends the command: then its fencing token is all there is.
     """
 
-    def __init__(self, lock: QuorumLock, command: Sequence[str], *, grace: float, at_least: float) -> None:
+    def __init__(
+        self, lock: QuorumLock, command: Sequence[str], *, grace: float, at_least: float
+    ) -> None:
         self._lock = lock
         self._command = command
         self._grace = grace
@@ -57,7 +59,10 @@ class Guarded:
             try:
                 code = self._guard()
             except OSError as error:
-                print(f"shardcache: cannot run {self._command[0]!r}: {error.strerror}", file=sys.stderr)
+                print(
+                    f"shardcache: cannot run {self._command[0]!r}: {error.strerror}",
+                    file=sys.stderr,
+                )
                 code = Exit.NOT_FOUND if isinstance(error, FileNotFoundError) else Exit.CANNOT_RUN
                 begun -= self._at_least  # nothing was run: the next one may try
             return self._let_go(code, begun + self._at_least - time.monotonic())
@@ -77,8 +82,13 @@ class Guarded:
     def _guard(self) -> int:
         """Run the command; return its exit code, or end it when the lock ends."""
         lock = self._lock
-        environ = {"SHARDCACHE_FENCING_TOKEN": str(lock.fencing_token), "SHARDCACHE_LOCK_NAME": lock.name}
-        process = subprocess.Popen(self._command, env={**os.environ, **environ}, start_new_session=True)
+        environ = {
+            "SHARDCACHE_FENCING_TOKEN": str(lock.fencing_token),
+            "SHARDCACHE_LOCK_NAME": lock.name,
+        }
+        process = subprocess.Popen(
+            self._command, env={**os.environ, **environ}, start_new_session=True
+        )
         with suppress(ThreadNotStarted):  # then the command is looked at now and then
             Worker(f"command {process.pid}", lambda: self._await(process)).begin(None, "wait")
         # A lease that cannot be renewed ends at a known time: the command should be gone by then.
@@ -121,14 +131,21 @@ class Guarded:
         lock = self._lock
         try:
             if still > 0 and code != Exit.LOST:
-                if not lock.extend(max(still, 1.0)):  # less might be over before the voters have answered
-                    print(f"shardcache: lock {lock.name!r} may end before --at-least", file=sys.stderr)
+                if not lock.extend(
+                    max(still, 1.0)
+                ):  # less might be over before the voters have answered
+                    print(
+                        f"shardcache: lock {lock.name!r} may end before --at-least", file=sys.stderr
+                    )
                 lock.handover()
             else:
                 lock.release()
         except LockLost:
             if code != Exit.LOST:
-                print(f"shardcache: lock {lock.name!r} was lost before the command was done", file=sys.stderr)
+                print(
+                    f"shardcache: lock {lock.name!r} was lost before the command was done",
+                    file=sys.stderr,
+                )
             return Exit.LOST
         except QuorumUnavailable as error:  # the command is done, and the ttl ends the lease
             print(f"shardcache: {error}", file=sys.stderr)
@@ -143,7 +160,9 @@ class Guarded:
         before = {number: signal.getsignal(number) for number in (*FORWARDED, signal.SIGTSTP)}
         try:
             for number, handler in before.items():
-                if handler is not signal.SIG_IGN:  # by nohup, or a shell for what runs in the background
+                if (
+                    handler is not signal.SIG_IGN
+                ):  # by nohup, or a shell for what runs in the background
                     signal.signal(number, self._on)
             yield
         finally:
@@ -154,7 +173,9 @@ class Guarded:
         # Ctrl-Z would stop the renewal and not the command, which has a session of its own: it does nothing.
         if number != signal.SIGTSTP:
             if not (self._started or self._lock.held):
-                if not self._ending:  # a second one would break off the giving back of what the first one stopped
+                if (
+                    not self._ending
+                ):  # a second one would break off the giving back of what the first one stopped
                     self._ending = True
                     raise SystemExit(128 + number)
             else:
@@ -167,7 +188,9 @@ def _send(group: int, number: int) -> bool:
         os.killpg(group, number)
     except ProcessLookupError:
         return False
-    except PermissionError:  # macOS says so of a group of zombies; elsewhere of one that has become another user's
+    except (
+        PermissionError
+    ):  # macOS says so of a group of zombies; elsewhere of one that has become another user's
         return number != 0
     return True
 

@@ -35,7 +35,12 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(
-        self, *, description: str = "", examples: Sequence[str] = (), notes: str = "", **settings: Any
+        self,
+        *,
+        description: str = "",
+        examples: Sequence[str] = (),
+        notes: str = "",
+        **settings: Any,
     ) -> None:
         width = shutil.get_terminal_size().columns - 2
         paragraphs = [_example(examples)] if examples else []
@@ -62,7 +67,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def _example(lines: Sequence[str]) -> str:
-    return "\n".join(("Example:" if len(lines) == 1 else "Examples:", *(f"  shardcache {line}" for line in lines)))
+    return "\n".join(
+        (
+            "Example:" if len(lines) == 1 else "Examples:",
+            *(f"  shardcache {line}" for line in lines),
+        )
+    )
 
 
 def takes_url(parser: argparse.ArgumentParser, help: str = URL_HELP) -> None:
@@ -84,7 +94,9 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
     def convert(text: str) -> int:
         if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
-            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}, got {text!r:.80}")
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number from {low} to {high}, got {text!r:.80}"
+            )
         return int(text)
 
     return convert
@@ -99,7 +111,9 @@ def number(low: float, high: float) -> Callable[[str], float]:
         except ValueError:
             value = low - 1
         if not low <= value <= high:  # NaN as well
-            raise argparse.ArgumentTypeError(f"must be a number from {low:g} to {high:g}, got {text!r:.80}")
+            raise argparse.ArgumentTypeError(
+                f"must be a number from {low:g} to {high:g}, got {text!r:.80}"
+            )
         return value
 
     return convert

@@ -22,7 +22,11 @@ def add(commands: Commands) -> None:
         "ring",
         help="show each shard's share of the keys, and what a change would move; asks no server",
         description="Shows each shard's share of the keys. With changes: who would own what then, and what would move.",
-        examples=("ring", "ring --add cache-4 --remove cache-1", "ring --node a --node b=2 --weight a=3"),
+        examples=(
+            "ring",
+            "ring --add cache-4 --remove cache-1",
+            "ring --node a --node b=2 --weight a=3",
+        ),
     )
     ring.add_argument(
         "--node",
@@ -31,9 +35,19 @@ def add(commands: Commands) -> None:
         metavar="NAME[=WEIGHT]",
         help="a ring of these nodes, instead of those of the URL; may be repeated, as may the changes",
     )
-    ring.add_argument("--add", action="append", default=[], metavar="NAME[=WEIGHT]", help="what if this node came")
-    ring.add_argument("--remove", action="append", default=[], metavar="NAME", help="what if this node went")
-    ring.add_argument("--weight", action="append", default=[], metavar="NAME=WEIGHT", help="what if it had this weight")
+    ring.add_argument(
+        "--add", action="append", default=[], metavar="NAME[=WEIGHT]", help="what if this node came"
+    )
+    ring.add_argument(
+        "--remove", action="append", default=[], metavar="NAME", help="what if this node went"
+    )
+    ring.add_argument(
+        "--weight",
+        action="append",
+        default=[],
+        metavar="NAME=WEIGHT",
+        help="what if it had this weight",
+    )
     ring.set_defaults(run=_ring)
     takes_url(ring)
 
@@ -71,7 +85,9 @@ def _changed(ring: Circle, args: argparse.Namespace) -> Circle:
 
 def _known(ring: Circle, name: str) -> str:
     if name not in _names(ring):
-        raise InvalidNode(f"there is no node {name!r} on the ring; there are {', '.join(map(repr, _names(ring)))}")
+        raise InvalidNode(
+            f"there is no node {name!r} on the ring; there are {', '.join(map(repr, _names(ring)))}"
+        )
     return name
 
 
@@ -88,13 +104,18 @@ def _node(text: str, *, weighty: bool = False) -> Node:
         heavy = float(weight)
     except ValueError:
         wanted = "NAME=WEIGHT" if weighty else "NAME or NAME=WEIGHT"
-        raise InvalidNode(f"expected {wanted} with a weight above 0, as in 'cache-1=2', got {text!r:.80}") from None
+        raise InvalidNode(
+            f"expected {wanted} with a weight above 0, as in 'cache-1=2', got {text!r:.80}"
+        ) from None
     return Node(name, heavy)
 
 
 def _show(ring: Circle) -> None:
     shares = ring.shares()
-    _rows(((node.name, f"x{node.weight:g}", f"{shares[node.name]:7.2%}"), shares[node.name]) for node in ring.nodes)
+    _rows(
+        ((node.name, f"x{node.weight:g}", f"{shares[node.name]:7.2%}"), shares[node.name])
+        for node in ring.nodes
+    )
 
 
 def _show_change(now: Circle, then: Circle) -> None:

@@ -24,10 +24,21 @@ def add(commands: Commands) -> None:
         examples=("keys", "keys 'user:*' --limit 20", "keys --json | jq -r '.[]'"),
     )
     keys.add_argument(
-        "match", metavar="GLOB", type=key, nargs="?", default="*", help="as in Redis, such as 'user:*' (default: *)"
+        "match",
+        metavar="GLOB",
+        type=key,
+        nargs="?",
+        default="*",
+        help="as in Redis, such as 'user:*' (default: *)",
     )
-    keys.add_argument("--limit", type=whole(1, MOST), metavar="N", help="stop after so many (default: list all)")
-    keys.add_argument("--json", action="store_true", help="print a JSON array; bytes that are no UTF-8 are escaped")
+    keys.add_argument(
+        "--limit", type=whole(1, MOST), metavar="N", help="stop after so many (default: list all)"
+    )
+    keys.add_argument(
+        "--json",
+        action="store_true",
+        help="print a JSON array; bytes that are no UTF-8 are escaped",
+    )
     keys.set_defaults(run=_keys)
     takes_url(keys)
 

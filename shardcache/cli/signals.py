@@ -28,7 +28,10 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = [(number, signal.signal(number, self._on)) for number in (signal.SIGINT, signal.SIGTERM)]
+            self._before = [
+                (number, signal.signal(number, self._on))
+                for number in (signal.SIGINT, signal.SIGTERM)
+            ]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,6 +63,8 @@ class Interrupts:
         if number == signal.SIGINT:
             for before, handler in self._before:
                 if before == number and callable(handler):
-                    handler(number, None)  # which raises, and knows of it when it has its turn again
+                    handler(
+                        number, None
+                    )  # which raises, and knows of it when it has its turn again
             raise KeyboardInterrupt
         raise SystemExit(Exit.TERMINATED)

@@ -23,7 +23,9 @@ def add(commands: Commands) -> None:
         "that found a key, of all its clients, since it was started. Exit code 3 if a shard does not answer.",
         examples=("stats", "stats --json"),
     )
-    stats.add_argument("--json", action="store_true", help="print all fields of INFO as a JSON object")
+    stats.add_argument(
+        "--json", action="store_true", help="print all fields of INFO as a JSON object"
+    )
     stats.set_defaults(run=_stats)
     takes_url(stats)
 
@@ -33,15 +35,24 @@ def _stats(args: argparse.Namespace) -> int:
         names = [member.node.name for member in cache._context.members]
         found = dict(zip(names, cache._runner.run(server_infos(range(len(names)))), strict=True))
     if args.json:
-        record = {name: {"error": one.reason} if isinstance(one, ShardError) else one for name, one in found.items()}
+        record = {
+            name: {"error": one.reason} if isinstance(one, ShardError) else one
+            for name, one in found.items()
+        }
         say(json.dumps(record, ensure_ascii=False))
     else:
-        for line in columns([("SHARD", *COLUMNS), *(_row(name, info) for name, info in found.items())]):
+        for line in columns(
+            [("SHARD", *COLUMNS), *(_row(name, info) for name, info in found.items())]
+        ):
             say(line)
         for name, info in found.items():
             if isinstance(info, ShardError):
                 say(paint(f"{name}: {info.reason}", "bad"))
-    return Exit.UNAVAILABLE if any(isinstance(one, ShardError) for one in found.values()) else Exit.FINE
+    return (
+        Exit.UNAVAILABLE
+        if any(isinstance(one, ShardError) for one in found.values())
+        else Exit.FINE
+    )
 
 
 def _row(name: str, info: ServerInfo | ShardError) -> tuple[str, ...]:
@@ -75,7 +86,9 @@ COLUMNS: dict[str, Callable[[ServerInfo], str]] = {
     "UP": _up,
     "CLIENTS": lambda info: info.get("connected_clients", "?"),
     "MEMORY": lambda info: info.get("used_memory_human", "?"),
-    "LIMIT": lambda info: info.get("maxmemory_human", "?") if info.get("maxmemory") != "0" else "none",
+    "LIMIT": lambda info: (
+        info.get("maxmemory_human", "?") if info.get("maxmemory") != "0" else "none"
+    ),
     "KEYS": lambda info: info["keys"],
     "HITS": _hits,
     "EVICTED": lambda info: info.get("evicted_keys", "?"),

@@ -27,7 +27,9 @@ def say(text: str = "") -> None:
 
 def printable(text: str) -> str:
     """Return ``text`` with everything escaped that a terminal would act on: for what others wrote."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 def key_text(key: str | bytes) -> str:

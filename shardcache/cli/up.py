@@ -26,7 +26,9 @@ def add(commands: Commands) -> None:
         "are the same every time.",
         examples=("up", "up --shards 5 --port 7001"),
     )
-    up.add_argument("--shards", type=whole(1, MAX_SHARDS), default=3, metavar="N", help="how many (default: 3)")
+    up.add_argument(
+        "--shards", type=whole(1, MAX_SHARDS), default=3, metavar="N", help="how many (default: 3)"
+    )
     up.add_argument(
         "--port",
         type=whole(1, 65535),
@@ -72,4 +74,8 @@ def _watch(servers: LocalShards) -> None:
         for server in list(alive.values()):
             if not server.running:
                 del alive[server.name]
-                print(f"shardcache: {server.name} has ended; {len(alive)} left", file=sys.stderr, flush=True)
+                print(
+                    f"shardcache: {server.name} has ended; {len(alive)} left",
+                    file=sys.stderr,
+                    flush=True,
+                )

@@ -29,7 +29,9 @@ def add(commands: Commands) -> None:
         examples=("where user:1", "where user:1 --offline", "where 'cart:{user:1}' --json"),
     )
     where.add_argument("key", metavar="KEY", type=key)
-    where.add_argument("--offline", action="store_true", help="ask no server: only say where the key belongs")
+    where.add_argument(
+        "--offline", action="store_true", help="ask no server: only say where the key belongs"
+    )
     where.add_argument("--json", action="store_true", help="print a JSON object")
     where.set_defaults(run=_where)
     takes_url(where)
@@ -62,7 +64,10 @@ def _draw(cache: ShardCache, place: Explanation) -> None:
     shares = circle.shares()
     key = printable(key_text(place.key))
     rows = [
-        ((paint(f"{name} <- {key}", "strong") if name == place.shard else name, f"{share:7.2%}"), share)
+        (
+            (paint(f"{name} <- {key}", "strong") if name == place.shard else name, f"{share:7.2%}"),
+            share,
+        )
         for name, share in shares.items()
     ]
     for line in bars(rows):
@@ -71,7 +76,11 @@ def _draw(cache: ShardCache, place: Explanation) -> None:
 
 
 def _tell(place: Explanation, found: Found, *, asked: bool) -> None:
-    hashed = "all of it" if place.hashed == place.wire_key else f"its tag {printable(key_text(place.hashed))}"
+    hashed = (
+        "all of it"
+        if place.hashed == place.wire_key
+        else f"its tag {printable(key_text(place.hashed))}"
+    )
     rows = [
         ("stored as", f"{printable(key_text(place.wire_key))}, hashed by {hashed}"),
         ("shard", f"{place.shard} at {place.address}"),

@@ -81,15 +81,25 @@ class Codec:
             TEXT: bytes.decode,
             SAFE: safe.loads,
             JSON: json.loads,
-            PICKLE: _refusal("the value is a pickle, which can execute code: only serializer='pickle' reads it"),
-            CUSTOM: _refusal("the value was written by a custom serializer, and this client has none"),
+            PICKLE: _refusal(
+                "the value is a pickle, which can execute code: only serializer='pickle' reads it"
+            ),
+            CUSTOM: _refusal(
+                "the value was written by a custom serializer, and this client has none"
+            ),
         }
         header, chosen = _choose(serializer, safe, json)
         self._readers[header] = chosen.loads
-        self._foreign = _reader_of_foreign(chosen.loads) if getattr(serializer, "reads_foreign", False) else _foreign
+        self._foreign = (
+            _reader_of_foreign(chosen.loads)
+            if getattr(serializer, "reads_foreign", False)
+            else _foreign
+        )
         self._header, self._dumps = bytes([header]), chosen.dumps
         self._allowed = {SAFE: safe.allowed, JSON: JSON_TYPES | {bytes}}.get(header, frozenset())
-        self._compressor: Compressor | None = None if compression is None else compressor(compression)
+        self._compressor: Compressor | None = (
+            None if compression is None else compressor(compression)
+        )
         self._wrapper = bytes([ZSTD if compression == "zstd" else ZLIB])
         self._signer = None if signing_key is None else Signer(signing_key)
         # Up to this many bytes an envelope is stored as it is: the one comparison that most values need.
@@ -159,8 +169,12 @@ class Codec:
         Raises `SerializationError` as `encode` does, and `InvalidArgument` for what the format has no room for.
         """
         if negative and type(value) is not str:
-            raise InvalidArgument(f"a refusal is stored as its text, got a {type(value).__qualname__}")
-        raw = pack(grace_ms, delta_ms, tags, negative=negative) + self._unsigned.encode(value, wire_key)
+            raise InvalidArgument(
+                f"a refusal is stored as its text, got a {type(value).__qualname__}"
+            )
+        raw = pack(grace_ms, delta_ms, tags, negative=negative) + self._unsigned.encode(
+            value, wire_key
+        )
         return self._signed(self._signer, raw, wire_key) if self._signer else raw
 
     def encode_many(self, values: Sequence[object], wire_keys: Sequence[bytes]) -> list[bytes]:
@@ -229,7 +243,9 @@ class Codec:
         if self._signer is None:
             one = self._one
             try:
-                return [raw[1:].decode() if raw and raw[0] == TEXT else one(raw, absent) for raw in raws], {}
+                return [
+                    raw[1:].decode() if raw and raw[0] == TEXT else one(raw, absent) for raw in raws
+                ], {}
             except (DamagedPayload, UnicodeDecodeError):
                 pass  # below, one by one
         values: list[object] = []
@@ -249,7 +265,9 @@ class Codec:
 
     def _wrap(self, raw: bytes, wire_key: bytes) -> bytes:
         if len(raw) > self._max_value:
-            raise SerializationError(f"the value takes {len(raw)} bytes; max_value allows {self._max_value}")
+            raise SerializationError(
+                f"the value takes {len(raw)} bytes; max_value allows {self._max_value}"
+            )
         if self._compressor and len(raw) > self._min:
             packed = self._wrapper + self._compressor.compress(raw)
             if len(packed) < len(raw):
@@ -309,7 +327,11 @@ def _choose(serializer: object, safe: Serializer, json: Serializer) -> tuple[int
         return CUSTOM, _Custom(serializer)
     raise InvalidOption(
         "serializer must be 'safe', 'json', 'pickle', 'raw' or an object with dumps(value) and loads(bytes), got "
-        + (f"{serializer!r:.80}" if isinstance(serializer, str) else f"a {type(serializer).__qualname__}")
+        + (
+            f"{serializer!r:.80}"
+            if isinstance(serializer, str)
+            else f"a {type(serializer).__qualname__}"
+        )
     )
 
 
@@ -327,7 +349,9 @@ class _Custom:
     def dumps(self, value: object) -> bytes:
         data = self._inner.dumps(value)
         if type(data) is not bytes:
-            raise SerializationError(f"the serializer's dumps must return bytes, got {type(data).__qualname__}")
+            raise SerializationError(
+                f"the serializer's dumps must return bytes, got {type(data).__qualname__}"
+            )
         return data
 
 
@@ -375,12 +399,16 @@ def _refuse_header(raw: bytes) -> NoReturn:
         raise DamagedPayload("a loaded value stands inside of another wrapper than a signature")
     if head == NEXT_VERSION:
         raise DamagedPayload("the value is in a later version of the format")
-    raise DamagedPayload(f"no format has the header {head:#04x}" if head is not None else "the envelope is empty")
+    raise DamagedPayload(
+        f"no format has the header {head:#04x}" if head is not None else "the envelope is empty"
+    )
 
 
 def _whole_number(name: str, value: object, lowest: int, highest: int) -> int:
     if type(value) is not int or not lowest <= value <= highest:
-        raise InvalidOption(f"{name} must be a whole number of bytes from {lowest} to {highest}, got {value!r:.80}")
+        raise InvalidOption(
+            f"{name} must be a whole number of bytes from {lowest} to {highest}, got {value!r:.80}"
+        )
     return value
 
 

@@ -35,4 +35,6 @@ def check_hashes(members: Collection[object]) -> None:
     """Raise `DamagedPayload` if too many of the members share one hash."""
     alike = crowd(members)
     if alike:
-        raise DamagedPayload(f"{alike} members of a set or dict share one hash; allowed are {MOST_ALIKE}")
+        raise DamagedPayload(
+            f"{alike} members of a set or dict share one hash; allowed are {MOST_ALIKE}"
+        )

@@ -11,7 +11,15 @@ from typing import Any, Protocol
 
 from shardcache.errors import DamagedPayload, InvalidOption
 
-__all__ = ("Compressor", "Zlib", "ZstandardPackage", "ZstdModule", "compressor", "find_zstd", "zstd_or_damaged")
+__all__ = (
+    "Compressor",
+    "Zlib",
+    "ZstandardPackage",
+    "ZstdModule",
+    "compressor",
+    "find_zstd",
+    "zstd_or_damaged",
+)
 
 ZSTD_LEVEL = 3
 MAX_WINDOW_LOG = 23  # 8 MiB of history: what RFC 8878 (3.1.1.1.2) asks every reader to support
@@ -102,7 +110,9 @@ def compressor(name: str) -> Compressor:
         raise InvalidOption(f"compression must be None, 'zlib' or 'zstd', got {name!r}")
     found = find_zstd()
     if found is None:
-        raise InvalidOption("compression 'zstd' needs Python 3.14 or the package zstandard: shardcache[zstd]")
+        raise InvalidOption(
+            "compression 'zstd' needs Python 3.14 or the package zstandard: shardcache[zstd]"
+        )
     return found
 
 
@@ -110,7 +120,9 @@ def zstd_or_damaged() -> Compressor:
     """Return a zstd compressor for reading; raise `DamagedPayload` where there is none."""
     found = find_zstd()
     if found is None:
-        raise DamagedPayload("the value is compressed with zstd, which is not installed here: shardcache[zstd]")
+        raise DamagedPayload(
+            "the value is compressed with zstd, which is not installed here: shardcache[zstd]"
+        )
     return found
 
 

@@ -51,7 +51,11 @@ class Loaded(NamedTuple):  # a tuple, since one is made for every hit
 def refusal_text(error: BaseException) -> str:
     """Return what is stored for a loader's refusal: the error's type, a line feed, its text (500 characters at most)."""
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - somebody's __str__ must not turn a refusal into a failed load
@@ -60,18 +64,26 @@ def refusal_text(error: BaseException) -> str:
     return f"{name}\n{text:.{_MAX_REFUSAL}}".encode(errors="backslashreplace").decode()
 
 
-def pack(grace: int = 0, delta: int = 0, tags: Sequence[Tag] = (), *, negative: bool = False) -> bytes:
+def pack(
+    grace: int = 0, delta: int = 0, tags: Sequence[Tag] = (), *, negative: bool = False
+) -> bytes:
     """Return what stands before the value. A ``delta`` of more than 49 days counts as 49 days.
 
     Raises `InvalidArgument` for what the format has no room for.
     """
     if type(grace) is not int or not 0 <= grace <= _MAX_U64:
-        raise InvalidArgument(f"grace must be a whole number of milliseconds from 0 to 2**64 - 1, got {grace!r:.80}")
+        raise InvalidArgument(
+            f"grace must be a whole number of milliseconds from 0 to 2**64 - 1, got {grace!r:.80}"
+        )
     if type(delta) is not int or delta < 0:
-        raise InvalidArgument(f"delta must be a whole number of milliseconds, 0 or more, got {delta!r:.80}")
+        raise InvalidArgument(
+            f"delta must be a whole number of milliseconds, 0 or more, got {delta!r:.80}"
+        )
     if len(tags) > _MAX_U8:
         raise InvalidArgument(f"a value may have {_MAX_U8} tags at most, got {len(tags)}")
-    fixed = _FIXED.pack(LOADED, _NEGATIVE if negative else 0, grace, min(delta, _MAX_U32), len(tags))
+    fixed = _FIXED.pack(
+        LOADED, _NEGATIVE if negative else 0, grace, min(delta, _MAX_U32), len(tags)
+    )
     return fixed + b"".join(map(_pack_tag, tags)) if tags else fixed
 
 
@@ -93,7 +105,9 @@ def unpack(raw: bytes) -> tuple[int, int, int, tuple[Tag, ...], bool]:
         raise DamagedPayload(f"the header of a loaded value is cut off after {len(raw)} bytes")
     head, flags, grace, delta, count = _FIXED.unpack_from(raw)
     if head != LOADED or flags > _NEGATIVE:
-        raise DamagedPayload(f"no loaded value begins with {head:#04x} {flags:#04x}, or not in this version")
+        raise DamagedPayload(
+            f"no loaded value begins with {head:#04x} {flags:#04x}, or not in this version"
+        )
     if not count:
         return _FIXED_SIZE, grace, delta, (), flags == _NEGATIVE
     at = _FIXED_SIZE

@@ -32,9 +32,15 @@ class RawCodec(Codec):
         max_value: int = MAX_VALUE,
         types: Collection[type | ValueType[Any]] = (),
     ) -> None:
-        for name, given in (("compression", compression), ("signing_key", signing_key), ("types", types or None)):
+        for name, given in (
+            ("compression", compression),
+            ("signing_key", signing_key),
+            ("types", types or None),
+        ):
             if given is not None:
-                raise InvalidOption(f"the serializer 'raw' stores plain bytes, so {name} must be left out")
+                raise InvalidOption(
+                    f"the serializer 'raw' stores plain bytes, so {name} must be left out"
+                )
         super().__init__(compress_min=compress_min, max_value=max_value)
 
     def __repr__(self) -> str:
@@ -45,14 +51,18 @@ class RawCodec(Codec):
         kind = refused_result(function, [bytes])
         if kind is not None:
             name = getattr(function, "__qualname__", repr(function))
-            raise InvalidArgument(f"{name} returns a {kind.__qualname__}: the serializer 'raw' keeps bytes alone")
+            raise InvalidArgument(
+                f"{name} returns a {kind.__qualname__}: the serializer 'raw' keeps bytes alone"
+            )
 
     def encode(self, value: object, wire_key: bytes) -> bytes:
         """Return ``value``; raise `SerializationError` if it is not bytes, or too long."""
         if type(value) is bytes and len(value) <= self._max_value:
             return value
         if type(value) is bytes:
-            error = SerializationError(f"the value takes {len(value)} bytes; max_value allows {self._max_value}")
+            error = SerializationError(
+                f"the value takes {len(value)} bytes; max_value allows {self._max_value}"
+            )
         else:
             error = SerializationError(
                 f"the serializer 'raw' keeps bytes alone, got a {type(value).__qualname__}: encode it yourself (a str by "
@@ -79,7 +89,9 @@ class RawCodec(Codec):
         """Raise `InvalidArgument` if anything has to be stored beside a value."""
         for name, wanted in (("stale_ttl", stale), ("tags", tags), ("negative_on", negative)):
             if wanted:
-                raise InvalidArgument(f"{name} cannot be had with the serializer 'raw', which stores plain bytes alone")
+                raise InvalidArgument(
+                    f"{name} cannot be had with the serializer 'raw', which stores plain bytes alone"
+                )
 
     def decode(self, raw: bytes, wire_key: bytes) -> object:
         """Return what is stored."""

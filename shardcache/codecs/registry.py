@@ -30,7 +30,9 @@ class Registered(NamedTuple):
         try:
             return self.to_plain(value)
         except Exception as error:
-            raise SerializationError(f"a {self.name} cannot be made plain: {type(error).__name__}: {error}") from error
+            raise SerializationError(
+                f"a {self.name} cannot be made plain: {type(error).__name__}: {error}"
+            ) from error
 
     def back(self, plain: Any) -> Any:
         """Return the value that was stored as ``plain``; raise `DamagedPayload` if it is none."""
@@ -41,7 +43,9 @@ class Registered(NamedTuple):
                 f"what is stored as a {self.name} makes none: {type(error).__name__}: {error}"[:300]
             ) from error
         if type(value) is not self.kind:
-            raise DamagedPayload(f"what is stored as a {self.name} makes a {type(value).__qualname__}")
+            raise DamagedPayload(
+                f"what is stored as a {self.name} makes a {type(value).__qualname__}"
+            )
         return value
 
 
@@ -55,11 +59,15 @@ class Registry:
         self.kinds: dict[type, Registered] = {}
         self.names: dict[str, Registered] = {}
         if isinstance(types, (str, bytes, type)) or not isinstance(types, Iterable):
-            raise InvalidOption(f"types must be a sequence of classes and ValueTypes, got {types!r:.80}")
+            raise InvalidOption(
+                f"types must be a sequence of classes and ValueTypes, got {types!r:.80}"
+            )
         for given in types:
             kind = given.kind if isinstance(given, ValueType) else given
             if kind in builtin:
-                raise InvalidOption(f"types: {kind.__qualname__} is kept as it is, and cannot be registered")
+                raise InvalidOption(
+                    f"types: {kind.__qualname__} is kept as it is, and cannot be registered"
+                )
             one = _registered(given)
             if one.kind in self.kinds:
                 raise InvalidOption(f"types: {one.kind.__qualname__} is registered twice")
@@ -73,7 +81,9 @@ class Registry:
         """Return the value stored under a name; raise `DamagedPayload` if the name or what is stored is wrong."""
         known = self.names.get(name) if type(name) is str else None
         if known is None:
-            raise DamagedPayload(f"the value holds a {name!r:.80}, which is not in this client's Options(types=…)")
+            raise DamagedPayload(
+                f"the value holds a {name!r:.80}, which is not in this client's Options(types=…)"
+            )
         return known.back(plain)
 
 
@@ -117,7 +127,9 @@ def _flag(kind: type[Flag]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]
     return lambda value: int(value._value_), back
 
 
-def _named_tuple(kind: Any, names: tuple[str, ...]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+def _named_tuple(
+    kind: Any, names: tuple[str, ...]
+) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     def plain(value: Any) -> dict[str, Any]:
         _only_fields(value, frozenset())
         return dict(zip(names, tuple.__iter__(value), strict=True))
@@ -173,10 +185,14 @@ def _only_fields(value: Any, known: frozenset[str]) -> None:
     """Raise if a value has attributes that would be lost; what a cached_property keeps is made again."""
     for name in getattr(value, "__dict__", {}):
         if name not in known and not isinstance(getattr(type(value), name, None), cached_property):
-            raise AttributeError(f"it has the attribute {name!r}, which is no field and would be lost")
+            raise AttributeError(
+                f"it has the attribute {name!r}, which is no field and would be lost"
+            )
 
 
 def _check_names(found: object, names: tuple[str, ...]) -> None:
     if type(found) is not dict or found.keys() != frozenset(names):
-        stored = ", ".join(map(str, found)) if isinstance(found, Mapping) else type(found).__qualname__
+        stored = (
+            ", ".join(map(str, found)) if isinstance(found, Mapping) else type(found).__qualname__
+        )
         raise ValueError(f"its fields are {', '.join(names)}; stored are {stored}")

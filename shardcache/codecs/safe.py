@@ -59,7 +59,9 @@ class SafeSerializer:
         registered = self._registry.kinds
         left = self._limit
         culprit: object = value
-        narrow = True  # whether msgpack's own types are all there is: no hundred of those share a hash
+        narrow = (
+            True  # whether msgpack's own types are all there is: no hundred of those share a hash
+        )
 
         def default(item: object) -> object:
             nonlocal culprit, narrow, left
@@ -70,9 +72,13 @@ class SafeSerializer:
             culprit = item
             known = registered.get(type(item))
             if known is not None:
-                left -= 6 + len(known.name)  # bytes at the least: what a few shared objects blow up ends here
+                left -= 6 + len(
+                    known.name
+                )  # bytes at the least: what a few shared objects blow up ends here
                 if left < 0:
-                    raise SerializationError("the value holds too many registered objects for max_value")
+                    raise SerializationError(
+                        "the value holds too many registered objects for max_value"
+                    )
                 plain = known.plain(item)
                 try:
                     crowds.extend(check_types(plain, self.allowed, limit=self._limit))
@@ -131,7 +137,12 @@ def _walk(data: bytes) -> None:
 def _unpack(data: bytes, registry: Registry, **how: Any) -> object:
     builder = _Builder(registry)
     value: object = msgpack.unpackb(
-        data, strict_map_key=False, ext_hook=builder.extension, list_hook=builder.array, timestamp=3, **how
+        data,
+        strict_map_key=False,
+        ext_hook=builder.extension,
+        list_hook=builder.array,
+        timestamp=3,
+        **how,
     )
     if builder.open:
         raise DamagedPayload("a marker of a tuple or set stands where none may be")
@@ -166,7 +177,9 @@ def _refuse_extension(*_: object) -> NoReturn:
 
 def _may_collide(data: bytes) -> bool:
     """Whether a dict in ``data`` may be large, and its keys of types whose hashes can be chosen: a few searches for bytes."""
-    return (_MAP32 in data or _LARGE_MAP16.search(data) is not None) and any(head in data for head in _EXTENSIONS)
+    return (_MAP32 in data or _LARGE_MAP16.search(data) is not None) and any(
+        head in data for head in _EXTENSIONS
+    )
 
 
 def _dict(pairs: list[tuple[object, object]]) -> dict[object, object]:
@@ -207,6 +220,8 @@ class _Builder:
         self.wide = self.wide or kind is not set
         if kind is Typed:
             if len(items) != 2:
-                raise DamagedPayload(f"a registered type is stored with {len(items)} elements instead of 2")
+                raise DamagedPayload(
+                    f"a registered type is stored with {len(items)} elements instead of 2"
+                )
             return self.registry.back(*items)
         return kind(items)

@@ -39,7 +39,14 @@ def _unpack_int(data: bytes) -> int:
 
 def _pack_datetime(value: dt.datetime) -> bytes:
     packed = _DATETIME.pack(
-        value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond, value.fold
+        value.year,
+        value.month,
+        value.day,
+        value.hour,
+        value.minute,
+        value.second,
+        value.microsecond,
+        value.fold,
     )
     return packed if value.tzinfo is None else packed + _pack_zone(value.tzinfo)
 
@@ -83,7 +90,9 @@ def _pack_decimal(value: Decimal) -> bytes:
 
 def _unpack_decimal(data: bytes) -> Decimal:
     value = Decimal(data.decode("ascii"))
-    if value.is_nan() and b"NaN" not in data:  # a context that does not trap InvalidOperation makes garbage a NaN
+    if (
+        value.is_nan() and b"NaN" not in data
+    ):  # a context that does not trap InvalidOperation makes garbage a NaN
         raise ValueError("not a decimal number")
     return value
 
@@ -118,7 +127,9 @@ def _pack_zone(zone: dt.tzinfo) -> bytes:
     # Two datetimes whose zones are not one object may compare unequal though all else is the same (PEP 495),
     # so a zone outside the cache of ZoneInfo (from_file, no_cache) would come back changed.
     if not _is_zone_key(key) or ZoneInfo(key) is not zone:
-        raise SerializationError(f"its ZoneInfo (key {key!r:.80}) is not the one that ZoneInfo(key) gives")
+        raise SerializationError(
+            f"its ZoneInfo (key {key!r:.80}) is not the one that ZoneInfo(key) gives"
+        )
     return b"Z" + str(key).encode()
 
 
@@ -134,7 +145,9 @@ def _unpack_zone(data: bytes) -> dt.tzinfo | None:
         from zoneinfo import ZoneInfo
 
         key = rest.decode("ascii")
-        if _is_zone_key(key):  # a key is a path below the zone files: nothing else may reach the file system
+        if _is_zone_key(
+            key
+        ):  # a key is a path below the zone files: nothing else may reach the file system
             return ZoneInfo(key)
     raise ValueError("no such kind of time zone")
 

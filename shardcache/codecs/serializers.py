@@ -49,9 +49,13 @@ class JsonSerializer:
         try:
             data = _ENCODER.encode(value).encode()
         except UnicodeEncodeError as error:
-            raise SerializationError(f"the value holds text that UTF-8 cannot encode: {error.reason}") from error
+            raise SerializationError(
+                f"the value holds text that UTF-8 cannot encode: {error.reason}"
+            ) from error
         except ValueError as error:
-            raise SerializationError(f"{_odd_number(value)}: JSON cannot carry it ({error})") from error
+            raise SerializationError(
+                f"{_odd_number(value)}: JSON cannot carry it ({error})"
+            ) from error
         _check_digits(data)
         return data
 
@@ -68,7 +72,9 @@ def _check_digits(data: bytes) -> None:
 
 def _bounded_int(text: str) -> int:
     if len(text.lstrip("-")) > MAX_JSON_DIGITS:
-        raise SerializationError(f"an int of more than {MAX_JSON_DIGITS} digits cannot be kept as JSON")
+        raise SerializationError(
+            f"an int of more than {MAX_JSON_DIGITS} digits cannot be kept as JSON"
+        )
     return int(text)
 
 
@@ -77,7 +83,9 @@ def _no_constant(name: str) -> NoReturn:
 
 
 # The census has found no cycle, so the encoder need not look for one.
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+)
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 

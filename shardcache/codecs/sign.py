@@ -28,7 +28,9 @@ class Signer:
         self._digest, self._equal = hmac.digest, hmac.compare_digest
         given = [keys] if isinstance(keys, (bytes, str)) else keys
         if not isinstance(given, (list, tuple)):
-            raise InvalidOption(f"signing_key must be bytes, str, or a list of them, got {type(keys).__name__}")
+            raise InvalidOption(
+                f"signing_key must be bytes, str, or a list of them, got {type(keys).__name__}"
+            )
         if not given:
             raise InvalidOption("signing_key must have at least one key, got an empty list")
         # Derived, since an application's secret may well sign other things with the same HMAC.
@@ -41,7 +43,10 @@ class Signer:
     def verify(self, wire_key: bytes, envelope: bytes, signature: bytes) -> bool:
         """Say whether one of the keys made ``signature``, in a time that does not tell how close it came."""
         message = _message(wire_key, envelope)
-        return any(self._equal(self._digest(key, message, "sha256")[:SIGNATURE_SIZE], signature) for key in self._keys)
+        return any(
+            self._equal(self._digest(key, message, "sha256")[:SIGNATURE_SIZE], signature)
+            for key in self._keys
+        )
 
 
 def _message(wire_key: bytes, envelope: bytes) -> bytes:

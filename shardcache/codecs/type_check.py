@@ -21,7 +21,12 @@ _HASHED = frozenset({set, frozenset, dict})
 
 
 def check_types(
-    value: object, allowed: frozenset[type], *, limit: int, keys: frozenset[type] | None = None, format: str = "safe"
+    value: object,
+    allowed: frozenset[type],
+    *,
+    limit: int,
+    keys: frozenset[type] | None = None,
+    format: str = "safe",
 ) -> list[Any]:
     """Raise `SerializationError` unless ``value`` is made of exactly the types in ``allowed``.
 
@@ -35,7 +40,9 @@ def check_types(
     for _ in range(MAX_DEPTH + 1):
         kinds = set(map(type, level))
         if not kinds <= allowed:
-            _refuse(value, level, allowed, f"is not among what the serializer {format!r} keeps", format)
+            _refuse(
+                value, level, allowed, f"is not among what the serializer {format!r} keeps", format
+            )
         if kinds.isdisjoint(CONTAINERS):
             return large
         below: list[Any] = []
@@ -45,19 +52,31 @@ def check_types(
                 continue
             seen += len(item)
             if seen > limit:
-                raise SerializationError(f"the value has more than {limit} items: too many for max_value")
+                raise SerializationError(
+                    f"the value has more than {limit} items: too many for max_value"
+                )
             below += item  # of a dict: its keys
             if kind in _HASHED and len(item) > MOST_ALIKE:
                 large.append(item)
             if kind is dict:
                 if keys is not None and not keys.issuperset(map(type, item)):
-                    _refuse(value, item, keys, f"cannot be a key under the serializer {format!r}", format)
+                    _refuse(
+                        value,
+                        item,
+                        keys,
+                        f"cannot be a key under the serializer {format!r}",
+                        format,
+                    )
                 below += item.values()
         level = below
-    raise SerializationError(f"the value is nested deeper than {MAX_DEPTH} containers, or contains itself")
+    raise SerializationError(
+        f"the value is nested deeper than {MAX_DEPTH} containers, or contains itself"
+    )
 
 
-def _refuse(value: object, items: Iterable[object], allowed: frozenset[type], why: str, format: str) -> NoReturn:
+def _refuse(
+    value: object, items: Iterable[object], allowed: frozenset[type], why: str, format: str
+) -> NoReturn:
     culprit = next(item for item in items if type(item) not in allowed)
     names = ", ".join(sorted(kind.__name__ for kind in allowed))
     raise SerializationError(
@@ -91,4 +110,6 @@ def path_to(value: object, culprit: object) -> str:
 
 def _shown(key: object) -> str:
     """Show a key of a builtin type; calling the repr of anything else could fail in its turn."""
-    return f"{key!r:.40}" if type(key) in (str, bytes, int, bool, float) else f"<{type(key).__name__}>"
+    return (
+        f"{key!r:.40}" if type(key) in (str, bytes, int, bool, float) else f"<{type(key).__name__}>"
+    )

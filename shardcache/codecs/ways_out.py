@@ -11,7 +11,12 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 __all__ = ("refused_result", "ways_out")
 
 _BASES = (str, bytes, int, float, list, tuple, set, frozenset, dict)
-_KEPT_BY_SAFE = ("builtins", "datetime", "decimal", "uuid")  # modules of the types that the other serializers refuse
+_KEPT_BY_SAFE = (
+    "builtins",
+    "datetime",
+    "decimal",
+    "uuid",
+)  # modules of the types that the other serializers refuse
 _CONTAINERS = (Mapping, list, tuple, set, frozenset, dict)
 
 
@@ -22,7 +27,9 @@ def ways_out(kind: type, format: str = "safe") -> str:
     ways = [instead] if instead else []
     if format == "safe":
         ways.append(
-            _by_functions(name) if registered is None else f"register it: Options(types=[{registered or name}])"
+            _by_functions(name)
+            if registered is None
+            else f"register it: Options(types=[{registered or name}])"
         )
     elif kind.__module__ in _KEPT_BY_SAFE:
         return "choose serializer='safe'"
@@ -32,7 +39,9 @@ def ways_out(kind: type, format: str = "safe") -> str:
 
 
 def _by_functions(name: str) -> str:
-    return f"register it: Options(types=[ValueType({name.lower()!r}, {name}, to_plain, from_plain)])"
+    return (
+        f"register it: Options(types=[ValueType({name.lower()!r}, {name}, to_plain, from_plain)])"
+    )
 
 
 def _instead(kind: type) -> tuple[str, str | None]:
@@ -77,7 +86,11 @@ def _refused(hint: Any, allowed: tuple[type, ...]) -> type | None:
     origin = get_origin(hint)
     if origin in (Union, UnionType) or origin in _CONTAINERS:
         return next((found for part in get_args(hint) if (found := _refused(part, allowed))), None)
-    if not isinstance(hint, type) or isabstract(hint) or any(issubclass(one, hint) for one in allowed):
+    if (
+        not isinstance(hint, type)
+        or isabstract(hint)
+        or any(issubclass(one, hint) for one in allowed)
+    ):
         return None
     return hint if _certain(hint) else None
 

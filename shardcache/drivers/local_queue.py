@@ -45,7 +45,9 @@ class LocalQueue:
             if self._queues.get(key) is queue:  # else it was taken away as empty in that moment
                 return place
 
-    def wait_turn(self, place: Place, timeout: float | None, on_slow: Callable[[], None] | None = None) -> bool:
+    def wait_turn(
+        self, place: Place, timeout: float | None, on_slow: Callable[[], None] | None = None
+    ) -> bool:
         """Return whether the turn of ``place`` came within ``timeout`` seconds (None or inf: whenever it comes).
 
         ``late`` is called if that has taken a second.
@@ -72,7 +74,9 @@ class AsyncLocalQueue:
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[bytes, deque[asyncio.Event]]]
+        self._waiting: WeakKeyDictionary[
+            asyncio.AbstractEventLoop, dict[bytes, deque[asyncio.Event]]
+        ]
         self._waiting = WeakKeyDictionary()
 
     @asynccontextmanager

@@ -13,7 +13,9 @@ BLOCKING_REPLY_TYPES: frozenset[type] = frozenset({list, type(None), ErrorReply}
 def check_replies(shard: ShardState, replies: list[Reply]) -> list[Reply]:
     """Put a `ShardError` in the place of each error reply, and note how the shard is doing."""
     if ErrorReply in set(map(type, replies)):
-        replies = [shard.named(reply) if reply.__class__ is ErrorReply else reply for reply in replies]
+        replies = [
+            shard.named(reply) if reply.__class__ is ErrorReply else reply for reply in replies
+        ]
         down = [reply for reply in replies if is_down(reply)]
         if down:
             shard.record_failure(down[0], dialled=False)

@@ -98,8 +98,13 @@ class ShardState(ABC):
             raise ClientClosed("the client is closed")
         with self._lock:
             now = self.clock()
-            if self.breaker.state is State.HALF_OPEN and now > self._tried_at + _LOST * self.timeout:
-                self.breaker.trials = 0  # whoever was let in has been broken off before he could give his place back
+            if (
+                self.breaker.state is State.HALF_OPEN
+                and now > self._tried_at + _LOST * self.timeout
+            ):
+                self.breaker.trials = (
+                    0  # whoever was let in has been broken off before he could give his place back
+                )
             if self.breaker.admit():
                 self._tried_at = now
                 return
@@ -158,7 +163,9 @@ class ShardState(ABC):
         found = self.named_error(error, dialled)
         if found is not error and found.__cause__ is None:
             found.__cause__ = error
-        if isinstance(found, AuthenticationFailed) or isinstance(found.__cause__, AuthenticationFailed):
+        if isinstance(found, AuthenticationFailed) or isinstance(
+            found.__cause__, AuthenticationFailed
+        ):
             emit(self._hook, Event("auth_failed", self.name, error=copy(found)))
         if isinstance(found, ReplyTooLarge):  # says nothing about other keys, and cost no time
             self.tally.failures += 1
@@ -200,12 +207,17 @@ class ShardState(ABC):
             return error
         if isinstance(error, NotInTime):
             return ShardTimeout(
-                self.name, f"{error} took longer than the deadline ({self.timeout:g} s for the whole call)"
+                self.name,
+                f"{error} took longer than the deadline ({self.timeout:g} s for the whole call)",
             )
         if isinstance(error, TimeoutError):
             doing = "no connection" if dialled else "no reply"
-            return ShardTimeout(self.name, f"{doing} within the deadline ({self.timeout:g} s for the whole call)")
-        if isinstance(error, ssl.SSLError) and (dialled or isinstance(error, ssl.SSLCertVerificationError)):
+            return ShardTimeout(
+                self.name, f"{doing} within the deadline ({self.timeout:g} s for the whole call)"
+            )
+        if isinstance(error, ssl.SSLError) and (
+            dialled or isinstance(error, ssl.SSLCertVerificationError)
+        ):
             why = f"no TLS connection: {error}"
             if isinstance(error, ssl.SSLCertVerificationError):
                 why = f"its certificate is not trusted: {error.verify_message}"
@@ -216,7 +228,9 @@ class ShardState(ABC):
             # served before and now says so is out of service.
             if not self.tally.connects:
                 return error
-            found = ShardUnavailable(self.name, f"{error.reason} (new connections were accepted before)")
+            found = ShardUnavailable(
+                self.name, f"{error.reason} (new connections were accepted before)"
+            )
             found.__cause__ = error
             return found
         doing = "cannot connect" if dialled else "connection lost"
@@ -226,7 +240,9 @@ class ShardState(ABC):
         tally = self.tally
         tally.failures += 1
         tally.timeouts += isinstance(error, ShardTimeout)
-        self._last = copy(error)  # without the traceback, which would keep the callers' frames alive
+        self._last = copy(
+            error
+        )  # without the traceback, which would keep the callers' frames alive
         with self._lock:
             opened = self.breaker.failed(timeout=timeout, lonely=lonely)
         if opened:
@@ -238,7 +254,10 @@ class ShardState(ABC):
     def login_refused(self, reply: ErrorReply) -> None:
         """Note that the server does not take renewed credentials: its connections stay logged in as they were."""
         why = f"renewed credentials are not taken, connections stay logged in as before: {self.named(reply).reason}"
-        emit(self._hook, Event("auth_failed", self.name, "renew", error=AuthenticationFailed(self.name, why)))
+        emit(
+            self._hook,
+            Event("auth_failed", self.name, "renew", error=AuthenticationFailed(self.name, why)),
+        )
 
     def overdue_error(self) -> ShardError:
         """Return the error for a reply that has not come in time, without judging the shard for it yet."""

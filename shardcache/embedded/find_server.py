@@ -25,7 +25,9 @@ def find_server(environ: Mapping[str, str] = os.environ) -> str:
     if chosen := environ.get(VARIABLE):
         if found := shutil.which(chosen, path=path):
             return os.path.abspath(found)
-        raise ServerNotStarted(f"{VARIABLE} must name an executable Valkey or Redis server, got {chosen!r}")
+        raise ServerNotStarted(
+            f"{VARIABLE} must name an executable Valkey or Redis server, got {chosen!r}"
+        )
     for candidate in (_packaged(), *(shutil.which(name, path=path) for name in PROGRAMS)):
         if candidate:
             return os.path.abspath(candidate)

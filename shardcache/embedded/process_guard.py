@@ -54,8 +54,12 @@ class ProcessGuard:
             )
         except OSError as error:
             shutil.rmtree(self.path, ignore_errors=True)
-            raise ServerNotStarted(f"the guard of the local servers did not start: {error}") from error
-        self._end = weakref.finalize(self, _end, self.owner, self.path, self._guard, self._processes, self._ports)
+            raise ServerNotStarted(
+                f"the guard of the local servers did not start: {error}"
+            ) from error
+        self._end = weakref.finalize(
+            self, _end, self.owner, self.path, self._guard, self._processes, self._ports
+        )
         _homes.add(self)
 
     @property

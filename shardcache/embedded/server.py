@@ -18,7 +18,9 @@ from shardcache.errors import InvalidOption, ServerNotStarted
 __all__ = ("LocalServer",)
 
 BASE = ("daemonize no", 'save ""', "appendonly no", "protected-mode yes", 'logfile ""')
-MAX_SOCKET_PATH = 103  # bytes: sun_path holds 104 on macOS and the BSDs, 108 on Linux, with a final zero
+MAX_SOCKET_PATH = (
+    103  # bytes: sun_path holds 104 on macOS and the BSDs, 108 on Linux, with a final zero
+)
 PORTS_TRIED = 5
 POLL = 0.002  # seconds between two looks at a server that comes up
 PROBE = 0.5  # seconds for its answer to one of them
@@ -52,7 +54,9 @@ class LocalServer:
         self._options = tuple(_line(key, value) for key, value in (options or {}).items())
         self._socket = "" if tcp else _socket_path(self._directory / "socket")
         self._port = (port or process_guard.reserve_port()) if tcp else 0
-        self._settled = not tcp or port is not None  # whether the address has been announced, and so must not change
+        self._settled = (
+            not tcp or port is not None
+        )  # whether the address has been announced, and so must not change
         self._process: subprocess.Popen[bytes] | None = None
         self._paused = False
         self._log_start = 0
@@ -62,7 +66,11 @@ class LocalServer:
     @property
     def url(self) -> str:
         """The address as a URL, for any Redis client."""
-        return f"unix://{quote(self._socket)}?db=0" if self._socket else f"redis://127.0.0.1:{self._port}/0"
+        return (
+            f"unix://{quote(self._socket)}?db=0"
+            if self._socket
+            else f"redis://127.0.0.1:{self._port}/0"
+        )
 
     @property
     def pid(self) -> int | None:
@@ -93,8 +101,14 @@ class LocalServer:
             if self.running:
                 return
             # The socket's path is relative to the server's own directory: no quoting of odd characters.
-            listen = ("port 0", "unixsocket socket") if self._socket else (f"port {self._port}", "bind 127.0.0.1")
-            (self._directory / "config").write_text("\n".join((*BASE, *listen, *self._options, "")), encoding="utf-8")
+            listen = (
+                ("port 0", "unixsocket socket")
+                if self._socket
+                else (f"port {self._port}", "bind 127.0.0.1")
+            )
+            (self._directory / "config").write_text(
+                "\n".join((*BASE, *listen, *self._options, "")), encoding="utf-8"
+            )
             with self._log.open("ab") as log:
                 self._log_start = log.tell()
                 self._process = self._process_guard.spawn(self._command, self._directory, log)
@@ -107,14 +121,18 @@ class LocalServer:
         while not self._answers():
             if not self.running:
                 if self._settled or ports == PORTS_TRIED or "in use" not in self._log_tail():
-                    raise ServerNotStarted(f"server {self.name!r} ended at its start; {self._log_tail()}")
+                    raise ServerNotStarted(
+                        f"server {self.name!r} ended at its start; {self._log_tail()}"
+                    )
                 ports += 1
                 self._port = self._process_guard.reserve_port()
                 self.launch()
             elif time.monotonic() > deadline:
                 tail = self._log_tail()
                 self.kill()
-                raise ServerNotStarted(f"server {self.name!r} did not answer within {timeout:.1f} s; {tail}")
+                raise ServerNotStarted(
+                    f"server {self.name!r} did not answer within {timeout:.1f} s; {tail}"
+                )
             time.sleep(POLL)
         self._settled = True
 
@@ -163,13 +181,18 @@ class LocalServer:
         if not tasks.is_dir():
             with suppress(ChildProcessError):
                 _, status = os.waitpid(process.pid, os.WUNTRACED)
-                if not os.WIFSTOPPED(status):  # it ended first, and this call has collected its status
+                if not os.WIFSTOPPED(
+                    status
+                ):  # it ended first, and this call has collected its status
                     process.returncode = os.waitstatus_to_exitcode(status)
                 return os.WIFSTOPPED(status)
             return False
         while process.poll() is None:
             with suppress(OSError):  # a thread of it, or all of it, has just ended
-                states = {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()}
+                states = {
+                    (task / "stat").read_text().rpartition(")")[2].split()[0]
+                    for task in tasks.iterdir()
+                }
                 if states == {"T"}:
                     return True
             time.sleep(POLL)
@@ -226,7 +249,11 @@ class LocalServer:
 
 
 def _line(key: str, value: str) -> str:
-    if not (isinstance(key, str) and _OPTION.match(key)) or not isinstance(value, str) or "\n" in value:
+    if (
+        not (isinstance(key, str) and _OPTION.match(key))
+        or not isinstance(value, str)
+        or "\n" in value
+    ):
         raise InvalidOption(
             f"options must map names to values as in a line of valkey.conf, such as {{'maxmemory': '64mb'}}, "
             f"got {key!r:.80}: {value!r:.80}"

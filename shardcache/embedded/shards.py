@@ -44,11 +44,16 @@ class LocalShards:
         timeout: float = 10.0,
     ) -> None:
         if isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= MAX_SHARDS:
-            raise InvalidOption(f"shards must be a whole number from 1 to {MAX_SHARDS}, got {shards!r:.80}")
+            raise InvalidOption(
+                f"shards must be a whole number from 1 to {MAX_SHARDS}, got {shards!r:.80}"
+            )
         if directory is not None and not os.path.isdir(directory):
             raise InvalidOption(f"directory must be a directory that exists, got {directory!r}")
         if port is not None and not (
-            tcp and isinstance(port, int) and not isinstance(port, bool) and 0 < port <= 65536 - shards
+            tcp
+            and isinstance(port, int)
+            and not isinstance(port, bool)
+            and 0 < port <= 65536 - shards
         ):
             raise InvalidOption(
                 f"port must be a whole number from 1 to {65536 - shards} for {shards} servers, with tcp=True, got {port!r:.80}"
@@ -56,7 +61,9 @@ class LocalShards:
         self._count = shards
         self._port = port
         self._tcp = tcp
-        self._parent = _short_directory() if directory is None else os.path.abspath(os.fspath(directory))
+        self._parent = (
+            _short_directory() if directory is None else os.path.abspath(os.fspath(directory))
+        )
         self._options = dict(options or {})
         self._binary = binary
         self._timeout = timeout
@@ -76,7 +83,10 @@ class LocalShards:
     @property
     def url(self) -> str:
         """All shards as one text to paste, names included."""
-        return ",".join(f"{url}{'&' if urlsplit(url).query else '?'}name={name}" for name, url in self.urls.items())
+        return ",".join(
+            f"{url}{'&' if urlsplit(url).query else '?'}name={name}"
+            for name, url in self.urls.items()
+        )
 
     @property
     def directory(self) -> str | None:

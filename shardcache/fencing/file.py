@@ -37,7 +37,9 @@ class FencedFile:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
-            raise InvalidOption(f"timeout must be a number of seconds, 0 or more, got {timeout!r:.80}")
+            raise InvalidOption(
+                f"timeout must be a number of seconds, 0 or more, got {timeout!r:.80}"
+            )
         self.path = os.path.realpath(os.fspath(path))
         self._folder, name = os.path.split(self.path)
         if not name or os.path.isdir(self.path):
@@ -117,7 +119,9 @@ class FencedFile:
                     break
                 except BlockingIOError:
                     if self._clock() >= deadline:
-                        raise FenceBusy(f"others kept {self._lock} locked for {self._timeout:g} s") from None
+                        raise FenceBusy(
+                            f"others kept {self._lock} locked for {self._timeout:g} s"
+                        ) from None
                     self._sleep(POLL)
             yield
         finally:

@@ -23,9 +23,13 @@ class Paramstyle:
     ) -> tuple[str, tuple[object, ...] | dict[str, object]]:
         """Return statement and parameters for a template with ``{table}`` and each of some ``values`` once, as ``{name}``."""
         names = [name for _, name, _, _ in Formatter().parse(template) if name and name != "table"]
-        marks = {name: self.mark.format(name=name, number=number) for number, name in enumerate(names, 1)}
+        marks = {
+            name: self.mark.format(name=name, number=number) for number, name in enumerate(names, 1)
+        }
         chosen = {name: values[name] for name in names}
-        return template.format(table=table, **marks), chosen if self.keyed else tuple(chosen.values())
+        return template.format(table=table, **marks), chosen if self.keyed else tuple(
+            chosen.values()
+        )
 
 
 STYLES = {
@@ -53,4 +57,6 @@ def paramstyle_of(target: Any) -> Paramstyle:
             if isinstance(style := getattr(sys.modules.get(module), "paramstyle", None), str):
                 return check_paramstyle(style)
             module = module.rpartition(".")[0]
-    raise InvalidOption(f"no module of {type(target).__name__} has a paramstyle: give FencedSQL(paramstyle=…)")
+    raise InvalidOption(
+        f"no module of {type(target).__name__} has a paramstyle: give FencedSQL(paramstyle=…)"
+    )

@@ -59,7 +59,9 @@ class FencedRedis:
 
     def __init__(self, client: Scripting, *, guard_ttl: TTL = None) -> None:
         if not callable(getattr(client, "eval", None)):
-            raise InvalidOption(f"client must have eval(script, numkeys, *keys_and_args), got {type(client).__name__}")
+            raise InvalidOption(
+                f"client must have eval(script, numkeys, *keys_and_args), got {type(client).__name__}"
+            )
         life = milliseconds(guard_ttl)
         if life == 0:
             raise InvalidTTL(f"guard_ttl must be above 0, or None for ever, got {guard_ttl!r}")
@@ -73,7 +75,9 @@ class FencedRedis:
         `InvalidArgument` (``value`` is not str, bytes, int or float).
         """
         if isinstance(value, bool) or not isinstance(value, (str, bytes, int, float)):
-            raise InvalidArgument(f"a value must be str, bytes, int or float, got {type(value).__name__}")
+            raise InvalidArgument(
+                f"a value must be str, bytes, int or float, got {type(value).__name__}"
+            )
         life = milliseconds(ttl)
         return self._run(key, token, SET, [key], [value, "" if life is None else life], bool)
 
@@ -82,7 +86,13 @@ class FencedRedis:
         return self._run(key, token, DELETE, [key], [], bool)
 
     def run(
-        self, script: str, keys: Sequence[Key], args: Sequence[Any], token: int, *, guard: Key | None = None
+        self,
+        script: str,
+        keys: Sequence[Key],
+        args: Sequence[Any],
+        token: int,
+        *,
+        guard: Key | None = None,
     ) -> Any:
         """Run a Lua ``script`` with ``keys`` as KEYS and ``args`` as ARGV, and return its reply.
 
@@ -116,7 +126,9 @@ class FencedRedis:
             if verdict == STALE:
                 raise StaleToken(resource, token, int(result))
             if verdict == DAMAGED:
-                raise DamagedPayload(f"the guard of {resource!r:.80} should hold a fencing token, got {result!r:.80}")
+                raise DamagedPayload(
+                    f"the guard of {resource!r:.80} should hold a fencing token, got {result!r:.80}"
+                )
             # A script may return an error instead of raising one.
             if isinstance(result, Exception):
                 raise result

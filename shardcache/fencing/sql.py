@@ -64,7 +64,9 @@ class FencedSQL:
         """
         check_token(token)
         if not isinstance(resource, str) or not 1 <= len(resource) <= MAX_RESOURCE:
-            raise InvalidKey(f"a resource must be a str of 1 to {MAX_RESOURCE} characters, got {resource!r:.80}")
+            raise InvalidKey(
+                f"a resource must be a str of 1 to {MAX_RESOURCE} characters, got {resource!r:.80}"
+            )
         style = self._paramstyle or paramstyle_of(target)
         with _cursor(target) as cursor:
             row = _Row(cursor, self.table, style, resource, token)
@@ -85,7 +87,9 @@ class FencedSQL:
         Raises what `check` raises, and `InvalidOption` if ``connection`` is known to be inside a transaction already.
         """
         if _in_transaction(connection):
-            raise InvalidOption("the connection is inside a transaction: commit it first, or call check in it")
+            raise InvalidOption(
+                "the connection is inside a transaction: commit it first, or call check in it"
+            )
         try:
             with closing(connection.cursor()) as cursor:
                 self.check(cursor, resource, token)
@@ -122,7 +126,9 @@ class _Row:
             try:
                 self._execute(ENTER)
                 return
-            except Exception:  # the driver's own: somebody else inserted it at the same moment, or it is broken
+            except (
+                Exception
+            ):  # the driver's own: somebody else inserted it at the same moment, or it is broken
                 self._cursor.execute("ROLLBACK TO SAVEPOINT shardcache_fence")
                 if self.admit():
                     return

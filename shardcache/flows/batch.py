@@ -16,7 +16,9 @@ __all__ = ("CHUNK", "Pass", "delete", "fetch", "fetch_told", "queue", "store")
 Pass = (
     Callable[[bytes], bytes] | None
 )  # `KeySpace.load_pass`: what to take away with a key so that loads of it are void
-CHUNK = 1000  # keys in one MGET or UNLINK: a server serves nobody else while it works on one command
+CHUNK = (
+    1000  # keys in one MGET or UNLINK: a server serves nobody else while it works on one command
+)
 
 
 def _by_shard(owners: Sequence[int]) -> dict[int, list[int]]:
@@ -47,7 +49,12 @@ def fetch(placement: Placement, wires: list[bytes]) -> Flow[list[Reply]]:
     groups = _by_shard(placement.owner_indexes(wires))
     outcomes = yield from exchange(
         [
-            Batch(shard, _chunks(b"MGET", [wires[at] for at in positions]), True, partial(_lists, len(positions)))
+            Batch(
+                shard,
+                _chunks(b"MGET", [wires[at] for at in positions]),
+                True,
+                partial(_lists, len(positions)),
+            )
             for shard, positions in groups.items()
         ]
     )
@@ -98,7 +105,12 @@ def fetch_told(placement: Placement, wires: list[bytes]) -> Flow[list[Reply]]:
 
 
 def store(
-    placement: Placement, wires: list[bytes], raws: list[bytes], ms: int | None, *, invalidate: Pass = None
+    placement: Placement,
+    wires: list[bytes],
+    raws: list[bytes],
+    ms: int | None,
+    *,
+    invalidate: Pass = None,
 ) -> Flow[dict[int, ShardError]]:
     """Store each value under its key; return the errors, by position. ``ms`` 0 deletes instead; ``void`` voids loads of them."""
     groups = _by_shard(placement.owner_indexes(wires))
@@ -112,7 +124,13 @@ def store(
             commands = [(b"SET", wires[at], raws[at], b"PX", life) for at in positions]
         else:
             commands = [(b"UNLINK", wires[at]) for at in positions]
-        batches.append(Batch(shard, [*_invalidations([wires[at] for at in positions], invalidate), *commands], True))
+        batches.append(
+            Batch(
+                shard,
+                [*_invalidations([wires[at] for at in positions], invalidate), *commands],
+                True,
+            )
+        )
     outcomes = yield from exchange(batches)
     failed: dict[int, ShardError] = {}
     for positions, outcome in zip(groups.values(), outcomes, strict=True):
@@ -157,7 +175,9 @@ def delete(
     return count, failed
 
 
-def queue(placement: Placement, requests: Sequence[Request], *, part: bool = False) -> Flow[list[tuple[int, Any]]]:
+def queue(
+    placement: Placement, requests: Sequence[Request], *, part: bool = False
+) -> Flow[list[tuple[int, Any]]]:
     """Send requests of any kind, each shard's in their order; return for each its shard and reply or ShardError.
 
     ``part``: they are a part of a whole whose parts are sent one behind the other, and are to stay so.
@@ -165,7 +185,10 @@ def queue(placement: Placement, requests: Sequence[Request], *, part: bool = Fal
     owners = placement.owner_indexes([request.key for request in requests])
     groups = _by_shard(owners)
     outcomes = yield from exchange(
-        [_batch(shard, [requests[at] for at in positions], bulk=part) for shard, positions in groups.items()]
+        [
+            _batch(shard, [requests[at] for at in positions], bulk=part)
+            for shard, positions in groups.items()
+        ]
     )
     answers: list[Any] = [None] * len(requests)
     for positions, outcome in zip(groups.values(), outcomes, strict=True):
@@ -199,17 +222,22 @@ def _batch(shard: int, requests: list[Request], *, bulk: bool) -> Batch:
 
     def fit(replies: list[Reply]) -> bool:
         return all(
-            reply.__class__ in op.reply_types or op.accepts(reply) for op, reply in zip(ops, replies, strict=True)
+            reply.__class__ in op.reply_types or op.accepts(reply)
+            for op, reply in zip(ops, replies, strict=True)
         )
 
-    return Batch(shard, commands, all(request.op.idempotent for request in requests), fit, bulk=bulk)
+    return Batch(
+        shard, commands, all(request.op.idempotent for request in requests), fit, bulk=bulk
+    )
 
 
 def _lists(keys: int, replies: list[Reply]) -> bool:
     """Whether the replies are those to the MGETs of that many keys, `CHUNK` at a time."""
     for reply in replies:
         if reply.__class__ is not ErrorReply and not (
-            reply.__class__ is list and len(reply) == min(keys, CHUNK) and TEXT.issuperset(map(type, reply))
+            reply.__class__ is list
+            and len(reply) == min(keys, CHUNK)
+            and TEXT.issuperset(map(type, reply))
         ):
             return False
         keys -= CHUNK

@@ -14,7 +14,9 @@ class Budget:
 
     __slots__ = ("_clock", "_seconds", "_until", "left")
 
-    def __init__(self, seconds: float, clock: Callable[[], float], began: float | None = None) -> None:
+    def __init__(
+        self, seconds: float, clock: Callable[[], float], began: float | None = None
+    ) -> None:
         self._seconds = self.left = seconds
         if began is not None:
             self.left -= clock() - began

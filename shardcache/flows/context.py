@@ -25,7 +25,16 @@ __all__ = ("ClientContext",)
 class ClientContext:
     """One client's parameters, checked and put to work. Both colours are built around one."""
 
-    __slots__ = ("codec", "keys", "members", "options", "placement", "reply_policy", "requests", "timeout")
+    __slots__ = (
+        "codec",
+        "keys",
+        "members",
+        "options",
+        "placement",
+        "reply_policy",
+        "requests",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -40,11 +49,17 @@ class ClientContext:
         options: Options | None,
     ) -> None:
         if options is not None and not isinstance(options, Options):
-            raise InvalidOption(f"options must be a shardcache.options.Options, got {type(options).__name__}")
+            raise InvalidOption(
+                f"options must be a shardcache.options.Options, got {type(options).__name__}"
+            )
         self.options = options or Options()
         self.timeout = check_timeout(timeout)
         self.keys = KeySpace(namespace)
-        make = RawCodec if isinstance(serializer, str) and serializer == "raw" else partial(Codec, serializer)
+        make = (
+            RawCodec
+            if isinstance(serializer, str) and serializer == "raw"
+            else partial(Codec, serializer)
+        )
         self.codec: Codec = make(
             compression=compression,
             compress_min=self.options.compress_min,
@@ -52,7 +67,9 @@ class ClientContext:
             max_value=self.options.max_value,
             types=self.options.types,
         )
-        self.requests = Requests(self.keys, self.codec, default_ttl, void_loads=self.options.void_loads)
+        self.requests = Requests(
+            self.keys, self.codec, default_ttl, void_loads=self.options.void_loads
+        )
         self.placement = _placement(self.options.placement, [member.node for member in members])
         by_name = {member.node.name: member for member in members}
         self.members = tuple(by_name[node.name] for node in self.placement.nodes)
@@ -83,14 +100,18 @@ class ClientContext:
     ) -> tuple[list[Key], list[bytes], list[bytes], int | None]:
         """Return keys, wire keys, stored forms and milliseconds, all checked before anything is sent."""
         if not isinstance(mapping, Mapping):
-            raise InvalidArgument(f"set_many takes a mapping of keys to values, got {type(mapping).__name__}")
+            raise InvalidArgument(
+                f"set_many takes a mapping of keys to values, got {type(mapping).__name__}"
+            )
         asked = list(mapping)
         wires = self.keys.wire_many(asked)
         encode = self.codec.encode
         raws = [encode(value, wire) for value, wire in zip(mapping.values(), wires, strict=True)]
         return asked, wires, raws, self.requests.ttl_ms(ttl)
 
-    def store(self, wires: list[bytes], raws: list[bytes], ms: int | None) -> Flow[dict[int, ShardError]]:
+    def store(
+        self, wires: list[bytes], raws: list[bytes], ms: int | None
+    ) -> Flow[dict[int, ShardError]]:
         """Return the flow that stores values; see `batch.store`."""
         return batch.store(self.placement, wires, raws, ms, invalidate=self.fill_tokens)
 
@@ -101,7 +122,9 @@ class ClientContext:
     def glob(self, match: str | bytes) -> bytes:
         """Return a server-side pattern for ``match`` within the namespace."""
         if not isinstance(match, (str, bytes)):
-            raise InvalidArgument(f"match must be a glob as str or bytes, got {type(match).__name__}")
+            raise InvalidArgument(
+                f"match must be a glob as str or bytes, got {type(match).__name__}"
+            )
         raw = match.encode("utf-8", "surrogateescape") if isinstance(match, str) else match
         return sweep.pattern(self.keys.prefix, raw)
 
@@ -119,7 +142,11 @@ class ClientContext:
             self.reply_policy.degraded(error.shard, "scan", 0, error)
         wires = [wire for wire in wires if not is_own(wire)]
         owners = self.placement.owner_indexes(wires)
-        return [self.keys.user(wire) for wire, owner in zip(wires, owners, strict=True) if owner == shard]
+        return [
+            self.keys.user(wire)
+            for wire, owner in zip(wires, owners, strict=True)
+            if owner == shard
+        ]
 
     @property
     def fill_tokens(self) -> batch.Pass:
@@ -150,5 +177,7 @@ def _placement(choice: Any, nodes: list[Node]) -> Placement:
     placement: Placement = choice(nodes)
     placed = [node.name for node in placement.nodes]
     if sorted(placed) != sorted(node.name for node in nodes):
-        raise InvalidOption(f"the placement must hold exactly the client's nodes, it holds {placed!r:.200}")
+        raise InvalidOption(
+            f"the placement must hold exactly the client's nodes, it holds {placed!r:.200}"
+        )
     return placement

@@ -21,7 +21,12 @@ class GroupedBatches:
     __slots__ = ("_asked", "_places", "batches")
 
     def __init__(
-        self, asked: Asked, *, idempotent: bool = True, compensates: bool = False, behind: bool = False
+        self,
+        asked: Asked,
+        *,
+        idempotent: bool = True,
+        compensates: bool = False,
+        behind: bool = False,
     ) -> None:
         places: dict[int, list[int]] = {}
         for place, (shard, _) in enumerate(asked):
@@ -30,7 +35,12 @@ class GroupedBatches:
         self._places = list(places.values())
         self.batches = [
             Batch(
-                shard, [command for place in own for command in asked[place][1]], idempotent, None, compensates, behind
+                shard,
+                [command for place in own for command in asked[place][1]],
+                idempotent,
+                None,
+                compensates,
+                behind,
             )
             for shard, own in places.items()
         ]
@@ -99,7 +109,9 @@ def together(flows: Sequence[Flow[T]]) -> Flow[list[T]]:
             results[at] = end.value
         else:
             if not isinstance(step, Broadcast):
-                raise TypeError(f"only questions to several shards go side by side, got {step!r:.80}")
+                raise TypeError(
+                    f"only questions to several shards go side by side, got {step!r:.80}"
+                )
             steps[at] = step
 
     for at in range(len(flows)):
@@ -127,5 +139,8 @@ def _ask_for_all(asking: dict[int, Broadcast]) -> Flow[None]:
     asked = [(batch.shard, batch.commands) for step in asking.values() for batch in step.batches]
     idempotent = all(batch.idempotent for step in asking.values() for batch in step.batches)
     yield from broadcast_grouped(
-        asked, on_reply if waiting else None, max(step.timeout for step in asking.values()), idempotent=idempotent
+        asked,
+        on_reply if waiting else None,
+        max(step.timeout for step in asking.values()),
+        idempotent=idempotent,
     )

@@ -34,17 +34,43 @@ WRITING = frozenset(
     RPUSH RPUSHX SADD SET SETBIT SETEX SETNX SETRANGE SPOP SREM XACK XADD XAUTOCLAIM XCLAIM XDEL XTRIM
     ZADD ZINCRBY ZPOPMAX ZPOPMIN ZREM ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE
     """.split()  # noqa: SIM905
-) | {"XGROUP CREATE", "XGROUP CREATECONSUMER", "XGROUP DELCONSUMER", "XGROUP DESTROY", "XGROUP SETID"}
+) | {
+    "XGROUP CREATE",
+    "XGROUP CREATECONSUMER",
+    "XGROUP DELCONSUMER",
+    "XGROUP DESTROY",
+    "XGROUP SETID",
+}
 _OF_A_MODULE = re.compile(r"(?:BF|CF|CMS|JSON|TDIGEST|TOPK|TS)\.[A-Z]+")
 _OF_SEVERAL = frozenset(
-    {"CMS.MERGE", "JSON.MGET", "JSON.MSET", "TDIGEST.MERGE", "TS.CREATERULE", "TS.DELETERULE", "TS.MADD"}
+    {
+        "CMS.MERGE",
+        "JSON.MGET",
+        "JSON.MSET",
+        "TDIGEST.MERGE",
+        "TS.CREATERULE",
+        "TS.DELETERULE",
+        "TS.MADD",
+    }
     | {"TS.MGET", "TS.MRANGE", "TS.MREVRANGE", "TS.QUERYINDEX"}
 )
 
 _OF_TWO_WORDS = frozenset(name.split()[0].encode() for name in READING | WRITING if " " in name)
 
 _ANYTHING: frozenset[type] = frozenset(
-    {bytes, str, int, float, bool, type(None), list, dict, set, tuple, ErrorReply}  # all that RESP has
+    {
+        bytes,
+        str,
+        int,
+        float,
+        bool,
+        type(None),
+        list,
+        dict,
+        set,
+        tuple,
+        ErrorReply,
+    }  # all that RESP has
 )
 
 
@@ -52,8 +78,24 @@ def _same(reply: Reply) -> Reply:
     return reply
 
 
-READ = Op("command", idempotent=True, writes=False, degraded=None, read=_same, reply_types=_ANYTHING, values=1)
-WRITE = Op("command", idempotent=False, writes=True, degraded=None, read=_same, reply_types=_ANYTHING, values=1)
+READ = Op(
+    "command",
+    idempotent=True,
+    writes=False,
+    degraded=None,
+    read=_same,
+    reply_types=_ANYTHING,
+    values=1,
+)
+WRITE = Op(
+    "command",
+    idempotent=False,
+    writes=True,
+    degraded=None,
+    read=_same,
+    reply_types=_ANYTHING,
+    values=1,
+)
 
 
 def packed(wire: bytes, name: str, arguments: tuple[Argument, ...]) -> tuple[Op, Command]:
@@ -92,9 +134,13 @@ def _encoded(place: int, argument: object) -> bytes:
         try:
             return str.encode(argument)
         except UnicodeEncodeError:
-            raise InvalidArgument(f"argument {place} must be encodable as UTF-8, got {argument!r:.80}") from None
+            raise InvalidArgument(
+                f"argument {place} must be encodable as UTF-8, got {argument!r:.80}"
+            ) from None
     if kind is int:
         return decimal(argument)  # type: ignore[arg-type]
     if kind is float and not math.isnan(argument):  # type: ignore[arg-type]
         return repr(argument).encode()
-    raise InvalidArgument(f"argument {place} must be bytes, str, int or float, got {argument!r:.80}")
+    raise InvalidArgument(
+        f"argument {place} must be bytes, str, int or float, got {argument!r:.80}"
+    )

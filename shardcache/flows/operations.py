@@ -59,22 +59,54 @@ NUMBER: frozenset[type] = frozenset({int, ErrorReply})
 _SUM = re.compile(rb"-?[0-9]{1,19}")  # see `ADD_TO`
 _SUM_KINDS: frozenset[type] = frozenset({type(None), ErrorReply})
 
-GET = Op("get", idempotent=True, writes=False, degraded=MISS, read=_same, reply_types=TEXT, values=1)
+GET = Op(
+    "get", idempotent=True, writes=False, degraded=MISS, read=_same, reply_types=TEXT, values=1
+)
 SET = Op("set", idempotent=True, writes=True, degraded=False, read=_stored, reply_types=TEXT)
 ADD = Op("add", idempotent=False, writes=True, degraded=False, read=_stored, reply_types=TEXT)
-ADD_DEAD = Op("add", idempotent=True, writes=True, degraded=False, read=_is_zero, reply_types=NUMBER)
-REPLACE = Op("replace", idempotent=True, writes=True, degraded=False, read=_stored, reply_types=TEXT)
+ADD_DEAD = Op(
+    "add", idempotent=True, writes=True, degraded=False, read=_is_zero, reply_types=NUMBER
+)
+REPLACE = Op(
+    "replace", idempotent=True, writes=True, degraded=False, read=_stored, reply_types=TEXT
+)
 SET_DEAD = Op("set", idempotent=True, writes=True, degraded=False, read=_done, reply_types=NUMBER)
-REPLACE_DEAD = Op("replace", idempotent=False, writes=True, degraded=False, read=_is_one, reply_types=NUMBER)
+REPLACE_DEAD = Op(
+    "replace", idempotent=False, writes=True, degraded=False, read=_is_one, reply_types=NUMBER
+)
 # Sent twice it may answer False for a key that it did delete; not sent it would leave a stale value.
-DELETE = Op("delete", idempotent=True, writes=True, degraded=False, read=_is_one, reply_types=NUMBER)
-INCR = Op("incr", idempotent=False, writes=True, degraded=None, read=_counted, reply_types=_SUM_KINDS, validate=_is_sum)
-DECR = Op("decr", idempotent=False, writes=True, degraded=None, read=_counted, reply_types=_SUM_KINDS, validate=_is_sum)
+DELETE = Op(
+    "delete", idempotent=True, writes=True, degraded=False, read=_is_one, reply_types=NUMBER
+)
+INCR = Op(
+    "incr",
+    idempotent=False,
+    writes=True,
+    degraded=None,
+    read=_counted,
+    reply_types=_SUM_KINDS,
+    validate=_is_sum,
+)
+DECR = Op(
+    "decr",
+    idempotent=False,
+    writes=True,
+    degraded=None,
+    read=_counted,
+    reply_types=_SUM_KINDS,
+    validate=_is_sum,
+)
 TOUCH = Op("touch", idempotent=True, writes=True, degraded=False, read=_is_one, reply_types=NUMBER)
-TOUCH_DEAD = Op("touch", idempotent=False, writes=True, degraded=False, read=_is_one, reply_types=NUMBER)
+TOUCH_DEAD = Op(
+    "touch", idempotent=False, writes=True, degraded=False, read=_is_one, reply_types=NUMBER
+)
 LEFT = Op("ttl", idempotent=True, writes=False, degraded=0.0, read=_seconds, reply_types=NUMBER)
-CONTAINS = Op("contains", idempotent=True, writes=False, degraded=False, read=_is_one, reply_types=NUMBER)
-INVALIDATE = Op("void", idempotent=True, writes=True, degraded=False, read=_is_one, reply_types=NUMBER)
+CONTAINS = Op(
+    "contains", idempotent=True, writes=False, degraded=False, read=_is_one, reply_types=NUMBER
+)
+INVALIDATE = Op(
+    "void", idempotent=True, writes=True, degraded=False, read=_is_one, reply_types=NUMBER
+)
 LOOK = OpGroup(GET, LEFT)
 
 
@@ -105,7 +137,9 @@ class Requests:
 
     __slots__ = ("_default_ttl", "_encode", "_pass", "_voids", "_wire")
 
-    def __init__(self, keys: KeySpace, codec: Codec, default_ttl: TTL, *, void_loads: bool = True) -> None:
+    def __init__(
+        self, keys: KeySpace, codec: Codec, default_ttl: TTL, *, void_loads: bool = True
+    ) -> None:
         self._wire = keys.wire
         self._pass = keys.fill_token
         self._encode = codec.encode
@@ -131,24 +165,38 @@ class Requests:
         if ms is None:
             return Request(SET, wire, (b"SET", wire, raw), invalidates=self.invalidate_load(wire))
         if ms:
-            return Request(SET, wire, (b"SET", wire, raw, b"PX", b"%d" % ms), invalidates=self.invalidate_load(wire))
+            return Request(
+                SET,
+                wire,
+                (b"SET", wire, raw, b"PX", b"%d" % ms),
+                invalidates=self.invalidate_load(wire),
+            )
         return Request(SET_DEAD, wire, (b"UNLINK", wire), invalidates=self.invalidate_load(wire))
 
     def add(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> Request:
         return self._conditional(ADD, b"NX", Request(ADD_DEAD, b"", (b"EXISTS",)), key, value, ttl)
 
     def replace(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> Request:
-        return self._conditional(REPLACE, b"XX", Request(REPLACE_DEAD, b"", (b"UNLINK",)), key, value, ttl)
+        return self._conditional(
+            REPLACE, b"XX", Request(REPLACE_DEAD, b"", (b"UNLINK",)), key, value, ttl
+        )
 
-    def _conditional(self, op: Op, flag: bytes, dead: Request, key: Key, value: Any, ttl: TTL | Default) -> Request:
+    def _conditional(
+        self, op: Op, flag: bytes, dead: Request, key: Key, value: Any, ttl: TTL | Default
+    ) -> Request:
         wire = self._wire(key)
         raw = self._encode(value, wire)
         ms = self.ttl_ms(ttl)
         if ms is None:
-            return Request(op, wire, (b"SET", wire, raw, flag), invalidates=self.invalidate_load(wire))
+            return Request(
+                op, wire, (b"SET", wire, raw, flag), invalidates=self.invalidate_load(wire)
+            )
         if ms:
             return Request(
-                op, wire, (b"SET", wire, raw, flag, b"PX", b"%d" % ms), invalidates=self.invalidate_load(wire)
+                op,
+                wire,
+                (b"SET", wire, raw, flag, b"PX", b"%d" % ms),
+                invalidates=self.invalidate_load(wire),
             )
         return Request(dead.op, wire, (*dead.command, wire), invalidates=self.invalidate_load(wire))
 
@@ -156,28 +204,39 @@ class Requests:
         wire = self._wire(key)
         return Request(DELETE, wire, (b"UNLINK", wire), invalidates=self.invalidate_load(wire))
 
-    def incr(self, key: Key, delta: int, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> Request:
+    def incr(
+        self, key: Key, delta: int, initial: int | None = None, ttl: TTL | Default = DEFAULT
+    ) -> Request:
         return self._count(INCR, key, _whole("delta", delta), initial, ttl)
 
-    def _count(self, op: Op, key: Key, step: int, initial: int | None, ttl: TTL | Default) -> Request:
+    def _count(
+        self, op: Op, key: Key, step: int, initial: int | None, ttl: TTL | Default
+    ) -> Request:
         wire = self._wire(key)
         ms = self.ttl_ms(ttl)
         if initial is None:
             return Request(
-                op, wire, (b"EVAL", ADD_TO, b"1", wire, decimal(step)), invalidates=self.invalidate_load(wire)
+                op,
+                wire,
+                (b"EVAL", ADD_TO, b"1", wire, decimal(step)),
+                invalidates=self.invalidate_load(wire),
             )
         first = _whole("initial", initial) + step
         if not -_INT64 <= first < _INT64:
             raise InvalidArgument(f"{op.name}: the first sum must fit in 64 bits, got {first}")
         if ms == 0:
-            raise InvalidArgument(f"{op.name}: a ttl of zero or less would drop the counter at once; use delete")
+            raise InvalidArgument(
+                f"{op.name}: a ttl of zero or less would drop the counter at once; use delete"
+            )
         command: Command = (
             *(b"EVAL", ADD_TO, b"1", wire),
             *(decimal(step), decimal(first), b"" if ms is None else decimal(ms)),
         )
         return Request(op, wire, command, invalidates=self.invalidate_load(wire))
 
-    def decr(self, key: Key, delta: int, initial: int | None = None, ttl: TTL | Default = DEFAULT) -> Request:
+    def decr(
+        self, key: Key, delta: int, initial: int | None = None, ttl: TTL | Default = DEFAULT
+    ) -> Request:
         if _whole("delta", delta) == -_INT64:
             raise InvalidArgument(f"delta must be above {-_INT64} for decr, got {delta}")
         return self._count(DECR, key, -delta, initial, ttl)
@@ -194,7 +253,9 @@ class Requests:
     def command(self, key: Key, name: str, arguments: tuple[Argument, ...]) -> Request:
         wire = self._wire(key)
         op, command = packed(wire, name, arguments)
-        return Request(op, wire, command, invalidates=self.invalidate_load(wire) if op.writes else None)
+        return Request(
+            op, wire, command, invalidates=self.invalidate_load(wire) if op.writes else None
+        )
 
     def ttl(self, key: Key) -> Request:
         wire = self._wire(key)

@@ -35,7 +35,11 @@ def _sum(reply: Reply, _: Command) -> bool:
 
 
 def _texts(reply: Reply, _: Command) -> bool:
-    return reply.__class__ is list and len(reply) == 3 and all(text.__class__ in TEXT for text in reply)
+    return (
+        reply.__class__ is list
+        and len(reply) == 3
+        and all(text.__class__ in TEXT for text in reply)
+    )
 
 
 def _are_numbers(reply: list[Reply]) -> bool:
@@ -58,7 +62,11 @@ def _ours(length: int) -> Shape:
 
 def _registered(reply: Reply, command: Command) -> bool:
     """Whether it says three numbers, and one for each voter that is asked about (three arguments, behind seven others)."""
-    return reply.__class__ is list and len(reply) == 3 + (len(command) - 7) // 3 and _are_numbers(reply)
+    return (
+        reply.__class__ is list
+        and len(reply) == 3 + (len(command) - 7) // 3
+        and _are_numbers(reply)
+    )
 
 
 def _vote(granted: int) -> Shape:
@@ -157,5 +165,11 @@ def shapes_fit(commands: Sequence[Command], replies: Sequence[Reply]) -> bool:
 
 
 def _has_shape(command: Command, reply: Reply) -> bool:
-    shape = _OF_SCRIPT.get(command[1]) if command[0] == b"EVAL" else _page if command[0] == b"SCAN" else None
+    shape = (
+        _OF_SCRIPT.get(command[1])
+        if command[0] == b"EVAL"
+        else _page
+        if command[0] == b"SCAN"
+        else None
+    )
     return shape is not None and (reply.__class__ is ErrorReply or shape(reply, command))

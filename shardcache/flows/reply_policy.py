@@ -107,7 +107,9 @@ class ReplyPolicy:
         tally.misses += len(keys) - len(found)
         return found
 
-    def outcomes(self, name: str, keys: list[Key], wires: list[bytes], raws: list[Reply]) -> Results[Any]:
+    def outcomes(
+        self, name: str, keys: list[Key], wires: list[bytes], raws: list[Reply]
+    ) -> Results[Any]:
         """Return an outcome for each key. Raises nothing for `fetch_many`; by the policy for `get_many`."""
         result: dict[Key, Outcome[Any]] = {}
         out: dict[str, list[ShardError]] = {}

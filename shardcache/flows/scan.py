@@ -44,7 +44,9 @@ def page(shard: int, cursor: int, glob: bytes) -> Flow[Page]:
     return Page(int(reply[0]), list(reply[1]), None)
 
 
-def wipe(shards: int, glob: bytes, fill_tokens: bytes | None = None) -> Flow[tuple[int, list[ShardError]]]:
+def wipe(
+    shards: int, glob: bytes, fill_tokens: bytes | None = None
+) -> Flow[tuple[int, list[ShardError]]]:
     """Delete every key that matches, on all shards at once; return how many, and which shards failed.
 
     The library's own keys stay: locks are not values. But loads under way whose passes match ``passes`` are voided first: whatever a load
@@ -53,11 +55,15 @@ def wipe(shards: int, glob: bytes, fill_tokens: bytes | None = None) -> Flow[tup
     failed: dict[int, ShardError] = {}
     if fill_tokens is not None:
         yield from _wipe(range(shards), fill_tokens, failed, own=True)
-    count = yield from _wipe([shard for shard in range(shards) if shard not in failed], glob, failed, own=False)
+    count = yield from _wipe(
+        [shard for shard in range(shards) if shard not in failed], glob, failed, own=False
+    )
     return count, list(failed.values())
 
 
-def _wipe(shards: Iterable[int], glob: bytes, failed: dict[int, ShardError], *, own: bool) -> Flow[int]:
+def _wipe(
+    shards: Iterable[int], glob: bytes, failed: dict[int, ShardError], *, own: bool
+) -> Flow[int]:
     cursors = dict.fromkeys(shards, 0)
     found: dict[int, list[bytes]] = {}
     count = 0
@@ -96,6 +102,8 @@ def _wipe(shards: Iterable[int], glob: bytes, failed: dict[int, ShardError], *, 
 
 def flush(shards: int) -> Flow[tuple[int, list[ShardError]]]:
     """Empty the whole database of every shard; return 0, since nobody counts, and which shards failed."""
-    outcomes = yield from exchange([Batch(shard, [(b"FLUSHDB", b"ASYNC")], True) for shard in range(shards)])
+    outcomes = yield from exchange(
+        [Batch(shard, [(b"FLUSHDB", b"ASYNC")], True) for shard in range(shards)]
+    )
     replies = [outcome if isinstance(outcome, ShardError) else outcome[0] for outcome in outcomes]
     return 0, [reply for reply in replies if isinstance(reply, ShardError)]

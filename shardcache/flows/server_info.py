@@ -13,7 +13,9 @@ ServerInfo = dict[str, str]
 
 def server_infos(shards: Sequence[int]) -> Flow[list[ServerInfo | ShardError]]:
     """Ask all shards at once; return for each what INFO and DBSIZE said, or what went wrong."""
-    outcomes = yield from exchange([Batch(shard, [(b"INFO",), (b"DBSIZE",)], True) for shard in shards])
+    outcomes = yield from exchange(
+        [Batch(shard, [(b"INFO",), (b"DBSIZE",)], True) for shard in shards]
+    )
     return [outcome if isinstance(outcome, ShardError) else _info(*outcome) for outcome in outcomes]
 
 

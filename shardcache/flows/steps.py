@@ -184,7 +184,9 @@ Step = Exchange | Broadcast | Listen | Sleep | Load | SingleFlight
 Flow = Generator[Step, Any, T]
 
 
-def gather(batches: Sequence[Batch], timeout: float, limit: float) -> tuple[Broadcast, list[Outcome]]:
+def gather(
+    batches: Sequence[Batch], timeout: float, limit: float
+) -> tuple[Broadcast, list[Outcome]]:
     """Return the step that does what an `Exchange` does, but waits for ``limit`` seconds at most, and the list that its outcomes come into.
 
     A shard that was given less than ``patience`` is not judged by it.

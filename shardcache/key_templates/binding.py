@@ -18,13 +18,26 @@ class Binding:
     Raises `InvalidArgument` if ``function`` is no function.
     """
 
-    __slots__ = ("_defaults", "_names", "_positional", "_signature", "_simple", "complete", "function", "names")
+    __slots__ = (
+        "_defaults",
+        "_names",
+        "_positional",
+        "_signature",
+        "_simple",
+        "complete",
+        "function",
+        "names",
+    )
 
     def __init__(self, function: Callable[..., object]) -> None:
         try:
             self._signature = _signature(function)
         except (TypeError, ValueError):
-            hint = ": put the decorator below it" if isinstance(function, (classmethod, staticmethod)) else ""
+            hint = (
+                ": put the decorator below it"
+                if isinstance(function, (classmethod, staticmethod))
+                else ""
+            )
             raise InvalidArgument(
                 f"a key is made from a function's parameters, and those of {function!r:.80} cannot be read{hint}"
             ) from None
@@ -33,7 +46,9 @@ class Binding:
         self.names = tuple(parameter.name for parameter in parameters)
         self._names = frozenset(self.names)
         self._simple = all(parameter.kind in _SIMPLE for parameter in parameters)
-        self._positional = tuple(parameter.name for parameter in parameters if parameter.kind is _SIMPLE[0])
+        self._positional = tuple(
+            parameter.name for parameter in parameters if parameter.kind is _SIMPLE[0]
+        )
         self._defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self.complete = len(self.names) if self._positional == self.names else -1
 

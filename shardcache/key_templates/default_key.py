@@ -51,9 +51,13 @@ class DefaultKey:
 def _full_name(function: Callable[..., object]) -> str:
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not module or not name or "<lambda>" in name:
-        raise InvalidArgument(f"{function!r:.80} has no name to make a default key of: give a template as key=")
+        raise InvalidArgument(
+            f"{function!r:.80} has no name to make a default key of: give a template as key="
+        )
     code = getattr(inspect.unwrap(function), "__code__", None)
-    around = set(code.co_freevars) - {"__class__"} if code else set()  # that one is what super() needs
+    around = (
+        set(code.co_freevars) - {"__class__"} if code else set()
+    )  # that one is what super() needs
     if around:
         raise InvalidArgument(
             f"{name} depends on {', '.join(sorted(around))} of the function around it, "

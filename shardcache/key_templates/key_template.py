@@ -53,7 +53,9 @@ class KeyTemplate:
         self._complete = self._binding.complete
         self._head, fields = self._parse()
         self._escaped = re.compile(f"[{re.escape(_ALWAYS_ESCAPED + self._separators(fields))}]")
-        self._fields = tuple((self._index(name), self._reader(*how), after) for name, how, after in fields)
+        self._fields = tuple(
+            (self._index(name), self._reader(*how), after) for name, how, after in fields
+        )
 
     def __repr__(self) -> str:
         return f"KeyTemplate({self.text!r}, {self._binding})"
@@ -84,7 +86,9 @@ class KeyTemplate:
     def _parse(self) -> tuple[str, list[tuple[str, tuple[str, str, str], str]]]:
         """Return the text before the first field, and for each field its name, how it is read, and the text after it."""
         if not isinstance(self.text, str) or not self.text:
-            raise InvalidArgument(f"a key template must be a str that is not empty, got {self.text!r:.80}")
+            raise InvalidArgument(
+                f"a key template must be a str that is not empty, got {self.text!r:.80}"
+            )
         head, fields = "", list[tuple[str, tuple[str, str, str], str]]()
         try:
             self.text.encode()
@@ -100,13 +104,18 @@ class KeyTemplate:
                         raise ValueError(f"{field!r} is neither a name nor a part of one")
                     fields.append((found[1], (found[2], conversion or "", spec or ""), ""))
         except ValueError as error:
-            raise InvalidArgument(f"the key template {self.text!r:.200} is malformed: {error}") from None
+            raise InvalidArgument(
+                f"the key template {self.text!r:.200} is malformed: {error}"
+            ) from None
         return head, fields
 
     def _separators(self, fields: list[tuple[str, tuple[str, str, str], str]]) -> str:
         separators = ""
         for (name, _, after), (following, _, _) in pairwise(fields):
-            mark = next((character for character in after if not character.isalnum() and character != "%"), None)
+            mark = next(
+                (character for character in after if not character.isalnum() and character != "%"),
+                None,
+            )
             if mark is None:
                 raise InvalidArgument(
                     f"in the key template {self.text!r} nothing keeps {{{name}}} and {{{following}}} apart: put a character "
@@ -119,15 +128,21 @@ class KeyTemplate:
         names = self._binding.names
         if name not in names:
             allowed = f"the names in it are {', '.join(names)}" if names else "it has no parameters"
-            raise InvalidArgument(f"the key template {self.text!r} names {name!r}, but of {self._binding} {allowed}")
+            raise InvalidArgument(
+                f"the key template {self.text!r} names {name!r}, but of {self._binding} {allowed}"
+            )
         return names.index(name)
 
     def _reader(self, path: str, conversion: str, spec: str) -> Read | None:
         """Return what makes a field's text from its argument; None where the argument itself is the text."""
         if conversion not in ("", "r", "s"):
-            raise InvalidArgument(f"in the key template {self.text!r} a conversion may be !r or !s, got !{conversion}")
+            raise InvalidArgument(
+                f"in the key template {self.text!r} a conversion may be !r or !s, got !{conversion}"
+            )
         if "{" in spec:
-            raise InvalidArgument(f"in the key template {self.text!r} a format must be fixed, got {spec!r}")
+            raise InvalidArgument(
+                f"in the key template {self.text!r} a format must be fixed, got {spec!r}"
+            )
         steps = [_step(attribute, item) for attribute, item in _STEP.findall(path)]
         text = stable_text if conversion == "r" else plain_text
         if not steps and not spec:

@@ -36,7 +36,11 @@ def stable_text(value: object) -> str:
     if isinstance(value, type):
         return _qualified(value)
     if is_dataclass(value):
-        inside = (f"{field.name}={stable_text(getattr(value, field.name))}" for field in fields(value) if field.compare)
+        inside = (
+            f"{field.name}={stable_text(getattr(value, field.name))}"
+            for field in fields(value)
+            if field.compare
+        )
         return f"{_qualified(type(value))}({','.join(inside)})"
     raise _refusal(value)
 
@@ -95,7 +99,21 @@ def _dict(value: dict[object, object]) -> str:
     return f"dict({','.join(sorted(f'{stable_text(key)}:{stable_text(item)}' for key, item in value.items()))})"
 
 
-_SPOKEN = frozenset({type(None), bool, int, float, complex, Decimal, UUID, dt.date, dt.datetime, dt.time, dt.timedelta})
+_SPOKEN = frozenset(
+    {
+        type(None),
+        bool,
+        int,
+        float,
+        complex,
+        Decimal,
+        UUID,
+        dt.date,
+        dt.datetime,
+        dt.time,
+        dt.timedelta,
+    }
+)
 _WRITERS: dict[type, Callable[[Any], str]] = {
     **dict.fromkeys(_SPOKEN, repr),
     **dict.fromkeys((str, bytes), _braceless),

@@ -23,14 +23,21 @@ T = TypeVar("T")
 class AsyncLoader(LoaderBase):
     """Looks, loads and refreshes over the asyncio driver."""
 
-    def __init__(self, client_context: ClientContext, context: LoadContext, runner: AsyncRunner) -> None:
+    def __init__(
+        self, client_context: ClientContext, context: LoadContext, runner: AsyncRunner
+    ) -> None:
         super().__init__(client_context, context)
         self._run = runner.run
         self._call_many = runner.call_many
         self._clock = context.clock
 
     async def get_or_set(
-        self, key: Key, loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None
+        self,
+        key: Key,
+        loader: Any,
+        ttl: TTL | Default,
+        policy: LoadPolicy,
+        tags: Iterable[str] | None,
     ) -> Any:
         """Return the value of ``key``, loading it if need be."""
         wire = self._wire(key)
@@ -43,13 +50,20 @@ class AsyncLoader(LoaderBase):
             return found.value
         budget = self.context.budget(began)
         read = found if isinstance(found, CacheRead) else await self._run(found, budget)
-        if (read.needs_refresh is None and read.value is not MISS) or self.served(read, wire, policy):
+        if (read.needs_refresh is None and read.value is not MISS) or self.served(
+            read, wire, policy
+        ):
             return read.value
         request = self.request(key, loader, ttl, policy, tags, budget)
         return await self._load(self.loaded(request, read), budget)
 
     async def get_or_set_many(
-        self, keys: list[Key], loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None
+        self,
+        keys: list[Key],
+        loader: Any,
+        ttl: TTL | Default,
+        policy: LoadPolicy,
+        tags: Iterable[str] | None,
     ) -> dict[Key, Any]:
         """Return what is there, and what is not there when it is loaded."""
         budget = self.context.budget()

@@ -49,9 +49,13 @@ class Recipe:
             raise InvalidArgument(f"cached decorates a function, got {type(function).__name__}")
         _no_generator(function)
         if isinstance(tags, (str, bytes)):
-            raise InvalidArgument(f"tags must be an iterable of templates, got the single {tags!r:.80}")
+            raise InvalidArgument(
+                f"tags must be an iterable of templates, got the single {tags!r:.80}"
+            )
         self.function = function
-        self.key: Callable[..., str] = ShortKey(DefaultKey(function) if key is None else KeyTemplate(key, function))
+        self.key: Callable[..., str] = ShortKey(
+            DefaultKey(function) if key is None else KeyTemplate(key, function)
+        )
         self.tags = [KeyTemplate(tag, function) for tag in tags]
         if ttl is not DEFAULT:
             milliseconds(ttl)  # a wrong one is an error here, not at the call
@@ -74,7 +78,9 @@ def unwrapped(function: Any) -> tuple[Any, type | None]:
 def sync_only(function: Callable[..., Any]) -> None:
     """Raise if the sync client would keep a coroutine instead of its result."""
     if inspect.iscoroutinefunction(function):
-        raise InvalidArgument(f"{function!r} is a coroutine function: decorate it with an AsyncShardCache's cached")
+        raise InvalidArgument(
+            f"{function!r} is a coroutine function: decorate it with an AsyncShardCache's cached"
+        )
 
 
 def _no_generator(function: Callable[..., Any]) -> None:
@@ -93,7 +99,9 @@ class _Decorated:
         self._client = client
         self._recipe = recipe
         self._kind = kind
-        self.__name__ = self.__qualname__ = type(recipe.function).__name__  # of an object that has no name of its own
+        self.__name__ = self.__qualname__ = type(
+            recipe.function
+        ).__name__  # of an object that has no name of its own
         functools.update_wrapper(self, recipe.function)  # type: ignore[arg-type]  # callable where it is derived from
 
     def _bound_to(self, instance: Any, owner: Any) -> tuple[Any, ...]:
@@ -213,7 +221,9 @@ class Cached(_Decorated, Generic[P, R]):
     @overload
     def __get__(self, instance: None, owner: type) -> "Cached[P, R]": ...
     @overload
-    def __get__(self: "Cached[Concatenate[S, Q], R]", instance: S, owner: type[S]) -> "Bound[Q, R]": ...
+    def __get__(
+        self: "Cached[Concatenate[S, Q], R]", instance: S, owner: type[S]
+    ) -> "Bound[Q, R]": ...
     @overload
     def __get__(self, instance: object, owner: type) -> "Cached[P, R]": ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -269,7 +279,9 @@ class AsyncCached(_Decorated, Generic[P, R]):
     @overload
     def __get__(self, instance: None, owner: type) -> "AsyncCached[P, R]": ...
     @overload
-    def __get__(self: "AsyncCached[Concatenate[S, Q], R]", instance: S, owner: type[S]) -> "AsyncBound[Q, R]": ...
+    def __get__(
+        self: "AsyncCached[Concatenate[S, Q], R]", instance: S, owner: type[S]
+    ) -> "AsyncBound[Q, R]": ...
     @overload
     def __get__(self, instance: object, owner: type) -> "AsyncCached[P, R]": ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -317,7 +329,9 @@ class Decorator(Protocol):
     """
 
     @overload
-    def __call__(self, function: Callable[Concatenate[type[S], Q], R], /) -> CachedOfClass[S, Q, R]: ...
+    def __call__(
+        self, function: Callable[Concatenate[type[S], Q], R], /
+    ) -> CachedOfClass[S, Q, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Cached[P, R]: ...
 
@@ -326,6 +340,8 @@ class AsyncDecorator(Protocol):
     """What `AsyncShardCache.cached` returns; see `Decorator`."""
 
     @overload
-    def __call__(self, function: Callable[Concatenate[type[S], Q], Awaitable[R]], /) -> AsyncCachedOfClass[S, Q, R]: ...
+    def __call__(
+        self, function: Callable[Concatenate[type[S], Q], Awaitable[R]], /
+    ) -> AsyncCachedOfClass[S, Q, R]: ...
     @overload
     def __call__(self, function: Callable[P, Awaitable[R]], /) -> AsyncCached[P, R]: ...

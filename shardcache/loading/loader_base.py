@@ -119,10 +119,21 @@ class LoaderBase:
         budget = budget or self.context.budget()
         job = self.context.load_key(key, self._wire(key), policy)
         call = loader if callable(loader) else lambda: loader
-        if getattr(loader, "__annotations__", None):  # a loader that says that nothing can be stored need not run
+        if getattr(
+            loader, "__annotations__", None
+        ):  # a loader that says that nothing can be stored need not run
             self._client_context.codec.check_result(loader)
         self._check_record(policy, tags)
-        return LoadRequest((job,), call, self._requests.ttl_ms(ttl), policy, check(tags), True, "get_or_set", budget)
+        return LoadRequest(
+            (job,),
+            call,
+            self._requests.ttl_ms(ttl),
+            policy,
+            check(tags),
+            True,
+            "get_or_set",
+            budget,
+        )
 
     def _check_record(self, policy: LoadPolicy, tags: Iterable[str] | None) -> None:
         """Raise if the client's serializer has no room for what is to be stored beside the value."""
@@ -135,7 +146,9 @@ class LoaderBase:
         """Return the two packed commands that ask for value and time left."""
         return PACKED_LOOK % (len(wire), wire, len(wire), wire)
 
-    def judged(self, outcome: Outcome, wire: bytes, shard: int, policy: LoadPolicy) -> "CacheRead | Flow[CacheRead]":
+    def judged(
+        self, outcome: Outcome, wire: bytes, shard: int, policy: LoadPolicy
+    ) -> "CacheRead | Flow[CacheRead]":
         """Return what one look found; a flow if there is more to ask, because the value is tagged."""
         if isinstance(outcome, ShardError):
             self._reply_policy.degraded(outcome.shard, "get_or_set", 1, outcome)
@@ -175,7 +188,9 @@ class LoaderBase:
             self.context.tally.negative += 1
             raise record.refusal()
         return CacheRead(
-            record.value, None if freshness is Freshness.FRESH else pttl, stale=freshness is Freshness.STALE
+            record.value,
+            None if freshness is Freshness.FRESH else pttl,
+            stale=freshness is Freshness.STALE,
         )
 
     def _verified(self, record: Loaded, freshness: Freshness, pttl: int) -> Flow[CacheRead]:
@@ -228,19 +243,26 @@ class LoaderBase:
         if getattr(loader, "__annotations__", None):
             self._client_context.codec.check_result(loader)
         wires = self._client_context.keys.wire_many(keys)
-        by_wire = dict(zip(reversed(wires), reversed(keys), strict=True))  # "a" and b"a" are one key
+        by_wire = dict(
+            zip(reversed(wires), reversed(keys), strict=True)
+        )  # "a" and b"a" are one key
 
         def request(wanted: Collection[bytes], *, bulk: bool) -> LoadRequest:
             jobs = tuple(
-                self.context.load_key(by_wire[wire], wire, policy, keys=len(wanted), bulk=bulk) for wire in wanted
+                self.context.load_key(by_wire[wire], wire, policy, keys=len(wanted), bulk=bulk)
+                for wire in wanted
             )
-            return LoadRequest(jobs, loader, ttl_ms, policy, names, False, "get_or_set_many", budget, bulk=bulk)
+            return LoadRequest(
+                jobs, loader, ttl_ms, policy, names, False, "get_or_set_many", budget, bulk=bulk
+            )
 
         values = yield from self._in_parts(list(dict.fromkeys(wires)), request, policy, budget)
         found = {}
         for key, wire in zip(keys, wires, strict=True):
             value = values.get(wire, MISS)
-            if value.__class__ is Loaded:  # known not to be there: left out, as a loader would leave it out
+            if (
+                value.__class__ is Loaded
+            ):  # known not to be there: left out, as a loader would leave it out
                 self.context.tally.negative += 1
             elif value is not MISS:
                 found[key] = value
@@ -269,7 +291,9 @@ class LoaderBase:
             last = part[-1] is wires[-1]
             while len(missing) >= context.batch or (last and missing):
                 batch, missing = missing[: context.batch], missing[context.batch :]
-                bulk = loaded > 0 or len(batch) > SENT_AT_ONCE  # else it shares the deadline with the look
+                bulk = (
+                    loaded > 0 or len(batch) > SENT_AT_ONCE
+                )  # else it shares the deadline with the look
                 if bulk:
                     budget.renew()
                 loaded += len(batch)
@@ -286,7 +310,9 @@ class LoaderBase:
             raise value.refusal()
         return value
 
-    def tagged(self, key: Key, value: Any, ttl: TTL | Default, tags: Iterable[str]) -> Flow[Request | None]:
+    def tagged(
+        self, key: Key, value: Any, ttl: TTL | Default, tags: Iterable[str]
+    ) -> Flow[Request | None]:
         """Return the request that stores a tagged value; None if the version of a tag cannot be had, so that nothing is stored."""
         names = check(tags)
         bare = self._requests.set(key, value, ttl)

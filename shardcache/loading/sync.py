@@ -30,7 +30,12 @@ class Loader(LoaderBase):
         self._clock = context.clock
 
     def get_or_set(
-        self, key: Key, loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None
+        self,
+        key: Key,
+        loader: Any,
+        ttl: TTL | Default,
+        policy: LoadPolicy,
+        tags: Iterable[str] | None,
     ) -> Any:
         """Return the value of ``key``, loading it if need be."""
         wire = self._wire(key)
@@ -43,13 +48,20 @@ class Loader(LoaderBase):
             return found.value
         budget = self.context.budget(began)
         read = found if isinstance(found, CacheRead) else self._run(found, budget)
-        if (read.needs_refresh is None and read.value is not MISS) or self.served(read, wire, policy):
+        if (read.needs_refresh is None and read.value is not MISS) or self.served(
+            read, wire, policy
+        ):
             return read.value
         request = self.request(key, loader, ttl, policy, tags, budget)
         return self._load(self.loaded(request, read), budget)
 
     def get_or_set_many(
-        self, keys: list[Key], loader: Any, ttl: TTL | Default, policy: LoadPolicy, tags: Iterable[str] | None
+        self,
+        keys: list[Key],
+        loader: Any,
+        ttl: TTL | Default,
+        policy: LoadPolicy,
+        tags: Iterable[str] | None,
     ) -> dict[Key, Any]:
         """Return what is there, and what is not there when it is loaded."""
         budget = self.context.budget()

@@ -10,7 +10,14 @@ from typing import Any, Self
 
 from shardcache.client_base import CacheBase
 from shardcache.drivers.aio.runner import AsyncRunner
-from shardcache.errors import InvalidArgument, LockError, LockLost, LockNotAcquired, LockNotHeld, QuorumUnavailable
+from shardcache.errors import (
+    InvalidArgument,
+    LockError,
+    LockLost,
+    LockNotAcquired,
+    LockNotHeld,
+    QuorumUnavailable,
+)
 from shardcache.flows.context import ClientContext
 from shardcache.flows.lock import Lease
 from shardcache.flows.lock.planner import LockPlanner
@@ -74,7 +81,10 @@ class AsyncQuorumLock(LockBase):
         self._cancelled = False  # whether it was
 
     def _connect(
-        self, nodes: "Nodes | CacheBase | AsyncQuorumLock", options: Options | None, namespace: str | None
+        self,
+        nodes: "Nodes | CacheBase | AsyncQuorumLock",
+        options: Options | None,
+        namespace: str | None,
     ) -> tuple[LockPlanner, Any]:
         self._check_namespace(namespace, shared=isinstance(nodes, (CacheBase, AsyncQuorumLock)))
         if isinstance(nodes, AsyncQuorumLock):
@@ -89,7 +99,9 @@ class AsyncQuorumLock(LockBase):
                 )
             self._runner, self._own = runner, False
             return nodes._locks, nodes._context.options.on_event
-        context = ClientContext.of_lock(members(nodes), options, LONE if namespace is None else namespace)
+        context = ClientContext.of_lock(
+            members(nodes), options, LONE if namespace is None else namespace
+        )
         self._runner, self._own = AsyncRunner(context), True
         return LockPlanner(context), context.options.on_event
 
@@ -115,7 +127,9 @@ class AsyncQuorumLock(LockBase):
         if wait == 0:
             return await self._runner.run(self._acquire(0))
         began, note = self._clock(), self._teller()
-        async with self._runner.line.wait_turn(self._plan.keys.lock, wait, lambda: note(self._others_first())) as came:
+        async with self._runner.line.wait_turn(
+            self._plan.keys.lock, wait, lambda: note(self._others_first())
+        ) as came:
             if not came:
                 raise self._others_first()
             return await self._runner.run(self._acquire(wait, began, note))
@@ -181,7 +195,11 @@ class AsyncQuorumLock(LockBase):
         if hold is not None:
             self._stop(hold)
             watch = hold.renewal
-            if watch is not None and watch.get_loop() is asyncio.get_running_loop() and watch is not _this_task():
+            if (
+                watch is not None
+                and watch.get_loop() is asyncio.get_running_loop()
+                and watch is not _this_task()
+            ):
                 await asyncio.wait([watch])
         if self._own:
             await self._runner.close()
@@ -193,7 +211,10 @@ class AsyncQuorumLock(LockBase):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         entry = self._entry()
         hold = None if entry is None else self._left(entry)
@@ -228,7 +249,9 @@ class AsyncQuorumLock(LockBase):
     def _start(self, hold: Hold) -> None:
         if (self._auto_renew or self._cancel_on_loss) and not hold.over:
             watch = _watch(weakref.ref(self), hold, self._next(hold, "extended"))
-            hold.renewal = asyncio.get_running_loop().create_task(watch, name=f"shardcache renewal of {self.name}")
+            hold.renewal = asyncio.get_running_loop().create_task(
+                watch, name=f"shardcache renewal of {self.name}"
+            )
 
     def _next(self, hold: Hold, outcome: str) -> float:
         return self._pause(hold, outcome) if self._auto_renew else self._left_of(hold)

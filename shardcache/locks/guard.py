@@ -12,7 +12,9 @@ from shardcache.locks.lease_handle import Hold
 __all__ = ("guard",)
 
 
-def guard(handle: Any, runner: Runner, plan: LockPlan, *holds: Hold) -> "weakref.finalize[..., Any]":
+def guard(
+    handle: Any, runner: Runner, plan: LockPlan, *holds: Hold
+) -> "weakref.finalize[..., Any]":
     """Give ``holds`` back when nobody has ``handle`` any more, unless they are over, or it is detached, by then.
 
     Not a `__del__`, which every handle that ends would call: a Ctrl-C that comes in one is lost.

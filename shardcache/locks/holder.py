@@ -42,7 +42,11 @@ class Holder:
             label=label,
             since=since,
             remaining=state.remaining,
-            voters={name: one.left for name, one in pairs if not isinstance(one, ShardError) and one.token == token},
+            voters={
+                name: one.left
+                for name, one in pairs
+                if not isinstance(one, ShardError) and one.token == token
+            },
             out={name: one for name, one in pairs if isinstance(one, ShardError)},
             fence=max(one.fence for one in state.seen if not isinstance(one, ShardError)),
             token=token.decode("utf-8", "backslashreplace"),

@@ -26,7 +26,9 @@ class Hold:
     extending: bool = False  # by the thread that has the gate
     leaving: bool = False  # a release has begun, so that its end is no loss
     over: bool = False  # released, handed over, or left to its ttl
-    _inner: list[None] = field(default_factory=list)  # a list, because append and pop are one step each
+    _inner: list[None] = field(
+        default_factory=list
+    )  # a list, because append and pop are one step each
     _untold: threading.Lock = field(default_factory=threading.Lock)
 
     def enter_again(self) -> None:

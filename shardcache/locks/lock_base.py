@@ -199,12 +199,16 @@ class LockBase:
         arguments = (text.encode(), own, int(fence))
         registry = self._planner.registry
         try:
-            lease = yield from adopt(plan, *arguments, registry=registry, clock=self._clock, random=self._random)
+            lease = yield from adopt(
+                plan, *arguments, registry=registry, clock=self._clock, random=self._random
+            )
         except LockLost:
             if not before:
                 raise
             [plan] = before
-            lease = yield from adopt(plan, *arguments, registry=registry, clock=self._clock, random=self._random)
+            lease = yield from adopt(
+                plan, *arguments, registry=registry, clock=self._clock, random=self._random
+            )
         try:
             self._took(lease)
         except BaseException:
@@ -216,16 +220,25 @@ class LockBase:
             self._plan = self._planner.lasting(self._plan, ttl, self._voter_timeout)
         errors: list[ShardError] = []
         registry = self._planner.registry
-        outcome = yield from extend(self._plan, hold.lease, registry=registry, clock=self._clock, errors=errors)
+        outcome = yield from extend(
+            self._plan, hold.lease, registry=registry, clock=self._clock, errors=errors
+        )
         if outcome == "lost":
             if hold.leaving or hold.over:
-                raise LockNotHeld(self.name, "was released or handed over before it could be extended")
+                raise LockNotHeld(
+                    self.name, "was released or handed over before it could be extended"
+                )
             hold.lease.ended = True
             self._lose(hold)
-            raise LockLost(self.name, "it could not be extended: a majority of the voters does not have it any more")
+            raise LockLost(
+                self.name,
+                "it could not be extended: a majority of the voters does not have it any more",
+            )
         refusals = lasting(errors)
         if outcome == "unknown" and len(refusals) > len(self.voters) - self._plan.quorum:
-            raise QuorumUnavailable(self.name, f"it could not be extended: {refusals[0]}") from refusals[0]
+            raise QuorumUnavailable(
+                self.name, f"it could not be extended: {refusals[0]}"
+            ) from refusals[0]
         return outcome == "extended"
 
     def _release(self, hold: Hold) -> Flow[None]:
@@ -236,7 +249,9 @@ class LockBase:
         except GeneratorExit:
             raise
         except BaseException:  # broken off, perhaps before it was sent; it may be called again
-            yield from give_back(self._plan.on(hold.lease.voters), hold.lease.token, hold.lease.unsure)
+            yield from give_back(
+                self._plan.on(hold.lease.voters), hold.lease.token, hold.lease.unsure
+            )
             raise
         if outcome == "unknown":
             left = f"its ttl of {self.ttl:g} s ends it anyway"
@@ -248,7 +263,8 @@ class LockBase:
         hold.over = True
         if outcome == "lost" and not again:  # else it was our own release that nobody had confirmed
             raise LockLost(
-                self.name, "it had ended before it was released, and somebody else may have held it meanwhile"
+                self.name,
+                "it had ended before it was released, and somebody else may have held it meanwhile",
             )
 
     def _give_back(self, hold: Hold) -> Flow[None]:
@@ -326,7 +342,10 @@ class LockBase:
         """Tell once that the lease is lost; one that is let go of is not."""
         if hold is not self._hold or hold.leaving or hold.over or not hold.first_to_tell():
             return
-        emit(self._hook, Event("lock_lost", "", "lock", 1, LockLost(self.name, "the lease has ended")))
+        emit(
+            self._hook,
+            Event("lock_lost", "", "lock", 1, LockLost(self.name, "the lease has ended")),
+        )
         self._signal()
         if self._on_lost is not None:
             try:
@@ -348,7 +367,9 @@ class LockBase:
 
     def _note(self, error: BaseException) -> None:
         """Note a renewal that failed."""
-        logging.getLogger("shardcache").warning("a renewal of lock %r failed", self.name, exc_info=error)
+        logging.getLogger("shardcache").warning(
+            "a renewal of lock %r failed", self.name, exc_info=error
+        )
 
     def _note_entered(self, hold: Hold) -> None:
         """Note what a `with` got."""
@@ -359,7 +380,9 @@ class LockBase:
         me = self._caller()
         entered = tuple(self._entered)
         # An exit stack may be left in another task or thread than it was entered in.
-        return next((one for one in reversed(entered) if one[0] == me), entered[-1] if entered else None)
+        return next(
+            (one for one in reversed(entered) if one[0] == me), entered[-1] if entered else None
+        )
 
     def _left(self, entry: tuple[Hashable, Hold]) -> Hold | None:
         """Return what is to be released at the end of a `with`; None if it has ended otherwise, or an outer one goes on."""
@@ -381,7 +404,9 @@ class LockBase:
         """
         if not blocking:
             if timeout is not None and timeout != -1:
-                raise InvalidArgument("a timeout cannot be given for an acquire that does not block")
+                raise InvalidArgument(
+                    "a timeout cannot be given for an acquire that does not block"
+                )
             return 0.0
         return usual if timeout is None else _checked_timeout(timeout)
 
@@ -395,7 +420,9 @@ class LockBase:
                 emit(self._hook, Event("lock_waiting", "", "lock", 1, error))
                 level = logging.WARNING if isinstance(error, QuorumUnavailable) else logging.INFO
                 about = {"shardcache_repeats": ("lock_waiting", type(error), error.name)}
-                _logger.log(level, "still waiting for lock %r: %s", error.name, error.reason, extra=about)
+                _logger.log(
+                    level, "still waiting for lock %r: %s", error.name, error.reason, extra=about
+                )
 
         return note
 

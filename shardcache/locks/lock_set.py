@@ -29,12 +29,16 @@ L = TypeVar("L", QuorumLock, AsyncQuorumLock)
 
 
 class _LockSetBase(ABC, Generic[L]):
-    def __init__(self, names: Iterable[Key], ttl: float, nodes: Any, timeout: float | None, settings: Any) -> None:
+    def __init__(
+        self, names: Iterable[Key], ttl: float, nodes: Any, timeout: float | None, settings: Any
+    ) -> None:
         asked = distinct(names)
         if not asked:
             raise InvalidArgument("at least one name is needed, got none")
         if settings.get("reentrant"):
-            raise InvalidOption("several locks at once are not re-entrant: reentrant=True is for one lock")
+            raise InvalidOption(
+                "several locks at once are not re-entrant: reentrant=True is for one lock"
+            )
         made: dict[bytes, tuple[Key, L]] = {}
         root = nodes
         for name in asked:
@@ -87,7 +91,8 @@ class _LockSetBase(ABC, Generic[L]):
             yield from self._give_back(taken)
             if end is not None and self._clock() >= end:
                 raise LockConflict(
-                    ", ".join(lock.name for lock in taken), "the first lease ended before the last was had"
+                    ", ".join(lock.name for lock in taken),
+                    "the first lease ended before the last was had",
                 )
 
     def _give_back(self, locks: list[L]) -> Flow[None]:
@@ -180,7 +185,10 @@ class LockSet(_LockSetBase[QuorumLock]):
             raise
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             self.release()
@@ -237,7 +245,10 @@ class AsyncLockSet(_LockSetBase[AsyncQuorumLock]):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             await self.release()

@@ -92,7 +92,10 @@ class QuorumLock(LockBase):
         self.lost: threading.Event = LostEvent()
 
     def _connect(
-        self, nodes: "Nodes | CacheBase | QuorumLock", options: Options | None, namespace: str | None
+        self,
+        nodes: "Nodes | CacheBase | QuorumLock",
+        options: Options | None,
+        namespace: str | None,
     ) -> tuple[LockPlanner, Any]:
         self._check_namespace(namespace, shared=isinstance(nodes, (CacheBase, QuorumLock)))
         if isinstance(nodes, QuorumLock):
@@ -101,10 +104,14 @@ class QuorumLock(LockBase):
         if isinstance(nodes, CacheBase):
             runner = nodes._driver
             if not isinstance(runner, Runner):
-                raise InvalidArgument(f"nodes of a QuorumLock may be a ShardCache, got {type(nodes).__name__}")
+                raise InvalidArgument(
+                    f"nodes of a QuorumLock may be a ShardCache, got {type(nodes).__name__}"
+                )
             self._runner, self._own = runner, False
             return nodes._locks, nodes._context.options.on_event
-        context = ClientContext.of_lock(members(nodes), options, LONE if namespace is None else namespace)
+        context = ClientContext.of_lock(
+            members(nodes), options, LONE if namespace is None else namespace
+        )
         self._runner, self._own = Runner.of(context), True
         return LockPlanner(context), context.options.on_event
 
@@ -191,7 +198,9 @@ class QuorumLock(LockBase):
 
     def _extended(self, hold: Hold, ttl: float | None) -> bool:
         with hold.gate:
-            if hold.extending:  # a finalizer or a signal handler, inside of an extension by this very thread
+            if (
+                hold.extending
+            ):  # a finalizer or a signal handler, inside of an extension by this very thread
                 return False
             try:
                 hold.extending = True
@@ -227,7 +236,11 @@ class QuorumLock(LockBase):
         hold = self._hold
         if hold is not None:
             self._stop(hold)
-            if hold.renewal is not None and hold.renewal.is_alive() and hold.renewal is not threading.current_thread():
+            if (
+                hold.renewal is not None
+                and hold.renewal.is_alive()
+                and hold.renewal is not threading.current_thread()
+            ):
                 hold.renewal.join()
         if self._own:
             self._runner.close()
@@ -246,7 +259,10 @@ class QuorumLock(LockBase):
             raise
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         entry = hold = None
         try:

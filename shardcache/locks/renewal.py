@@ -38,5 +38,7 @@ class Renewal(Worker):
             lock = self._lock()
             if lock is None:
                 return
-            pause = lock._renew(self._hold) if why == "over" else lock._pause(self._hold, "extended")
+            pause = (
+                lock._renew(self._hold) if why == "over" else lock._pause(self._hold, "extended")
+            )
             del lock  # or it would never be nobody's

@@ -56,7 +56,12 @@ def finish_change(cache: CacheBase) -> VoterNodes:
             wire: {names[shard]: one for shard, one in seen.items() if isinstance(one, VoterState)}
             for wire, seen in found.items()
         }
-        errors = {names[shard] for seen in found.values() for shard, one in seen.items() if isinstance(one, ShardError)}
+        errors = {
+            names[shard]
+            for seen in found.values()
+            for shard, one in seen.items()
+            if isinstance(one, ShardError)
+        }
         return keys, frozenset(errors | {names[shard] for shard in out})
 
     return _state(cache, runner.run(finish(cache._locks.electorate, plan, walk)))
@@ -71,5 +76,8 @@ def _tools(cache: CacheBase) -> tuple[Runner, LockPlan]:
 def _state(cache: CacheBase, silent: frozenset[str]) -> VoterNodes:
     known = cache._locks.electorate.known
     return VoterNodes(
-        known.version.decode(), tuple(sorted(known.names)), tuple(sorted(known.former)), tuple(sorted(silent))
+        known.version.decode(),
+        tuple(sorted(known.names)),
+        tuple(sorted(known.former)),
+        tuple(sorted(silent)),
     )

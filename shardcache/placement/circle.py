@@ -115,7 +115,9 @@ class Circle(ABC):
     def shares(self) -> dict[str, float]:
         """Return the exact share of the key space that each node owns; together 1."""
         owned = Counter(dict.fromkeys(range(len(self.nodes)), 0))
-        for index, (before, end) in zip(self._seq, pairwise((self._ends[-1] - self.size, *self._ends)), strict=False):
+        for index, (before, end) in zip(
+            self._seq, pairwise((self._ends[-1] - self.size, *self._ends)), strict=False
+        ):
             owned[index] += end - before
         return {name: owned[index] / self.size for index, name in enumerate(self.names)}
 
@@ -125,7 +127,9 @@ class Circle(ABC):
         Raises `InvalidOption` if ``other`` hashes keys in another way, since nothing can be compared then.
         """
         if not isinstance(other, Circle) or not self._hashes_like(other):
-            raise InvalidOption(f"expected another {type(self).__name__} that hashes keys alike, got {other!r:.200}")
+            raise InvalidOption(
+                f"expected another {type(self).__name__} that hashes keys alike, got {other!r:.200}"
+            )
         cuts = sorted({*self._ends, *other._ends})
         widths: Counter[tuple[str, str]] = Counter()
         for before, end in pairwise((cuts[-1] - self.size, *cuts)):
@@ -154,17 +158,23 @@ class Circle(ABC):
     def without_node(self, name: str) -> Self:
         """Return a ring without the node of that name; raise `InvalidNode` if it is not there, or the last."""
         if name not in self.names:
-            raise InvalidNode(f"no node is called {name!r:.200}; there are {', '.join(map(repr, self.names)):.200}")
+            raise InvalidNode(
+                f"no node is called {name!r:.200}; there are {', '.join(map(repr, self.names)):.200}"
+            )
         return type(self)([node for node in self.nodes if node.name != name], **self._settings())
 
     def __init__(self, nodes: Nodes, **settings: Any) -> None:
         raise NotImplementedError
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a {type(self).__name__} cannot be changed; with_node and without_node make another")
+        raise AttributeError(
+            f"a {type(self).__name__} cannot be changed; with_node and without_node make another"
+        )
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"a {type(self).__name__} cannot be changed; with_node and without_node make another")
+        raise AttributeError(
+            f"a {type(self).__name__} cannot be changed; with_node and without_node make another"
+        )
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other) or not isinstance(other, Circle):

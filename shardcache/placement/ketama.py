@@ -55,12 +55,22 @@ class KetamaRing(Circle):
     _digest: KeyHash
     _tag: tuple[bytes, bytes] | None
 
-    def __init__(self, nodes: Nodes, *, key_hash: str = "fnv1a_64", hash_tag: str | None = None) -> None:
+    def __init__(
+        self, nodes: Nodes, *, key_hash: str = "fnv1a_64", hash_tag: str | None = None
+    ) -> None:
         if not isinstance(key_hash, str) or key_hash not in KEY_HASHES:
-            raise InvalidOption(f"key_hash must be one of {', '.join(KEY_HASHES)}, got {key_hash!r:.80}")
-        if hash_tag is not None and not (isinstance(hash_tag, str) and len(hash_tag) == 2 and hash_tag.isascii()):
-            raise InvalidOption(f"hash_tag must be two ASCII characters such as '{{}}', or None, got {hash_tag!r:.80}")
-        placed = tuple(sorted(read_nodes(nodes), key=lambda node: (len(_bytes(node)), _bytes(node))))
+            raise InvalidOption(
+                f"key_hash must be one of {', '.join(KEY_HASHES)}, got {key_hash!r:.80}"
+            )
+        if hash_tag is not None and not (
+            isinstance(hash_tag, str) and len(hash_tag) == 2 and hash_tag.isascii()
+        ):
+            raise InvalidOption(
+                f"hash_tag must be two ASCII characters such as '{{}}', or None, got {hash_tag!r:.80}"
+            )
+        placed = tuple(
+            sorted(read_nodes(nodes), key=lambda node: (len(_bytes(node)), _bytes(node)))
+        )
         points = sorted(_points(placed))
         self._freeze(
             nodes=placed,
@@ -102,7 +112,9 @@ def _points(nodes: tuple[Node, ...]) -> Iterator[tuple[int, int]]:
     """Yield every point with the index of its node."""
     for node in nodes:
         if node.weight != floor(node.weight):
-            raise InvalidNode(f"node {node.name!r}: ketama takes whole weights only, got {node.weight!r}")
+            raise InvalidNode(
+                f"node {node.name!r}: ketama takes whole weights only, got {node.weight!r}"
+            )
     total = sum(int(node.weight) for node in nodes)
     for index, node in enumerate(nodes):
         name = _bytes(node)
@@ -112,13 +124,19 @@ def _points(nodes: tuple[Node, ...]) -> Iterator[tuple[int, int]]:
                 f"node {node.name!r}: ketama takes names of up to {MAX_NAME} bytes with '-' and a counter"
             )
         for count in range(digests):
-            for point in struct.unpack("<4I", md5(b"%b-%d" % (name, count), usedforsecurity=False).digest()):
+            for point in struct.unpack(
+                "<4I", md5(b"%b-%d" % (name, count), usedforsecurity=False).digest()
+            ):
                 yield point, index
 
 
 def _digests(weight: int, total: int, servers: int) -> int:
     share = _single(_single(weight) / _single(total))
-    return floor(_single(_single(_single(_single(share * (4 * DIGESTS)) / 4) * _single(servers)) + 0.0000000001))
+    return floor(
+        _single(
+            _single(_single(_single(share * (4 * DIGESTS)) / 4) * _single(servers)) + 0.0000000001
+        )
+    )
 
 
 def _single(number: float) -> float:

@@ -31,7 +31,9 @@ class Moves(Mapping[tuple[str, str], float]):
         return len(self._shares)
 
     def __str__(self) -> str:
-        flows = "".join(f"\n  {source} -> {target}: {share:.2%}" for (source, target), share in self.items())
+        flows = "".join(
+            f"\n  {source} -> {target}: {share:.2%}" for (source, target), share in self.items()
+        )
         return f"{self.total:.2%} of the keys change hands{flows}"
 
     def __repr__(self) -> str:

@@ -34,7 +34,9 @@ class Node:
                 f"node {self.name!r}: weight must be above 0 and at most {MAX_WEIGHT:g}, got {self.weight!r}"
             )
         if self.url is not None and not isinstance(self.url, str):
-            raise InvalidNode(f"node {self.name!r}: url must be a str or None, got {type(self.url).__name__}")
+            raise InvalidNode(
+                f"node {self.name!r}: url must be a str or None, got {type(self.url).__name__}"
+            )
 
     def __repr__(self) -> str:
         """Show everything but the credentials in the address (G7)."""

@@ -44,7 +44,9 @@ class HashRing(Circle):
 
     def __init__(self, nodes: Nodes, *, vnodes: int = VNODES) -> None:
         if isinstance(vnodes, bool) or not isinstance(vnodes, int) or not 1 <= vnodes <= MAX_VNODES:
-            raise InvalidOption(f"vnodes must be a whole number from 1 to {MAX_VNODES}, got {vnodes!r}")
+            raise InvalidOption(
+                f"vnodes must be a whole number from 1 to {MAX_VNODES}, got {vnodes!r}"
+            )
         placed = tuple(sorted(read_nodes(nodes), key=lambda node: node.name))
         counts = [max(1, round(vnodes * node.weight)) for node in placed]
         if sum(counts) > MAX_POINTS:
@@ -56,7 +58,9 @@ class HashRing(Circle):
         names = tuple(node.name for node in placed)
         ends, owners, table = lay_out(list(zip(names, counts, strict=True)))
         owners.append(owners[0])
-        self._freeze(nodes=placed, names=names, vnodes=vnodes, _ends=ends, _seq=owners, _table=table)
+        self._freeze(
+            nodes=placed, names=names, vnodes=vnodes, _ends=ends, _seq=owners, _table=table
+        )
 
     def owner_index(self, wire_key: bytes, /) -> int:
         """Return the index into ``nodes`` of the owner of an encoded key."""

@@ -45,8 +45,12 @@ from shardcache.policy.load_policy import LoadPolicy
 __all__ = ("LONGEST_DRAW", "Freshness", "jittered", "judge", "lock_ttl_ms", "version_draw")
 
 _NO_EXPIRY = -1  # PTTL's answers, https://redis.io/docs/latest/commands/pttl/
-_LOADS_PER_LOCK = 3  # how much longer than last time a load may take before its lock must be renewed
-LONGEST_DRAW = 1 + 32 * log(2)  # no `version_draw` is early when more than so many times beta · delta is left
+_LOADS_PER_LOCK = (
+    3  # how much longer than last time a load may take before its lock must be renewed
+)
+LONGEST_DRAW = 1 + 32 * log(
+    2
+)  # no `version_draw` is early when more than so many times beta · delta is left
 _ENDS = 256  # bytes at either end that tell one version from another: a large value need not be hashed whole
 _LONGEST_LOCK_MS = 60_000  # nobody should wait longer for a loader that died
 
@@ -60,7 +64,9 @@ class Freshness(Enum):
     GONE = "gone"  # it is not there, or staler than the policy allows
 
 
-def judge(pttl_ms: int, grace_ms: int, delta_ms: int, policy: LoadPolicy, random: float) -> Freshness:
+def judge(
+    pttl_ms: int, grace_ms: int, delta_ms: int, policy: LoadPolicy, random: float
+) -> Freshness:
     """Say how fresh a value is that PTTL said ``pttl_ms`` of, stored with ``grace_ms`` after loading for ``delta_ms``.
 
     ``random`` is random in (0, 1], such as ``1 - random()``. A value whose delta is unknown (0) is never early.

@@ -97,7 +97,9 @@ class LoadPolicy:
     def swr(cls, stale_ttl: float = _SWR_GRACE) -> Self:
         """Return "stale while revalidate": for ``stale_ttl`` seconds after its ttl a value is served while it is refreshed."""
         if stale_ttl == 0:
-            raise InvalidOption("stale_ttl must be more than 0 for swr: with 0 nothing stale is ever served")
+            raise InvalidOption(
+                "stale_ttl must be more than 0 for swr: with 0 nothing stale is ever served"
+            )
         return cls(stale_ttl=stale_ttl)
 
     @classmethod
@@ -114,11 +116,15 @@ class LoadPolicy:
             return _PRESETS[policy]
         except (KeyError, TypeError):
             names = "', '".join(name for name in _PRESETS if isinstance(name, str))
-            raise InvalidOption(f"policy must be a LoadPolicy or one of '{names}', got {policy!r:.80}") from None
+            raise InvalidOption(
+                f"policy must be a LoadPolicy or one of '{names}', got {policy!r:.80}"
+            ) from None
 
     def _check_poll(self) -> None:
         if not isinstance(self.poll, tuple) or len(self.poll) != 2:
-            raise InvalidOption(f"poll must be a pair of first and longest delay, got {self.poll!r:.80}")
+            raise InvalidOption(
+                f"poll must be a pair of first and longest delay, got {self.poll!r:.80}"
+            )
         first, longest = self.poll
         _number("the first delay of poll", first, 0.001, 60)
         _number("the longest delay of poll", longest, first, 60)
@@ -129,7 +135,9 @@ class LoadPolicy:
             isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds
         ):
             # What is no Exception (KeyboardInterrupt, a cancellation) is about the caller, not about the value.
-            raise InvalidOption(f"negative_on must be a tuple of Exception types, got {kinds!r:.80}")
+            raise InvalidOption(
+                f"negative_on must be a tuple of Exception types, got {kinds!r:.80}"
+            )
         if self.negative_ttl is not None:
             _number("negative_ttl", self.negative_ttl, 0.001, _LONGEST)
         if (self.negative_ttl is None) != (not kinds):
@@ -145,7 +153,9 @@ class LoadPolicy:
         if self.soft_timeout is None:
             return
         if self.stale_ttl == 0:
-            raise InvalidOption("soft_timeout serves a stale value, so stale_ttl must be more than 0")
+            raise InvalidOption(
+                "soft_timeout serves a stale value, so stale_ttl must be more than 0"
+            )
         if self.hard_timeout is not None and self.soft_timeout >= self.hard_timeout:
             raise InvalidOption(
                 f"soft_timeout must be less than hard_timeout, got {self.soft_timeout!r} and {self.hard_timeout!r}"
@@ -164,7 +174,9 @@ def _flag(name: str, value: object) -> None:
 
 def _choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise InvalidOption(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r:.80}")
+        raise InvalidOption(
+            f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r:.80}"
+        )
 
 
 _PRESETS: dict[object, LoadPolicy] = {

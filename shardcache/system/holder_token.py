@@ -24,13 +24,18 @@ def new_token(label: str) -> bytes:
 
 def default_label() -> str:
     """Return host, process and thread."""
-    return f"{socket.gethostname()}:{os.getpid()}:{threading.current_thread().name}".replace("|", "/")[:LONGEST_LABEL]
+    return f"{socket.gethostname()}:{os.getpid()}:{threading.current_thread().name}".replace(
+        "|", "/"
+    )[:LONGEST_LABEL]
 
 
 def check_label(label: str | None) -> str | None:
     """Return ``label`` or raise `InvalidOption`."""
     if label is not None and not (
-        isinstance(label, str) and label.isprintable() and "|" not in label and 0 < len(label.encode()) <= LONGEST_LABEL
+        isinstance(label, str)
+        and label.isprintable()
+        and "|" not in label
+        and 0 < len(label.encode()) <= LONGEST_LABEL
     ):
         raise InvalidOption(
             f"label must be printable text of up to {LONGEST_LABEL} bytes without '|', got {label!r:.80}"

@@ -32,7 +32,9 @@ class Latch:
 
     def __init__(self) -> None:
         self.is_open = False
-        self._waiting: deque[threading.Lock] = deque()  # a lock for each who waits, held until it is to look again
+        self._waiting: deque[threading.Lock] = (
+            deque()
+        )  # a lock for each who waits, held until it is to look again
 
     def open(self) -> None:
         """Let everybody go on. Opening it twice is opening it."""
@@ -59,8 +61,12 @@ class Latch:
         try:
             lock.acquire()
             self._waiting.append(lock)
-            if not self.is_open:  # looked at behind the append: who opens looks at the deque behind that
+            if (
+                not self.is_open
+            ):  # looked at behind the append: who opens looks at the deque behind that
                 lock.acquire(timeout=seconds)
         finally:
-            with suppress(ValueError, IndexError):  # it was woken, or broken off before it was in there
+            with suppress(
+                ValueError, IndexError
+            ):  # it was woken, or broken off before it was in there
                 self._waiting.remove(lock)

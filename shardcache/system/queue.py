@@ -78,7 +78,9 @@ class TurnQueue:
 
     def remove(self, place: Place) -> None:
         """Take a place away, and let the next one look."""
-        with suppress(ValueError, IndexError):  # not in there; or it was changed meanwhile, and `_live` finds out
+        with suppress(
+            ValueError, IndexError
+        ):  # not in there; or it was changed meanwhile, and `_live` finds out
             self._places.remove(weakref.ref(place))
         live = self._live() if self._places else []
         if len(live) >= self._most:

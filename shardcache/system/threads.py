@@ -30,13 +30,20 @@ class Worker(threading.Thread):
     def __init__(self, name: str, work: Callable[[], object]) -> None:
         super().__init__(name=f"shardcache {name}", daemon=True)
         self._work = work
-        self._ticket = [None]  # of two who take it, the thread and whoever gives up starting it, one gets it
+        self._ticket = [
+            None
+        ]  # of two who take it, the thread and whoever gives up starting it, one gets it
         # True: it is to end. Unlike an Event, it may be told from anywhere. By its module's name, which gevent may have patched.
         self._news: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._ended = False
 
     def begin(
-        self, hook: Hook | None, operation: str, *, shard: str = "", undo: Callable[[], object] = _nothing
+        self,
+        hook: Hook | None,
+        operation: str,
+        *,
+        shard: str = "",
+        undo: Callable[[], object] = _nothing,
     ) -> None:
         """Start. Raise `ThreadNotStarted`, after ``undo`` and an event for ``operation``, if that cannot be done.
 

@@ -35,10 +35,24 @@ def close_socket(sock: socket.socket, *, reset: bool = False) -> None:
 class Pipe:
     """One direction: what was read waits here, as steps, until it may be sent to ``sink``."""
 
-    __slots__ = ("_aside", "_clock", "_sink", "_steps", "blocked", "direction", "size", "stream", "wake")
+    __slots__ = (
+        "_aside",
+        "_clock",
+        "_sink",
+        "_steps",
+        "blocked",
+        "direction",
+        "size",
+        "stream",
+        "wake",
+    )
 
     def __init__(
-        self, direction: Direction, sink: socket.socket, clock: Callable[[], float], on_strike: Callable[[], None]
+        self,
+        direction: Direction,
+        sink: socket.socket,
+        clock: Callable[[], float],
+        on_strike: Callable[[], None],
     ) -> None:
         self.direction: Direction = direction
         self.stream = Stream(on_strike)
@@ -64,7 +78,9 @@ class Pipe:
     def resume(self) -> None:
         """Lift every hold, and send what was set aside without a time."""
         self._steps = deque(step for step in self._steps if not isinstance(step, Hold))
-        self._aside = [(-math.inf if when == math.inf else when, data) for when, data in self._aside]
+        self._aside = [
+            (-math.inf if when == math.inf else when, data) for when, data in self._aside
+        ]
 
     def pump(self) -> Close | None:
         """Carry out all steps that can be; return the `Close` that was reached."""

@@ -44,7 +44,9 @@ class _Checked:
             value = getattr(self, field)
             if field == "on":
                 if value not in ("reply", "request"):
-                    raise InvalidOption(f"{name}: on must be 'reply' or 'request', got {value!r:.80}")
+                    raise InvalidOption(
+                        f"{name}: on must be 'reply' or 'request', got {value!r:.80}"
+                    )
             elif field in ("after", "start", "end"):
                 _check(name, field, value, whole=True)
             elif field in ("seconds", "pause") and value is not None:
@@ -53,7 +55,12 @@ class _Checked:
 
 def _check(name: str, field: str, value: object, *, whole: bool) -> None:
     kinds = (int,) if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or value < 0:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, kinds)
+        or not math.isfinite(value)
+        or value < 0
+    ):
         kind = "a whole number" if whole else "a number of seconds"
         raise InvalidOption(f"{name}: {field} must be {kind} from 0, got {value!r:.80}")
 
@@ -114,7 +121,9 @@ class Duplicate(_Checked):
     def __post_init__(self) -> None:
         _Checked.__post_init__(self)
         if self.end <= self.start:
-            raise InvalidOption(f"Duplicate: end must be above start, got {self.start} and {self.end}")
+            raise InvalidOption(
+                f"Duplicate: end must be above start, got {self.start} and {self.end}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +148,14 @@ class Corrupt(_Checked):
     def __post_init__(self) -> None:
         _Checked.__post_init__(self)
         _check("Corrupt", "at", self.at, whole=True)
-        if isinstance(self.flip, bool) or not isinstance(self.flip, int) or not 1 <= self.flip <= 255:
-            raise InvalidOption(f"Corrupt: flip must be a whole number from 1 to 255, got {self.flip!r:.80}")
+        if (
+            isinstance(self.flip, bool)
+            or not isinstance(self.flip, int)
+            or not 1 <= self.flip <= 255
+        ):
+            raise InvalidOption(
+                f"Corrupt: flip must be a whole number from 1 to 255, got {self.flip!r:.80}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,11 @@ class FaultProxy:
 
     def for_bytes(self, pipe: Pipe) -> Fault | None:
         """Answer the relay: the armed fault that has waited for these bytes."""
-        if self._armed and not isinstance(self._armed[0], FOR_NEW) and strikes(self._armed[0], pipe.direction):
+        if (
+            self._armed
+            and not isinstance(self._armed[0], FOR_NEW)
+            and strikes(self._armed[0], pipe.direction)
+        ):
             return self._armed.popleft()
         return None
 

@@ -84,7 +84,9 @@ class Relay:
     def traffic(self) -> Traffic:
         """Return what went through so far."""
         with self.lock:
-            return Traffic(self._accepted, len(self.connections), self._requested, self._replied, self._faults)
+            return Traffic(
+                self._accepted, len(self.connections), self._requested, self._replied, self._faults
+            )
 
     def join(self) -> None:
         """Wait until the thread has ended."""
@@ -151,7 +153,10 @@ class Relay:
         self.closed = True
         sockets = [self._holder, self._wake_read, self._wake_write]
         sockets += [
-            sock for connection in self.connections for sock in (connection.client, connection.upstream) if sock
+            sock
+            for connection in self.connections
+            for sock in (connection.client, connection.upstream)
+            if sock
         ]
         if self._listener is not None:
             sockets.append(self._listener)
@@ -250,7 +255,9 @@ def _resolve(address: Address) -> tuple[int, str | tuple[str, int]]:
     if address.path:
         return socket.AF_UNIX, address.path
     try:
-        family, *_, target = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        family, *_, target = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM
+        )[0]
     except OSError as error:
         raise InvalidURL(f"the upstream host {address.host!r} has no address: {error}") from error
     return family, target  # type: ignore[return-value]
@@ -281,4 +288,6 @@ def _after_fork_in_child() -> None:
     _after_fork()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+)

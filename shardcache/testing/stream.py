@@ -116,7 +116,10 @@ class Stream:
         steps: list[Step] = []
         begin = 0
         for cut in (offset - start for offset in at if start < offset <= self.seen):
-            steps += (data[begin:cut], Pause(pause))  # one at the very end parts this chunk from the next
+            steps += (
+                data[begin:cut],
+                Pause(pause),
+            )  # one at the very end parts this chunk from the next
             begin = cut
         if not steps:
             return [data]

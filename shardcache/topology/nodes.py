@@ -89,7 +89,9 @@ def _given(nodes: Nodes) -> list[tuple[str | None, ParsedURL, float]]:
     if isinstance(nodes, Mapping):
         return [(_name(name), _one(name, url), 1.0) for name, url in nodes.items()]
     if not isinstance(nodes, Iterable) or isinstance(nodes, (bytes, bytearray)):
-        raise InvalidNode(f"nodes must be URLs, a mapping of names to URLs, or Nodes, got {type(nodes).__name__}")
+        raise InvalidNode(
+            f"nodes must be URLs, a mapping of names to URLs, or Nodes, got {type(nodes).__name__}"
+        )
     found: list[tuple[str | None, ParsedURL, float]] = []
     for node in nodes:
         if isinstance(node, Node):
@@ -137,7 +139,10 @@ def _member(name: str | None, url: ParsedURL, weight: float) -> Member:
         raise unknown_setting(setting, url, whole_client=False)
     scheme = "unix" if address.path else "rediss" if address.tls else "redis"
     return Member(
-        Node(name or named or address.label, weight, f"{scheme}://{address.label}"), address, tls, bool(name or named)
+        Node(name or named or address.label, weight, f"{scheme}://{address.label}"),
+        address,
+        tls,
+        bool(name or named),
     )
 
 
@@ -161,7 +166,9 @@ def _tls(query: dict[str, str], url: ParsedURL) -> TLS | None:
         raise InvalidURL(f"ssl_check_hostname must be 'true' or 'false', got {url.quote(hostname)}")
     for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
         if name in said and not Path(said[name]).is_file():
-            raise InvalidOption(f"{name} must be the path of a PEM file, there is none at {url.quote(said[name])}")
+            raise InvalidOption(
+                f"{name} must be the path of a PEM file, there is none at {url.quote(said[name])}"
+            )
     return TLS(
         ca_file=said.get("ssl_ca_certs"),
         cert_file=said.get("ssl_certfile"),

@@ -28,7 +28,9 @@ class Credentials:
 
     __slots__ = ("_call", "_hook", "_login", "_provider", "_shard")
 
-    def __init__(self, shard: str, address: Address, provider: Any, hook: Hook | None = None) -> None:
+    def __init__(
+        self, shard: str, address: Address, provider: Any, hook: Hook | None = None
+    ) -> None:
         self._shard = shard
         self._hook = hook
         self._provider = provider
@@ -44,7 +46,9 @@ class Credentials:
         if self._call is None:
             return self._login
         try:
-            return _checked(self._call.get(self._provider.get_credentials, deadline, clock, self._hook))
+            return _checked(
+                self._call.get(self._provider.get_credentials, deadline, clock, self._hook)
+            )
         except NotInTime:
             raise
         except Exception as error:
@@ -57,7 +61,9 @@ class Credentials:
         ask = _on_loop(self._provider)
         try:
             if ask is None:
-                return _checked(await self._call.get_async(self._provider.get_credentials, deadline, self._hook))
+                return _checked(
+                    await self._call.get_async(self._provider.get_credentials, deadline, self._hook)
+                )
             limit = asyncio.timeout_at(deadline)
             try:
                 async with limit:
@@ -72,7 +78,9 @@ class Credentials:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            raise self._trouble(error) from error  # nobody cancelled us: something in the provider was
+            raise self._trouble(
+                error
+            ) from error  # nobody cancelled us: something in the provider was
         except Exception as error:
             raise self._trouble(error) from error
 
@@ -89,12 +97,16 @@ def _checked(found: Any) -> Login:
     """Return what a provider said as a login, without the user name where it said None for it."""
     if inspect.iscoroutine(found):
         found.close()  # it will not be awaited
-        raise _NoLogin("get_credentials is a coroutine function, which only the asyncio client can use")
+        raise _NoLogin(
+            "get_credentials is a coroutine function, which only the asyncio client can use"
+        )
     if isinstance(found, (tuple, list)) and len(found) in (1, 2):
         login = found[1:] if len(found) == 2 and found[0] is None else found
         if all(isinstance(part, (str, bytes)) for part in login):
             return tuple(part.encode() if isinstance(part, str) else part for part in login)
-    raise _NoLogin(f"it must return (password,) or (user, password), and returned another {type(found).__name__}")
+    raise _NoLogin(
+        f"it must return (password,) or (user, password), and returned another {type(found).__name__}"
+    )
 
 
 def _on_loop(provider: Any) -> Callable[[], Any] | None:
@@ -138,7 +150,9 @@ class _Provider:
         return _Done()
 
     def on_error(self, error: Any) -> "_Done":
-        log.warning("the credential provider could not renew its credentials: %s", type(error).__name__)
+        log.warning(
+            "the credential provider could not renew its credentials: %s", type(error).__name__
+        )
         return _Done()
 
 
@@ -151,7 +165,9 @@ class _Done:
 
 
 def _describe(error: Exception) -> str:
-    return str(error) if isinstance(error, _NoLogin) else f"reading them raised {type(error).__name__}"
+    return (
+        str(error) if isinstance(error, _NoLogin) else f"reading them raised {type(error).__name__}"
+    )
 
 
 _providers: "weakref.WeakKeyDictionary[Any, _Provider]" = weakref.WeakKeyDictionary()

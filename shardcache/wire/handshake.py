@@ -25,7 +25,9 @@ _QUOTED = 120  # characters of what a server says before it hangs up: protected 
 _RUN = re.compile(rb"^run_id:(\w+)\r?$.*^uptime_in_seconds:(\d+)\r?$", re.MULTILINE | re.DOTALL)
 
 
-def handshake(shard: str, address: Address, options: Options, login: tuple[bytes, ...]) -> Handshake:
+def handshake(
+    shard: str, address: Address, options: Options, login: tuple[bytes, ...]
+) -> Handshake:
     """Yield commands to send at once, take their replies; end when logged in. Raises `ShardError` for a no.
 
     ``login`` is what AUTH takes: a password, a user and a password, or nothing.
@@ -56,12 +58,22 @@ def handshake(shard: str, address: Address, options: Options, login: tuple[bytes
     if name:  # it is for operators only: where it is refused, the connection goes without
         replies = [*replies[: len(auth)], *replies[len(auth) + 1 :]]
     info, role = replies[-2:]
-    if isinstance(info, bytes) and isinstance(role, list) and role:  # else the ACL hides it, and it stays unknown
-        mode = b"cluster" if b"_mode:cluster" in info else b"sentinel" if role[0] == b"sentinel" else b""
+    if (
+        isinstance(info, bytes) and isinstance(role, list) and role
+    ):  # else the ACL hides it, and it stays unknown
+        mode = (
+            b"cluster"
+            if b"_mode:cluster" in info
+            else b"sentinel"
+            if role[0] == b"sentinel"
+            else b""
+        )
         _place(shard, mode, b"replica" if role[0] == b"slave" else b"master")
     _check(shard, address, replies[:-2])
     for reply in (info, role):
-        if isinstance(reply, ErrorReply) and not (str(reply).startswith("NOPERM") or _unknown(reply)):
+        if isinstance(reply, ErrorReply) and not (
+            str(reply).startswith("NOPERM") or _unknown(reply)
+        ):
             _check(shard, address, [reply])
     return _run(info)
 
@@ -74,11 +86,15 @@ def hung_up(error: Exception, replies: list[Reply]) -> ConnectionError | None:
     said = next((reply for reply in replies if isinstance(reply, ErrorReply)), None)
     if said is None or not isinstance(error, (ConnectionError, OutOfStep)):
         return None
-    return ConnectionError(f"the server hung up, and said why: it {explained(words(str(said))[:_QUOTED])}")
+    return ConnectionError(
+        f"the server hung up, and said why: it {explained(words(str(said))[:_QUOTED])}"
+    )
 
 
 def _run(info: Reply) -> ServerRun | None:
-    found = _RUN.search(info) if isinstance(info, bytes) else None  # RESP3 has texts of its own kind; some proxies none
+    found = (
+        _RUN.search(info) if isinstance(info, bytes) else None
+    )  # RESP3 has texts of its own kind; some proxies none
     # The server counts in whole seconds of its wall clock, and may be up for almost one less than it says.
     return ServerRun(found[1], max(float(found[2]) - 1.0, 0.0)) if found else None
 
@@ -94,7 +110,9 @@ def _knows_no_hello(reply: Reply, login: tuple[bytes, ...]) -> bool:
     Some proxies ask for a login where HELLO brings one along; a server never does.
     """
     text = str(reply) if isinstance(reply, ErrorReply) else ""
-    return _unknown(reply) or text.startswith("NOPROTO") or (bool(login) and text.startswith("NOAUTH"))
+    return (
+        _unknown(reply) or text.startswith("NOPROTO") or (bool(login) and text.startswith("NOAUTH"))
+    )
 
 
 def _check(shard: str, address: Address, replies: list[Reply]) -> None:
@@ -102,14 +120,17 @@ def _check(shard: str, address: Address, replies: list[Reply]) -> None:
         if isinstance(reply, ErrorReply):
             error: ShardError = as_error(shard, reply)
             if isinstance(error, CommandRefused) and "DB index" in error.reason:
-                error = CommandRefused(shard, f"has no database {address.db} ({error.reason})", error.code)
+                error = CommandRefused(
+                    shard, f"has no database {address.db} ({error.reason})", error.code
+                )
             raise error
 
 
 def _place(shard: str, mode: bytes, role: bytes) -> None:
     if mode == b"cluster":
         raise WrongTopology(
-            shard, "is a member of a Redis Cluster, which places keys itself; a ring takes independent servers"
+            shard,
+            "is a member of a Redis Cluster, which places keys itself; a ring takes independent servers",
         )
     if mode == b"sentinel":
         raise WrongTopology(shard, "is a Sentinel; a ring takes the data servers")

@@ -29,7 +29,9 @@ def redis_client(address: Address, tls: TLS, options: Options, timeout: float) -
     return Redis(**settings, retry=Retry(NoBackoff(), 0))
 
 
-def async_redis_client(address: Address, tls: TLS, options: Options, timeout: float) -> "AsyncRedis":
+def async_redis_client(
+    address: Address, tls: TLS, options: Options, timeout: float
+) -> "AsyncRedis":
     """As `redis_client`, for asyncio."""
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry

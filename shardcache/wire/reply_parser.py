@@ -38,7 +38,9 @@ _NO_VALUES = frozenset({b"SET", b"UNLINK", b"EXISTS", b"PEXPIRE", b"PTTL", b"PIN
 _SMALL = 4096  # bytes: in longer pieces there are long values, which are passed over
 _LONG = 256  # bytes of a value that is worth passing over
 _LINE = 24  # bytes of a header at most
-_LISTS = frozenset(b"*>~|")  # array, push, set, attribute: hiredis makes a list of each at once, but not of a map
+_LISTS = frozenset(
+    b"*>~|"
+)  # array, push, set, attribute: hiredis makes a list of each at once, but not of a map
 _VALUES = frozenset(b"$=!")
 _SHAPE = bytes(42 if byte in _LISTS else 48 if 48 <= byte <= 57 else 46 for byte in range(256))
 _LONG_LIST = b"*0000"  # in that shape
@@ -54,7 +56,18 @@ class ReplyParser:
     ``gets`` and ``has_data`` are those of hiredis. Who calls ``gets`` and is told `NOT_YET` calls `more` before it waits.
     """
 
-    __slots__ = ("_at", "_feed", "_max_value", "_shape", "_skip", "answers", "gets", "has_data", "held", "shard")
+    __slots__ = (
+        "_at",
+        "_feed",
+        "_max_value",
+        "_shape",
+        "_skip",
+        "answers",
+        "gets",
+        "has_data",
+        "held",
+        "shard",
+    )
 
     def __init__(self, shard: str, max_value: int) -> None:
         reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=NOT_YET)
@@ -144,20 +157,26 @@ class ReplyParser:
             if line < 0:
                 if size - at >= _LINE:
                     raise OutOfStep(
-                        self.shard, f"the reply breaks the protocol: {data[at : at + _LINE]!r} is no header"
+                        self.shard,
+                        f"the reply breaks the protocol: {data[at : at + _LINE]!r} is no header",
                     )
                 return at, at
             number = data[at + 1 : line]
-            count = int(number) if number.isdigit() else 0  # -1, or what hiredis is to complain about
+            count = (
+                int(number) if number.isdigit() else 0
+            )  # -1, or what hiredis is to complain about
             if kind in _LISTS:
                 if count > ITEMS and count > ITEMS + self._counted()[0]:
                     raise ReplyTooLarge(
-                        self.shard, f"it announced a list of {count} items, more than can be the answer"
+                        self.shard,
+                        f"it announced a list of {count} items, more than can be the answer",
                     )
                 at = line + 2
             else:
                 if count > SLACK and count > self.most():
-                    raise ReplyTooLarge(self.shard, f"it announced {count} bytes, more than can be the answer")
+                    raise ReplyTooLarge(
+                        self.shard, f"it announced {count} bytes, more than can be the answer"
+                    )
                 if count < _LONG:
                     return at, None
                 at = line + 2 + count + 2

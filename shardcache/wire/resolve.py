@@ -59,14 +59,20 @@ class Resolver:
             rows = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=flags)
         except ValueError as error:  # no DNS name, though it may stand in a URL
             raise OSError(f"{self._host!r} is no host name: {error}") from error
-        found = [Endpoint(family, kind, protocol, where) for family, kind, protocol, _, where in rows]
+        found = [
+            Endpoint(family, kind, protocol, where) for family, kind, protocol, _, where in rows
+        ]
         if not found:
             raise OSError(f"no address is known for {self._host!r}")
         return interleaved(found)
 
     def _ordered(self, found: list[Endpoint]) -> list[Endpoint]:
         last = self.last
-        return [last, *(one for one in found if one != last)] if last in found and last is not None else found
+        return (
+            [last, *(one for one in found if one != last)]
+            if last in found and last is not None
+            else found
+        )
 
 
 def interleaved(endpoints: list[Endpoint]) -> list[Endpoint]:
@@ -74,12 +80,18 @@ def interleaved(endpoints: list[Endpoint]) -> list[Endpoint]:
     families: dict[int, list[Endpoint]] = {}
     for endpoint in dict.fromkeys(endpoints):
         families.setdefault(endpoint.family, []).append(endpoint)
-    return [endpoint for endpoint in chain.from_iterable(zip_longest(*families.values())) if endpoint is not None]
+    return [
+        endpoint
+        for endpoint in chain.from_iterable(zip_longest(*families.values()))
+        if endpoint is not None
+    ]
 
 
 def telling(errors: Sequence[OSError]) -> OSError:
     """Return the error that says most, where every endpoint has had one: a certificate that is refused is no outage."""
-    return next((error for kind in _BY_WEIGHT for error in errors if isinstance(error, kind)), errors[-1])
+    return next(
+        (error for kind in _BY_WEIGHT for error in errors if isinstance(error, kind)), errors[-1]
+    )
 
 
 def _is_numeric(host: str) -> bool:

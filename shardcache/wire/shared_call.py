@@ -37,7 +37,9 @@ class SharedCall(Generic[T]):
         self._what = what
         self._running: dict[int, Future[T]] = {}  # by process; at most one of this one
 
-    def start(self, function: Callable[[], T], *, may_block: bool, hook: Hook | None = None) -> Future[T]:
+    def start(
+        self, function: Callable[[], T], *, may_block: bool, hook: Hook | None = None
+    ) -> Future[T]:
         """Run ``function`` in a thread, unless it or its like runs already; return the future of its result.
 
         Where the system has no thread to give, ``hook`` is told, and it runs here if ``may_block``, else the result is OSError.
@@ -64,19 +66,27 @@ class SharedCall(Generic[T]):
         return future
 
     def get(
-        self, function: Callable[[], T], deadline: float, clock: Callable[[], float], hook: Hook | None = None
+        self,
+        function: Callable[[], T],
+        deadline: float,
+        clock: Callable[[], float],
+        hook: Hook | None = None,
     ) -> T:
         """Return what ``function`` returns, or raise what it raises; `NotInTime` after ``deadline``. ``hook`` as in `start`."""
         future = self.start(function, may_block=True, hook=hook)
         wait([future], max(deadline - clock(), 0))
         return self._result(future)
 
-    async def get_async(self, function: Callable[[], T], deadline: float, hook: Hook | None = None) -> T:
+    async def get_async(
+        self, function: Callable[[], T], deadline: float, hook: Hook | None = None
+    ) -> T:
         """As `get`, on an event loop, which goes on meanwhile. ``deadline`` is of the loop's clock."""
         future = self.start(function, may_block=False, hook=hook)
         waiting = asyncio.wrap_future(future)
         try:
-            await asyncio.wait([waiting], timeout=max(deadline - asyncio.get_running_loop().time(), 0))
+            await asyncio.wait(
+                [waiting], timeout=max(deadline - asyncio.get_running_loop().time(), 0)
+            )
         finally:
             waiting.cancel()  # else asyncio complains of an error that comes later, and that nobody looks at
         return self._result(future)
@@ -94,9 +104,13 @@ class SharedCall(Generic[T]):
         else:
             self._end(future, result)
 
-    def _end(self, future: "Future[T]", result: Any = None, error: BaseException | None = None) -> None:
+    def _end(
+        self, future: "Future[T]", result: Any = None, error: BaseException | None = None
+    ) -> None:
         me = os.getpid()
-        if self._running.get(me) is future:  # first, so that who asks from now on gets a newer result
+        if (
+            self._running.get(me) is future
+        ):  # first, so that who asks from now on gets a newer result
             self._running.pop(me, None)
         if future.done():
             return

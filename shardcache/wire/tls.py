@@ -32,7 +32,9 @@ class TLSContext:
         self._tls = tls
         self._call: SharedCall[ssl.SSLContext] = SharedCall("reading the certificates")
         self._made: _Made | None = None
-        self._failed: Stamp | None = None  # files of this state were no good, and the older context stays
+        self._failed: Stamp | None = (
+            None  # files of this state were no good, and the older context stays
+        )
 
     @classmethod
     def of(cls, tls: TLS) -> "TLSContext":
@@ -60,7 +62,9 @@ class TLSContext:
         return made.context if stamp in (made.stamp, self._failed) else None
 
     def _renew(self) -> ssl.SSLContext:
-        stamp = _stamp(self._tls)  # before reading: what changes meanwhile is seen at the next connection
+        stamp = _stamp(
+            self._tls
+        )  # before reading: what changes meanwhile is seen at the next connection
         old = self._made
         try:
             context = make_context(self._tls)
@@ -68,7 +72,10 @@ class TLSContext:
             if old is None:
                 raise
             self._failed = stamp
-            log.warning("the TLS files have changed and cannot be used, the ones read before stay in use: %s", error)
+            log.warning(
+                "the TLS files have changed and cannot be used, the ones read before stay in use: %s",
+                error,
+            )
             return old.context
         self._made = _Made(stamp, context)
         return context
@@ -79,7 +86,11 @@ _contexts: dict[TLS, TLSContext] = {}
 
 def make_context(tls: TLS) -> ssl.SSLContext:
     """Return a context that verifies, unless ``tls`` says otherwise (G7)."""
-    context = ssl.create_default_context(cafile=tls.ca_file) if tls.verify else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = (
+        ssl.create_default_context(cafile=tls.ca_file)
+        if tls.verify
+        else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    )
     if tls.cert_file or tls.key_file:
         context.load_cert_chain(tls.cert_file or "", tls.key_file, password=_no_password)
     context.check_hostname = tls.verify and tls.check_hostname
@@ -94,7 +105,9 @@ def _no_password() -> str:
 
 def _stamp(tls: TLS) -> Stamp:
     system = ssl.get_default_verify_paths()
-    authorities = (tls.ca_file,) if tls.ca_file else (system.cafile, system.capath) if tls.verify else ()
+    authorities = (
+        (tls.ca_file,) if tls.ca_file else (system.cafile, system.capath) if tls.verify else ()
+    )
     return tuple(_state(path) for path in (*authorities, tls.cert_file, tls.key_file) if path)
 
 

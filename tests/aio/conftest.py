@@ -109,7 +109,9 @@ class Peer(asyncio.Transport):
 
     def say(self, data: bytes) -> None:
         """Send bytes to the client, in the next turn of the loop."""
-        asyncio.get_running_loop().call_soon(lambda: self.closed or self.connection.data_received(data))
+        asyncio.get_running_loop().call_soon(
+            lambda: self.closed or self.connection.data_received(data)
+        )
 
     def drop(self, error: Exception | None = None) -> None:
         """Close the connection from the far end."""
@@ -178,7 +180,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 def client(timeout: float = 1.0, on_unavailable: Any = "raise", **options: Any) -> AsyncShardCache:
     """Return a client of one shard that nobody listens at but `Server`."""
     chosen = Options(**options)
-    return AsyncShardCache({"a": "redis://127.0.0.1:1"}, timeout=timeout, on_unavailable=on_unavailable, options=chosen)
+    return AsyncShardCache(
+        {"a": "redis://127.0.0.1:1"}, timeout=timeout, on_unavailable=on_unavailable, options=chosen
+    )
 
 
 @pytest.fixture(name="client")

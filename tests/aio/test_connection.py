@@ -58,9 +58,22 @@ class Bench:
         """Send one command as a client's call does: what is lost, or an error reply, goes to ``lost``."""
         future = self.loop.create_future()
         op = Op(
-            "get", idempotent=True, writes=False, degraded=None, read=lambda reply: reply, reply_types=frozenset(kinds)
+            "get",
+            idempotent=True,
+            writes=False,
+            degraded=None,
+            read=lambda reply: reply,
+            reply_types=frozenset(kinds),
         )
-        self.connection.put((future, self.loop.time() + TIMEOUT, GET, op, lambda slot, error: self.lost.append(error)))
+        self.connection.put(
+            (
+                future,
+                self.loop.time() + TIMEOUT,
+                GET,
+                op,
+                lambda slot, error: self.lost.append(error),
+            )
+        )
         return future
 
     def finish(self) -> None:
@@ -105,7 +118,12 @@ def test_replies_split_anywhere(on_bench, at: int) -> None:
         one, two, three, four = map(outcome, futures)
         assert (one, two, four) == (b"one", [1, None], None)
         assert (type(three), str(three)) == (ErrorReply, "ERR no")
-        assert (futures[3].done(), bench.ended, len(bench.connection), bench.connection.bytes_owed) == (True, [], 0, 0)
+        assert (
+            futures[3].done(),
+            bench.ended,
+            len(bench.connection),
+            bench.connection.bytes_owed,
+        ) == (True, [], 0, 0)
 
     on_bench(scene)
 
@@ -128,7 +146,9 @@ def test_one_turn_is_one_write(on_bench) -> None:
 
     async def scene(bench: Bench) -> None:
         keys = (b"a", b"b", b"c")
-        futures = [bench.connection.send(pack((b"GET", key)), 1, bench.loop.time() + 1) for key in keys]
+        futures = [
+            bench.connection.send(pack((b"GET", key)), 1, bench.loop.time() + 1) for key in keys
+        ]
         assert bench.wire.written == []
         await asyncio.sleep(0)
         assert bench.wire.written == [b"".join(pack((b"GET", key)) for key in keys)]
@@ -153,14 +173,20 @@ def test_push_frames_are_nobodys(on_bench) -> None:
     on_bench(scene)
 
 
-@pytest.mark.parametrize("extra", [b"+more\r\n", b"+mo", b"$5\r\nab", b"+", b"$", b"*1\r\n"], ids=repr)
+@pytest.mark.parametrize(
+    "extra", [b"+more\r\n", b"+mo", b"$5\r\nab", b"+", b"$", b"*1\r\n"], ids=repr
+)
 def test_leftovers_end_the_link(on_bench, extra: bytes) -> None:
     """More bytes than were asked for, whole replies or not: nobody shall inherit them."""
 
     async def scene(bench: Bench) -> None:
         future = bench.send()
         bench.feed(b"+1\r\n" + extra)
-        assert (outcome(future), [type(error) for error in bench.ended], bench.connection.alive) == (
+        assert (
+            outcome(future),
+            [type(error) for error in bench.ended],
+            bench.connection.alive,
+        ) == (
             b"1",
             [OutOfStep],
             False,
@@ -202,8 +228,15 @@ def test_cancelled_slots_are_drained(on_bench) -> None:
         for future in futures[::2]:
             future.cancel()
         bench.feed(b"".join(b"+%d\r\n" % number for number in range(20)))
-        assert [outcome(future) for future in futures[1::2]] == [b"%d" % number for number in range(1, 20, 2)]
-        assert (bench.ended, len(bench.connection), bench.connection.bytes_owed, bench.rooms) == ([], 0, 0, [0])
+        assert [outcome(future) for future in futures[1::2]] == [
+            b"%d" % number for number in range(1, 20, 2)
+        ]
+        assert (bench.ended, len(bench.connection), bench.connection.bytes_owed, bench.rooms) == (
+            [],
+            0,
+            0,
+            [0],
+        )
 
     on_bench(scene)
 
@@ -247,7 +280,9 @@ def test_each_at_its_own_deadline(on_bench) -> None:
         ended: list[float] = []
         for _ in range(100):
             due.append(bench.loop.time() + TIMEOUT)
-            bench.send().add_done_callback(lambda f: ended.append(bench.loop.time()) if f.exception() else None)
+            bench.send().add_done_callback(
+                lambda f: ended.append(bench.loop.time()) if f.exception() else None
+            )
             await asyncio.sleep(0.005)
         await asyncio.sleep(TIMEOUT - 0.001)
         assert len(ended) == 100
@@ -282,7 +317,10 @@ def test_hung_link_is_given_up(on_bench) -> None:
         with pytest.raises(TimeoutError):
             await second
         assert bench.loop.time() - begun == pytest.approx(2 * TIMEOUT, abs=0.002)
-        assert (outcome(first), [type(error) for error in bench.ended]) == (TimeoutError, [TimeoutError])
+        assert (outcome(first), [type(error) for error in bench.ended]) == (
+            TimeoutError,
+            [TimeoutError],
+        )
 
     on_bench(scene)
 
@@ -358,11 +396,18 @@ def test_reply_of_another_kind_ends_the_link(on_bench, marked: bool) -> None:
         bench.connection.marked = marked
         futures = [bench.ask() for _ in range(4)]
         await asyncio.sleep(0)
-        marks = [part for part in bench.wire.written[0].split(b"\r\n") if len(part) == 16] if marked else [b""] * 4
+        marks = (
+            [part for part in bench.wire.written[0].split(b"\r\n") if len(part) == 16]
+            if marked
+            else [b""] * 4
+        )
         said = [b"+%s\r\n" % mark if mark else b"" for mark in marks]
         bench.feed(b"+mine\r\n" + said[0] + b":1\r\n" + said[1] + b"+yours\r\n" + said[2])
         assert [outcome(future) for future in futures] == [b"mine", None, None, None]
-        assert ([type(error) for error in bench.lost], bench.connection.alive) == ([OutOfStep] * 3, False)
+        assert ([type(error) for error in bench.lost], bench.connection.alive) == (
+            [OutOfStep] * 3,
+            False,
+        )
 
     on_bench(scene)
 
@@ -387,11 +432,20 @@ def test_misfit_of_several_ends_the_link(on_bench) -> None:
         futures = [bench.loop.create_future() for _ in range(2)]
         for future in futures:
             owed = ReplyBatch(2, lambda replies: replies == [b"1", b"2"])
-            slot = (future, bench.loop.time() + TIMEOUT, GET * 2, owed, lambda slot, error: bench.lost.append(error))
+            slot = (
+                future,
+                bench.loop.time() + TIMEOUT,
+                GET * 2,
+                owed,
+                lambda slot, error: bench.lost.append(error),
+            )
             bench.connection.put(slot)
         bench.feed(b"+1\r\n+2\r\n+2\r\n+1\r\n")
         assert [outcome(future) for future in futures] == [[b"1", b"2"], None]
-        assert ([type(error) for error in bench.lost], bench.connection.alive) == ([OutOfStep], False)
+        assert ([type(error) for error in bench.lost], bench.connection.alive) == (
+            [OutOfStep],
+            False,
+        )
 
     on_bench(scene)
 

@@ -24,13 +24,18 @@ def test_aclose_ends_calls_in_flight(virtual, server, client) -> None:
     async def main() -> None:
         cache = client(max_in_flight=2)
         calls = [asyncio.create_task(cache.get("k")) for _ in range(5)]
-        calls += [asyncio.create_task(cache.get_many(["k"])), asyncio.create_task(cache.set("k", "v" * 100_000))]
+        calls += [
+            asyncio.create_task(cache.get_many(["k"])),
+            asyncio.create_task(cache.set("k", "v" * 100_000)),
+        ]
         await asyncio.sleep(0.1)
         calls.append(asyncio.create_task(cache.get("k")))
         await asyncio.sleep(0)
         await cache.aclose()
         await cache.aclose()
-        found = await asyncio.gather(*calls, cache.get("k"), cache.get_many(["k"]), return_exceptions=True)
+        found = await asyncio.gather(
+            *calls, cache.get("k"), cache.get_many(["k"]), return_exceptions=True
+        )
         assert {type(error) for error in found} == {errors.ClientClosed}
         assert server.live == []
 
@@ -229,7 +234,9 @@ def test_a_loop_after_the_other(shards) -> None:
 @pytest.mark.parametrize("fault", [None, Stall()], ids=["plain", "stalled"])
 def test_uvloop(shards, fault) -> None:
     """The client works on uvloop as on the default loop: calls, batches, timeouts, closing."""
-    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed; it has no part in the client")
+    uvloop = pytest.importorskip(
+        "uvloop", reason="uvloop is not installed; it has no part in the client"
+    )
 
     async def main(proxy: FaultProxy) -> None:
         async with AsyncShardCache({"a": proxy.url}, namespace="uv", timeout=30) as cache:

@@ -35,7 +35,9 @@ def test_trial_place_is_given_back(shards) -> None:
         async with AsyncShardCache(shards.urls, timeout=5) as cache:
             shard = cache._driver.shards()[0]
             shard.breaker.state, shard.breaker.allowance = State.HALF_OPEN, 1
-            listening = asyncio.create_task(shard.blocking.listen((b"BLPOP", b"nobody pushes", b"20"), 20.0))
+            listening = asyncio.create_task(
+                shard.blocking.listen((b"BLPOP", b"nobody pushes", b"20"), 20.0)
+            )
             await asyncio.sleep(0)
             assert shard.breaker.trials == 1
             assert isinstance(await shard.blocking.listen(LISTEN, 5.0), ShardOut)

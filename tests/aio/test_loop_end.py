@@ -108,7 +108,9 @@ def test_calls_under_way(shards, how) -> None:
 def test_state_of_ended_loops(shards) -> None:
     """A shard that was out for a loop that has ended is not out for ever: counters stay, states go."""
     with FaultProxy(shards.servers[0].url) as proxy:
-        cache = AsyncShardCache({"a": proxy.url}, timeout=0.1, options=Options(first_probe=60, max_probe=60))
+        cache = AsyncShardCache(
+            {"a": proxy.url}, timeout=0.1, options=Options(first_probe=60, max_probe=60)
+        )
 
         async def time_out() -> Any:
             proxy.set(Stall())
@@ -117,12 +119,20 @@ def test_state_of_ended_loops(shards) -> None:
 
         during = asyncio.run(time_out())
         after = cache.stats().shards["a"]
-        assert (during, after.state, after.timeouts, after.ejections, after.idle) == ("open", "closed", 1, 1, 0)
+        assert (during, after.state, after.timeouts, after.ejections, after.idle) == (
+            "open",
+            "closed",
+            1,
+            1,
+            0,
+        )
 
 
 def test_cleaning_up_at_the_end(shards) -> None:
     """What a program still does while its loop shuts down finds the client working."""
-    cache = AsyncShardCache({"a": shards.servers[0].url}, namespace="end", timeout=60, on_unavailable="raise")
+    cache = AsyncShardCache(
+        {"a": shards.servers[0].url}, namespace="end", timeout=60, on_unavailable="raise"
+    )
     found: list[Any] = []
 
     async def rows() -> Any:

@@ -29,7 +29,9 @@ def test_calls_in_flight_are_bounded(virtual, server, client) -> None:
             await turns()
             [peer] = server.peers
             for answered in range(10):
-                assert [command[1] for command in peer.asked] == [b"%d" % n for n in range(min(answered + 3, 10))]
+                assert [command[1] for command in peer.asked] == [
+                    b"%d" % n for n in range(min(answered + 3, 10))
+                ]
                 peer.say(b"$1\r\n%d\r\n" % answered)
                 await turns()
             assert [task.result() for task in tasks] == list(range(10))
@@ -43,7 +45,9 @@ def test_waiting_ends_at_the_deadline(virtual, server, client) -> None:
     async def main() -> None:
         async with client(timeout=1.0, max_in_flight=2, max_out=0) as cache:
             begun = asyncio.get_running_loop().time()
-            found = await asyncio.gather(*(cache.get(f"{number}") for number in range(50)), return_exceptions=True)
+            found = await asyncio.gather(
+                *(cache.get(f"{number}") for number in range(50)), return_exceptions=True
+            )
             assert {type(error) for error in found} == {errors.ShardTimeout}
             assert asyncio.get_running_loop().time() - begun == pytest.approx(1.0, abs=0.003)
             assert len(server.asked) == 2
@@ -90,7 +94,9 @@ def test_room_of_who_gave_up_goes_to_the_next(virtual, server, client, given_up:
                 if len(peer.asked) > before or len(peer.connection):
                     peer.say(b"$1\r\n7\r\n")
                 else:
-                    assert all(task.done() for task in rest)  # nothing is in flight, and still somebody waits
+                    assert all(
+                        task.done() for task in rest
+                    )  # nothing is in flight, and still somebody waits
             assert (await first, [task.result() for task in rest]) == (0, [7] * len(rest))
 
     virtual(main())
@@ -103,7 +109,10 @@ def test_bytes_in_flight_are_bounded(virtual, server, client, size: int) -> None
 
     async def main() -> None:
         async with client(timeout=PATIENCE, max_bytes_in_flight=bound) as cache:
-            tasks = [asyncio.create_task(cache.set(f"{number}", os.urandom(size))) for number in range(40)]
+            tasks = [
+                asyncio.create_task(cache.set(f"{number}", os.urandom(size)))
+                for number in range(40)
+            ]
             most = 0
             while not all(task.done() for task in tasks):
                 await turns()
@@ -124,7 +133,9 @@ def test_large_requests_have_a_connection_of_their_own(virtual, server, client) 
             big = [
                 asyncio.create_task(cache.set("big", os.urandom(10_000_000))),
                 asyncio.create_task(cache.get_many([f"{number}" for number in range(10_000)])),
-                asyncio.create_task(cache.set_many({f"{number}": number for number in range(10_000)})),
+                asyncio.create_task(
+                    cache.set_many({f"{number}": number for number in range(10_000)})
+                ),
                 asyncio.create_task(cache.delete_many([f"{number}" for number in range(10_000)])),
             ]
             small = asyncio.create_task(cache.get("small"))

@@ -16,10 +16,18 @@ class Gate:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.gone: list[tuple[PendingReply, float, Exception]] = []
-        self.turnstile = SendQueue(self.loop, lambda slot, why: self.gone.append((slot, self.loop.time(), why)))
+        self.turnstile = SendQueue(
+            self.loop, lambda slot, why: self.gone.append((slot, self.loop.time(), why))
+        )
 
     def slot(self, seconds: float = 1.0) -> PendingReply:
-        return self.loop.create_future(), self.loop.time() + seconds, b"", ReplyBatch(1), lambda slot, why: None
+        return (
+            self.loop.create_future(),
+            self.loop.time() + seconds,
+            b"",
+            ReplyBatch(1),
+            lambda slot, why: None,
+        )
 
     def wait(self, seconds: float = 1.0) -> PendingReply:
         slot = self.slot(seconds)
@@ -100,7 +108,12 @@ def test_turned_away(scene) -> None:
         gate.turnstile.fail_all(ConnectionError("gone"))
         assert [slot for slot, _, _ in gate.gone] == [waiting[0], waiting[2]]
         one, other = (why for _, _, why in gate.gone)
-        assert (str(one), str(other), one is other, len(gate.turnstile)) == ("gone", "gone", False, 0)
+        assert (str(one), str(other), one is other, len(gate.turnstile)) == (
+            "gone",
+            "gone",
+            False,
+            0,
+        )
 
     scene(act)
 
@@ -114,6 +127,8 @@ def test_used_again(scene) -> None:
         await asyncio.sleep(5)
         slot, begun = gate.wait(), gate.loop.time()
         await asyncio.sleep(2)
-        assert [(gone, when - begun) for gone, when, _ in gate.gone] == [(slot, pytest.approx(1, abs=0.002))]
+        assert [(gone, when - begun) for gone, when, _ in gate.gone] == [
+            (slot, pytest.approx(1, abs=0.002))
+        ]
 
     scene(act)

@@ -42,7 +42,9 @@ def test_failed_connection_is_everybodys(virtual, server, client) -> None:
     async def main() -> None:
         server.refuses = ConnectionRefusedError("nobody there")
         async with client(max_out=0) as cache:
-            found = await asyncio.gather(*(cache.get("k") for _ in range(5)), return_exceptions=True)
+            found = await asyncio.gather(
+                *(cache.get("k") for _ in range(5)), return_exceptions=True
+            )
             assert [type(error) for error in found] == [errors.ShardUnavailable] * 5
             assert (len(set(map(id, found))), len(server.dials)) == (5, 1)
 
@@ -91,9 +93,14 @@ def test_dead_kept_connection_is_replaced(virtual, server, client, error) -> Non
         async with client(failures=10) as cache:
             assert await cache.get("k") == 1
             server.answer = lambda command: None
-            calls = [asyncio.create_task(call) for call in (cache.get("k"), cache.get_many(["k"]), cache.incr("k"))]
+            calls = [
+                asyncio.create_task(call)
+                for call in (cache.get("k"), cache.get_many(["k"]), cache.incr("k"))
+            ]
             await asyncio.sleep(0.1)
-            server.answer = lambda command: b"*1\r\n$1\r\n1\r\n" if command[0] == b"MGET" else b"$1\r\n1\r\n"
+            server.answer = lambda command: (
+                b"*1\r\n$1\r\n1\r\n" if command[0] == b"MGET" else b"$1\r\n1\r\n"
+            )
             server.peers[0].drop(error)
             assert await settled(calls) == [1, {"k": 1}, errors.ShardUnavailable]
             assert (len(server.peers), cache.stats().shards["a"].retries) == (2, 2)
@@ -228,7 +235,9 @@ def test_late_but_alive_keeps_its_connection(virtual, server, client) -> None:
 
 
 @pytest.mark.parametrize("kind", ["get", "get_many", "pipeline", "set_many"])
-@pytest.mark.parametrize("moment", ["before its first step", "waiting for its reply", "reply is there"])
+@pytest.mark.parametrize(
+    "moment", ["before its first step", "waiting for its reply", "reply is there"]
+)
 def test_trial_place_is_given_back(virtual, server, client, kind: str, moment: str) -> None:
     """A call on trial that is cancelled at any moment leaves its place: the shard comes back all the same."""
 

@@ -44,9 +44,18 @@ CALLS: dict[str, tuple[Callable[[AsyncShardCache], Awaitable[Any]], Any]] = {
     "get_many": (lambda cache: cache.get_many(KEYS), DATA),
     "fetch_many": (lambda cache: cache.fetch_many(KEYS), {key: Hit([key]) for key in KEYS}),
     "delete_many": (lambda cache: cache.delete_many(KEYS), len(KEYS)),
-    "pipeline get": (lambda cache: pipeline_of(cache, lambda pipe, key: pipe.get(key)), list(DATA.values())),
-    "pipeline set": (lambda cache: pipeline_of(cache, lambda pipe, key: pipe.set(key, [key])), [True] * len(KEYS)),
-    "pipeline delete": (lambda cache: pipeline_of(cache, lambda pipe, key: pipe.delete(key)), [True] * len(KEYS)),
+    "pipeline get": (
+        lambda cache: pipeline_of(cache, lambda pipe, key: pipe.get(key)),
+        list(DATA.values()),
+    ),
+    "pipeline set": (
+        lambda cache: pipeline_of(cache, lambda pipe, key: pipe.set(key, [key])),
+        [True] * len(KEYS),
+    ),
+    "pipeline delete": (
+        lambda cache: pipeline_of(cache, lambda pipe, key: pipe.delete(key)),
+        [True] * len(KEYS),
+    ),
 }
 
 
@@ -59,7 +68,9 @@ def test_others_run_meanwhile(run, shards, monkeypatch, name) -> None:
 
     def pack_all(commands):
         nonlocal packed
-        packed += sum(max(len(command) - 1, 1) for command in commands if command[0] not in (b"SET", b"PX"))
+        packed += sum(
+            max(len(command) - 1, 1) for command in commands if command[0] not in (b"SET", b"PX")
+        )
         packed += sum(command[0] == b"SET" for command in commands)
         return real(commands)
 
@@ -132,15 +143,21 @@ def test_a_shard_that_is_out(run, shards) -> None:
     async def main() -> None:
         events: list[Event] = []
         options = Options(on_event=events.append, first_probe=60, max_probe=60)
-        async with AsyncShardCache({"a": "redis://127.0.0.1:1"}, timeout=FAR, options=options) as cache:
+        async with AsyncShardCache(
+            {"a": "redis://127.0.0.1:1"}, timeout=FAR, options=options
+        ) as cache:
             while cache.stats().shards["a"].state != "open":
                 await cache.get("k")
             events.clear()
             assert await cache.set_many(DATA) == KEYS
             assert await cache.delete_many(KEYS) == 0
-            assert [type(one.error) for one in (await cache.fetch_many(KEYS)).values()] == [ShardOut] * len(KEYS)
+            assert [type(one.error) for one in (await cache.fetch_many(KEYS)).values()] == [
+                ShardOut
+            ] * len(KEYS)
             told = [(event.kind, event.operation, event.keys) for event in events[:2]]
-            assert told == [("dropped_write", name, len(KEYS)) for name in ("set_many", "delete_many")]
+            assert told == [
+                ("dropped_write", name, len(KEYS)) for name in ("set_many", "delete_many")
+            ]
 
     run(main())
 

@@ -38,7 +38,12 @@ class Command:
         self._started: list[subprocess.Popen[str]] = []
 
     def start(
-        self, *args: str, stdout: int = subprocess.PIPE, closed: int = 0, nohup: bool = False, **environ: str
+        self,
+        *args: str,
+        stdout: int = subprocess.PIPE,
+        closed: int = 0,
+        nohup: bool = False,
+        **environ: str,
     ) -> subprocess.Popen[str]:
         """Start it with ``environ`` set; ``closed`` 1: without standard output, 2: without input and error too.
 
@@ -50,7 +55,11 @@ class Command:
             for stream in ((), (1,), (0, 1, 2))[closed]:
                 os.close(stream)
 
-        clean = {name: value for name, value in os.environ.items() if name not in ("SHARDCACHE_URL", "PYTHONWARNINGS")}
+        clean = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("SHARDCACHE_URL", "PYTHONWARNINGS")
+        }
         process = subprocess.Popen(
             [sys.executable, "-m", "shardcache", *args],
             cwd=HOME,

@@ -103,7 +103,9 @@ def test_demo_on_a_terminal(command):
     pytest.importorskip("rich")
     ours, theirs = pty.openpty()
     try:
-        process = command.start("demo", "--seconds", "2", stdout=theirs, TERM="xterm-256color", COLUMNS="100")
+        process = command.start(
+            "demo", "--seconds", "2", stdout=theirs, TERM="xterm-256color", COLUMNS="100"
+        )
         os.close(theirs)
         seen = b""
         while b"parsing" not in seen:
@@ -137,7 +139,13 @@ def test_tally():
     tally = Tally(seconds=2.0)
     tally.add(Report(0, waits=[0.1, 0.2], hits=1, wrong=1))
     tally.add(Report(1, waits=[0.3, 0.4], hits=1, errors=["no"]))
-    assert (tally.answers, tally.hits, tally.misses, tally.wrong, tally.errors) == (4, 2, 1, 1, ["no"])
+    assert (tally.answers, tally.hits, tally.misses, tally.wrong, tally.errors) == (
+        4,
+        2,
+        1,
+        1,
+        ["no"],
+    )
     assert (tally.rate, tally.hit_share, tally.per_worker) == (2.0, 0.5, {0: 2, 1: 2})
     assert (tally.wait_at(0.5), tally.wait_at(1)) == (0.3, 0.4)
 
@@ -155,7 +163,9 @@ def test_empty_tally():
 )
 def test_exit_code(errors, wrong, code, capsys):
     """One error or wrong value that a visitor would have seen makes the demo fail, and is told."""
-    seen = SimpleNamespace(errors=errors, wrong=wrong, files=["a.py"], speedup=2.0, steady=Tally(), outage=None)
+    seen = SimpleNamespace(
+        errors=errors, wrong=wrong, files=["a.py"], speedup=2.0, steady=Tally(), outage=None
+    )
     assert Demo(None, shards=2, seconds=2.0).conclude(seen) == code
     out = capsys.readouterr().out
     assert f"{len(errors)}, and {wrong} wrong values" in out

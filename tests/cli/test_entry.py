@@ -24,7 +24,11 @@ def parser_of(path: tuple[str, ...]) -> argparse.ArgumentParser:
 
 
 def choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    found = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    found = [
+        action.choices
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+    ]
     return found[0] if found else {}
 
 
@@ -54,7 +58,9 @@ def test_url_wins_over_the_environment(url, monkeypatch):
     assert main(["set", "k", "v", "--url", url]) == 0
 
 
-@pytest.mark.parametrize("command", ["get k", "set k v", "del k", "where k", "ping", "ring", "keys", "clear", "stats"])
+@pytest.mark.parametrize(
+    "command", ["get k", "set k v", "del k", "where k", "ping", "ring", "keys", "clear", "stats"]
+)
 def test_no_url(command, monkeypatch, failing):
     """Without any URL a command says how to give one."""
     monkeypatch.delenv("SHARDCACHE_URL", raising=False)
@@ -63,7 +69,9 @@ def test_no_url(command, monkeypatch, failing):
     assert "SHARDCACHE_URL" in line
 
 
-@pytest.mark.parametrize("url", ["http://h", "redis://", "redis://:s3cret@h:99999", "redis://:s3cret@h?nonsense=1"])
+@pytest.mark.parametrize(
+    "url", ["http://h", "redis://", "redis://:s3cret@h:99999", "redis://:s3cret@h?nonsense=1"]
+)
 @pytest.mark.parametrize("command", ["get k", "where k", "ping", "ring", "demo"])
 def test_wrong_url(command, url, failing):
     """A URL that cannot be understood is wrong input, and its password stays unseen."""
@@ -114,7 +122,9 @@ def test_help(command, capsys):
     out = capsys.readouterr().out
     assert out.startswith(f"usage: shardcache {command}".rstrip())
     assert re.search(r"\n\n[A-Z][^\0]*?\.( .*)?\n\n", out)
-    assert re.search(rf"^Examples?:\n(  shardcache .*\n)*  shardcache .*{command}", out, re.MULTILINE)
+    assert re.search(
+        rf"^Examples?:\n(  shardcache .*\n)*  shardcache .*{command}", out, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
@@ -124,7 +134,9 @@ def test_help_fits_the_terminal(columns, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main(["where", "--help"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if len(line) > columns and not line.startswith("  shardcache")] == []
+    assert [
+        line for line in lines if len(line) > columns and not line.startswith("  shardcache")
+    ] == []
 
 
 def test_alone(capsys):
@@ -150,7 +162,10 @@ def test_version(capsys):
     """--version says which one it is."""
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
-    assert (caught.value.code, capsys.readouterr().out) == (0, f"shardcache {version('shardcache')}\n")
+    assert (caught.value.code, capsys.readouterr().out) == (
+        0,
+        f"shardcache {version('shardcache')}\n",
+    )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device on this system")
@@ -160,7 +175,10 @@ def test_output_on_a_full_disk(arguments, command):
     with open("/dev/full", "w") as full:
         process = command.start(*arguments.split(), stdout=full.fileno())
         _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (74, "shardcache: cannot write the output: No space left on device\n")
+    assert (process.returncode, err) == (
+        74,
+        "shardcache: cannot write the output: No space left on device\n",
+    )
 
 
 @pytest.mark.parametrize("arguments", ["ring --node a", "--help"])
@@ -172,7 +190,9 @@ def test_closed_output(arguments, command):
 
 def test_closed_streams_do_not_matter_to_who_is_silent(url, command):
     """A command that only has an exit code to give works without any standard stream."""
-    code, _, _ = command.run("lock", "run", "job", "--url", url, "--", sys.executable, "-c", "exit(7)", closed=2)
+    code, _, _ = command.run(
+        "lock", "run", "job", "--url", url, "--", sys.executable, "-c", "exit(7)", closed=2
+    )
     assert code == 7
 
 
@@ -197,7 +217,9 @@ def test_interrupted_while_importing(module, command, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("raised", "code"), [(KeyboardInterrupt(), 130), (RuntimeError("two\nlines"), 70)], ids=["ctrl-c", "bug"]
+    ("raised", "code"),
+    [(KeyboardInterrupt(), 130), (RuntimeError("two\nlines"), 70)],
+    ids=["ctrl-c", "bug"],
 )
 def test_unforeseen_end(raised, code, url, monkeypatch, failing):
     """Ctrl-C and mistakes of our own are one line and a code too."""
@@ -224,7 +246,9 @@ def test_traceback_on_request(url, monkeypatch):
 
 def test_light(command):
     """A command other than the demo imports neither rich nor multiprocessing."""
-    code, out, err = command.run("where", "k", "--offline", "--url", "redis://h?name=h", PYTHONPROFILEIMPORTTIME="1")
+    code, out, err = command.run(
+        "where", "k", "--offline", "--url", "redis://h?name=h", PYTHONPROFILEIMPORTTIME="1"
+    )
     imported = {line.rpartition("|")[2].strip() for line in err.splitlines()}
     assert (code, imported & {"rich", "multiprocessing", "shardcache.cli.demo.run"}) == (0, set())
     assert "stored as  k, hashed by all of it" in out

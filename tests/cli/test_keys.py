@@ -40,7 +40,9 @@ def test_get_of_bytes_is_raw(url, capfdbinary):
     assert capfdbinary.readouterr().out == b"\x00\xff\r"
 
 
-@pytest.mark.parametrize("value", [5, -1.5, (1, "a"), {"a": {1, 2}}, dt.date(2024, 2, 29)], ids=repr)
+@pytest.mark.parametrize(
+    "value", [5, -1.5, (1, "a"), {"a": {1, 2}}, dt.date(2024, 2, 29)], ids=repr
+)
 def test_get_of_other_types_is_repr(url, capsys, value):
     """Other values are shown as Python writes them, so that the type is seen."""
     with ShardCache.from_url(url) as cache:
@@ -79,7 +81,9 @@ def test_value_without_json_form(url, failing):
     assert "JSON" in failing(main(["get", "--url", url, "--json", "k"]), 2)
 
 
-@pytest.mark.parametrize(("given", "low", "high"), [("none", None, None), ("20", 1, 20)], ids=["none", "seconds"])
+@pytest.mark.parametrize(
+    ("given", "low", "high"), [("none", None, None), ("20", 1, 20)], ids=["none", "seconds"]
+)
 def test_ttl(url, given, low, high):
     """--ttl takes seconds, or none for no expiry."""
     assert main(["set", "--url", url, "k", "v", "--ttl", given]) == 0
@@ -108,7 +112,9 @@ def test_del_counts(url, capsys):
         assert cache.get_many(["a", "b"]) == {}
 
 
-@pytest.mark.parametrize("arguments", [["get", ""], ["set", "", "v"], ["del", ""], ["where", ""]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["get", ""], ["set", "", "v"], ["del", ""], ["where", ""]], ids=" ".join
+)
 def test_empty_key(url, failing, arguments):
     """A key that no cache takes is wrong input."""
     failing(main([*arguments, "--url", url]), 2)

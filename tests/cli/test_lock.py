@@ -67,7 +67,9 @@ def holding(command, url, mark):
 @pytest.mark.parametrize("code", [0, 1, 75, 255])
 def test_exit_code_is_passed_on(command, url, code):
     """The exit code is the command's, whatever it is."""
-    assert command.run("lock", "run", "job", "--url", url, *python(f"raise SystemExit({code})")) == (code, "", "")
+    assert command.run(
+        "lock", "run", "job", "--url", url, *python(f"raise SystemExit({code})")
+    ) == (code, "", "")
 
 
 def test_exit_by_a_signal(command, url):
@@ -88,7 +90,10 @@ def test_arguments_are_left_alone(command, url):
     """Options and further dashes behind the first ones belong to the command."""
     code = "import sys; print(sys.argv[1:])"
     arguments = ["--ttl", "x", "--", "-c", "--url"]
-    assert command.run("lock", "run", "job", "--url", url, *python(code, *arguments))[1] == f"{arguments}\n"
+    assert (
+        command.run("lock", "run", "job", "--url", url, *python(code, *arguments))[1]
+        == f"{arguments}\n"
+    )
 
 
 def test_second_runner_skips(holding, command, url):
@@ -99,7 +104,11 @@ def test_second_runner_skips(holding, command, url):
     assert command.run(*asked, *silent) == (75, "", "")
     assert command.run(*asked, "--held-exit", "0", *silent) == (0, "", "")
     code, out, err = command.run(*asked, "--timeout", "0.3", "--verbose", *silent)
-    assert (code, out, err) == (75, "", "shardcache: lock 'job' is held by somebody else: skipped\n")
+    assert (code, out, err) == (
+        75,
+        "",
+        "shardcache: lock 'job' is held by somebody else: skipped\n",
+    )
     assert process.poll() is None
 
 
@@ -107,10 +116,16 @@ def test_one_of_many_runs(command, url, tmp_path):
     """Of a fleet that starts in one moment exactly one runs the job, and keeps the others out for a while after it."""
     ran = tmp_path / "ran"
     code = f"open({str(ran)!r}, 'a').write('x')"
-    fleet = [command.start("lock", "run", "job", "--url", url, "--at-least", "60", *python(code)) for _ in range(5)]
+    fleet = [
+        command.start("lock", "run", "job", "--url", url, "--at-least", "60", *python(code))
+        for _ in range(5)
+    ]
     for process in fleet:
         process.communicate(timeout=60)
-    assert (ran.read_text(), sorted(process.returncode for process in fleet)) == ("x", [0, 75, 75, 75, 75])
+    assert (ran.read_text(), sorted(process.returncode for process in fleet)) == (
+        "x",
+        [0, 75, 75, 75, 75],
+    )
 
 
 def test_stays_taken_for_a_while(command, url, cache):
@@ -147,7 +162,9 @@ def test_waits_for_the_lock(command, url, cache):
     """With --timeout it waits until the lock is free."""
     lock = cache.lock("job", ttl=60)
     assert lock.acquire()
-    process = command.start("lock", "run", "job", "--url", url, "--timeout", "60", *python("print('ran')"))
+    process = command.start(
+        "lock", "run", "job", "--url", url, "--timeout", "60", *python("print('ran')")
+    )
     until(lambda: any(b"wait" in key for key in waiting_keys(cache)))
     lock.release()
     out, err = process.communicate(timeout=60)
@@ -170,7 +187,10 @@ def test_lock_is_free_after(command, url, cache):
     assert command.run("lock", "run", "job", "--url", url, *python("raise SystemExit(3)"))[0] == 3
     assert not cache.lock("job").locked()
     code, _, err = command.run("lock", "run", "job", "--url", url, "--", "/no/such/command")
-    assert (code, err) == (127, "shardcache: cannot run '/no/such/command': No such file or directory\n")
+    assert (code, err) == (
+        127,
+        "shardcache: cannot run '/no/such/command': No such file or directory\n",
+    )
     assert command.run("lock", "run", "job", "--url", url, "--", "/")[0] == 126
     assert not cache.lock("job").locked()
 
@@ -223,7 +243,10 @@ def test_loss_that_comes_to_light_at_the_end(command, url, cache, mark):
     until(mark.exists)
     assert cache.lock("other").force_release() == 2
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (76, "shardcache: lock 'other' was lost before the command was done\n")
+    assert (process.returncode, err) == (
+        76,
+        "shardcache: lock 'other' was lost before the command was done\n",
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -251,7 +274,9 @@ def test_nohup(command, url, cache, tmp_path):
 def test_signal_while_waiting(holding, command, url, cache):
     """A signal that comes while another holds the lock ends the waiting, and leaves nothing behind."""
     holding()
-    waiting = command.start("lock", "run", "job", "--url", url, "--timeout", "60", *python("print('ran')"))
+    waiting = command.start(
+        "lock", "run", "job", "--url", url, "--timeout", "60", *python("print('ran')")
+    )
     until(lambda: waiting_keys(cache))
     waiting.send_signal(signal.SIGTERM)
     out, err = waiting.communicate(timeout=60)
@@ -269,7 +294,9 @@ def test_voters_that_are_out(command):
 @pytest.mark.parametrize("action", ["show job", "break job --yes"])
 def test_voters_that_are_out_for_the_operator(action, failing):
     """Where nothing can be known of a lock, the operator is told which voter does not answer."""
-    assert "gone" in failing(main(["lock", *action.split(), "--url", "redis://127.0.0.1:1?name=gone"]), 69)
+    assert "gone" in failing(
+        main(["lock", *action.split(), "--url", "redis://127.0.0.1:1?name=gone"]), 69
+    )
 
 
 def test_ls(url, cache, capsys):
@@ -328,11 +355,19 @@ def test_ls_of_chosen_voters(url, cache, capsys, shards):
     """A lock whose program names other voters than the ring does is listed, without a claim on how many there are."""
     more = f"{url}," + ",".join(f"redis://127.0.0.1:1?name=gone-{number}" for number in range(20))
     with ShardCache.from_url(more) as wide:
-        name = next(name for name in map(str, range(100)) if not set(shards.urls) <= set(wide.lock(name).voters))
+        name = next(
+            name
+            for name in map(str, range(100))
+            if not set(shards.urls) <= set(wide.lock(name).voters)
+        )
         with wide.lock(name, ttl=60, voters=list(shards.urls)):
             assert main(["lock", "ls", "--json", "--url", more]) == 3
             [found] = json.loads(capsys.readouterr().out)
-            assert (found["name"], found["of"], sorted(found["voters"])) == (name, None, sorted(shards.urls))
+            assert (found["name"], found["of"], sorted(found["voters"])) == (
+                name,
+                None,
+                sorted(shards.urls),
+            )
             chosen = [argument for voter in shards.urls for argument in ("--voter", voter)]
             assert main(["lock", "show", name, "--url", more, *chosen]) == 0
 
@@ -375,7 +410,9 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("YES\n", 0), ("\n", 2), ("", 2), ("n\n", 2), ("yet\n", 2)])
+@pytest.mark.parametrize(
+    ("answer", "code"), [("y\n", 0), ("YES\n", 0), ("\n", 2), ("", 2), ("n\n", 2), ("yet\n", 2)]
+)
 def test_break_asks(url, cache, monkeypatch, capsys, answer, code):
     """Without --yes it shows the holder and asks; anything but yes leaves the lock alone."""
     monkeypatch.setattr(sys, "stdin", Terminal(answer))
@@ -428,4 +465,6 @@ def test_help(action, capsys):
 def test_wrong_name(arguments, url, failing):
     """A name that no lock can have is wrong input."""
     action, *options = arguments.split()
-    failing(main(["lock", action, "", *options, "--url", url, *(["x"] if action == "run" else [])]), 2)
+    failing(
+        main(["lock", action, "", *options, "--url", url, *(["x"] if action == "run" else [])]), 2
+    )

@@ -37,9 +37,13 @@ def test_ring_of_a_url(url, capsys):
     [
         pytest.param(["--add", "d=2"], lambda ring: ring.with_node(Node("d", 2.0)), id="add"),
         pytest.param(["--remove", "b"], lambda ring: ring.without_node("b"), id="remove"),
-        pytest.param(["--weight", "a=3"], lambda ring: ring.with_node("a", weight=3.0), id="weight"),
         pytest.param(
-            ["--add", "d", "--remove", "a"], lambda ring: ring.without_node("a").with_node(Node("d")), id="replace"
+            ["--weight", "a=3"], lambda ring: ring.with_node("a", weight=3.0), id="weight"
+        ),
+        pytest.param(
+            ["--add", "d", "--remove", "a"],
+            lambda ring: ring.without_node("a").with_node(Node("d")),
+            id="replace",
         ),
     ],
 )
@@ -50,7 +54,10 @@ def test_change(change, then, capsys):
     now = HashRing([Node("a"), Node("b"), Node("c", 2.0)])
     moved = now.moved(then(now))
     assert f"{moved.total:.2%} of the keys would change hands" in out
-    flows = {(source, target): percent for source, target, percent in re.findall(r"(\S+) +-> +(\S+) +([\d.]+%)", out)}
+    flows = {
+        (source, target): percent
+        for source, target, percent in re.findall(r"(\S+) +-> +(\S+) +([\d.]+%)", out)
+    }
     assert flows == {pair: f"{share:.2%}" for pair, share in moved.items()}
 
 

@@ -51,13 +51,17 @@ def test_stats_of_a_dead_shard(url, capsys):
 def test_keys(filled, capsys):
     """All keys of the namespace, one a line."""
     assert main(["keys", "--url", filled]) == 0
-    assert sorted(capsys.readouterr().out.split()) == sorted(["other", *(f"user:{number}" for number in range(40))])
+    assert sorted(capsys.readouterr().out.split()) == sorted(
+        ["other", *(f"user:{number}" for number in range(40))]
+    )
 
 
 def test_keys_by_glob_as_json(filled, capsys):
     """A glob chooses, and --json is an array."""
     assert main(["keys", "user:1*", "--url", filled, "--json"]) == 0
-    assert sorted(json.loads(capsys.readouterr().out)) == sorted(["user:1", *(f"user:1{digit}" for digit in range(10))])
+    assert sorted(json.loads(capsys.readouterr().out)) == sorted(
+        ["user:1", *(f"user:1{digit}" for digit in range(10))]
+    )
 
 
 def test_keys_with_a_limit(filled, capsys):
@@ -86,7 +90,9 @@ def test_clear(filled, shards, capsys):
         assert (cache.delete("stays"), list(emptied.scan())) == (True, [])
 
 
-@pytest.mark.parametrize(("answer", "code", "left"), [("y\n", 0, 0), ("\n", 2, 41), ("no\n", 2, 41)])
+@pytest.mark.parametrize(
+    ("answer", "code", "left"), [("y\n", 0, 0), ("\n", 2, 41), ("no\n", 2, 41)]
+)
 def test_clear_asks(filled, capsys, monkeypatch, answer, code, left):
     """On a terminal it asks, naming the namespace and the shards; anything but yes deletes nothing."""
     stdin = io.StringIO(answer)
@@ -94,7 +100,10 @@ def test_clear_asks(filled, capsys, monkeypatch, answer, code, left):
     monkeypatch.setattr(sys, "stdin", stdin)
     assert main(["clear", "--url", filled]) == code
     namespace = filled.rpartition("=")[2]
-    assert f"Delete every key that begins with '{namespace}:' on shard-1, shard-2?" in capsys.readouterr().err
+    assert (
+        f"Delete every key that begins with '{namespace}:' on shard-1, shard-2?"
+        in capsys.readouterr().err
+    )
     with ShardCache.from_url(filled) as cache:
         assert len(set(cache.scan())) == left
 
@@ -126,7 +135,9 @@ def test_completion_of_bash(command, tmp_path):
     script = tmp_path / "completion"
     script.write_text(out)
     ask = 'source "$1"; COMP_WORDS=(shardcache "$2"); COMP_CWORD=1; _shtab_shardcache; echo "${COMPREPLY[@]}"'
-    found = subprocess.run(["bash", "-c", ask, "bash", script, "w"], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        ["bash", "-c", ask, "bash", script, "w"], capture_output=True, text=True, check=True
+    )
     assert found.stdout.split() == ["where"]
 
 

@@ -25,7 +25,9 @@ COMMANDS = {  # and about how many seconds it takes
 
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.skipif(sys.platform != "linux", reason="when it is ready for signals is looked up in /proc"),
+    pytest.mark.skipif(
+        sys.platform != "linux", reason="when it is ready for signals is looked up in /proc"
+    ),
 ]
 
 
@@ -56,7 +58,12 @@ def test_storm(name, seed, command, url):
             process.send_signal(signal.SIGINT)  # to one that has ended it does nothing
         _, err = process.communicate(timeout=100)
         told = ("", "shardcache: interrupted\n")
-        if name == "lock run" and 'File "<string>", line 1' in err:  # what the interrupted COMMAND itself says
+        if (
+            name == "lock run" and 'File "<string>", line 1' in err
+        ):  # what the interrupted COMMAND itself says
             err = ""
-        assert (process.returncode in (0, 130), err in told) == (True, True), (process.returncode, err)
+        assert (process.returncode in (0, 130), err in told) == (True, True), (
+            process.returncode,
+            err,
+        )
         assert (command.processes(), command.files(), cache.lock("job").locked()) == ([], [], False)

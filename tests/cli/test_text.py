@@ -76,4 +76,7 @@ def test_colour(environ, terminal, painted, monkeypatch):
 
 def test_colours_take_no_room():
     """Columns are aligned by what is seen."""
-    assert columns([("\x1b[31ma\x1b[0m", "1"), ("long", "2")]) == ["\x1b[31ma\x1b[0m     1", "long  2"]
+    assert columns([("\x1b[31ma\x1b[0m", "1"), ("long", "2")]) == [
+        "\x1b[31ma\x1b[0m     1",
+        "long  2",
+    ]

@@ -47,7 +47,10 @@ def test_up_on_given_ports(command):
         except AssertionError as ended:
             if "in use" not in str(ended):
                 raise
-    assert re.findall(r"redis://127.0.0.1:(\d+)/0$", seen, re.MULTILINE) == [str(port), str(port + 1)]
+    assert re.findall(r"redis://127.0.0.1:(\d+)/0$", seen, re.MULTILINE) == [
+        str(port),
+        str(port + 1),
+    ]
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")

@@ -67,7 +67,9 @@ def test_grace_is_not_ttl(url, capsys):
             time.sleep(0.005)
     assert main(["where", "--url", url, "fresh"]) == 0
     told = lines_of(capsys)["value"].strip()
-    left, grace = re.fullmatch(r"\d+ bytes, ([\d.]+) s left, then ([\d.]+) s of grace", told).groups()
+    left, grace = re.fullmatch(
+        r"\d+ bytes, ([\d.]+) s left, then ([\d.]+) s of grace", told
+    ).groups()
     assert (0 < float(left) <= 100, float(grace)) == (True, 600.0)
     assert main(["where", "--url", url, "stale"]) == 0
     told = lines_of(capsys)["value"].strip()

@@ -47,7 +47,9 @@ def make(colour: Any, shards: LocalShards, namespace: str) -> Iterator[Callable[
 
         def build(nodes: Any = None, **settings: Any) -> Any:
             chosen = shards.urls if nodes is None else nodes
-            return stack.enter_context(colour(chosen, **{"namespace": namespace, "timeout": PATIENCE, **settings}))
+            return stack.enter_context(
+                colour(chosen, **{"namespace": namespace, "timeout": PATIENCE, **settings})
+            )
 
         yield build
 
@@ -62,5 +64,8 @@ def cache(make: Callable[..., Any]) -> Any:
 def raw(shards: LocalShards) -> Iterator[Callable[..., redis.Redis]]:
     """Look past the client: ``raw(cache, key)`` is a plain connection to the server that owns the key."""
     with ExitStack() as stack:
-        plain = {name: stack.enter_context(redis.Redis.from_url(url)) for name, url in shards.urls.items()}
+        plain = {
+            name: stack.enter_context(redis.Redis.from_url(url))
+            for name, url in shards.urls.items()
+        }
         yield lambda cache, key: plain[cache.explain(key).shard]

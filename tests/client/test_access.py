@@ -40,7 +40,9 @@ def guarded(request: pytest.FixtureRequest) -> Iterator[LocalShards]:
 @pytest.fixture
 def urls(guarded: LocalShards) -> Callable[[str], dict[str, str]]:
     """The servers' URLs with the login of a user."""
-    return lambda user: {name: url.replace("://", f"://{user}:pw@") for name, url in guarded.urls.items()}
+    return lambda user: {
+        name: url.replace("://", f"://{user}:pw@") for name, url in guarded.urls.items()
+    }
 
 
 @pytest.fixture
@@ -59,7 +61,10 @@ def test_the_namespace_is_enough(make, urls, guarded) -> None:
     assert (cache.set_many({"b": 2, "c": 3}), cache.get_many(["b", "c"])) == ([], {"b": 2, "c": 3})
     assert cache.get_or_set("loaded", 5, ttl=60, tags=["t"]) == 5
     assert (cache.get("loaded"), cache.invalidate_tags(["t"]), cache.get("loaded")) == (5, 1, None)
-    assert cache.get_or_set_many(["x", "y"], lambda keys: dict.fromkeys(keys, 7)) == {"x": 7, "y": 7}
+    assert cache.get_or_set_many(["x", "y"], lambda keys: dict.fromkeys(keys, 7)) == {
+        "x": 7,
+        "y": 7,
+    }
     lock = cache.lock("job", ttl=5)
     assert (lock.acquire(), lock.locked(), lock.extend()) == (True, True, True)
     assert cache.lock("job", ttl=5).acquire(blocking=False) is False
@@ -91,7 +96,9 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "set_many": lambda cache: cache.set_many({"k": 1}),
     "delete_many": lambda cache: cache.delete_many(["k"]),
     "get_or_set": lambda cache: cache.get_or_set("k", 1),
-    "get_or_set_many": lambda cache: cache.get_or_set_many(["k"], lambda keys: dict.fromkeys(keys, 1)),
+    "get_or_set_many": lambda cache: cache.get_or_set_many(
+        ["k"], lambda keys: dict.fromkeys(keys, 1)
+    ),
     "tags": lambda cache: cache.set("k", 1, tags=["t"]),
     "invalidate_tags": lambda cache: cache.invalidate_tags(["t"]),
 }
@@ -107,7 +114,9 @@ def test_denied(make, urls, call) -> None:
 
 
 @pytest.mark.usefixtures("empty")
-@pytest.mark.parametrize("name", [name for name in CALLS if not name.startswith("get") or "set" in name])
+@pytest.mark.parametrize(
+    "name", [name for name in CALLS if not name.startswith("get") or "set" in name]
+)
 def test_denied_the_librarys_own_keys(make, urls, name) -> None:
     """Whoever may touch values alone is told by every call that needs more: nothing goes on in silence."""
     events: list[Event] = []
@@ -127,7 +136,10 @@ def test_pipelined_writes_are_denied(make, urls) -> None:
         pipe.set("k", 1)
         with pytest.raises(AccessDenied, match=NEEDS):
             pipe.execute()
-    assert make(urls("values"), namespace="shop", options=Options(void_loads=False)).set("k", 1) is True
+    assert (
+        make(urls("values"), namespace="shop", options=Options(void_loads=False)).set("k", 1)
+        is True
+    )
 
 
 @pytest.mark.parametrize("user", ["nobody", "values"])
@@ -183,7 +195,10 @@ def test_namespaces_share_nothing(make, namespace) -> None:
     locks = [cache.lock("job", ttl=30) for cache in caches]
     assert [lock.acquire(blocking=False) for lock in locks] == [True, True, True]
     for cache in caches:
-        assert cache.get_or_set("k", cache.namespace if hasattr(cache, "namespace") else 1, tags=["t"]) is not None
+        assert (
+            cache.get_or_set("k", cache.namespace if hasattr(cache, "namespace") else 1, tags=["t"])
+            is not None
+        )
     assert [cache.invalidate_tags(["t"]) for cache in caches[1:]] == [1, 1]
     assert [cache.get("k") is not None for cache in caches] == [True, False, False]
     assert caches[0].clear() == 2

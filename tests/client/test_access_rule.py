@@ -61,7 +61,9 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "ttl": lambda cache: cache.ttl("n"),
     "contains": lambda cache: cache.contains("n"),
     "get_or_set": lambda cache: cache.get_or_set("loaded", 5, ttl=60, tags=["t"], policy="swr"),
-    "get_or_set_many": lambda cache: cache.get_or_set_many(["x", "y"], lambda keys: dict.fromkeys(keys, 7)),
+    "get_or_set_many": lambda cache: cache.get_or_set_many(
+        ["x", "y"], lambda keys: dict.fromkeys(keys, 7)
+    ),
     "invalidate_tags": lambda cache: cache.invalidate_tags(["t"]),
     "cached": _cached,
     "pipeline": _pipeline,
@@ -82,8 +84,12 @@ def urls(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     if binary is None:
         pytest.skip(f"no {request.param} here")
     [rule] = re.findall(r"^user (\S+) (.+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    with LocalShards(3, tcp=True, binary=binary, options={"user": f"{rule[0]} {rule[1]}"}) as servers:
-        yield {name: url.replace("://", f"://{rule[0]}:secret@") for name, url in servers.urls.items()}
+    with LocalShards(
+        3, tcp=True, binary=binary, options={"user": f"{rule[0]} {rule[1]}"}
+    ) as servers:
+        yield {
+            name: url.replace("://", f"://{rule[0]}:secret@") for name, url in servers.urls.items()
+        }
 
 
 def test_every_method_is_tried() -> None:

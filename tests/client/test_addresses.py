@@ -66,7 +66,9 @@ def resolve(monkeypatch) -> Callable[..., None]:
         def look_up(host, *rest, **named):
             if host != HOST:
                 return real(host, *rest, **named)
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
+            return [
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports
+            ]
 
         monkeypatch.setattr(socket, "getaddrinfo", look_up)
 

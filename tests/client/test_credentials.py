@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 import redis
-from redis.credentials import CredentialProvider, StreamingCredentialProvider, UsernamePasswordCredentialProvider
+from redis.credentials import (
+    CredentialProvider,
+    StreamingCredentialProvider,
+    UsernamePasswordCredentialProvider,
+)
 
 from shardcache import AsyncShardCache, Options, ShardCache
 from shardcache.embedded import LocalShards
@@ -27,7 +31,11 @@ def servers() -> Iterator[LocalShards]:
             with redis.Redis.from_url(url) as plain:
                 for number in range(4):
                     plain.acl_setuser(
-                        f"user{number}", enabled=True, passwords=[f"+pass{number}"], commands=["+@all"], keys=["*"]
+                        f"user{number}",
+                        enabled=True,
+                        passwords=[f"+pass{number}"],
+                        commands=["+@all"],
+                        keys=["*"],
                     )
         yield started
 
@@ -79,7 +87,10 @@ def test_trouble_of_a_provider_is_the_shards(make, servers, kind, trouble) -> No
     provider = kind(trouble)
     cache = make(servers.urls, options=Options(failures=2, credential_provider=provider, **QUICK))
     names = list(servers.urls)
-    keys = {name: next(key for key in map(str, range(99)) if cache.explain(key).shard == name) for name in names}
+    keys = {
+        name: next(key for key in map(str, range(99)) if cache.explain(key).shard == name)
+        for name in names
+    }
     assert [cache.get(keys[name]) for name in names * 3] == [None] * 6
     assert cache.set_many(dict.fromkeys(keys.values(), 1)) == list(keys.values())
     states = {name: shard.state for name, shard in cache.stats().shards.items()}
@@ -93,32 +104,49 @@ def test_trouble_of_a_provider_is_the_shards(make, servers, kind, trouble) -> No
 def test_trouble_is_named(make, servers) -> None:
     """The error names the shard and the kind of trouble; what the provider said is its cause, and in no message."""
     provider = Provider(TokenServiceDown("s3cret"))
-    cache = make(servers.urls, on_unavailable="raise", options=Options(credential_provider=provider))
-    with pytest.raises(ShardUnavailable, match=r"credential provider .* raised TokenServiceDown") as caught:
+    cache = make(
+        servers.urls, on_unavailable="raise", options=Options(credential_provider=provider)
+    )
+    with pytest.raises(
+        ShardUnavailable, match=r"credential provider .* raised TokenServiceDown"
+    ) as caught:
         cache.get("k")
-    assert (caught.value.shard, type(caught.value.__cause__)) == (cache.explain("k").shard, TokenServiceDown)
+    assert (caught.value.shard, type(caught.value.__cause__)) == (
+        cache.explain("k").shard,
+        TokenServiceDown,
+    )
     assert "s3cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("answer", [None, "password", ("a", "b", "c"), (), (1,), ("a", None)], ids=repr)
+@pytest.mark.parametrize(
+    "answer", [None, "password", ("a", "b", "c"), (), (1,), ("a", None)], ids=repr
+)
 def test_no_credentials(make, servers, answer) -> None:
     """What no login can be made of is said, without being shown."""
-    cache = make(servers.urls, on_unavailable="raise", options=Options(credential_provider=Provider(answer)))
+    cache = make(
+        servers.urls, on_unavailable="raise", options=Options(credential_provider=Provider(answer))
+    )
     with pytest.raises(ShardUnavailable, match=r"must return \(password,\) or \(user, password\)"):
         cache.get("k")
 
 
-@pytest.mark.parametrize("answer", [("user1", "pass1"), ["user1", b"pass1"], (b"user1", "pass1")], ids=repr)
+@pytest.mark.parametrize(
+    "answer", [("user1", "pass1"), ["user1", b"pass1"], (b"user1", "pass1")], ids=repr
+)
 def test_credentials(make, servers, answer) -> None:
     """User and password, as text or bytes."""
-    cache = make(servers.urls, on_unavailable="raise", options=Options(credential_provider=Provider(answer)))
+    cache = make(
+        servers.urls, on_unavailable="raise", options=Options(credential_provider=Provider(answer))
+    )
     assert (cache.set("k", 1), cache.get("k")) == (True, 1)
 
 
 def test_provider_of_redis_py(make, servers) -> None:
     """redis-py's own providers are taken."""
     provider = UsernamePasswordCredentialProvider("user2", "pass2")
-    cache = make(servers.urls, on_unavailable="raise", options=Options(credential_provider=provider))
+    cache = make(
+        servers.urls, on_unavailable="raise", options=Options(credential_provider=provider)
+    )
     assert (cache.set("k", 1), cache.get("k"), users(servers)) == (True, 1, {"user2"})
 
 
@@ -127,7 +155,9 @@ def users(servers: LocalShards) -> set[str]:
     found = set()
     for url in servers.urls.values():
         with redis.Redis.from_url(url) as plain:
-            found |= {row["user"] for row in plain.client_list() if row["id"] != str(plain.client_id())}
+            found |= {
+                row["user"] for row in plain.client_list() if row["id"] != str(plain.client_id())
+            }
     return found
 
 
@@ -144,13 +174,22 @@ def test_provider_that_hangs(make, servers) -> None:
             return ("user0", "pass0")
 
     provider = Slow()
-    cache = make(servers.urls, timeout=0.2, on_unavailable="raise", options=Options(credential_provider=provider))
+    cache = make(
+        servers.urls,
+        timeout=0.2,
+        on_unavailable="raise",
+        options=Options(credential_provider=provider),
+    )
     with pytest.raises(ShardTimeout, match=r"asking the credential provider|no connection"):
         cache.get("k")
-    assert {result.error_type for _ in range(2) for result in cache.ping().values()} == {"ShardTimeout"}
+    assert {result.error_type for _ in range(2) for result in cache.ping().values()} == {
+        "ShardTimeout"
+    }
     assert provider.asked == 1
     go.set()
-    patient = make(servers.urls, on_unavailable="raise", options=Options(credential_provider=provider))
+    patient = make(
+        servers.urls, on_unavailable="raise", options=Options(credential_provider=provider)
+    )
     assert (patient.set("k", 1), patient.get("k")) == (True, 1)
 
 
@@ -268,7 +307,9 @@ def test_renewal_logs_in_live_connections(make, servers) -> None:
         time.sleep(0.01)
     assert before == {"user0"}
     assert [cache.get("7") for cache in caches] == [7, 7]
-    assert [shard.connects for cache in caches for shard in cache.stats().shards.values()] == connects
+    assert [
+        shard.connects for cache in caches for shard in cache.stats().shards.values()
+    ] == connects
 
 
 @pytest.mark.parametrize("loop", [False, True], ids=["called", "awaited"])
@@ -314,7 +355,9 @@ def test_renewal_reaches_connections_in_use(make, servers) -> None:
     provider = Streaming()
     cache = make(servers.urls, options=Options(credential_provider=provider))
     thread = threading.Thread(target=lambda: cache.lock("held").acquire(timeout=1))
-    with cache.lock("held"):  # the other one listens on connections of its own, until the renewal and after
+    with cache.lock(
+        "held"
+    ):  # the other one listens on connections of its own, until the renewal and after
         thread.start()
         time.sleep(0.2)
         provider.login = ("user3", "pass3")
@@ -339,7 +382,11 @@ def test_rotated_password_is_logged_once(make, guarded, caplog) -> None:
         with redis.Redis.from_url(url, password="second") as plain:
             plain.client_kill_filter(_type="normal", skipme=True)
         found = [cache.get("k") for _ in range(5)]
-    said = [record.getMessage() for record in caplog.records if "does not accept the login" in record.getMessage()]
+    said = [
+        record.getMessage()
+        for record in caplog.records
+        if "does not accept the login" in record.getMessage()
+    ]
     assert (going_on, found, cache.stats().shards["a"].state) == (1, [None] * 5, "open")
     assert (len(said), "new connections were accepted before" in said[0]) == (1, True)
     assert ("'a'" in said[0], "first" in said[0], "second" in said[0]) == (True, False, False)

@@ -5,7 +5,15 @@ import pytest
 from shardcache import MISS, Failed, Options
 from shardcache.errors import DamagedPayload, WrongType
 
-DAMAGED = [b"\xf7", b"\xf7\xc1", b"\xf7\x92\x01", b"\xfb\x00\x00\x00\x01", b"\xfd\x00", b"\xff", b"\xf6\xff\xfe"]
+DAMAGED = [
+    b"\xf7",
+    b"\xf7\xc1",
+    b"\xf7\x92\x01",
+    b"\xfb\x00\x00\x00\x01",
+    b"\xfd\x00",
+    b"\xff",
+    b"\xf6\xff\xfe",
+]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +69,12 @@ def test_damaged_is_a_miss(make, raw, namespace, events, stored) -> None:
     raw(cache, "k").set(f"{namespace}:k", stored)
     assert cache.get("k", MISS) is MISS
     [event] = events
-    assert (event.kind, event.operation, event.keys, type(event.error)) == ("damaged", "get", 1, DamagedPayload)
+    assert (event.kind, event.operation, event.keys, type(event.error)) == (
+        "damaged",
+        "get",
+        1,
+        DamagedPayload,
+    )
     assert (event.shard, cache.stats().damaged) == (cache.explain("k").shard, 1)
 
 
@@ -77,7 +90,10 @@ def test_damaged_among_many(make, raw, namespace, events) -> None:
         pipe.get("a")
         pipe.get("k", "gone")
     assert pipe.results == [1, "gone"]
-    assert ([event.operation for event in events], cache.stats().damaged) == (["get_many", "fetch_many", "get"], 3)
+    assert ([event.operation for event in events], cache.stats().damaged) == (
+        ["get_many", "fetch_many", "get"],
+        3,
+    )
     assert {event.kind for event in events} == {"damaged"}
 
 
@@ -119,4 +135,9 @@ def test_signed_values(make, raw, namespace) -> None:
     stolen = raw(cache, "a").get(f"{namespace}:a")
     raw(cache, "b").set(f"{namespace}:b", stolen)
     other = make(options=Options(signing_key=b"x" * 32))
-    assert (cache.get("a"), cache.get("b"), other.get("a"), make().get("a")) == ("secret", None, None, None)
+    assert (cache.get("a"), cache.get("b"), other.get("a"), make().get("a")) == (
+        "secret",
+        None,
+        None,
+        None,
+    )

@@ -24,7 +24,10 @@ def test_order_of_asking(cache) -> None:
 def test_stored_none_is_a_hit(cache) -> None:
     """A stored None is among the hits."""
     cache.set("k", None)
-    assert (cache.get_many(["k", "x"]), cache.fetch_many(["k", "x"]).hits) == ({"k": None}, {"k": None})
+    assert (cache.get_many(["k", "x"]), cache.fetch_many(["k", "x"]).hits) == (
+        {"k": None},
+        {"k": None},
+    )
 
 
 def test_fetch_many_says_why(cache) -> None:
@@ -44,7 +47,12 @@ def test_str_and_bytes_mixed(cache) -> None:
 
 def test_nothing_asked(cache) -> None:
     """No keys: nothing found, nothing stored, nothing deleted."""
-    assert (cache.get_many([]), dict(cache.fetch_many([])), cache.set_many({}), cache.delete_many([])) == (
+    assert (
+        cache.get_many([]),
+        dict(cache.fetch_many([])),
+        cache.set_many({}),
+        cache.delete_many([]),
+    ) == (
         {},
         {},
         [],
@@ -80,8 +88,15 @@ def test_ttl(make) -> None:
     cache.set_many({"a": 1})
     cache.set_many({"b": 1}, ttl=None)
     cache.set_many({"c": 1}, ttl=0.9)
-    assert (49 < cache.ttl("a") <= 50, cache.ttl("b"), 0 < cache.ttl("c") <= 0.9) == (True, None, True)
-    assert (cache.set_many({"a": 2, "b": 2, "x": 2}, ttl=0), cache.get_many(["a", "b", "x"])) == ([], {})
+    assert (49 < cache.ttl("a") <= 50, cache.ttl("b"), 0 < cache.ttl("c") <= 0.9) == (
+        True,
+        None,
+        True,
+    )
+    assert (cache.set_many({"a": 2, "b": 2, "x": 2}, ttl=0), cache.get_many(["a", "b", "x"])) == (
+        [],
+        {},
+    )
     assert ("a" in cache, "b" in cache) == (False, False)
 
 

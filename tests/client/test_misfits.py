@@ -108,7 +108,9 @@ def test_misfit_among_values(make, reply) -> None:
         assert [type(one.error) for one in found.values()] == [OutOfStep] * 2
 
 
-@pytest.mark.parametrize("reply", [b"+OK\r\n", b":1\r\n", b"+\r\n", b"+1_0\r\n", b"*0\r\n"], ids=repr)
+@pytest.mark.parametrize(
+    "reply", [b"+OK\r\n", b":1\r\n", b"+\r\n", b"+1_0\r\n", b"*0\r\n"], ids=repr
+)
 @pytest.mark.parametrize("method", ["incr", "decr"])
 def test_misfit_of_a_sum(make, method, reply) -> None:
     """What no counter can say is no sum, alone and in a pipeline."""
@@ -150,25 +152,42 @@ def test_tag_with_another_content(make) -> None:
         (ACQUIRE, b"*2\r\n:2\r\n+[1,2,3]\r\n"),
         (ACQUIRE, b"*2\r\n:2\r\n+" + b"[" * 5000 + b"\r\n"),
     ],
-    ids=["register short", "register long", "register text", "holder", "word", "members", "json", "deep"],
+    ids=[
+        "register short",
+        "register long",
+        "register text",
+        "holder",
+        "word",
+        "members",
+        "json",
+        "deep",
+    ],
 )
 def test_misfit_of_the_protocol(make, script, reply) -> None:
     """A voter that answers nonsense to one of the scripts of a lock grants none, and nothing else comes of it."""
     with server(script, reply) as broken:
         cache = make([broken.url], timeout=1)
         with pytest.raises(QuorumUnavailable):
-            cache.lock("k", ttl=5).acquire(blocking=False) or cache.lock("k", ttl=5, timeout=0).__enter__()
+            cache.lock("k", ttl=5).acquire(blocking=False) or cache.lock(
+                "k", ttl=5, timeout=0
+            ).__enter__()
 
 
-@pytest.mark.parametrize("reply", [b"+OK\r\n", b"*3\r\n+1-a\r\n+odd\r\n+odd\r\n", b"*1\r\n+1-a\r\n"], ids=repr)
+@pytest.mark.parametrize(
+    "reply", [b"+OK\r\n", b"*3\r\n+1-a\r\n+odd\r\n+odd\r\n", b"*1\r\n+1-a\r\n"], ids=repr
+)
 def test_misfit_of_a_membership(make, reply) -> None:
     """The same of what it says of the list of voters, when it was asked since it goes by another."""
     with server(CONFIGURE, reply) as broken:
         answer = broken.answer
-        broken.answer = lambda command: [b"*2\r\n:2\r\n+\r\n"] if ACQUIRE in command else answer(command)
+        broken.answer = lambda command: (
+            [b"*2\r\n:2\r\n+\r\n"] if ACQUIRE in command else answer(command)
+        )
         cache = make([broken.url], timeout=1)
         with pytest.raises(QuorumUnavailable):
-            cache.lock("k", ttl=5).acquire(blocking=False) or cache.lock("k", ttl=5, timeout=0).__enter__()
+            cache.lock("k", ttl=5).acquire(blocking=False) or cache.lock(
+                "k", ttl=5, timeout=0
+            ).__enter__()
 
 
 @pytest.mark.parametrize("command", [b"GET", b"PTTL"])
@@ -177,12 +196,22 @@ def test_misfit_of_a_look_is_loaded(make, command) -> None:
     with server(command) as broken:
         cache = make([broken.url])
         assert cache.get_or_set("k", lambda: "mine", policy=LoadPolicy(protect="none")) == "mine"
-        assert cache.get_or_set_many(["k", "l"], lambda keys: dict.fromkeys(keys, 1)) == {"k": 1, "l": 1}
+        assert cache.get_or_set_many(["k", "l"], lambda keys: dict.fromkeys(keys, 1)) == {
+            "k": 1,
+            "l": 1,
+        }
 
 
 @pytest.mark.parametrize(
     "reply",
-    [b"+OK\r\n", b"$-1\r\n", b"*0\r\n", b"*1\r\n:1\r\n", b"*3\r\n+a\r\n+b\r\n+c\r\n", b"%1\r\n+a\r\n:1\r\n"],
+    [
+        b"+OK\r\n",
+        b"$-1\r\n",
+        b"*0\r\n",
+        b"*1\r\n:1\r\n",
+        b"*3\r\n+a\r\n+b\r\n+c\r\n",
+        b"%1\r\n+a\r\n:1\r\n",
+    ],
     ids=repr,
 )
 def test_misfit_of_a_vote(make, reply) -> None:
@@ -190,5 +219,7 @@ def test_misfit_of_a_vote(make, reply) -> None:
     with server(b"EVAL", reply) as broken:
         cache = make([broken.url], timeout=20)
         with pytest.raises(QuorumUnavailable, match="fit"):
-            cache.lock("k", ttl=200).acquire(blocking=False) or cache.lock("k", ttl=200, timeout=0).__enter__()
+            cache.lock("k", ttl=200).acquire(blocking=False) or cache.lock(
+                "k", ttl=200, timeout=0
+            ).__enter__()
         assert cache.get_or_set("k", lambda: "mine") == "mine"

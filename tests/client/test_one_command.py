@@ -12,7 +12,11 @@ from tests.hostile.server import HostileServer
 def test_hash(cache, raw, namespace):
     """Arguments of every kind; the key has its namespace, and lies on its own shard."""
     assert cache.command("user:1", "HSET", "name", "Ada", b"age", 36, "score", 1.5) == 3
-    assert raw(cache, "user:1").hgetall(f"{namespace}:user:1") == {b"name": b"Ada", b"age": b"36", b"score": b"1.5"}
+    assert raw(cache, "user:1").hgetall(f"{namespace}:user:1") == {
+        b"name": b"Ada",
+        b"age": b"36",
+        b"score": b"1.5",
+    }
     assert cache.command("user:1", "HGET", "name") == b"Ada"
     assert cache.command("user:1", "hincrby", "age", 1) == 37
     assert cache.command("user:1", "HMGET", "name", "nothing") == [b"Ada", None]
@@ -129,7 +133,9 @@ def test_with_the_shard_out(make, events, name, kind):
     """None and an event under "degrade", `ShardUnavailable` under "raise"."""
     cache = make(["redis://127.0.0.1:1"], timeout=5.0, options=Options(on_event=events.append))
     assert cache.command("k", name, "a", "b") is None
-    assert [event.kind for event in events if event.kind in ("degraded_read", "dropped_write")] == [kind]
+    assert [event.kind for event in events if event.kind in ("degraded_read", "dropped_write")] == [
+        kind
+    ]
     strict = make(["redis://127.0.0.1:1"], timeout=5.0, on_unavailable="raise")
     with pytest.raises(errors.ShardUnavailable):
         strict.command("k", name, "a", "b")
@@ -139,7 +145,9 @@ def test_only_reads_are_sent_twice():
     """What may have had its effect is not repeated."""
     assert {packed(b"k", name, ())[0].idempotent for name in READING} == {True}
     assert {packed(b"k", name, ())[0].writes for name in READING} == {False}
-    assert {packed(b"k", name, ())[0].idempotent for name in (*WRITING, "JSON.SET", "BF.ADD")} == {False}
+    assert {packed(b"k", name, ())[0].idempotent for name in (*WRITING, "JSON.SET", "BF.ADD")} == {
+        False
+    }
     assert {packed(b"k", name, ())[0].writes for name in (*WRITING, "JSON.SET", "BF.ADD")} == {True}
     assert READING.isdisjoint(WRITING)
 
@@ -179,7 +187,11 @@ def test_a_client_of_redis_py(cache, namespace):
     wire = cache.explain("k").wire_key
     if target is None:
         with cache.redis("k") as plain:
-            assert (type(plain), plain.get(wire), plain.rename(wire, f"{namespace}:{{k}}")) == (redis.Redis, b"1", True)
+            assert (type(plain), plain.get(wire), plain.rename(wire, f"{namespace}:{{k}}")) == (
+                redis.Redis,
+                b"1",
+                True,
+            )
         return
 
     async def run():
@@ -195,7 +207,14 @@ def test_a_client_of_redis_py(cache, namespace):
         (
             "redis://user:s3cret@h1:7/3",
             {},
-            {"host": "h1", "port": 7, "db": 3, "username": "user", "password": "s3cret", "socket_timeout": 0.25},
+            {
+                "host": "h1",
+                "port": 7,
+                "db": 3,
+                "username": "user",
+                "password": "s3cret",
+                "socket_timeout": 0.25,
+            },
         ),
         (
             "redis://:s3cret@h1",
@@ -208,7 +227,11 @@ def test_a_client_of_redis_py(cache, namespace):
             {},
             {"host": "h1", "ssl_cert_reqs": "none", "ssl_check_hostname": False},
         ),
-        ("rediss://h1", {}, {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_ca_certs": None}),
+        (
+            "rediss://h1",
+            {},
+            {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_ca_certs": None},
+        ),
     ],
     ids=["login", "password", "unix", "unverified", "tls"],
 )
@@ -218,7 +241,8 @@ def test_with_login_and_tls(make, url, settings, expected):
     found = cache.redis("k").connection_pool.connection_kwargs
     assert {name: found[name] for name in expected} == expected
     assert (
-        "SSL" in getattr(cache, "_target", cache).redis("k").connection_pool.connection_class.__name__
+        "SSL"
+        in getattr(cache, "_target", cache).redis("k").connection_pool.connection_class.__name__
     ) is url.startswith("rediss")
 
 

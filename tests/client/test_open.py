@@ -7,7 +7,13 @@ import pytest
 import redis
 
 from shardcache import HashRing, Node, Options, PingResult
-from shardcache.errors import ClientClosed, InvalidArgument, InvalidOption, InvalidURL, ShardUnavailable
+from shardcache.errors import (
+    ClientClosed,
+    InvalidArgument,
+    InvalidOption,
+    InvalidURL,
+    ShardUnavailable,
+)
 
 PATIENCE = 20.0
 
@@ -25,7 +31,11 @@ def test_url_says_every_setting(colour, shards, namespace) -> None:
         with redis.Redis.from_url(shards.urls[explanation.shard]) as plain:
             stored = plain.get(f"{namespace}:k")
             names = {client["name"] for client in plain.client_list()}
-        assert (cache.get("k"), len(stored) < 100, 70 < cache.ttl("k") <= 77) == (["a" * 100], True, True)
+        assert (cache.get("k"), len(stored) < 100, 70 < cache.ttl("k") <= 77) == (
+            ["a" * 100],
+            True,
+            True,
+        )
         assert ("tester" in names, explanation.wire_key) == (True, f"{namespace}:k".encode())
         with pytest.raises(ValueError, match="4096"):
             cache.set("k", "x" * 5000)
@@ -35,7 +45,9 @@ def test_url_says_every_setting(colour, shards, namespace) -> None:
 
 def test_overrides_win(colour, shards, namespace) -> None:
     """What is given to from_url wins over what the URL says."""
-    with colour.from_url(f"{shards.url}&default_ttl=5&timeout=1", namespace=namespace, default_ttl=None) as cache:
+    with colour.from_url(
+        f"{shards.url}&default_ttl=5&timeout=1", namespace=namespace, default_ttl=None
+    ) as cache:
         cache.set("k", 1)
         assert (cache.ttl("k"), cache.explain("k").wire_key) == (None, f"{namespace}:k".encode())
 
@@ -71,15 +83,25 @@ def test_order_of_nodes_does_not_matter(make, shards) -> None:
     """A node is placed by its name, not by its place in the list."""
     one, two = make(shards.urls), make(dict(reversed(shards.urls.items())))
     one.set_many({str(number): number for number in range(100)})
-    assert two.get_many(str(number) for number in range(100)) == {str(number): number for number in range(100)}
+    assert two.get_many(str(number) for number in range(100)) == {
+        str(number): number for number in range(100)
+    }
 
 
 def test_weights(make, shards) -> None:
     """A weight in a Node and in a URL's query count alike, and the heavy node has more keys."""
     names, urls = zip(*shards.urls.items(), strict=True)
-    as_nodes = make([Node(name, 8.0 if at == 0 else 1.0, url) for at, (name, url) in enumerate(shards.urls.items())])
+    as_nodes = make(
+        [
+            Node(name, 8.0 if at == 0 else 1.0, url)
+            for at, (name, url) in enumerate(shards.urls.items())
+        ]
+    )
     in_urls = make(
-        [f"{url}&name={name}&weight={8 if name == names[0] else 1}" for name, url in zip(names, urls, strict=True)]
+        [
+            f"{url}&name={name}&weight={8 if name == names[0] else 1}"
+            for name, url in zip(names, urls, strict=True)
+        ]
     )
     keys = [str(number) for number in range(1000)]
     owners = [cache.explain(key).shard for cache in (as_nodes, in_urls) for key in keys]
@@ -106,7 +128,11 @@ def test_explain(cache, shards, namespace, raw) -> None:
     """Explain says where a key lives, and asks nobody."""
     cache.set("{tag}k", 1)
     found = cache.explain("{tag}k")
-    assert (found.key, found.wire_key, found.hashed) == ("{tag}k", f"{namespace}:{{tag}}k".encode(), b"tag")
+    assert (found.key, found.wire_key, found.hashed) == (
+        "{tag}k",
+        f"{namespace}:{{tag}}k".encode(),
+        b"tag",
+    )
     assert (found.shard, found.state) == (found.successors[0], "closed")
     assert sorted(found.successors) == sorted(shards.urls)
     assert raw(cache, "{tag}k").exists(f"{namespace}:{{tag}}k") == 1
@@ -116,7 +142,9 @@ def test_explain(cache, shards, namespace, raw) -> None:
 def test_ping(cache, shards) -> None:
     """Ping answers seconds for each shard by name, as data that can be sent as JSON."""
     found = cache.ping()
-    assert {name: (one.ok, one.error) for name, one in found.items()} == dict.fromkeys(shards.urls, (True, None))
+    assert {name: (one.ok, one.error) for name, one in found.items()} == dict.fromkeys(
+        shards.urls, (True, None)
+    )
     assert all(0 < one.seconds < PATIENCE for one in found.values())
     sent = json.loads(json.dumps({name: one.as_dict() for name, one in found.items()}))
     assert {name: PingResult(**one) for name, one in sent.items()} == found
@@ -127,9 +155,17 @@ def test_ping_tells_the_dead(mortal, make) -> None:
     cache = make(mortal.urls)
     mortal.servers[1].kill()
     found = cache.ping()
-    assert {name: answer.ok for name, answer in found.items()} == {"shard-1": True, "shard-2": False, "shard-3": True}
+    assert {name: answer.ok for name, answer in found.items()} == {
+        "shard-1": True,
+        "shard-2": False,
+        "shard-3": True,
+    }
     dead = found["shard-2"]
-    assert (dead.seconds, dead.error_type, dead.error.partition(":")[0]) == (None, "ShardUnavailable", "cannot connect")
+    assert (dead.seconds, dead.error_type, dead.error.partition(":")[0]) == (
+        None,
+        "ShardUnavailable",
+        "cannot connect",
+    )
     assert asdict(dead) == dead.as_dict() == json.loads(json.dumps(dead.as_dict()))
     with pytest.raises(ShardUnavailable, match="shard 'shard-2': cannot connect"):
         dead.raise_for_error()
@@ -216,7 +252,10 @@ def test_embedded(colour) -> None:
 def test_repr_names_the_shards_only(colour) -> None:
     """The repr has names and no credentials, as have errors and explanations."""
     with colour({"a": "redis://user:hunter2@127.0.0.1:1/0"}) as cache:
-        assert (repr(cache).endswith("ShardCache(a)"), "hunter2" in repr(cache.explain("k"))) == (True, False)
+        assert (repr(cache).endswith("ShardCache(a)"), "hunter2" in repr(cache.explain("k"))) == (
+            True,
+            False,
+        )
         assert "hunter2" not in str(cache.ping()["a"])
 
 
@@ -244,7 +283,11 @@ def test_wrong_setting(colour, settings) -> None:
     [(name, value)] = settings.items()
     with pytest.raises(InvalidArgument) as caught:
         colour("redis://127.0.0.1:1", **settings)
-    shown = type(value).__name__ if name in ("options", "serializer") and not isinstance(value, str) else repr(value)
+    shown = (
+        type(value).__name__
+        if name in ("options", "serializer") and not isinstance(value, str)
+        else repr(value)
+    )
     assert (name.split("_")[-1] in str(caught.value), shown in str(caught.value)) == (True, True)
 
 

@@ -75,7 +75,11 @@ def test_foreign_bytes_are_read(make, raw, namespace, serializer, stored, value)
     """By every way of reading; a serializer that does not ask for them never sees them."""
     cache = make(serializer=serializer)
     raw(cache, "k").set(f"{namespace}:k", stored)
-    assert (cache.get("k"), cache.get_many(["k"]), cache.get_or_set("k", lambda: "new")) == (value, {"k": value}, value)
+    assert (cache.get("k"), cache.get_many(["k"]), cache.get_or_set("k", lambda: "new")) == (
+        value,
+        {"k": value},
+        value,
+    )
     with cache.pipeline() as pipe:
         pipe.get("k")
     assert pipe.results == [value]
@@ -86,20 +90,31 @@ def test_foreign_bytes_are_read(make, raw, namespace, serializer, stored, value)
 @pytest.mark.parametrize("signed", [False, True], ids=["open", "signed"])
 def test_foreign_bytes_that_do_not_load(make, raw, namespace, events, signed):
     """Damaged, as any payload; with a signing key nothing foreign is read at all."""
-    cache = make(serializer=Go(), options=Options(on_event=events.append, signing_key="k" * 16 if signed else None))
+    cache = make(
+        serializer=Go(),
+        options=Options(on_event=events.append, signing_key="k" * 16 if signed else None),
+    )
     raw(cache, "k").set(f"{namespace}:k", b'"fine"' if signed else b"{broken")
     assert (cache.get("k", "default"), [event.kind for event in events]) == ("default", ["damaged"])
 
 
-@pytest.mark.parametrize("value", [b"", b"plain", b"42", b"\xf7\xc0", b"\xff\x00", bytes(range(256))], ids=repr)
+@pytest.mark.parametrize(
+    "value", [b"", b"plain", b"42", b"\xf7\xc0", b"\xff\x00", bytes(range(256))], ids=repr
+)
 def test_raw_is_plain(make, raw, namespace, value):
     """What is stored is what was given, byte for byte, and comes back so, whatever it looks like."""
     cache = make(serializer="raw")
-    assert (cache.set("k", value), cache.set_many({"m": value}), cache.add("a", value)) == (True, [], True)
+    assert (cache.set("k", value), cache.set_many({"m": value}), cache.add("a", value)) == (
+        True,
+        [],
+        True,
+    )
     assert cache.get_or_set("l", lambda: value) == value
     for key in ("k", "m", "a", "l"):
         assert raw(cache, key).get(f"{namespace}:{key}") == value
-    assert cache.get_many(["k", "m", "a", "l", "absent"]) == dict.fromkeys(["k", "m", "a", "l"], value)
+    assert cache.get_many(["k", "m", "a", "l", "absent"]) == dict.fromkeys(
+        ["k", "m", "a", "l"], value
+    )
     assert cache.get_or_set("k", lambda: b"new") == value
     assert {key: hit.value for key, hit in cache.fetch_many(["k"]).items()} == {"k": value}
 
@@ -108,7 +123,9 @@ def test_raw_is_plain(make, raw, namespace, value):
 def test_raw_keeps_bytes_alone(make, value):
     """All else would come back as bytes: refused, with what to do."""
     cache = make(serializer="raw")
-    with pytest.raises(errors.SerializationError, match="serializer 'raw' keeps bytes alone") as caught:
+    with pytest.raises(
+        errors.SerializationError, match="serializer 'raw' keeps bytes alone"
+    ) as caught:
         cache.set("k", value)
     assert caught.value.value is value
     with pytest.raises(errors.SerializationError, match="keeps bytes alone"):
@@ -123,7 +140,11 @@ def test_raw_counts(make):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"compression": "zlib"}, {"options": Options(signing_key="k" * 16)}, {"options": Options(types=[complex])}],
+    [
+        {"compression": "zlib"},
+        {"options": Options(signing_key="k" * 16)},
+        {"options": Options(types=[complex])},
+    ],
     ids=["compression", "signing_key", "types"],
 )
 def test_raw_has_no_room(make, settings):

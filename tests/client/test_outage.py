@@ -72,14 +72,22 @@ def test_degraded_call(degrading, events, call, answer, writes) -> None:
     key = keys_of(degrading)[1][0]
     assert call(degrading, key) == answer
     stats = degrading.stats()
-    assert (stats.degraded_reads, stats.dropped_writes, stats.errors) == ((0, 1, 0) if writes else (1, 0, 0))
+    assert (stats.degraded_reads, stats.dropped_writes, stats.errors) == (
+        (0, 1, 0) if writes else (1, 0, 0)
+    )
     assert stats.shards[DEAD].failures == 1
     [event] = events
-    assert (event.kind, event.shard, event.keys) == ("dropped_write" if writes else "degraded_read", DEAD, 1)
+    assert (event.kind, event.shard, event.keys) == (
+        "dropped_write" if writes else "degraded_read",
+        DEAD,
+        1,
+    )
     assert isinstance(event.error, ShardUnavailable)
 
 
-@pytest.mark.parametrize("name", ["get", "contains", "ttl", "set", "add", "replace", "delete", "incr", "decr", "touch"])
+@pytest.mark.parametrize(
+    "name", ["get", "contains", "ttl", "set", "add", "replace", "delete", "incr", "decr", "touch"]
+)
 def test_event_names_the_method(degrading, events, name) -> None:
     """The hook is told the method that was called."""
     SINGLE[name][0](degrading, keys_of(degrading)[1][0])
@@ -136,7 +144,9 @@ def test_fetch_many(make, maimed, never_out, events, policy) -> None:
     assert (found[alive[0]], found[alive[1]], found.misses) == (Hit(1), Miss(), alive[1:])
     assert [type(found[key]) for key in dead] == [Failed] * len(dead)
     assert {error.shard for error in found.failures.values()} == {DEAD}
-    assert [(event.shard, event.operation, event.keys) for event in events] == [(DEAD, "fetch_many", len(dead))]
+    assert [(event.shard, event.operation, event.keys) for event in events] == [
+        (DEAD, "fetch_many", len(dead))
+    ]
 
 
 def test_set_many(degrading, events) -> None:
@@ -189,7 +199,11 @@ def test_pipeline(degrading, events) -> None:
         pipe.get(dead[0], "default")
         pipe.incr(dead[0])
     assert pipe.results == [True, False, 1, "default", None]
-    assert (degrading.stats().degraded_reads, degrading.stats().dropped_writes, len(events)) == (1, 2, 3)
+    assert (degrading.stats().degraded_reads, degrading.stats().dropped_writes, len(events)) == (
+        1,
+        2,
+        3,
+    )
 
 
 def test_pipeline_raises(raising) -> None:
@@ -208,7 +222,9 @@ def test_scan(degrading, events) -> None:
     alive, _ = keys_of(degrading)
     degrading.set_many(dict.fromkeys(alive, 1))
     assert sorted(degrading.scan()) == sorted(alive)
-    assert [(event.kind, event.shard, event.operation) for event in events] == [("degraded_read", DEAD, "scan")]
+    assert [(event.kind, event.shard, event.operation) for event in events] == [
+        ("degraded_read", DEAD, "scan")
+    ]
     assert degrading.stats().shards[DEAD].failures == 1
 
 
@@ -225,7 +241,9 @@ def test_clear(degrading, events, flush) -> None:
     degrading.set_many(dict.fromkeys(alive, 1))
     assert degrading.clear(flush=flush) == (0 if flush else len(alive))
     assert degrading.get_many(alive) == {}
-    assert [(event.kind, event.shard, event.operation) for event in events] == [("dropped_write", DEAD, "clear")]
+    assert [(event.kind, event.shard, event.operation) for event in events] == [
+        ("dropped_write", DEAD, "clear")
+    ]
     assert degrading.stats().shards[DEAD].failures == 1
 
 
@@ -258,7 +276,9 @@ def test_broken_hook(make, maimed, caplog, call) -> None:
     def hook(event) -> None:
         raise RuntimeError("observer")
 
-    cache = make(maimed.urls, options=Options(failures=1, on_event=hook, first_probe=60, max_probe=60))
+    cache = make(
+        maimed.urls, options=Options(failures=1, on_event=hook, first_probe=60, max_probe=60)
+    )
     alive, dead = keys_of(cache)
     call(cache, alive[0], dead[0])
     assert ("event hook failed" in caplog.text, "observer" in caplog.text) == (True, True)
@@ -284,7 +304,9 @@ def test_breaker_opens_and_says_so(make, maimed, events) -> None:
 
 def test_shard_comes_back(mortal, make, events) -> None:
     """A restarted shard is found by the prober and let in again; the hook is told."""
-    cache = make(mortal.urls, options=Options(first_probe=0.01, max_probe=0.05, on_event=events.append))
+    cache = make(
+        mortal.urls, options=Options(first_probe=0.01, max_probe=0.05, on_event=events.append)
+    )
     cache.set_many({str(number): 1 for number in range(40)})
     dead = keys_of(cache)[1]
     mortal.servers[1].kill()
@@ -293,7 +315,10 @@ def test_shard_comes_back(mortal, make, events) -> None:
     while cache.stats().shards[DEAD].state != "closed":  # ends by the limit on each test
         cache.get(dead[0])
     assert (cache.set(dead[0], 2), cache.get(dead[0])) == (True, 2)
-    assert [event.kind for event in events if event.kind.startswith("shard")] == ["shard_out", "shard_back"]
+    assert [event.kind for event in events if event.kind.startswith("shard")] == [
+        "shard_out",
+        "shard_back",
+    ]
 
 
 def test_restarted_shard_costs_no_error(mortal, make) -> None:
@@ -302,7 +327,11 @@ def test_restarted_shard_costs_no_error(mortal, make) -> None:
     dead = keys_of(cache)[1]
     cache.set_many(dict.fromkeys(dead, 1))
     mortal.servers[1].restart()
-    assert (cache.get(dead[0]), cache.add(dead[0], 2), cache.get_many(dead)) == (None, True, {dead[0]: 2})
+    assert (cache.get(dead[0]), cache.add(dead[0], 2), cache.get_many(dead)) == (
+        None,
+        True,
+        {dead[0]: 2},
+    )
 
 
 @pytest.mark.parametrize(
@@ -318,7 +347,9 @@ def test_restarted_shard_costs_no_error(mortal, make) -> None:
 )
 def test_hung_shard_costs_one_deadline(mortal, make, call, monkeypatch) -> None:
     """A hung shard is out after one timeout; what it would have answered late is never mistaken for an answer."""
-    monkeypatch.setattr(lateness, "HELD_UP", math.inf)  # a busy machine is late, and would not blame the shard
+    monkeypatch.setattr(
+        lateness, "HELD_UP", math.inf
+    )  # a busy machine is late, and would not blame the shard
     options = Options(first_probe=60, max_probe=60)
     cache = make(mortal.urls, options=options, timeout=0.6, on_unavailable="raise")
     alive, dead = keys_of(cache)

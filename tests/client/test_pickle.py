@@ -37,10 +37,15 @@ def test_all_others_are_refused(kind, made, monkeypatch):
         "url": lambda: kind.from_url(URL),
         "options": lambda: kind.from_url(options=Options(signing_key="0123456789abcdef")),
     }[made]()
-    with pytest.raises(TypeError, match=f"{kind.__name__} cannot be pickled.*SHARDCACHE_URL") as caught:
+    with pytest.raises(
+        TypeError, match=f"{kind.__name__} cannot be pickled.*SHARDCACHE_URL"
+    ) as caught:
         pickle.dumps(client)
     assert "s3cret" not in str(caught.value)
-    assert (copy.copy(client), copy.deepcopy(client)) == (client, client)  # these stay in the process
+    assert (copy.copy(client), copy.deepcopy(client)) == (
+        client,
+        client,
+    )  # these stay in the process
 
 
 def test_locks_are_refused():

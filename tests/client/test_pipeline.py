@@ -2,7 +2,14 @@
 
 import pytest
 
-from shardcache.errors import ClientClosed, InvalidKey, InvalidTTL, KeyMissing, SerializationError, WrongType
+from shardcache.errors import (
+    ClientClosed,
+    InvalidKey,
+    InvalidTTL,
+    KeyMissing,
+    SerializationError,
+    WrongType,
+)
 
 
 def test_results_in_order(cache) -> None:
@@ -26,7 +33,22 @@ def test_results_in_order(cache) -> None:
         ]
         assert len(pipe) == 14
     assert places == list(range(14))
-    assert pipe.results == [True, 1, False, True, 7, 6, 6, True, True, None, "default", True, False, 6]
+    assert pipe.results == [
+        True,
+        1,
+        False,
+        True,
+        7,
+        6,
+        6,
+        True,
+        True,
+        None,
+        "default",
+        True,
+        False,
+        6,
+    ]
 
 
 def test_many_keys(cache) -> None:

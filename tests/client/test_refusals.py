@@ -104,7 +104,9 @@ def test_wrong_ttl(untouched, call, ttl) -> None:
 
 @pytest.mark.parametrize("call", VALUE_CALLS.values(), ids=VALUE_CALLS)
 @pytest.mark.parametrize(
-    "value", [object(), [1, {2: lambda: 0}], "\ud800", {1: {b"": 1j}}], ids=["object", "nested", "surrogate", "complex"]
+    "value",
+    [object(), [1, {2: lambda: 0}], "\ud800", {1: {b"": 1j}}],
+    ids=["object", "nested", "surrogate", "complex"],
 )
 def test_wrong_value(untouched, call, value) -> None:
     """A value that could not come back the same is refused, together with the good values beside it."""
@@ -146,7 +148,12 @@ def test_no_mapping(untouched, mapping) -> None:
 
 def test_errors_are_value_errors() -> None:
     """Whoever catches ValueError catches every wrong argument."""
-    kinds = (errors.InvalidKey, errors.InvalidTTL, errors.SerializationError, errors.InvalidArgument)
+    kinds = (
+        errors.InvalidKey,
+        errors.InvalidTTL,
+        errors.SerializationError,
+        errors.InvalidArgument,
+    )
     assert [issubclass(kind, ValueError) for kind in kinds] == [True] * 4
 
 

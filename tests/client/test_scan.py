@@ -44,7 +44,9 @@ def test_scanned_keys_are_usable(cache) -> None:
 def test_stray_keys_are_left_out(cache, make, raw, namespace) -> None:
     """A key on a shard that does not own it is not found by get, so scan leaves it out."""
     cache.set("k", 1)
-    other = next(key for key in map(str, range(100)) if cache.explain(key).shard != cache.explain("k").shard)
+    other = next(
+        key for key in map(str, range(100)) if cache.explain(key).shard != cache.explain("k").shard
+    )
     raw(cache, other).set(f"{namespace}:k", "stray")
     assert list(cache.scan()) == ["k"]
 

@@ -56,7 +56,9 @@ def sentinel(tmp_path_factory) -> Iterator[str]:
     port, folder = free_port(), tmp_path_factory.mktemp("sentinel")
     config = folder / "sentinel.conf"
     config.write_text(f"port {port}\nbind 127.0.0.1\ndir {folder}\n")
-    process = subprocess.Popen([find_server(), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [find_server(), str(config), "--sentinel"], stdout=subprocess.DEVNULL
+    )
     try:
         with redis.Redis(port=port) as plain:
             while True:  # ends by the limit on each test
@@ -80,7 +82,11 @@ def test_replica(make, replica, protocol, call, policy) -> None:
     cache = make({"a": replica}, on_unavailable=policy, options=Options(protocol=protocol))
     with pytest.raises(WrongTopology, match=r"'a'.*replica") as caught:
         call(cache)
-    assert (caught.value.shard, cache.stats().errors, cache.stats().shards["a"].connects) == ("a", 1, 0)
+    assert (caught.value.shard, cache.stats().errors, cache.stats().shards["a"].connects) == (
+        "a",
+        1,
+        0,
+    )
 
 
 @protocols
@@ -127,7 +133,11 @@ def test_wrong_login(make, guarded, protocol, login, call) -> None:
     cache = make({"a": f"redis://{login}{guarded}/0"}, options=Options(protocol=protocol))
     with pytest.raises(AuthenticationFailed) as caught:
         call(cache)
-    assert (caught.value.shard, "wrong@" in str(caught.value), "se/cr" in str(caught.value)) == ("a", False, False)
+    assert (caught.value.shard, "wrong@" in str(caught.value), "se/cr" in str(caught.value)) == (
+        "a",
+        False,
+        False,
+    )
     assert cache.stats().shards["a"].state == "closed"
 
 
@@ -136,7 +146,12 @@ def test_wrong_login(make, guarded, protocol, login, call) -> None:
 def test_login(make, guarded, protocol, login) -> None:
     """The default user's password and an ACL user's are taken, percent signs decoded."""
     cache = make({"a": f"redis://{login}{guarded}/1"}, options=Options(protocol=protocol))
-    assert (cache.set("k", 1), cache.get("k"), cache.incr("n", initial=0), cache.clear()) == (True, 1, 1, 2)
+    assert (cache.set("k", 1), cache.get("k"), cache.incr("n", initial=0), cache.clear()) == (
+        True,
+        1,
+        1,
+        2,
+    )
 
 
 def test_forbidden_command(make, guarded) -> None:
@@ -155,7 +170,10 @@ def test_credential_provider(make, guarded, protocol) -> None:
         def get_credentials(self) -> tuple[str, ...]:
             return ("se/cr:et",)
 
-    cache = make({"a": f"redis://{guarded}/0"}, options=Options(protocol=protocol, credential_provider=Provider()))
+    cache = make(
+        {"a": f"redis://{guarded}/0"},
+        options=Options(protocol=protocol, credential_provider=Provider()),
+    )
     assert (cache.set("k", 1), cache.get("k")) == (True, 1)
 
 
@@ -171,7 +189,9 @@ def test_database(make, shards, protocol) -> None:
 @protocols
 def test_database_out_of_range(make, shards, protocol) -> None:
     """A database that the server does not have is a clear error that names it, under "degrade" too."""
-    cache = make({"a": shards.urls["shard-1"].removesuffix("0") + "999"}, options=Options(protocol=protocol))
+    cache = make(
+        {"a": shards.urls["shard-1"].removesuffix("0") + "999"}, options=Options(protocol=protocol)
+    )
     with pytest.raises(CommandRefused, match="999"):
         cache.get("k")
 

@@ -60,11 +60,18 @@ def test_compressed_value_comes_back(make, compression) -> None:
     assert (cache.get("k"), make().get("k")) == (["a" * 5000], ["a" * 5000])
 
 
-@pytest.mark.parametrize("key", ["a", "a b", "\x00\r\n", "é", b"\xff\xfe", "*", "a:b", "{", "{}", "}{", "x" * 60_000])
+@pytest.mark.parametrize(
+    "key", ["a", "a b", "\x00\r\n", "é", b"\xff\xfe", "*", "a:b", "{", "{}", "}{", "x" * 60_000]
+)
 def test_any_key(cache, key) -> None:
     """Spaces, control characters and bytes are legal in a key."""
     cache.set(key, "v")
-    assert (cache.get(key), key in cache, cache.delete(key), cache.get(key)) == ("v", True, True, None)
+    assert (cache.get(key), key in cache, cache.delete(key), cache.get(key)) == (
+        "v",
+        True,
+        True,
+        None,
+    )
 
 
 def test_str_and_bytes_are_one_key(cache) -> None:
@@ -110,7 +117,9 @@ def test_default_ttl_none(make) -> None:
     assert cache.ttl("a") is None
 
 
-@pytest.mark.parametrize(("ttl", "low", "high"), [(10, 9, 10), (0.9, 0, 0.9), (timedelta(minutes=1), 59, 60)])
+@pytest.mark.parametrize(
+    ("ttl", "low", "high"), [(10, 9, 10), (0.9, 0, 0.9), (timedelta(minutes=1), 59, 60)]
+)
 def test_ttl_forms(cache, ttl, low, high) -> None:
     """Seconds as int or float and timedeltas are taken by set, add, replace and touch alike."""
     cache.set("a", 1, ttl)
@@ -162,13 +171,23 @@ def test_delete(cache) -> None:
 def test_contains(cache) -> None:
     """Contains and ``in`` agree, and a stored None is there."""
     cache.set("k", None)
-    assert (cache.contains("k"), "k" in cache, cache.contains("x"), "x" in cache) == (True, True, False, False)
+    assert (cache.contains("k"), "k" in cache, cache.contains("x"), "x" in cache) == (
+        True,
+        True,
+        False,
+        False,
+    )
 
 
 def test_incr_and_decr(cache) -> None:
     """Counting returns the sum, and what is stored is an int."""
     cache.set("n", 5)
-    assert (cache.incr("n"), cache.incr("n", 10), cache.decr("n"), cache.decr("n", 20)) == (6, 16, 15, -5)
+    assert (cache.incr("n"), cache.incr("n", 10), cache.decr("n"), cache.decr("n", 20)) == (
+        6,
+        16,
+        15,
+        -5,
+    )
     assert (cache.get("n"), type(cache.get("n"))) == (-5, int)
 
 
@@ -192,7 +211,11 @@ def test_count_from_initial(make) -> None:
     cache = make(default_ttl=70)
     assert (cache.incr("a", 2, initial=10), cache.decr("b", 2, initial=10, ttl=None)) == (12, 8)
     assert (cache.incr("c", initial=0, ttl=30), cache.get("c")) == (1, 1)
-    assert (60 < cache.ttl("a") <= 70, cache.ttl("b"), 20 < cache.ttl("c") <= 30) == (True, None, True)
+    assert (60 < cache.ttl("a") <= 70, cache.ttl("b"), 20 < cache.ttl("c") <= 30) == (
+        True,
+        None,
+        True,
+    )
 
 
 @pytest.mark.parametrize("value", ["text", "5", 1.5, None, [1], 2**70])
@@ -239,7 +262,11 @@ def test_touch(cache) -> None:
     cache.set("k", 1, 10)
     assert (cache.touch("k", 100), 90 < cache.ttl("k") <= 100) == (True, True)
     assert (cache.touch("k", None), cache.ttl("k")) == (True, None)
-    assert (cache.touch("k", None), cache.touch("k"), 200 < cache.ttl("k") <= 300) == (True, True, True)
+    assert (cache.touch("k", None), cache.touch("k"), 200 < cache.ttl("k") <= 300) == (
+        True,
+        True,
+        True,
+    )
     assert (cache.touch("x"), cache.touch("x", None), cache.touch("x", 0)) == (False, False, False)
     assert cache.get("k") == 1
 

@@ -52,9 +52,30 @@ def make_certificate(folder: Path, name: str, authority: str) -> None:
     """Make ``name``.key and ``name``.pem, for localhost but not for 127.0.0.1."""
     # From 3.13 on, Python asks of a certificate all that RFC 5280 does.
     (folder / "ext").write_text("subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n")
-    openssl(folder, "req", *KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-    signed = ("-CA", f"{authority}.pem", "-CAkey", f"{authority}.key", "-CAcreateserial", "-days", "2")
-    openssl(folder, "x509", "-req", "-in", f"{name}.csr", *signed, "-extfile", "ext", "-out", f"{name}.pem")
+    openssl(
+        folder, "req", *KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"
+    )
+    signed = (
+        "-CA",
+        f"{authority}.pem",
+        "-CAkey",
+        f"{authority}.key",
+        "-CAcreateserial",
+        "-days",
+        "2",
+    )
+    openssl(
+        folder,
+        "x509",
+        "-req",
+        "-in",
+        f"{name}.csr",
+        *signed,
+        "-extfile",
+        "ext",
+        "-out",
+        f"{name}.pem",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +100,9 @@ def serve(folder: Path, name: str, authority: str = "ca", clients: str = "no") -
         "tls-ca-cert-file": str(folder / f"{authority}.pem"),
         "tls-auth-clients": clients,
     }
-    for program in filter(None, (find_server(), *map(shutil.which, ("valkey-server", "redis-server")))):
+    for program in filter(
+        None, (find_server(), *map(shutil.which, ("valkey-server", "redis-server")))
+    ):
         try:
             with LocalShards(1, tcp=True, options=options, binary=program):
                 yield port
@@ -117,7 +140,9 @@ def test_tls_verified(make, secure, certificates, protocol) -> None:
 def test_tls_refused(make, secure, certificates, call, wrong) -> None:
     """A certificate that does not verify is an error, never a silent miss, under "degrade" too."""
     host, query = (
-        ("localhost", "") if wrong == "unknown authority" else ("127.0.0.1", f"?ssl_ca_certs={certificates / 'ca.pem'}")
+        ("localhost", "")
+        if wrong == "unknown authority"
+        else ("127.0.0.1", f"?ssl_ca_certs={certificates / 'ca.pem'}")
     )
     cache = make({"a": f"rediss://{host}:{secure}/0{query}"})
     with pytest.raises(AuthenticationFailed, match="certificate") as caught:
@@ -160,7 +185,9 @@ def own_authority(certificates, tmp_path) -> Path:
 def test_cold_threads_make_one_context(secure, own_authority, made) -> None:
     """Twenty threads that connect for the first time read the certificates once, and so do other shards with the same."""
     url = f"rediss://localhost:{secure}/0?ssl_ca_certs={own_authority}"
-    with ShardCache({"a": f"{url}&name=a", "b": f"{url}&name=b"}, timeout=30, on_unavailable="raise") as cache:
+    with ShardCache(
+        {"a": f"{url}&name=a", "b": f"{url}&name=b"}, timeout=30, on_unavailable="raise"
+    ) as cache:
         barrier = threading.Barrier(20)
         found: list[object] = []
 
@@ -182,8 +209,13 @@ def test_loop_makes_no_context(secure, own_authority, made) -> None:
     url = f"rediss://localhost:{secure}/0?ssl_ca_certs={own_authority}"
 
     async def main() -> list[bool]:
-        async with AsyncShardCache({"a": url}, timeout=30) as one, AsyncShardCache({"a": url}, timeout=30) as two:
-            return await asyncio.gather(one.set("a", 1), two.set("b", 2), one.set("c", "x" * 100_000))
+        async with (
+            AsyncShardCache({"a": url}, timeout=30) as one,
+            AsyncShardCache({"a": url}, timeout=30) as two,
+        ):
+            return await asyncio.gather(
+                one.set("a", 1), two.set("b", 2), one.set("c", "x" * 100_000)
+            )
 
     assert asyncio.run(main()) == [True] * 3
     assert (len(made), threading.get_ident() in made) == (1, False)
@@ -198,7 +230,12 @@ def test_authority_changes(make, secure, other, certificates, own_authority, mad
     shutil.copy(certificates / "other-ca.pem", own_authority)
     after = {name: result.ok for name, result in cache.ping().items()}
     again = {name: result.ok for name, result in cache.ping().items()}
-    assert (before, after, again, len(made)) == ({"a": True, "b": False}, {"a": False, "b": True}, after, 2)
+    assert (before, after, again, len(made)) == (
+        {"a": True, "b": False},
+        {"a": False, "b": True},
+        after,
+        2,
+    )
 
 
 def test_client_certificate_changes(make, other, certificates, tmp_path, made, caplog) -> None:
@@ -206,7 +243,9 @@ def test_client_certificate_changes(make, other, certificates, tmp_path, made, c
     for kind in ("pem", "key"):
         shutil.copy(certificates / f"server.{kind}", tmp_path / f"own.{kind}")
     files = f"ssl_certfile={tmp_path / 'own.pem'}&ssl_keyfile={tmp_path / 'own.key'}"
-    cache = make({"a": f"rediss://localhost:{other}/0?ssl_ca_certs={certificates / 'other-ca.pem'}&{files}"})
+    cache = make(
+        {"a": f"rediss://localhost:{other}/0?ssl_ca_certs={certificates / 'other-ca.pem'}&{files}"}
+    )
 
     def ping() -> tuple[bool, int]:
         return cache.ping()["a"].ok, len(made)
@@ -216,7 +255,9 @@ def test_client_certificate_changes(make, other, certificates, tmp_path, made, c
         shutil.copy(certificates / "other-server.pem", tmp_path / "own.pem")
         half = [ping(), ping()]
     assert (refused, half) == ((False, 1), [(False, 2), (False, 2)])
-    assert [record.levelname for record in caplog.records if "TLS files" in record.getMessage()] == ["WARNING"]
+    assert [
+        record.levelname for record in caplog.records if "TLS files" in record.getMessage()
+    ] == ["WARNING"]
     shutil.copy(certificates / "other-server.key", tmp_path / "own.key")
     assert (ping(), ping()) == ((True, 3), (True, 3))
 
@@ -242,8 +283,20 @@ def test_useless_authority(make, secure, tmp_path, call) -> None:
 
 def test_encrypted_key(make, secure, certificates, tmp_path) -> None:
     """A key with a password is refused by name; nobody is asked for it on the terminal."""
-    openssl(certificates, "ec", "-in", "server.key", "-aes128", "-passout", "pass:x", "-out", str(tmp_path / "own.key"))
-    tls = TLS(str(certificates / "ca.pem"), str(certificates / "server.pem"), str(tmp_path / "own.key"))
+    openssl(
+        certificates,
+        "ec",
+        "-in",
+        "server.key",
+        "-aes128",
+        "-passout",
+        "pass:x",
+        "-out",
+        str(tmp_path / "own.key"),
+    )
+    tls = TLS(
+        str(certificates / "ca.pem"), str(certificates / "server.pem"), str(tmp_path / "own.key")
+    )
     cache = make({"a": f"rediss://localhost:{secure}/0"}, options=Options(tls=tls))
     with pytest.raises(AuthenticationFailed, match="the private key is encrypted"):
         cache.get("k")

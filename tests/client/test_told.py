@@ -51,9 +51,17 @@ def test_foreign_kinds(make: Any, raw: Any, namespace: str, events: list[Any], k
     assert cache.get_or_set("k", lambda: "loaded") == cache.get("k") == "loaded"
     plain.delete(key)
     FOREIGN[kind](plain, key)
-    assert cache.get_or_set_many(["k"], lambda keys: dict.fromkeys(keys, "loaded")) == {"k": "loaded"}
+    assert cache.get_or_set_many(["k"], lambda keys: dict.fromkeys(keys, "loaded")) == {
+        "k": "loaded"
+    }
     damaged = [event for event in events if event.kind == "damaged"]
-    assert [event.operation for event in damaged] == ["get", "fetch_many", "get", "get_or_set", "get_or_set_many"]
+    assert [event.operation for event in damaged] == [
+        "get",
+        "fetch_many",
+        "get",
+        "get_or_set",
+        "get_or_set_many",
+    ]
     assert {(event.shard, type(event.error)) for event in damaged} == {(home, WrongType)}
     assert (cache.stats().damaged, cache.stats().degraded_reads) == (5, 0)
 
@@ -70,7 +78,8 @@ def test_foreign_kinds_raise(make: Any, raw: Any, namespace: str) -> None:
     }
     for name, call in calls.items():
         with pytest.raises(
-            WrongType, match=f"shard '{cache.explain('k').shard}': {name} of '{namespace}:k': the key holds"
+            WrongType,
+            match=f"shard '{cache.explain('k').shard}': {name} of '{namespace}:k': the key holds",
         ):
             call()
     assert cache.fetch_many(["k"]).failures.keys() == {"k"}
@@ -118,7 +127,12 @@ def test_missing_counter_is_named(cache: Any, namespace: str, method: str) -> No
     ids=["ZADD", "HGET", "OBJECT ENCODING"],
 )
 def test_refused_command_is_named(
-    cache: Any, namespace: str, command: tuple[str, ...], kind: type[Exception], name: str, says: str
+    cache: Any,
+    namespace: str,
+    command: tuple[str, ...],
+    kind: type[Exception],
+    name: str,
+    says: str,
 ) -> None:
     """What `command` sent and the server refused is told by its name, key and shard; alone and in a pipeline."""
     name_of_key = "q" if name == "ZADD" else "k"
@@ -149,8 +163,9 @@ def test_replica(mortal: LocalShards, make: Any, namespace: str) -> None:
         plain.replicaof("127.0.0.1", "1")
     with pytest.raises(ShardUnavailable) as caught:
         cache.set("k", 2)
-    assert f"set of '{namespace}:k': is a replica, which takes no writes: give the address of its primary" in str(
-        caught.value
+    assert (
+        f"set of '{namespace}:k': is a replica, which takes no writes: give the address of its primary"
+        in str(caught.value)
     )
     with pytest.raises(ShardUnavailable, match="set_many of 'k': is a replica"):
         cache.set_many({"k": 2})
@@ -161,20 +176,28 @@ def test_full_memory(mortal: LocalShards, make: Any, namespace: str) -> None:
     cache = make({"a": mortal.servers[0].url}, on_unavailable="raise")
     with redis.Redis.from_url(mortal.servers[0].url) as plain:
         plain.config_set("maxmemory", "1mb")
-    with pytest.raises(OutOfMemory, match=f"shard 'a': set of '{namespace}:k': has no memory left for writes"):
+    with pytest.raises(
+        OutOfMemory, match=f"shard 'a': set of '{namespace}:k': has no memory left for writes"
+    ):
         cache.set("k", 1)
 
 
 @pytest.fixture(scope="module")
 def guarded() -> Any:
     """``127.0.0.1:port`` of a server that asks for a password, and knows a user of one namespace."""
-    with LocalShards(1, tcp=True, options={"requirepass": "hunter2", "user": "ann on >pass ~mine:* +@all"}) as servers:
+    with LocalShards(
+        1, tcp=True, options={"requirepass": "hunter2", "user": "ann on >pass ~mine:* +@all"}
+    ) as servers:
         yield servers.urls["shard-1"].removeprefix("redis://").removesuffix("/0")
 
 
 @pytest.mark.parametrize(
     ("login", "says"),
-    [("", "asks for a login, and got none"), (":wrong@", "refuses the login"), ("ann:wrong@", "refuses the login")],
+    [
+        ("", "asks for a login, and got none"),
+        (":wrong@", "refuses the login"),
+        ("ann:wrong@", "refuses the login"),
+    ],
 )
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_login(make: Any, guarded: str, login: str, says: str, protocol: int) -> None:
@@ -189,5 +212,7 @@ def test_forbidden_key(make: Any, guarded: str) -> None:
     cache = make({"a": f"redis://ann:pass@{guarded}"}, namespace="yours")
     with pytest.raises(AccessDenied) as caught:
         cache.get("k")
-    assert "shard 'a': get of 'yours:k': does not let this user do that (NOPERM" in str(caught.value)
+    assert "shard 'a': get of 'yours:k': does not let this user do that (NOPERM" in str(
+        caught.value
+    )
     assert "~yours:*" in str(caught.value)

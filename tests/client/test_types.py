@@ -37,7 +37,8 @@ VALUE = {"a": [User(1, Colour.RED)], Pair(1, 2): (Colour.RED,)}
 def test_every_way_in_and_out(make, compression):
     """`set`, `add`, `set_many`, `get_or_set`, a pipeline; compressed and signed too."""
     cache = make(
-        options=Options(types=[Colour, Pair, User], compress_min=0, signing_key="k" * 16), compression=compression
+        options=Options(types=[Colour, Pair, User], compress_min=0, signing_key="k" * 16),
+        compression=compression,
     )
     assert cache.set("set", VALUE) is True
     assert cache.add("add", Colour.RED) is True
@@ -59,10 +60,14 @@ def test_a_client_without_the_types_misses(make, events):
     make(options=OPTIONS).set("k", User(1, Colour.RED))
     other = make(options=Options(on_event=events.append))
     assert other.get("k", "default") == "default"
-    assert [(event.kind, "Options(types=" in str(event.error)) for event in events] == [("damaged", True)]
+    assert [(event.kind, "Options(types=" in str(event.error)) for event in events] == [
+        ("damaged", True)
+    ]
 
 
-@pytest.mark.parametrize("result", [Stranger(1), LoadResult(Stranger(1), ttl=5)], ids=["value", "result"])
+@pytest.mark.parametrize(
+    "result", [Stranger(1), LoadResult(Stranger(1), ttl=5)], ids=["value", "result"]
+)
 def test_what_was_loaded_is_not_lost(make, result):
     """The error says what was refused and what to do, and has the value."""
     cache = make()
@@ -79,7 +84,9 @@ def test_what_says_that_it_cannot_be_stored_is_not_run(make):
         calls.append(1)
         return Stranger(1)
 
-    with pytest.raises(errors.InvalidArgument, match=r"load returns a Stranger, .*Options\(types=\[Stranger\]\)"):
+    with pytest.raises(
+        errors.InvalidArgument, match=r"load returns a Stranger, .*Options\(types=\[Stranger\]\)"
+    ):
         cache.get_or_set("k", load)
     assert calls == []
     other = make(options=Options(types=[Stranger]))

@@ -25,7 +25,9 @@ def refuse_writes(server: redis.Redis, how: str) -> None:
     elif how == "replica":
         server.execute_command("REPLICAOF", "127.0.0.1", "1")
     else:  # what a full disk does
-        (Path(server.config_get("dir")["dir"]) / server.config_get("dbfilename")["dbfilename"]).mkdir()
+        (
+            Path(server.config_get("dir")["dir"]) / server.config_get("dbfilename")["dbfilename"]
+        ).mkdir()
         server.config_set("save", "900 1")
         server.bgsave()
         while server.info("persistence")["rdb_last_bgsave_status"] != "err":
@@ -40,7 +42,11 @@ def test_reads_go_on(make, alone, how) -> None:
         cache.set_many({"k": "v", "l": "w"})
         refuse_writes(server, how)
         for _ in range(4):
-            assert (cache.set("k", "new"), cache.delete("l"), cache.set_many({"k": 1})) == (False, False, ["k"])
+            assert (cache.set("k", "new"), cache.delete("l"), cache.set_many({"k": 1})) == (
+                False,
+                False,
+                ["k"],
+            )
             assert (cache.get("k"), cache.get_many(["k", "l"])) == ("v", {"k": "v", "l": "w"})
             assert cache.get_or_set("k", lambda: "loaded") == "v"
         [stats] = cache.stats().shards.values()

@@ -49,7 +49,9 @@ CODECS = {
     "custom": Codec(Reversed()),
     "zlib": Codec(compression="zlib", compress_min=0),
     "signed": Codec(signing_key=SECRET),
-    "signed and zlib": Codec("json", compression="zlib", compress_min=0, signing_key=[SECRET, OTHER]),
+    "signed and zlib": Codec(
+        "json", compression="zlib", compress_min=0, signing_key=[SECRET, OTHER]
+    ),
 }
 codecs = pytest.mark.parametrize("codec", CODECS.values(), ids=list(CODECS))
 jsonable = st.recursive(
@@ -66,7 +68,11 @@ jsonable = st.recursive(
 
 
 @codecs
-@given(value=st.one_of(st.text(st.characters(codec="utf-8")), st.binary(), st.integers(-(2**63), 2**63 - 1)))
+@given(
+    value=st.one_of(
+        st.text(st.characters(codec="utf-8")), st.binary(), st.integers(-(2**63), 2**63 - 1)
+    )
+)
 def test_text_bytes_and_numbers_come_back_under_every_serializer(codec, value):
     """The everyday values do not depend on the serializer."""
     back = codec.decode(codec.encode(value, KEY), KEY)
@@ -96,8 +102,30 @@ def test_bool_is_no_number():
 @pytest.mark.parametrize(
     "raw",
     [
-        *(b"007", b"+1", b"-0", b"00", b"-01", b"1_0", b" 1", b"1\n", b"-", b"", b"\x00", b"1.0", b"\x80\x04."),
-        *(b"9223372036854775808", b"-9223372036854775809", b"1" * 5000, "é".encode(), b"{}", b"\x1f\x8b", b"\xc3"),
+        *(
+            b"007",
+            b"+1",
+            b"-0",
+            b"00",
+            b"-01",
+            b"1_0",
+            b" 1",
+            b"1\n",
+            b"-",
+            b"",
+            b"\x00",
+            b"1.0",
+            b"\x80\x04.",
+        ),
+        *(
+            b"9223372036854775808",
+            b"-9223372036854775809",
+            b"1" * 5000,
+            "é".encode(),
+            b"{}",
+            b"\x1f\x8b",
+            b"\xc3",
+        ),
     ],
 )
 def test_foreign_bytes_come_back_as_they_are(raw):
@@ -119,7 +147,9 @@ def test_no_text_begins_with_a_header(text):
 
 
 @pytest.mark.parametrize(
-    "subclass", [type("Text", (str,), {})("x"), type("Data", (bytes,), {})(b"x")], ids=["str", "bytes"]
+    "subclass",
+    [type("Text", (str,), {})("x"), type("Data", (bytes,), {})(b"x")],
+    ids=["str", "bytes"],
 )
 def test_subclass_is_refused(subclass):
     """It would come back as its base."""
@@ -128,7 +158,9 @@ def test_subclass_is_refused(subclass):
             codec.encode(subclass, KEY)
 
 
-@pytest.mark.parametrize("codec", [PLAIN, CODECS["json"], CODECS["signed"]], ids=["safe", "json", "signed"])
+@pytest.mark.parametrize(
+    "codec", [PLAIN, CODECS["json"], CODECS["signed"]], ids=["safe", "json", "signed"]
+)
 def test_lone_surrogate_is_refused(codec):
     """Text that UTF-8 cannot carry is an error at the write."""
     for value in ("\ud800", ["\ud800"], {"\ud800": 1}):
@@ -173,7 +205,9 @@ def test_json_digits_do_not_depend_on_the_limit_of_this_process(monkeypatch):
         codec.decode(b"\xf8[" + b"1" * 4301 + b"]", KEY)
 
 
-@pytest.mark.parametrize("body", [b"NaN", b"[Infinity]", b"{", b"[1]]", b"\xff", b"[" * 100_000, b'"\\', b""])
+@pytest.mark.parametrize(
+    "body", [b"NaN", b"[Infinity]", b"{", b"[1]]", b"\xff", b"[" * 100_000, b'"\\', b""]
+)
 def test_malformed_json_is_damaged(body):
     """Constants that JSON does not have, depth and cut-off text are all damage."""
     with pytest.raises(DamagedPayload):
@@ -187,9 +221,9 @@ def test_safe_and_json_are_read_by_everybody():
     """A fleet can change between them without losing its cache."""
     for writer in (PLAIN, CODECS["json"]):
         raw = writer.encode({"a": [1]}, KEY)
-        assert [CODECS[name].decode(raw, KEY) for name in ("safe", "json", "pickle", "custom", "zlib")] == [
-            {"a": [1]}
-        ] * 5
+        assert [
+            CODECS[name].decode(raw, KEY) for name in ("safe", "json", "pickle", "custom", "zlib")
+        ] == [{"a": [1]}] * 5
 
 
 def test_custom_payload_is_read_by_a_custom_serializer_only():
@@ -226,14 +260,27 @@ def wrapped(raw):
     """Every way in which a pickle could arrive."""
     signed = Codec(signing_key=SECRET)
     packed = b"\xfb" + zlib.compress(raw)
-    return [raw, packed, b"\xfd" + bytes(16) + raw, b"\xfd" + bytes(16) + packed, raw[1:], signed.encode(raw, KEY)]
+    return [
+        raw,
+        packed,
+        b"\xfd" + bytes(16) + raw,
+        b"\xfd" + bytes(16) + packed,
+        raw[1:],
+        signed.encode(raw, KEY),
+    ]
 
 
 def test_pickle_is_never_run_unless_asked_for(tmp_path):
     """No serializer but pickle ever unpickles, and with a signing key not even that without a signature."""
     target = tmp_path / "executed"
     raw = b"\xf9" + pickle.dumps(Touch(target))
-    readers = [Codec(), Codec("json"), Codec(Reversed()), Codec(signing_key=SECRET), Codec("pickle", signing_key=OTHER)]
+    readers = [
+        Codec(),
+        Codec("json"),
+        Codec(Reversed()),
+        Codec(signing_key=SECRET),
+        Codec("pickle", signing_key=OTHER),
+    ]
     for reader in readers:
         for payload in wrapped(raw):
             try:
@@ -264,7 +311,8 @@ def test_pickle_errors_are_the_librarys_own():
 
 
 @pytest.mark.parametrize(
-    ("raw", "reason"), [(b"\xfe1", "later version"), (b"\xff1", "cut off"), (b"\xfd" + bytes(20), "signing_key")]
+    ("raw", "reason"),
+    [(b"\xfe1", "later version"), (b"\xff1", "cut off"), (b"\xfd" + bytes(20), "signing_key")],
 )
 def test_reserved_and_unreadable_headers_are_damaged(raw, reason):
     """A value of a later version is never mistaken for bytes."""
@@ -275,7 +323,8 @@ def test_reserved_and_unreadable_headers_are_damaged(raw, reason):
 @codecs
 @given(
     raw=st.one_of(
-        st.binary(), st.builds(lambda head, body: bytes([head]) + body, st.sampled_from(HEADERS), st.binary())
+        st.binary(),
+        st.builds(lambda head, body: bytes([head]) + body, st.sampled_from(HEADERS), st.binary()),
     )
 )
 def test_random_bytes_decode_or_are_damaged(codec, raw):
@@ -322,7 +371,10 @@ def test_value_over_the_bound_is_refused():
         *({"compression": bad} for bad in ("gzip", True, 5)),
         *({"compress_min": bad} for bad in (-1, 1.5, True, "1")),
         *({"max_value": bad} for bad in (0, 63, 2**30, 1e6, None, False)),
-        *({"signing_key": bad} for bad in ("", b"short", 5, [], (), [b"short"], [5], "\ud800" * 20, {SECRET})),
+        *(
+            {"signing_key": bad}
+            for bad in ("", b"short", 5, [], (), [b"short"], [5], "\ud800" * 20, {SECRET})
+        ),
     ],
     ids=repr,
 )
@@ -353,7 +405,10 @@ def test_damaged_value_spoils_no_other_in_a_batch():
     raws = [PLAIN.encode("a", KEY), b"\xf6\xff", None, b"\xfe", PLAIN.encode("b", KEY), b""]
     values, damaged = PLAIN.decode_many(raws, [KEY] * 6, absent=...)
     assert values == ["a", ..., ..., ..., "b", b""]
-    assert {at: type(error) for at, error in damaged.items()} == {1: DamagedPayload, 3: DamagedPayload}
+    assert {at: type(error) for at, error in damaged.items()} == {
+        1: DamagedPayload,
+        3: DamagedPayload,
+    }
 
 
 @pytest.mark.parametrize("bad", ["\ud800", object(), "x" * 200])

@@ -68,7 +68,9 @@ def test_too_many_members_of_one_hash_are_damage(kind, member):
     assert len(CODEC.decode(hostile(kind, member, MOST_ALIKE), KEY)) == MOST_ALIKE
 
 
-@pytest.mark.parametrize("around", [lambda raw: b"\x91" + raw, lambda raw: b"\x81\xa1a" + raw], ids=["list", "dict"])
+@pytest.mark.parametrize(
+    "around", [lambda raw: b"\x91" + raw, lambda raw: b"\x81\xa1a" + raw], ids=["list", "dict"]
+)
 def test_however_deep(around):
     """In a list, in a dict; with many others in front that are fine."""
     raw = hostile("dict", ALIKE["int"], MOST_ALIKE + 1)[1:]
@@ -108,7 +110,18 @@ def test_what_passes_takes_comparisons_in_proportion():
         {n * PRIME for n in range(MOST_ALIKE)},
         [{"a": dt.timedelta(n), "b": [n]} for n in range(500)],
     ],
-    ids=["int", "float", "tuple", "UUID", "Decimal", "powers of two", "str", "frozenset", "as many as may be", "small"],
+    ids=[
+        "int",
+        "float",
+        "tuple",
+        "UUID",
+        "Decimal",
+        "powers of two",
+        "str",
+        "frozenset",
+        "as many as may be",
+        "small",
+    ],
 )
 def test_honest_members_come_back(value):
     """Large sets and dicts of every type of member."""

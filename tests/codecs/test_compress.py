@@ -75,7 +75,14 @@ def test_cut_or_lengthened_stream_is_damaged(compressor, monkeypatch):
     header = b"\xfb" if isinstance(compressor, Zlib) else b"\xfc"
     packed = compressor.compress(b"\xf6" + b"abc" * 100)
     assert PLAIN.decode(header + packed, KEY) == "abc" * 100
-    for broken in (packed[:-1], packed[: len(packed) // 2], packed + b"x", packed + packed, b"", b"x"):
+    for broken in (
+        packed[:-1],
+        packed[: len(packed) // 2],
+        packed + b"x",
+        packed + packed,
+        b"",
+        b"x",
+    ):
         with pytest.raises(DamagedPayload):
             PLAIN.decode(header + broken, KEY)
 

@@ -26,8 +26,12 @@ codecs = pytest.mark.parametrize("codec", CODECS.values(), ids=list(CODECS))
 VERSION = bytes(range(VERSION_SIZE))
 
 texts = st.text(st.characters(codec="utf-8"))
-values = st.one_of(st.none(), st.booleans(), texts, st.integers(-(2**70), 2**70), st.lists(st.integers() | texts))
-tag_lists = st.lists(st.tuples(st.binary(min_size=1, max_size=40), st.binary(min_size=16, max_size=16)), max_size=5)
+values = st.one_of(
+    st.none(), st.booleans(), texts, st.integers(-(2**70), 2**70), st.lists(st.integers() | texts)
+)
+tag_lists = st.lists(
+    st.tuples(st.binary(min_size=1, max_size=40), st.binary(min_size=16, max_size=16)), max_size=5
+)
 graces, deltas = st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1)
 
 
@@ -53,7 +57,9 @@ def test_foreign_bytes_are_a_record_too():
     assert PLAIN.decode_loaded(b"hello", KEY) == Loaded(b"hello")
 
 
-@pytest.mark.parametrize("fields", [{"tags": [(b"t", VERSION)]}, {"negative": True}], ids=["tagged", "negative"])
+@pytest.mark.parametrize(
+    "fields", [{"tags": [(b"t", VERSION)]}, {"negative": True}], ids=["tagged", "negative"]
+)
 @codecs
 def test_what_is_no_value_yet_is_a_record(codec, fields):
     """A plain get sees by the class alone that there is something to check."""
@@ -61,7 +67,9 @@ def test_what_is_no_value_yet_is_a_record(codec, fields):
     assert type(decoded) is Loaded
 
 
-@given(grace=graces, delta=deltas, tags=tag_lists, negative=st.booleans(), rest=st.binary(max_size=40))
+@given(
+    grace=graces, delta=deltas, tags=tag_lists, negative=st.booleans(), rest=st.binary(max_size=40)
+)
 def test_header_unpacks_to_what_was_packed(grace, delta, tags, negative, rest):
     """Whatever follows, the header ends where it ends."""
     header = pack(grace, delta, tags, negative=negative)
@@ -107,7 +115,11 @@ def test_mutated_records_are_records_or_damaged(codec, at, junk, gone):
     changed = raw[:at] + junk + raw[at + gone :]
     with suppress(DamagedPayload):
         record = codec.decode_loaded(changed, KEY)
-        assert codec not in (SIGNED, CODECS["signed and zlib"]) or changed == raw or type(record.value) is int
+        assert (
+            codec not in (SIGNED, CODECS["signed and zlib"])
+            or changed == raw
+            or type(record.value) is int
+        )
 
 
 def test_order_of_the_wrappers():
@@ -123,7 +135,11 @@ def test_signature_covers_header_and_key():
     raw = SIGNED.encode_loaded("a", KEY, grace_ms=1)
     longer = SIGNED.encode_loaded("a", KEY, grace_ms=2)
     forged = raw[:17] + longer[17:]
-    for payload, key in ((forged, KEY), (raw, b"shop:user:2"), (PLAIN.encode_loaded("a", KEY), KEY)):
+    for payload, key in (
+        (forged, KEY),
+        (raw, b"shop:user:2"),
+        (PLAIN.encode_loaded("a", KEY), KEY),
+    ):
         for decode in (SIGNED.decode, SIGNED.decode_loaded):
             with pytest.raises(DamagedPayload):
                 decode(payload, key)
@@ -155,7 +171,10 @@ def test_bound_is_that_of_the_value():
     [
         *({"grace_ms": bad} for bad in (-1, 2**64, 1.0, True, None)),
         *({"delta_ms": bad} for bad in (-1, 1.0, False, None)),
-        *({"tags": [bad]} for bad in ((b"", VERSION), ("t", VERSION), (b"t", b"short"), (b"t" * 65536, VERSION))),
+        *(
+            {"tags": [bad]}
+            for bad in ((b"", VERSION), ("t", VERSION), (b"t", b"short"), (b"t" * 65536, VERSION))
+        ),
         {"tags": [(b"t", VERSION)] * 256},
     ],
     ids=lambda wrong: f"{wrong!r:.40}",
@@ -174,7 +193,9 @@ def test_refusal_must_be_text():
 
 def test_long_delta_is_cut():
     """A loader that took years has taken 49 days."""
-    assert PLAIN.decode_loaded(PLAIN.encode_loaded("x", KEY, delta_ms=2**40), KEY).delta == 2**32 - 1
+    assert (
+        PLAIN.decode_loaded(PLAIN.encode_loaded("x", KEY, delta_ms=2**40), KEY).delta == 2**32 - 1
+    )
 
 
 def test_largest_tags_come_back():
@@ -194,7 +215,9 @@ class Unspeakable(Exception):
     ("error", "expected"),
     [
         pytest.param(LookupError("no\nsuch user"), ("LookupError", "no\nsuch user"), id="builtin"),
-        pytest.param(SerializationError("x"), ("shardcache.errors.SerializationError", "x"), id="of a module"),
+        pytest.param(
+            SerializationError("x"), ("shardcache.errors.SerializationError", "x"), id="of a module"
+        ),
         pytest.param(ValueError("\ud800"), ("ValueError", "\\ud800"), id="surrogate"),
         pytest.param(ValueError("x" * 10_000), ("ValueError", "x" * 500), id="long"),
         pytest.param(Unspeakable(), (f"{__name__}.Unspeakable", ""), id="unspeakable"),

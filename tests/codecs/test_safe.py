@@ -24,7 +24,10 @@ from shardcache.errors import DamagedPayload, SerializationError
 
 CODEC = Codec()
 KEY = b"k"
-ZONES = sorted({"America/New_York", "Asia/Kathmandu", "Europe/Berlin", "Etc/GMT+5", "UTC"} & available_timezones())
+ZONES = sorted(
+    {"America/New_York", "Asia/Kathmandu", "Europe/Berlin", "Etc/GMT+5", "UTC"}
+    & available_timezones()
+)
 ALLOCATED_PER_BYTE = 160  # docs/wire-format.md says about 120: what a chain of dictionaries takes
 
 
@@ -60,7 +63,9 @@ def round_trip(value):
     return CODEC.decode(CODEC.encode(value, KEY), KEY)
 
 
-offsets = st.timedeltas(min_value=dt.timedelta(hours=-23, minutes=-59), max_value=dt.timedelta(hours=23, minutes=59))
+offsets = st.timedeltas(
+    min_value=dt.timedelta(hours=-23, minutes=-59), max_value=dt.timedelta(hours=23, minutes=59)
+)
 zones = st.one_of(
     st.none(),
     st.just(dt.UTC),
@@ -78,12 +83,18 @@ scalars = st.one_of(
     st.text(),
     st.binary(),
     st.datetimes(timezones=zones, allow_imaginary=True),
-    st.builds(lambda moment, fold: moment.replace(fold=fold), st.datetimes(timezones=zones), st.integers(0, 1)),
+    st.builds(
+        lambda moment, fold: moment.replace(fold=fold),
+        st.datetimes(timezones=zones),
+        st.integers(0, 1),
+    ),
     st.dates(),
     st.times(timezones=zones),
     st.timedeltas(),
     st.decimals(allow_nan=True),
-    st.sampled_from([Decimal("sNaN"), Decimal("-NaN123"), Decimal("1E+5"), Decimal("0E-30"), Decimal("-0.00")]),
+    st.sampled_from(
+        [Decimal("sNaN"), Decimal("-NaN123"), Decimal("1E+5"), Decimal("0E-30"), Decimal("-0.00")]
+    ),
     st.uuids(),
     st.builds(UUID, int=st.integers(0, 2**128 - 1), is_safe=st.sampled_from(SafeUUID)),
 )
@@ -91,7 +102,9 @@ scalars = st.one_of(
 hashable_scalars = scalars.filter(lambda value: not (type(value) is Decimal and value.is_snan()))
 hashables = st.recursive(
     hashable_scalars,
-    lambda inner: st.one_of(st.lists(inner, max_size=4).map(tuple), st.frozensets(inner, max_size=4)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4).map(tuple), st.frozensets(inner, max_size=4)
+    ),
     max_leaves=6,
 )
 values = st.recursive(
@@ -122,7 +135,9 @@ def test_plain_values_come_back_equal(value):
 @pytest.mark.parametrize("kind", [str, bytes, list, tuple, set, frozenset, dict])
 def test_lengths_at_each_border_of_the_format_come_back(kind, size):
     """Every width of a length field is read as it was written."""
-    items = {str: "x" * size, bytes: b"x" * size, dict: dict.fromkeys(range(size))}.get(kind) or kind(range(size))
+    items = {str: "x" * size, bytes: b"x" * size, dict: dict.fromkeys(range(size))}.get(
+        kind
+    ) or kind(range(size))
     if kind in (str, bytes) and not size:
         items = kind()
     assert frozen(round_trip([items])) == frozen([items])
@@ -223,7 +238,9 @@ def test_everything_else_is_refused_wherever_it_sits(stranger, wraps):
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda key: {key: 1}, lambda key: {key}, lambda key: frozenset([key])], ids=["dict", "set", "frozenset"]
+    "wrap",
+    [lambda key: {key: 1}, lambda key: {key}, lambda key: frozenset([key])],
+    ids=["dict", "set", "frozenset"],
 )
 def test_strangers_are_refused_as_keys_and_elements(wrap):
     """A subclass is no more welcome as a key."""
@@ -340,9 +357,16 @@ LONG_KEY = b"\xd9\x20" + b"A" * 32
         pytest.param(b"\xc7\x0c\x14\x7f\xff\xff\xff" + bytes(8), id="a duration out of range"),
         pytest.param(b"\xc7\x05\x15hello", id="a Decimal that is none"),
         pytest.param(b"\xd8\x16" + bytes(15), id="a UUID cut off"),
-        pytest.param(b"\xc7\x15\x11\x07\xe4\x01\x01" + bytes(8) + b"F" + b"\x7f" * 8, id="an offset of years"),
-        pytest.param(b"\xc7\x16\x11\x07\xe4\x01\x01" + bytes(8) + b"Z../../etc", id="a zone outside the database"),
-        pytest.param(b"\xc7\x14\x11\x07\xe4\x01\x01" + bytes(8) + b"ZNowhere", id="a zone that is nowhere"),
+        pytest.param(
+            b"\xc7\x15\x11\x07\xe4\x01\x01" + bytes(8) + b"F" + b"\x7f" * 8, id="an offset of years"
+        ),
+        pytest.param(
+            b"\xc7\x16\x11\x07\xe4\x01\x01" + bytes(8) + b"Z../../etc",
+            id="a zone outside the database",
+        ),
+        pytest.param(
+            b"\xc7\x14\x11\x07\xe4\x01\x01" + bytes(8) + b"ZNowhere", id="a zone that is nowhere"
+        ),
         pytest.param(b"\x91" * 5000 + b"\xc0", id="too deep"),
         pytest.param(b"\xc7\x0c\xff" + bytes(4) + b"\x7f" * 8, id="a timestamp out of range"),
     ],
@@ -365,10 +389,14 @@ def array(count):
 @pytest.mark.parametrize(
     "payload",
     [
-        pytest.param(filled(array(65_000) * 1000, b"\xc0"), id="arrays that claim more than there is, nested"),
+        pytest.param(
+            filled(array(65_000) * 1000, b"\xc0"), id="arrays that claim more than there is, nested"
+        ),
         pytest.param(filled(b"\xdc\xff\xff" * 1000, b"\xc0"), id="the same with short headers"),
         pytest.param(filled(array(2**32 - 1), b"\xc0"), id="an array of four billion"),
-        pytest.param(filled(b"\xdf\xff\xff\xff\xff" * 1000, b"\xc0"), id="maps of four billion, nested"),
+        pytest.param(
+            filled(b"\xdf\xff\xff\xff\xff" * 1000, b"\xc0"), id="maps of four billion, nested"
+        ),
         pytest.param(filled(b"\xc6\xff\xff\xff\xff", b"x"), id="bytes of four gigabytes"),
         pytest.param(filled(b"\xc9\xff\xff\xff\xff\x10", b"x"), id="an int of four gigabytes"),
         pytest.param(filled(array(65_531), b"\x80"), id="empty maps"),
@@ -376,12 +404,16 @@ def array(count):
         pytest.param(filled(array(65_531 // 4), b"\x91\xc7\x00\x02"), id="empty sets"),
         pytest.param(filled(array(65_531 // 3), b"\x81\xc0\x80"), id="maps in maps"),
         pytest.param(filled(array(31), b"\x81\xc0" * 1000 + b"\xc0"), id="chains of maps"),
-        pytest.param(filled(array(4369), b"\xc7\x0c\x11\x07\xe4\x01\x01" + bytes(8)), id="datetimes"),
+        pytest.param(
+            filled(array(4369), b"\xc7\x0c\x11\x07\xe4\x01\x01" + bytes(8)), id="datetimes"
+        ),
     ],
 )
 def test_hostile_payload_cannot_make_it_allocate_without_bound(payload):
     """What decoding allocates is bounded by the payload's length, whatever lengths it claims."""
-    CODEC.decode(CODEC.encode([dt.date(2020, 1, 1), (1,)], KEY), KEY)  # what is imported once is not its doing
+    CODEC.decode(
+        CODEC.encode([dt.date(2020, 1, 1), (1,)], KEY), KEY
+    )  # what is imported once is not its doing
     tracemalloc.start()
     try:
         value = CODEC.decode(payload, KEY)

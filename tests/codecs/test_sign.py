@@ -14,7 +14,10 @@ SECRET, OTHER = b"0123456789abcdef", b"fedcba9876543210"
 PLAIN, SIGNED = Codec(), Codec(signing_key=SECRET)
 
 
-@given(value=st.one_of(st.text(st.characters(codec="utf-8")), st.lists(st.integers())), bit=st.integers(0))
+@given(
+    value=st.one_of(st.text(st.characters(codec="utf-8")), st.lists(st.integers())),
+    bit=st.integers(0),
+)
 def test_flipped_bit_never_verifies(value, bit):
     """Any change of a signed value is noticed."""
     codec = SIGNED
@@ -74,7 +77,14 @@ def test_nothing_is_opened_before_the_signature_is_checked(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "inner", [b"", b"5", b"\xfd" + bytes(17), b"\xfe", b"\xfb" + zlib.compress(b"\xfb" + zlib.compress(b"\xf6"))]
+    "inner",
+    [
+        b"",
+        b"5",
+        b"\xfd" + bytes(17),
+        b"\xfe",
+        b"\xfb" + zlib.compress(b"\xfb" + zlib.compress(b"\xf6")),
+    ],
 )
 def test_wrappers_have_one_order(inner):
     """Signed holds compressed holds a format, and never the other way round."""

@@ -91,7 +91,9 @@ class Chosen:
         return isinstance(other, Chosen) and self.number == other.number
 
 
-MONEY = ValueType("fraction", Fraction, lambda one: (one.numerator, one.denominator), lambda two: Fraction(*two))
+MONEY = ValueType(
+    "fraction", Fraction, lambda one: (one.numerator, one.denominator), lambda two: Fraction(*two)
+)
 CHOSEN = ValueType("chosen", Chosen, lambda one: one.number, Chosen)
 TYPES = [Colour, Level, Kind, Access, Point, Leaf, Derived, Pair, MONEY, CHOSEN]
 CODEC = Codec(types=TYPES)
@@ -172,7 +174,9 @@ class Grown:
     z: int = 9
 
 
-@pytest.mark.parametrize(("before", "after"), [(Point, Grown), (Grown, Point)], ids=["more", "fewer"])
+@pytest.mark.parametrize(
+    ("before", "after"), [(Point, Grown), (Grown, Point)], ids=["more", "fewer"]
+)
 def test_other_fields_are_damage(before, after):
     """A class that was changed meanwhile is a miss, and not a value with half of its fields."""
     stored = Codec(types=[ValueType("p", before)]).encode(before(1, 2), KEY)
@@ -182,7 +186,11 @@ def test_other_fields_are_damage(before, after):
 
 @pytest.mark.parametrize(
     ("back", "why"),
-    [(lambda _: 5, "makes a int"), (lambda plain: 1 // 0, "ZeroDivisionError"), (lambda a, b: None, "TypeError")],
+    [
+        (lambda _: 5, "makes a int"),
+        (lambda plain: 1 // 0, "ZeroDivisionError"),
+        (lambda a, b: None, "TypeError"),
+    ],
     ids=["other type", "error", "signature"],
 )
 def test_what_the_function_makes_is_checked(back, why):
@@ -195,7 +203,10 @@ def test_what_the_function_makes_is_checked(back, why):
 @pytest.mark.parametrize(
     ("value", "where"),
     [
-        ([1, Point(bytearray(b"a"))], r"value\[1\]: in the .*Point, value\['x'\]: bytearray is not among"),
+        (
+            [1, Point(bytearray(b"a"))],
+            r"value\[1\]: in the .*Point, value\['x'\]: bytearray is not among",
+        ),
         (Point([Pair({1: object()})]), r"in the .*Pair, value\['left'\]\[1\]: object"),
         ({Leaf("a\udc80"): 1}, "text that UTF-8 cannot encode"),
     ],
@@ -210,7 +221,9 @@ def test_what_is_inside_is_checked(value, where):
 def test_functions_that_fail_at_the_write():
     """Their error is named."""
     codec = Codec(types=[ValueType("point", Point, lambda one: one.nothing, Point)])
-    with pytest.raises(SerializationError, match=r"a point cannot be made plain: AttributeError.*nothing"):
+    with pytest.raises(
+        SerializationError, match=r"a point cannot be made plain: AttributeError.*nothing"
+    ):
         codec.encode([Point(1)], KEY)
 
 
@@ -290,7 +303,10 @@ class Plain:
         ([Identical], "never equal"),
         ([OfSlots], "hidden"),
         ([OfList], "not made of its fields alone"),
-        ([Plain], r"no dataclass, Enum or NamedTuple.*ValueType\('plain', Plain, to_plain, from_plain\)"),
+        (
+            [Plain],
+            r"no dataclass, Enum or NamedTuple.*ValueType\('plain', Plain, to_plain, from_plain\)",
+        ),
         ([int], "int is kept as it is"),
         ([ValueType("d", dict, list, dict)], "dict is kept as it is"),
         ([Point, Point], "registered twice"),
@@ -299,7 +315,19 @@ class Plain:
         (Point, "must be a sequence"),
         ("Point", "must be a sequence"),
     ],
-    ids=["eq", "slots", "list", "plain", "int", "dict", "idempotent", "name", "text", "class", "str"],
+    ids=[
+        "eq",
+        "slots",
+        "list",
+        "plain",
+        "int",
+        "dict",
+        "idempotent",
+        "name",
+        "text",
+        "class",
+        "str",
+    ],
 )
 def test_what_cannot_be_registered(types, why):
     """Refused when the client is made, with what to do."""
@@ -309,7 +337,14 @@ def test_what_cannot_be_registered(types, why):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("", Point), ("n" * 256, Point), (5, Point), ("p", "Point"), ("p", Point, str), ("p", Point, str, 5)],
+    [
+        ("", Point),
+        ("n" * 256, Point),
+        (5, Point),
+        ("p", "Point"),
+        ("p", Point, str),
+        ("p", Point, str, 5),
+    ],
     ids=["empty", "long", "number", "no class", "one function", "no function"],
 )
 def test_what_is_no_value_type(arguments):
@@ -356,7 +391,10 @@ class Row:
         (defaultdict(int), r"store dict\(…\)"),
         (Path("a"), r"store str\(…\)"),
         (bytearray(b"a"), r"store bytes\(…\)"),
-        (object(), r"register it: Options\(types=\[ValueType\('object', object, to_plain, from_plain\)\]\)"),
+        (
+            object(),
+            r"register it: Options\(types=\[ValueType\('object', object, to_plain, from_plain\)\]\)",
+        ),
     ],
     ids=[
         *("dataclass", "Enum", "IntEnum", "StrEnum", "namedtuple", "pydantic", "SQLAlchemy"),
@@ -377,7 +415,9 @@ def test_real_numpy_pydantic_and_sqlalchemy():
     numpy = pytest.importorskip("numpy")
     found += [(numpy.float64(1), "item"), (numpy.int32(1), "item"), (numpy.zeros(2), "tolist")]
     pydantic = pytest.importorskip("pydantic")
-    found.append((pydantic.create_model("User", id=(int, 1))(), r"ValueType\('user', User, User.model_dump"))
+    found.append(
+        (pydantic.create_model("User", id=(int, 1))(), r"ValueType\('user', User, User.model_dump")
+    )
     sqlalchemy = pytest.importorskip("sqlalchemy")
     with sqlalchemy.create_engine("sqlite://").connect() as connection:
         found.append((connection.execute(sqlalchemy.text("select 1 as id")).one(), "_mapping"))
@@ -404,9 +444,15 @@ def test_the_ways_out_are_ways_out():
 @pytest.mark.parametrize(
     ("value", "way"),
     [
-        ({1: "a"}, r"int cannot be a key under the serializer 'json': choose serializer='safe'\. Allowed"),
+        (
+            {1: "a"},
+            r"int cannot be a key under the serializer 'json': choose serializer='safe'\. Allowed",
+        ),
         ([(1, 2)], r"tuple is not among .*: choose serializer='safe'\. Allowed"),
-        (Point(1), r"store dataclasses.asdict\(…\), or choose serializer='safe' and Options\(types=\[…\]\), or"),
+        (
+            Point(1),
+            r"store dataclasses.asdict\(…\), or choose serializer='safe' and Options\(types=\[…\]\), or",
+        ),
         (Path("a"), r"store str\(…\), or choose serializer='safe' and Options\(types=\[…\]\), or"),
     ],
     ids=["key", "tuple", "dataclass", "Path"],
@@ -431,7 +477,9 @@ def test_results_that_say_that_they_are_refused():
             Codec().check_result(function)
         with pytest.raises(InvalidArgument, match=r"returns a Point.*choose serializer='safe'"):
             Codec("json", types=TYPES).check_result(function)
-        with pytest.raises(InvalidArgument, match="returns a Point: the serializer 'raw' keeps bytes alone"):
+        with pytest.raises(
+            InvalidArgument, match="returns a Point: the serializer 'raw' keeps bytes alone"
+        ):
             RawCodec().check_result(function)
         CODEC.check_result(function)
         Codec("pickle").check_result(function)

@@ -53,7 +53,12 @@ class Pair(NamedTuple):
 
 TYPES = [
     *(ValueType(kind.__name__.lower(), kind) for kind in (Colour, Access, Point, Pair)),
-    ValueType("fraction", Fraction, lambda one: (one.numerator, one.denominator), lambda two: Fraction(*two)),
+    ValueType(
+        "fraction",
+        Fraction,
+        lambda one: (one.numerator, one.denominator),
+        lambda two: Fraction(*two),
+    ),
 ]
 NAMES = {
     **{one.kind.__name__: one.kind for one in TYPES},
@@ -66,7 +71,9 @@ NAMES = {
 EXAMPLES = re.findall(r"^\| `(.+)` \| `((?:[0-9a-f]{2} ?)+)` \|$", PAGE, re.MULTILINE)
 HEADERS = re.findall(r"^\| `0x(F[0-9A-F])` \| ([A-Z_]+) \|", PAGE, re.MULTILINE)
 OWN_KEYS = json.loads((TESTS / "vectors" / "keys.json").read_text(encoding="utf-8"))
-KEY_EXAMPLES = re.findall(r"^\| (?:`(.+?)` )?\| `(.+)` \| `([a-z-]+)` \| `(.*@shardcache:.+)` \|$", PAGE, re.MULTILINE)
+KEY_EXAMPLES = re.findall(
+    r"^\| (?:`(.+?)` )?\| `(.+)` \| `([a-z-]+)` \| `(.*@shardcache:.+)` \|$", PAGE, re.MULTILINE
+)
 FAMILIES = re.findall(r"^\| `([a-z-]+)` \| [^`|]", PAGE, re.MULTILINE)
 EXTENSIONS = re.findall(r"^\| `0x([0-9a-f]{2})` \| (\w+) \|", PAGE, re.MULTILINE)
 
@@ -78,7 +85,9 @@ def evaluated(expression):
     return eval(compile(ast.parse(expression, mode="eval"), "vector", "eval"), dict(NAMES))  # noqa: S307
 
 
-@pytest.mark.parametrize("vector", [pytest.param(vector, id=f"{n}") for n, vector in enumerate(VECTORS["values"])])
+@pytest.mark.parametrize(
+    "vector", [pytest.param(vector, id=f"{n}") for n, vector in enumerate(VECTORS["values"])]
+)
 def test_vector_decodes_and_encodes(vector):
     """Stored bytes mean the same in every version, and are written the same where the form is canonical."""
     value, raw, codec = (
@@ -94,7 +103,9 @@ def test_vector_decodes_and_encodes(vector):
         assert codec.encode(value, KEY).hex() == vector["hex"]
 
 
-@pytest.mark.parametrize("vector", [pytest.param(vector, id=f"{n}") for n, vector in enumerate(VECTORS["loaded"])])
+@pytest.mark.parametrize(
+    "vector", [pytest.param(vector, id=f"{n}") for n, vector in enumerate(VECTORS["loaded"])]
+)
 def test_loaded_vector_decodes_and_encodes(vector):
     """The same for what `get_or_set` stores: the value, and all that stands before it."""
     value, raw, codec = (
@@ -102,11 +113,19 @@ def test_loaded_vector_decodes_and_encodes(vector):
         bytes.fromhex(vector["hex"]),
         Codec(**vector.get("options", {}), types=TYPES),
     )
-    grace, delta, negative = vector.get("grace", 0), vector.get("delta", 0), vector.get("negative", False)
-    tags = tuple((bytes.fromhex(name), bytes.fromhex(version)) for name, version in vector.get("tags", []))
+    grace, delta, negative = (
+        vector.get("grace", 0),
+        vector.get("delta", 0),
+        vector.get("negative", False),
+    )
+    tags = tuple(
+        (bytes.fromhex(name), bytes.fromhex(version)) for name, version in vector.get("tags", [])
+    )
     assert repr(codec.decode_loaded(raw, KEY)) == repr(Loaded(value, grace, delta, tags, negative))
     if vector.get("canonical", True):
-        again = codec.encode_loaded(value, KEY, grace_ms=grace, delta_ms=delta, tags=tags, negative=negative)
+        again = codec.encode_loaded(
+            value, KEY, grace_ms=grace, delta_ms=delta, tags=tags, negative=negative
+        )
         assert again.hex() == vector["hex"]
 
 
@@ -117,7 +136,9 @@ def test_damaged_vector_is_damaged(vector):
         Codec(**vector.get("options", {}), types=TYPES).decode(bytes.fromhex(vector["hex"]), KEY)
 
 
-@pytest.mark.parametrize(("expression", "stored"), EXAMPLES, ids=[stored[:40] for _, stored in EXAMPLES])
+@pytest.mark.parametrize(
+    ("expression", "stored"), EXAMPLES, ids=[stored[:40] for _, stored in EXAMPLES]
+)
 def test_example_of_the_page_is_what_is_stored(expression, stored):
     """The page's examples are real."""
     value = evaluated(expression)
@@ -127,13 +148,17 @@ def test_example_of_the_page_is_what_is_stored(expression, stored):
 
 def test_page_lists_the_headers_of_the_code():
     """Every header byte from 0xF5 to 0xFF is on the page, under its name in the code."""
-    assert [(int(code, 16), getattr(envelope, name)) for code, name in HEADERS] == [(n, n) for n in range(0xF5, 0x100)]
+    assert [(int(code, 16), getattr(envelope, name)) for code, name in HEADERS] == [
+        (n, n) for n in range(0xF5, 0x100)
+    ]
 
 
 def test_page_lists_the_extensions_of_the_code():
     """Every extension code is on the page, with its type."""
     in_code = {**_MARKED, **{code: kind for kind, (code, _) in scalars._PACK.items()}}
-    assert {int(code, 16): name for code, name in EXTENSIONS} == {code: kind.__name__ for code, kind in in_code.items()}
+    assert {int(code, 16): name for code, name in EXTENSIONS} == {
+        code: kind.__name__ for code, kind in in_code.items()
+    }
     assert in_code.keys() == _MARKED.keys() | scalars._UNPACK.keys()
 
 

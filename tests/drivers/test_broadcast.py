@@ -36,13 +36,17 @@ def ask(cache, *commands, places=(0, 1), enough=2, patience=5.0, undo=False):
 
     shards = cache._driver.shards
     # Commands that the library itself never sends, so nothing is known of their replies.
-    batches = [Batch(place, list(commands), True, lambda _: True, compensates=undo) for place in places]
+    batches = [
+        Batch(place, list(commands), True, lambda _: True, compensates=undo) for place in places
+    ]
     run_broadcast(shards, Broadcast(batches, take if enough else None, patience), time.monotonic)
     return found
 
 
 def server_of(servers, cache, place):
-    return next(server for server in servers.servers if server.name == cache._driver.shards[place].name)
+    return next(
+        server for server in servers.servers if server.name == cache._driver.shards[place].name
+    )
 
 
 def test_all_answer(cache) -> None:
@@ -94,7 +98,9 @@ def test_link_that_owes_is_left_to_its_thread(cache, servers) -> None:
     late = cache._driver.shards[0].overdue
     ask(cache, (b"PING",), places=(0,), enough=0)
     mine = late[threading.get_ident()].connection
-    thread = threading.Thread(target=ask, args=(cache, (b"PING",)), kwargs={"places": (0,), "enough": 0})
+    thread = threading.Thread(
+        target=ask, args=(cache, (b"PING",)), kwargs={"places": (0,), "enough": 0}
+    )
     thread.start()
     thread.join()
     assert (len(late), late[threading.get_ident()].connection is mine) == (2, True)
@@ -180,7 +186,11 @@ def test_error_of_take(cache) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_broadcast(cache._driver.shards, Broadcast([Batch(0, [(b"PING",)], True)], take, 5.0), time.monotonic)
+        run_broadcast(
+            cache._driver.shards,
+            Broadcast([Batch(0, [(b"PING",)], True)], take, 5.0),
+            time.monotonic,
+        )
     assert ask(cache, (b"ECHO", b"x"))[0] == [b"x"]
 
 

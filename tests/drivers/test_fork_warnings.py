@@ -45,7 +45,14 @@ def test_idle_asyncio_client_at_a_fork() -> None:
     """A child that drops the parent's client is not told to close it: the loop that could is the parent's."""
     with LocalShards(1) as shards:
         done = subprocess.run(
-            [sys.executable, "-W", "always::ResourceWarning", "-c", ASYNC_PROGRAM, *shards.urls.values()],
+            [
+                sys.executable,
+                "-W",
+                "always::ResourceWarning",
+                "-c",
+                ASYNC_PROGRAM,
+                *shards.urls.values(),
+            ],
             capture_output=True,
             text=True,
             timeout=60,

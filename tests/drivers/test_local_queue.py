@@ -71,7 +71,11 @@ def test_a_handler_does_not_wait_for_its_own_thread() -> None:
     line = LocalQueue()
     outer = line.join(b"k")
     inner = line.join(b"k")
-    assert (outer.wait(0), inner.wait(0), in_a_thread(lambda: line.join(b"k").wait(0))) == (True, True, False)
+    assert (outer.wait(0), inner.wait(0), in_a_thread(lambda: line.join(b"k").wait(0))) == (
+        True,
+        True,
+        False,
+    )
 
 
 def test_giving_up_async() -> None:
@@ -85,7 +89,10 @@ def test_giving_up_async() -> None:
                 found.append((number, came))
 
         async with line.wait_turn(b"k", None):
-            tasks = [asyncio.create_task(wait(number, limit)) for number, limit in enumerate((None, 0.01, None, None))]
+            tasks = [
+                asyncio.create_task(wait(number, limit))
+                for number, limit in enumerate((None, 0.01, None, None))
+            ]
             await asyncio.sleep(0.05)
             tasks[2].cancel()
         await asyncio.wait(tasks)

@@ -27,7 +27,9 @@ def test_threads(servers) -> None:
     names = [f"{{{number % 40}}}:{number}" for number in range(200)]
     wrong: list[object] = []
     counted = []
-    with ShardCache(servers.urls, namespace=uuid.uuid4().hex, timeout=60, on_unavailable="raise") as cache:
+    with ShardCache(
+        servers.urls, namespace=uuid.uuid4().hex, timeout=60, on_unavailable="raise"
+    ) as cache:
         cache.set_many({name: [name] for name in names})
         barrier = threading.Barrier(32)
 
@@ -41,7 +43,9 @@ def test_threads(servers) -> None:
                         wrong.append((name, found))
                     if step % 10 == 0:
                         some = names[step % 50 :: 7]
-                        wrong.extend(item for item in cache.get_many(some).items() if item[1] != [item[0]])
+                        wrong.extend(
+                            item for item in cache.get_many(some).items() if item[1] != [item[0]]
+                        )
                         cache.set(name, [name])
                         cache.incr("count", initial=0)
                 counted.append(start)
@@ -115,7 +119,14 @@ def test_dead_peer_without_a_listener() -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         url = f"redis://127.0.0.1:{holder.getsockname()[1]}/0"
-        with ShardCache({"a": url}, timeout=60, options=Options(first_probe=60, max_probe=60)) as cache:
+        with ShardCache(
+            {"a": url}, timeout=60, options=Options(first_probe=60, max_probe=60)
+        ) as cache:
             assert [cache.get("k") for _ in range(5)] == [None] * 5
             shard = cache.stats().shards["a"]
-            assert (shard.state, shard.failures, shard.timeouts, shard.refused_open) == ("open", 3, 0, 2)
+            assert (shard.state, shard.failures, shard.timeouts, shard.refused_open) == (
+                "open",
+                3,
+                0,
+                2,
+            )

@@ -95,8 +95,22 @@ def shard_of(dialer: FakeDialer, kind=Quiet, failures: int = 3, events=None) -> 
 
 
 KINDS = frozenset({bytes, int, type(None), ErrorReply})
-TWICE = Op("idempotent", idempotent=True, writes=False, degraded=None, read=lambda reply: reply, reply_types=KINDS)
-ONCE = Op("once", idempotent=False, writes=False, degraded=None, read=lambda reply: reply, reply_types=KINDS)
+TWICE = Op(
+    "idempotent",
+    idempotent=True,
+    writes=False,
+    degraded=None,
+    read=lambda reply: reply,
+    reply_types=KINDS,
+)
+ONCE = Op(
+    "once",
+    idempotent=False,
+    writes=False,
+    degraded=None,
+    read=lambda reply: reply,
+    reply_types=KINDS,
+)
 
 
 def outcome(shard: Shard, *, idempotent: bool = True):
@@ -115,8 +129,13 @@ def test_dead_kept_connection(error, idempotent) -> None:
     """A kept connection that turns out dead is replaced once, but only for what may be sent twice."""
     dialer = FakeDialer([b"1", error, b"2"])
     shard = shard_of(dialer)
-    assert [outcome(shard), outcome(shard, idempotent=idempotent)] == [b"1", b"2" if idempotent else ShardUnavailable]
-    assert (dialer.sent, shard.tally.retries, shard.tally.failures) == ((3, 1, 0) if idempotent else (2, 0, 1))
+    assert [outcome(shard), outcome(shard, idempotent=idempotent)] == [
+        b"1",
+        b"2" if idempotent else ShardUnavailable,
+    ]
+    assert (dialer.sent, shard.tally.retries, shard.tally.failures) == (
+        (3, 1, 0) if idempotent else (2, 0, 1)
+    )
     assert dialer.links[0].open is False
 
 
@@ -134,7 +153,9 @@ def test_retried_once_only() -> None:
     assert (dialer.sent, [connection.open for connection in dialer.links]) == (3, [False, False])
 
 
-@pytest.mark.parametrize(("error", "kind"), [(TimeoutError(), ShardTimeout), (OutOfStep("a", "odd"), OutOfStep)])
+@pytest.mark.parametrize(
+    ("error", "kind"), [(TimeoutError(), ShardTimeout), (OutOfStep("a", "odd"), OutOfStep)]
+)
 def test_no_retry_after_timeout_or_nonsense(error, kind) -> None:
     """After a timeout or a broken protocol nothing is sent again, and the link is closed."""
     dialer = FakeDialer([b"1", error, b"never"])
@@ -151,7 +172,12 @@ def test_interrupt_closes_the_link(error) -> None:
     shard.call(b"", 1.0, TWICE)
     with pytest.raises(error):
         shard.call(b"", 1.0, TWICE)
-    assert (dialer.links[0].open, shard.idle(), outcome(shard), len(dialer.links)) == (False, 0, b"2", 2)
+    assert (dialer.links[0].open, shard.idle(), outcome(shard), len(dialer.links)) == (
+        False,
+        0,
+        b"2",
+        2,
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,7 +190,10 @@ def test_interrupt_closes_the_link(error) -> None:
         ("LOADING x", ShardUnavailable),
         ("MASTERDOWN x", ShardUnavailable),
         ("ERR value is not an integer or out of range", WrongType),
-        ("ERR Error running script (call to f_1): @user_script:6: WRONGTYPE Operation against a key", WrongType),
+        (
+            "ERR Error running script (call to f_1): @user_script:6: WRONGTYPE Operation against a key",
+            WrongType,
+        ),
     ],
 )
 def test_error_replies(reply, kind) -> None:
@@ -257,7 +286,9 @@ def test_half_open_failure_opens_again() -> None:
     assert [outcome(shard), outcome(shard), shard.knocked] == [ShardUnavailable, ShardOut, 2]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), ErrorReply("WRONGTYPE x"), WrongTopology("a", "x")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), ErrorReply("WRONGTYPE x"), WrongTopology("a", "x")]
+)
 def test_trial_place_is_given_back(error) -> None:
     """A call on trial that ends in any other way gives its place back: the shard must not stay out for ever."""
     dialer = FakeDialer([TimeoutError(), error, b"1"])

@@ -72,7 +72,10 @@ def cache(shards: LocalShards, told: list[tuple[str, str, str]]) -> Iterator[Sha
             told.append((event.operation, event.shard, type(event.error).__name__))
 
     with ShardCache(
-        shards.urls, namespace=uuid.uuid4().hex, timeout=PATIENCE, options=Options(on_event=hook, first_probe=0.01)
+        shards.urls,
+        namespace=uuid.uuid4().hex,
+        timeout=PATIENCE,
+        options=Options(on_event=hook, first_probe=0.01),
     ) as cache:
         yield cache
 
@@ -102,7 +105,9 @@ def test_a_stale_value_comes_back(cache, limit, told, soft) -> None:
     assert cache.get_or_set("a", lambda: next(loaded), ttl=0.05, policy=policy) == "old"
     until(lambda: cache.ttl("a") == 0)
     limit.full = True
-    assert [cache.get_or_set("a", lambda: next(loaded), ttl=600, policy=policy) for _ in range(3)] == ["old"] * 3
+    assert [
+        cache.get_or_set("a", lambda: next(loaded), ttl=600, policy=policy) for _ in range(3)
+    ] == ["old"] * 3
     assert told == [("refresh", "", "ThreadNotStarted")] * 3
     limit.full = False
     until(lambda: cache.get_or_set("a", lambda: next(loaded), ttl=600, policy=policy) == "new")
@@ -229,7 +234,9 @@ def test_no_thread_for_looking_up_a_name(limit) -> None:
     limit.full = True
 
     async def main() -> tuple[Any, str]:
-        async with AsyncShardCache({"a": "redis://no-such-host.invalid:1"}, timeout=PATIENCE) as cache:
+        async with AsyncShardCache(
+            {"a": "redis://no-such-host.invalid:1"}, timeout=PATIENCE
+        ) as cache:
             found = await cache.get("k")
             return found, str((await cache.ping())["a"])
 
@@ -255,7 +262,9 @@ def test_a_worker_that_was_broken_off_before_it_began(monkeypatch) -> None:
         monkeypatch.setattr(threading.Thread, "start", breaks)
         undone: list[str] = []
         with pytest.raises(KeyboardInterrupt):
-            Worker("w", lambda: done.append("worked")).begin(None, "test", undo=partial(undone.append, "undone"))
+            Worker("w", lambda: done.append("worked")).begin(
+                None, "test", undo=partial(undone.append, "undone")
+            )
         assert (done, undone) == (expected, [] if expected else ["undone"])
 
 

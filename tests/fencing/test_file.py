@@ -76,7 +76,11 @@ def test_names_that_look_like_side_files(tmp_path) -> None:
     """A file and its hidden namesake do not get in each other's way."""
     for number, name in enumerate(["report", ".report", "..report"], 1):
         FencedFile(tmp_path / name).write(name.encode(), number)
-    assert [FencedFile(tmp_path / name).seen for name in ("report", ".report", "..report")] == [1, 2, 3]
+    assert [FencedFile(tmp_path / name).seen for name in ("report", ".report", "..report")] == [
+        1,
+        2,
+        3,
+    ]
     assert (tmp_path / ".report").read_bytes() == b".report"
 
 
@@ -186,7 +190,9 @@ def test_order_on_the_disk(path, monkeypatch) -> None:
         def noted(*args, **kwargs):
             result = function(*args, **kwargs)
             told = os.path.basename(args[1]) if name == "replace" else name
-            steps.append("folder" if name == "fsync" and os.path.isdir(f"/dev/fd/{args[0]}") else told)
+            steps.append(
+                "folder" if name == "fsync" and os.path.isdir(f"/dev/fd/{args[0]}") else told
+            )
             return result
 
         return noted
@@ -197,14 +203,20 @@ def test_order_on_the_disk(path, monkeypatch) -> None:
     assert steps == ["fsync", ".report.fence", "folder", "fsync", "report", "folder"]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["write", "delete"]), st.integers(1, 2**63 - 1)), max_size=6))
+@given(
+    st.lists(st.tuples(st.sampled_from(["write", "delete"]), st.integers(1, 2**63 - 1)), max_size=6)
+)
 def test_like_a_model(tmp_path_factory, attempts) -> None:
     """For any sequence of attempts the file is what those that are not below the highest so far made of it."""
     path = tmp_path_factory.mktemp("model") / "report"
     fenced = FencedFile(path)
     data, highest = None, 0
     for action, token in attempts:
-        refusal = pytest.raises(errors.StaleToken, match=f"seen token {highest},") if token < highest else nullcontext()
+        refusal = (
+            pytest.raises(errors.StaleToken, match=f"seen token {highest},")
+            if token < highest
+            else nullcontext()
+        )
         with refusal:
             fenced.write(b"%d" % token, token) if action == "write" else fenced.delete(token)
             data, highest = b"%d" % token if action == "write" else None, token
@@ -241,12 +253,18 @@ def test_crash_at_every_step(path) -> None:
             os.unlink(path.parent / name)
         fenced = FencedFile(path)
         fenced.write(b"the older data", 4)
-        done = subprocess.run([sys.executable, "-c", MORTAL, path, str(fatal)], check=False).returncode
+        done = subprocess.run(
+            [sys.executable, "-c", MORTAL, path, str(fatal)], check=False
+        ).returncode
         if done == 0:
             break
         assert done == -signal.SIGKILL
         data, seen = path.read_bytes(), fenced.seen
-        assert (data, seen) in [(b"the older data", 4), (b"the older data", 6), (b"the newer data", 6)]
+        assert (data, seen) in [
+            (b"the older data", 4),
+            (b"the older data", 6),
+            (b"the newer data", 6),
+        ]
         if seen == 6:
             with pytest.raises(errors.StaleToken):
                 fenced.write(b"late", 5)
@@ -283,7 +301,10 @@ def test_processes_with_random_tokens(path) -> None:
     """Whatever several processes try at once, a reader sees whole files and tokens that never go down."""
     crew = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, path, str(seed)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", WORKER, path, str(seed)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for seed in range(4)
     ]

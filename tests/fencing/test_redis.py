@@ -80,7 +80,13 @@ def test_deleted_key_remembers(client, plain, key) -> None:
 
 @pytest.mark.parametrize(
     ("low", "high"),
-    [(9, 10), (99, 100), (2**53, 2**53 + 1), (2**63 - 2, 2**63 - 1), (1_800_000_000_000_000, 1_800_000_000_000_001)],
+    [
+        (9, 10),
+        (99, 100),
+        (2**53, 2**53 + 1),
+        (2**63 - 2, 2**63 - 1),
+        (1_800_000_000_000_000, 1_800_000_000_000_001),
+    ],
 )
 def test_tokens_are_compared_to_the_last_digit(low, high, client, key) -> None:
     """No token is rounded on the server, and a longer one is greater."""
@@ -123,7 +129,12 @@ def test_script(client, plain, key) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["return redis.call('NOSUCH')", "return redis.pcall('NOSUCH')", "return redis.error_reply('NOSUCH')"]
+    "body",
+    [
+        "return redis.call('NOSUCH')",
+        "return redis.pcall('NOSUCH')",
+        "return redis.error_reply('NOSUCH')",
+    ],
 )
 def test_failing_script(body, client, plain, key) -> None:
     """An error of the script is raised, and its token counts as seen."""
@@ -173,7 +184,18 @@ def test_asyncio(url, plain, key) -> None:
         (FencedRedis, errors.InvalidOption),
         (lambda _: FencedRedis(redis.Redis(), guard_ttl=0), errors.InvalidTTL),
     ],
-    ids=["empty", "int-key", "bool", "none", "ttl", "script", "no-keys", "lone-key", "client", "guard-ttl"],
+    ids=[
+        "empty",
+        "int-key",
+        "bool",
+        "none",
+        "ttl",
+        "script",
+        "no-keys",
+        "lone-key",
+        "client",
+        "guard-ttl",
+    ],
 )
 def test_wrong_arguments(call, kind) -> None:
     """A wrong argument is refused before anything is sent: here there is no server at all."""

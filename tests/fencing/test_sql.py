@@ -91,7 +91,9 @@ def state(path: Path) -> tuple[str, list[tuple[str, int]]]:
     """Return the report and the tokens that are seen by everybody."""
     with closing(sqlite3.connect(path)) as db:
         [body] = db.execute("SELECT body FROM reports").fetchone()
-        return body, db.execute("SELECT name, token FROM shardcache_fences ORDER BY name").fetchall()
+        return body, db.execute(
+            "SELECT name, token FROM shardcache_fences ORDER BY name"
+        ).fetchall()
 
 
 def test_paused_holder_is_refused(path, db) -> None:
@@ -139,7 +141,10 @@ def test_refusal_rolls_back(path, db) -> None:
     write(db, 6, "of B")
     with pytest.raises(errors.StaleToken):
         write(db, 5, "of A")
-    assert (db.in_transaction, db.execute("SELECT checks FROM shardcache_fences").fetchall()) == (False, [(1,)])
+    assert (db.in_transaction, db.execute("SELECT checks FROM shardcache_fences").fetchall()) == (
+        False,
+        [(1,)],
+    )
 
 
 def test_resources_are_apart(path, db) -> None:
@@ -276,7 +281,11 @@ def test_autocommit_of_psycopg(status, path, db) -> None:
     """Drivers on libpq say by a number whether a transaction is open."""
     connection = ForeignConnection(db, "qmark")
     connection.info = types.SimpleNamespace(transaction_status=status)
-    refusal = pytest.raises(errors.InvalidOption, match="begin a transaction") if status == 0 else nullcontext()
+    refusal = (
+        pytest.raises(errors.InvalidOption, match="begin a transaction")
+        if status == 0
+        else nullcontext()
+    )
     with refusal:
         FencedSQL(paramstyle="qmark").check(connection.cursor(), "report", 5)
         db.commit()
@@ -302,7 +311,10 @@ def test_transaction_inside_a_transaction_is_refused(path, db) -> None:
         (lambda: FencedSQL(table="a; DROP TABLE b"), "table must be"),
         (lambda: FencedSQL(table="a.b.c"), "table must be"),
         (lambda: FencedSQL().check(object(), "r", 1), "give FencedSQL"),
-        (lambda: FencedSQL(paramstyle="qmark").check(object(), "r", 1), "connection or cursor, got object"),
+        (
+            lambda: FencedSQL(paramstyle="qmark").check(object(), "r", 1),
+            "connection or cursor, got object",
+        ),
     ],
     ids=["unknown-style", "no-style", "injection", "too-deep", "no-module", "no-connection"],
 )
@@ -342,7 +354,11 @@ def test_accepted_are_those_not_below_the_highest(attempts) -> None:
         fenced.create_table(db)
         for resource, token in attempts:
             seen = highest.get(resource, 0)
-            refusal = pytest.raises(errors.StaleToken, match=f"seen token {seen},") if token < seen else nullcontext()
+            refusal = (
+                pytest.raises(errors.StaleToken, match=f"seen token {seen},")
+                if token < seen
+                else nullcontext()
+            )
             with refusal:
                 fenced.check(db, resource, token)
                 highest[resource] = token
@@ -377,7 +393,10 @@ def test_processes_with_random_tokens(path, db) -> None:
     db.commit()
     crew = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, path, str(seed)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", WORKER, path, str(seed)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for seed in range(4)
     ]

@@ -46,7 +46,9 @@ class Fleet:
             return ShardUnavailable(str(one.shard), "dead")
         data = self.data.setdefault(one.shard, {})
         return [
-            WrongType(str(one.shard), "refused") if (one.shard, at) in self.refused else self._do(data, *command)
+            WrongType(str(one.shard), "refused")
+            if (one.shard, at) in self.refused
+            else self._do(data, *command)
             for at, command in enumerate(one.commands)
         ]
 
@@ -78,7 +80,8 @@ def test_fetch_is_in_place(asked, shards, dead) -> None:
     """Each key has its own value, None, or the error of its own shard, in one exchange."""
     fleet = Fleet(dead)
     fleet.data = {
-        shard: {wire(n): b"v%d" % n for n in range(0, 500, 2) if n % shards == shard} for shard in range(shards)
+        shard: {wire(n): b"v%d" % n for n in range(0, 500, 2) if n % shards == shard}
+        for shard in range(shards)
     }
     raws = fleet.run(batch.fetch(Placement(shards), [wire(number) for number in asked]))
     expected = [
@@ -97,7 +100,9 @@ def test_fetch_is_in_place(asked, shards, dead) -> None:
 def test_store_tells_what_failed(asked, shards, dead) -> None:
     """Exactly the keys of dead shards fail, each by its place and with its shard's error."""
     fleet = Fleet(dead)
-    failed = fleet.run(batch.store(Placement(shards), [wire(n) for n in asked], [b"v%d" % n for n in asked], 1000))
+    failed = fleet.run(
+        batch.store(Placement(shards), [wire(n) for n in asked], [b"v%d" % n for n in asked], 1000)
+    )
     assert {at: error.shard for at, error in failed.items()} == {
         at: str(number % shards) for at, number in enumerate(asked) if number % shards in dead
     }
@@ -109,11 +114,16 @@ def test_store_tells_what_failed(asked, shards, dead) -> None:
 def test_delete_counts(asked, shards, dead) -> None:
     """The count is of the living shards' keys; every dead shard's keys are told."""
     fleet = Fleet(dead)
-    fleet.data = {shard: {wire(n): b"" for n in range(0, 500, 2) if n % shards == shard} for shard in range(shards)}
+    fleet.data = {
+        shard: {wire(n): b"" for n in range(0, 500, 2) if n % shards == shard}
+        for shard in range(shards)
+    }
     count, failed = fleet.run(batch.delete(Placement(shards), [wire(number) for number in asked]))
     assert count == sum(n % 2 == 0 and n < 500 and n % shards not in dead for n in asked)
     assert {error.shard: keys for keys, error in failed} == {
-        str(shard): len(lost) for shard in dead if (lost := [n for n in asked if n % shards == shard])
+        str(shard): len(lost)
+        for shard in dead
+        if (lost := [n for n in asked if n % shards == shard])
     }
 
 
@@ -121,13 +131,26 @@ def test_delete_counts(asked, shards, dead) -> None:
 def test_queue_is_in_place(asked, shards, dead, data) -> None:
     """Answers come in the order of queueing with their shards, a refused command's error in its place alone."""
     refused = data.draw(st.sets(st.tuples(st.integers(0, 6), st.integers(0, 5))))
-    op = Op("echo", idempotent=True, writes=False, degraded=None, read=lambda reply: reply, reply_types=ANY)
+    op = Op(
+        "echo",
+        idempotent=True,
+        writes=False,
+        degraded=None,
+        read=lambda reply: reply,
+        reply_types=ANY,
+    )
     requests = [Request(op, wire(n), (b"ECHO", b"%d" % at)) for at, n in enumerate(asked)]
     answers = Fleet(dead, refused).run(batch.queue(Placement(shards), requests))
     seen = dict.fromkeys(range(shards), -1)
     for at, (number, (shard, answer)) in enumerate(zip(asked, answers, strict=True)):
         seen[shard] += 1
-        kind = ShardUnavailable if shard in dead else WrongType if (shard, seen[shard]) in refused else bytes
+        kind = (
+            ShardUnavailable
+            if shard in dead
+            else WrongType
+            if (shard, seen[shard]) in refused
+            else bytes
+        )
         assert (shard, type(answer)) == (number % shards, kind)
         assert kind is not bytes or answer == b"%d" % at
 
@@ -141,26 +164,39 @@ def test_chunks(count) -> None:
     raws = fleet.run(batch.fetch(Placement(1), wires))
     hidden = range(CHUNK, min(2 * CHUNK, count))
     assert [at for at, raw in enumerate(raws) if isinstance(raw, ShardError)] == list(hidden)
-    assert [raw for raw in raws if isinstance(raw, bytes)] == [b"%d" % n for n in range(count) if n not in hidden]
+    assert [raw for raw in raws if isinstance(raw, bytes)] == [
+        b"%d" % n for n in range(count) if n not in hidden
+    ]
     deleted, failed = fleet.run(batch.delete(Placement(1), wires))
-    assert (deleted, [keys for keys, _ in failed]) == (count - len(hidden), [len(hidden)] if hidden else [])
+    assert (deleted, [keys for keys, _ in failed]) == (
+        count - len(hidden),
+        [len(hidden)] if hidden else [],
+    )
     assert fleet.exchanges == 2
 
 
 def test_refused_values() -> None:
     """A value that its server refuses fails alone."""
-    failed = Fleet(refused={(0, 1)}).run(batch.store(Placement(2), [wire(n) for n in range(6)], [b""] * 6, None))
+    failed = Fleet(refused={(0, 1)}).run(
+        batch.store(Placement(2), [wire(n) for n in range(6)], [b""] * 6, None)
+    )
     assert {at: type(error) for at, error in failed.items()} == {2: WrongType}
 
 
 @pytest.mark.parametrize(
     ("ms", "command"),
-    [(None, (b"SET", b"k:0", b"v")), (1500, (b"SET", b"k:0", b"v", b"PX", b"1500")), (0, (b"UNLINK", b"k:0"))],
+    [
+        (None, (b"SET", b"k:0", b"v")),
+        (1500, (b"SET", b"k:0", b"v", b"PX", b"1500")),
+        (0, (b"UNLINK", b"k:0")),
+    ],
 )
 def test_store_by_ttl(ms, command) -> None:
     """No expiry, milliseconds, and zero, which deletes."""
     step = next(batch.store(Placement(1), [b"k:0"], [b"v"], ms))
-    assert [(one.shard, one.commands, one.idempotent) for one in step.batches] == [(0, [command], True)]
+    assert [(one.shard, one.commands, one.idempotent) for one in step.batches] == [
+        (0, [command], True)
+    ]
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
@@ -170,16 +206,27 @@ def test_queue_is_sent_twice_only_if_all_may(idempotent) -> None:
         Op("", may, writes=False, degraded=None, read=lambda reply: reply, reply_types=ANY)
         for may in (True, idempotent)
     )
-    requests = [Request(op, wire(n), (b"ECHO", b"")) for op, n in ((safe, 0), (other, 0), (safe, 1))]
-    assert [one.idempotent for one in next(batch.queue(Placement(2), requests)).batches] == [idempotent, True]
+    requests = [
+        Request(op, wire(n), (b"ECHO", b"")) for op, n in ((safe, 0), (other, 0), (safe, 1))
+    ]
+    assert [one.idempotent for one in next(batch.queue(Placement(2), requests)).batches] == [
+        idempotent,
+        True,
+    ]
 
 
-@pytest.mark.parametrize("replies", [[[b"a"]], [[b"a", b"b", b"c"]], [b"ab"], [7], [None]], ids=repr)
+@pytest.mark.parametrize(
+    "replies", [[[b"a"]], [[b"a", b"b", b"c"]], [b"ab"], [7], [None]], ids=repr
+)
 def test_reply_of_another_shape(replies) -> None:
     """A reply that cannot be the command's does not fit, so that the driver closes the connection (G1)."""
     [one] = next(batch.fetch(Placement(1), [wire(1), wire(2)])).batches
     assert one.validate is not None
-    assert (one.validate(replies), one.validate([[b"a", None]]), one.validate([ErrorReply("LOADING")])) == (
+    assert (
+        one.validate(replies),
+        one.validate([[b"a", None]]),
+        one.validate([ErrorReply("LOADING")]),
+    ) == (
         False,
         True,
         True,

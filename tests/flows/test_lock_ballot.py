@@ -52,7 +52,11 @@ def test_everybody_is_heard_while_there_is_somebody_to_vet() -> None:
     votes = ballot()
     run = ServerRun(b"new", 5.0)
     assert [votes.on_reply(place, GRANT, run) for place in range(5)] == [False] * 4 + [True]
-    assert (votes.granted, sorted(votes.guarded), sorted(votes.lives)) == (False, [0, 1, 2, 3, 4], [0, 1, 2, 3, 4])
+    assert (votes.granted, sorted(votes.guarded), sorted(votes.lives)) == (
+        False,
+        [0, 1, 2, 3, 4],
+        [0, 1, 2, 3, 4],
+    )
 
 
 def test_vetted_votes_count_after_all() -> None:
@@ -80,7 +84,11 @@ def test_counters_in_agreement() -> None:
 def test_lost_counters_hear_their_peers() -> None:
     """A counter that was lost makes it wait for all, and go above what those that refused remember."""
     votes = ballot()
-    assert [votes.on_reply(place, grant(4, int(place == 0)), None) for place in range(3)] == [False, False, False]
+    assert [votes.on_reply(place, grant(4, int(place == 0)), None) for place in range(3)] == [
+        False,
+        False,
+        False,
+    ]
     assert votes.on_reply(3, [[0, 100, 40]], None) is False
     assert (votes.on_reply(4, [[0, 100, 30]], None), votes.fence) == (True, 41)
 
@@ -115,7 +123,10 @@ def test_holder_without_an_end() -> None:
     assert (votes.votes(NAMES)[0].left, str(votes.votes(NAMES)[0])) == (None, "a: held")
 
 
-@given(st.permutations(range(5)), st.lists(st.sampled_from(["grant", "held", "out"]), min_size=5, max_size=5))
+@given(
+    st.permutations(range(5)),
+    st.lists(st.sampled_from(["grant", "held", "out"]), min_size=5, max_size=5),
+)
 def test_order_does_not_matter(order, kinds) -> None:
     """Whatever the order of the answers: certain exactly when the rest cannot change the outcome."""
     outcomes = {"grant": GRANT, "held": HELD, "out": OUT}
@@ -140,7 +151,9 @@ def test_quorum_th_largest(times) -> None:
     assert sum(time > end for time in times) < quorum
 
 
-@given(st.lists(st.floats(0, 1000), min_size=3, max_size=5), st.floats(0.02, 100), st.floats(0, 2000))
+@given(
+    st.lists(st.floats(0, 1000), min_size=3, max_size=5), st.floats(0.02, 100), st.floats(0, 2000)
+)
 def test_shorter_ttl_is_never_outlived(until, ttl, sent) -> None:
     """Once a request for a shorter ttl has left, the holder believes in no more than that."""
     lease = Lease(b"t", len(until) // 2 + 1, list(until))
@@ -203,7 +216,9 @@ def test_every_pair_of_majorities_meets() -> None:
 def test_order_of_voters_does_not_matter() -> None:
     """What is known of servers is known whatever order a lock's name puts them in: no second exchange to vet them."""
     register = VoterRegistry()
-    register.status(Voters((0, 1, 2), ("a", "b", "c"))).set_server_run(1, b"life", forgetful=False, sure=True)
+    register.status(Voters((0, 1, 2), ("a", "b", "c"))).set_server_run(
+        1, b"life", forgetful=False, sure=True
+    )
     other = register.status(Voters((1, 2, 0), ("b", "c", "a")))
     assert other.wait(1, Life(b"life", 5.0)) == 0.0
     ballot = Ballot(Voters((1, 2, 0), ("b", "c", "a")), other, hear_all=False)

@@ -5,15 +5,39 @@ from math import inf
 
 import pytest
 
-from shardcache.errors import LockConflict, LockLost, QuorumUnavailable, ShardOut, ShardTimeout, ShardUnavailable
-from shardcache.flows.lock import Lease, LockKeys, LockPlan, VoterRegistry, Voters, acquire, extend, release, scripts
+from shardcache.errors import (
+    LockConflict,
+    LockLost,
+    QuorumUnavailable,
+    ShardOut,
+    ShardTimeout,
+    ShardUnavailable,
+)
+from shardcache.flows.lock import (
+    Lease,
+    LockKeys,
+    LockPlan,
+    VoterRegistry,
+    Voters,
+    acquire,
+    extend,
+    release,
+    scripts,
+)
 from shardcache.flows.lock.adoption import adopt
 from shardcache.flows.lock.lock_plan import drift
 from shardcache.flows.lock.voter_registry import Life
 from shardcache.flows.steps import Broadcast, Listen, ServerRun, Sleep
 from shardcache.keys import KeySpace
 
-PLAN = LockPlan("l", LockKeys.of(b"n:l", KeySpace("n")), Voters((0, 1, 2), ("a", "b", "c")), 10.0, 0.5, b"n:register")
+PLAN = LockPlan(
+    "l",
+    LockKeys.of(b"n:l", KeySpace("n")),
+    Voters((0, 1, 2), ("a", "b", "c")),
+    10.0,
+    0.5,
+    b"n:register",
+)
 OUT = ShardOut("a", "is out of service")
 LATE = ShardTimeout("a", "no reply")
 DEAD = ShardUnavailable("a", "connection lost")
@@ -58,8 +82,14 @@ class Driver:
             outcome = self.answer(word, batch.shard)
             if outcome is not None and not isinstance(outcome, Exception):
                 # Extensions answer in lists, of which the rest says who answers.
-                outcome = [[outcome]] if word == "EXTEND" and isinstance(outcome, int) else [outcome]
-            if step.on_reply is not None and outcome is not None and step.on_reply(at, outcome, self.runs(batch.shard)):
+                outcome = (
+                    [[outcome]] if word == "EXTEND" and isinstance(outcome, int) else [outcome]
+                )
+            if (
+                step.on_reply is not None
+                and outcome is not None
+                and step.on_reply(at, outcome, self.runs(batch.shard))
+            ):
                 break
         return None
 
@@ -75,7 +105,11 @@ def known() -> VoterRegistry:
 
 
 def attempt(driver, register=None, wait=0):
-    return driver.run(acquire(PLAN, register or known(), token=b"t", wait=wait, clock=driver.clock, random=lambda: 0.5))
+    return driver.run(
+        acquire(
+            PLAN, register or known(), token=b"t", wait=wait, clock=driver.clock, random=lambda: 0.5
+        )
+    )
 
 
 def test_agreed() -> None:
@@ -203,7 +237,10 @@ def test_a_lock_that_nobody_holds_is_not_listened_for_long() -> None:
 def test_without_a_majority_a_wait_ends_after_the_ttl() -> None:
     """Who gave no end waits as long as the ttl for voters to answer; who wants none, or gave one, does not end there."""
     driver = Driver(lambda word, place: OUT)
-    with pytest.raises(QuorumUnavailable, match="without a timeout a majority is waited for as long as the ttl, 10 s"):
+    with pytest.raises(
+        QuorumUnavailable,
+        match="without a timeout a majority is waited for as long as the ttl, 10 s",
+    ):
         attempt(driver, wait=None)
     assert 110 <= driver.now < 110.2
     for wait, ends in ((inf, 200), (50, 150)):
@@ -215,7 +252,9 @@ def test_without_a_majority_a_wait_ends_after_the_ttl() -> None:
 
 def test_only_an_outage_ends_the_wait() -> None:
     """While somebody holds it, it is waited for; an outage in between counts from its own beginning."""
-    driver = Driver(lambda word, place: OUT if 125 < driver.now < 130 or driver.now > 140 else [0, 5000, 3])
+    driver = Driver(
+        lambda word, place: OUT if 125 < driver.now < 130 or driver.now > 140 else [0, 5000, 3]
+    )
     with pytest.raises(QuorumUnavailable, match="without a timeout"):
         attempt(driver, wait=None)
     assert 150 <= driver.now < 152
@@ -229,7 +268,15 @@ def test_who_comes_to_an_outage_waits_for_its_own_ttl() -> None:
     def ends(began: float) -> float:
         with pytest.raises(QuorumUnavailable):
             driver.run(
-                acquire(PLAN, register, token=b"t", wait=None, began=began, clock=driver.clock, random=lambda: 0.5)
+                acquire(
+                    PLAN,
+                    register,
+                    token=b"t",
+                    wait=None,
+                    began=began,
+                    clock=driver.clock,
+                    random=lambda: 0.5,
+                )
             )
         return driver.now
 
@@ -243,14 +290,18 @@ def test_who_comes_to_an_outage_waits_for_its_own_ttl() -> None:
 def test_restarted_voters_are_waited_for() -> None:
     """What keeps restarted voters from voting ends by itself, later than the ttl: no outage."""
     driver = Driver(
-        lambda word, place: [1, 7, 0] if word == "ACQUIRE" else 1 if word == "CONFIRM" else [60_000, 5, 0, 1, 1, 1],
+        lambda word, place: (
+            [1, 7, 0] if word == "ACQUIRE" else 1 if word == "CONFIRM" else [60_000, 5, 0, 1, 1, 1]
+        ),
         run=lambda place: ServerRun(b"%d" % place, driver.now - 100),
     )
     assert attempt(driver, VoterRegistry(), wait=None).fence == 7
     assert 160 < driver.now < 162
 
 
-@pytest.mark.parametrize(("answer", "kind"), [(OUT, QuorumUnavailable), ([0, 5000, 3], LockConflict)])
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(OUT, QuorumUnavailable), ([0, 5000, 3], LockConflict)]
+)
 def test_waiting_is_told_after_a_second(answer, kind) -> None:
     """Why somebody waits is said once, about a second after he came."""
     told = []
@@ -307,7 +358,9 @@ def test_who_may_grant_late_is_undone() -> None:
 
 def registering(*states: int, floor: int = 0):
     """Return answers to a register that says this of each voter, and grants."""
-    return lambda word, place: {"ACQUIRE": [1, 7, 0], "REGISTER": [10_000, 5, floor, *states]}.get(word, 1)
+    return lambda word, place: {"ACQUIRE": [1, 7, 0], "REGISTER": [10_000, 5, floor, *states]}.get(
+        word, 1
+    )
 
 
 def test_fresh_fleet() -> None:
@@ -358,10 +411,16 @@ def test_forgetful_majority() -> None:
 def test_one_answer_of_the_register_is_not_enough(answers) -> None:
     """A voter is vetted when a majority of the register was told, and the longest ttl is what a majority knows."""
     register = VoterRegistry()
-    flow = register.verify(PLAN, {place: Life(b"%d" % place, 100.0, b"%d" % place) for place in range(3)})
+    flow = register.verify(
+        PLAN, {place: Life(b"%d" % place, 100.0, b"%d" % place) for place in range(3)}
+    )
     step = next(flow)
     for place in range(3):
-        step.on_reply(place, [[10_000, 5, 0, 0, 0, 0]] if place < answers else DEAD, ServerRun(b"%d" % place, 100.0))
+        step.on_reply(
+            place,
+            [[10_000, 5, 0, 0, 0, 0]] if place < answers else DEAD,
+            ServerRun(b"%d" % place, 100.0),
+        )
     with pytest.raises(StopIteration):
         flow.send(None)
     roll = register.status(PLAN.voters)
@@ -371,7 +430,9 @@ def test_one_answer_of_the_register_is_not_enough(answers) -> None:
 def test_a_voter_answers_for_itself() -> None:
     """A voter that did not answer the register in the life to be vetted is not vetted: its floor may not be set."""
     register = VoterRegistry()
-    flow = register.verify(PLAN, {place: Life(b"%d" % place, 100.0, b"%d" % place) for place in range(3)})
+    flow = register.verify(
+        PLAN, {place: Life(b"%d" % place, 100.0, b"%d" % place) for place in range(3)}
+    )
     step = next(flow)
     step.on_reply(0, [[10_000, 5, 0, 2, 2, 2]], ServerRun(b"another", 1.0))
     step.on_reply(1, [[10_000, 5, 9, 2, 2, 2]], ServerRun(b"1", 100.0))
@@ -379,7 +440,10 @@ def test_a_voter_answers_for_itself() -> None:
     with pytest.raises(StopIteration):
         flow.send(None)
     roll = register.status(PLAN.voters)
-    assert ([roll.known[place] is not None for place in range(3)], roll.floors[1]) == ([False, True, False], 9)
+    assert ([roll.known[place] is not None for place in range(3)], roll.floors[1]) == (
+        [False, True, False],
+        9,
+    )
 
 
 def test_seen_in_another_life_by_this_process() -> None:
@@ -393,7 +457,9 @@ def test_seen_in_another_life_by_this_process() -> None:
 def test_register_without_a_majority() -> None:
     """As long as no majority keeps the register nothing is vetted, and nobody gets the lock."""
     driver = Driver(
-        lambda word, place: [1, 7, 0] if word == "ACQUIRE" else (DEAD if place else [10_000, 5, 0, 0, 0, 0]),
+        lambda word, place: (
+            [1, 7, 0] if word == "ACQUIRE" else (DEAD if place else [10_000, 5, 0, 0, 0, 0])
+        ),
         run=lambda place: ServerRun(b"%d" % place, 1.0),
     )
     with pytest.raises(QuorumUnavailable):
@@ -402,7 +468,9 @@ def test_register_without_a_majority() -> None:
 
 def test_longest_ttl_must_be_registered() -> None:
     """A lock whose ttl no majority knows of is not given: a voter that restarts would count again too early."""
-    driver = Driver(lambda word, place: [1, 7, 0] if word == "ACQUIRE" else (None if place else [10_000, 5, 0]))
+    driver = Driver(
+        lambda word, place: [1, 7, 0] if word == "ACQUIRE" else (None if place else [10_000, 5, 0])
+    )
     with pytest.raises(QuorumUnavailable):
         attempt(driver, VoterRegistry())
 
@@ -458,7 +526,15 @@ def test_released_while_it_repairs() -> None:
 
 def adopting(driver):
     return driver.run(
-        adopt(PLAN, b"given", b"own", 7, registry=VoterRegistry(), clock=driver.clock, random=lambda: 0.5)
+        adopt(
+            PLAN,
+            b"given",
+            b"own",
+            7,
+            registry=VoterRegistry(),
+            clock=driver.clock,
+            random=lambda: 0.5,
+        )
     )
 
 
@@ -513,10 +589,15 @@ def test_adoption_without_a_majority() -> None:
 
 def test_adoption_broken_off() -> None:
     """Whatever is thrown in, the given token is put back on all voters."""
-    flow = adopt(PLAN, b"given", b"own", 7, registry=VoterRegistry(), clock=lambda: 100.0, random=lambda: 0.5)
+    flow = adopt(
+        PLAN, b"given", b"own", 7, registry=VoterRegistry(), clock=lambda: 100.0, random=lambda: 0.5
+    )
     assert next(flow).batches[0].commands[0][-2:] == (b"given", b"own|1")
     step = flow.throw(KeyboardInterrupt())
-    assert ({batch.commands[0][-2:] for batch in step.batches}, step.on_reply) == ({(b"own|1", b"given")}, None)
+    assert ({batch.commands[0][-2:] for batch in step.batches}, step.on_reply) == (
+        {(b"own|1", b"given")},
+        None,
+    )
     with pytest.raises(KeyboardInterrupt):
         flow.send(None)
 
@@ -529,7 +610,9 @@ def test_adopter_counts_no_voter_that_came_back() -> None:
     """A voter in a new life has the given token again, though somebody may have adopted it there: its word waits, and a majority is short."""
     register = known()
     for place in range(3):
-        register.status(PLAN.voters).set_server_run(place, b"run-a-%d:5" % place, forgetful=False, sure=True)
+        register.status(PLAN.voters).set_server_run(
+            place, b"run-a-%d:5" % place, forgetful=False, sure=True
+        )
     lives = {0: "a", 1: "b", 2: "a"}
 
     def answer(word, place):
@@ -539,10 +622,16 @@ def test_adopter_counts_no_voter_that_came_back() -> None:
 
     driver = Driver(answer, run=lambda place: lived(lives[place], place))
     with pytest.raises(LockLost):
-        driver.run(adopt(PLAN, b"given", b"own", 7, registry=register, clock=driver.clock, random=lambda: 0.5))
+        driver.run(
+            adopt(
+                PLAN, b"given", b"own", 7, registry=register, clock=driver.clock, random=lambda: 0.5
+            )
+        )
     assert driver.words()[:4] == ["ADOPT", "REGISTER", "ADOPT", "ADOPT"]
     driver = Driver(lambda word, place: [1, 5000, 5, 100], run=lambda place: lived("a", place))
-    lease = driver.run(adopt(PLAN, b"given", b"own", 7, registry=register, clock=driver.clock, random=lambda: 0.5))
+    lease = driver.run(
+        adopt(PLAN, b"given", b"own", 7, registry=register, clock=driver.clock, random=lambda: 0.5)
+    )
     assert (driver.words(), lease.verified) == (["ADOPT"], {0, 2})  # the second is forgetful
 
 
@@ -576,7 +665,10 @@ def test_extend_to_a_longer_ttl() -> None:
         (DEAD, ["REGISTER"], "unknown"),
     ):
         driver = Driver(lambda word, place, answer=answer: answer if word == "REGISTER" else 1)
-        assert driver.run(extend(PLAN, held(), clock=driver.clock, registry=VoterRegistry())) == outcome
+        assert (
+            driver.run(extend(PLAN, held(), clock=driver.clock, registry=VoterRegistry()))
+            == outcome
+        )
         assert driver.words() == words
 
 
@@ -593,7 +685,11 @@ def test_extend_to_a_longer_ttl() -> None:
 def test_release(answers, outcome) -> None:
     """A majority decides; the lease is over in any case."""
     driver, lease = Driver(lambda word, place: answers[place]), held()
-    assert (driver.run(release(PLAN, lease)), lease.ended, lease.valid_until) == (outcome, True, 0.0)
+    assert (driver.run(release(PLAN, lease)), lease.ended, lease.valid_until) == (
+        outcome,
+        True,
+        0.0,
+    )
 
 
 def test_release_over_connections_that_broke() -> None:

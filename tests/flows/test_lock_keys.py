@@ -45,12 +45,25 @@ def test_own_keys(space: KeySpace, key: bytes) -> None:
 )
 def test_no_two_share_a_lock(one: KeySpace, other: KeySpace, keys: tuple[bytes, bytes]) -> None:
     """Two namespaces have no key of the library's own in common, and in one only the same name has."""
-    left, right = (space.internal(b"lock", space.wire(key)) for space, key in zip((one, other), keys, strict=True))
+    left, right = (
+        space.internal(b"lock", space.wire(key))
+        for space, key in zip((one, other), keys, strict=True)
+    )
     assert (left == right) == ((one, keys[0]) == (other, keys[1]))
 
 
 @pytest.mark.parametrize(
-    "rest", [b"", b"lock:", b"lock::", b"lock:{}", b"lock::a", b"lock:x", b"lock:{1}:n:a}b", b"lock:{n:x}:"]
+    "rest",
+    [
+        b"",
+        b"lock:",
+        b"lock::",
+        b"lock:{}",
+        b"lock::a",
+        b"lock:x",
+        b"lock:{1}:n:a}b",
+        b"lock:{n:x}:",
+    ],
 )
 def test_not_ours(rest: bytes) -> None:
     """A key that is no lock's has no name."""

@@ -16,7 +16,9 @@ from shardcache.flows.reply_checks import shapes_fit
 from shardcache.flows.scripts import ADD_TO
 from shardcache.resp import ErrorReply
 
-MODULES = [import_module(one.name) for one in walk_packages(shardcache.flows.__path__, "shardcache.flows.")]
+MODULES = [
+    import_module(one.name) for one in walk_packages(shardcache.flows.__path__, "shardcache.flows.")
+]
 SCRIPTS = {
     f"{module.__name__}.{name}": script
     for module in MODULES
@@ -44,7 +46,11 @@ def test_scripts_are_found() -> None:
 
 def test_every_verb_is_listed() -> None:
     """A command without a row could not be answered at all. A batch with MGET says itself how many values are due."""
-    assert {verb.encode() for verb in VERBS} - {b"MGET", b"EVAL", b"SCAN"} == answers._OF_VERB.keys() - {
+    assert {verb.encode() for verb in VERBS} - {
+        b"MGET",
+        b"EVAL",
+        b"SCAN",
+    } == answers._OF_VERB.keys() - {
         b"PEXPIRE",
         b"PING",
     }
@@ -81,21 +87,46 @@ def test_nothing_fits_what_is_not_listed(command, reply) -> None:
             ],
         ),
         ((b"EVAL", lock_scripts.CONFIGURE), [[b"1-a", b"m", b""]], [[b"1-a"], [1, 2, 3], b"1-a"]),
-        ((b"SCAN", b"0"), [[b"0", []], [b"7", [b"k"]]], [1, [], [b"x", []], [b"0", [[]]], [b"0", None]]),
+        (
+            (b"SCAN", b"0"),
+            [[b"0", []], [b"7", [b"k"]]],
+            [1, [], [b"x", []], [b"0", [[]]], [b"0", None]],
+        ),
         ((b"EVAL", lock_scripts.RELEASE), [1, 0, -1], [b"1", None, [1]]),
-        ((b"EVAL", lock_scripts.LOOK), [[None, -2, 0], [b"token", 5, 7]], [[1, 2, 3], [None, None, 0], 1]),
+        (
+            (b"EVAL", lock_scripts.LOOK),
+            [[None, -2, 0], [b"token", 5, 7]],
+            [[1, 2, 3], [None, None, 0], 1],
+        ),
         (
             (b"EVAL", lock_scripts.REGISTER, b"1", b"register", b"5000", b"a", b"set"),
             [[1, 2, 3]],
             [[], [1], [1, 2, None], [1, 2, 3, 0]],
         ),
         (
-            (b"EVAL", lock_scripts.REGISTER, b"1", b"register", b"5000", b"a", b"set", *(b"a", b"life", b"0")),
+            (
+                b"EVAL",
+                lock_scripts.REGISTER,
+                b"1",
+                b"register",
+                b"5000",
+                b"a",
+                b"set",
+                *(b"a", b"life", b"0"),
+            ),
             [[1, 2, 3, 0]],
             [[1, 2, 3], [1, 2, 3, b"0"], [1, 2, 3, 0, 0]],
         ),
-        ((b"EVAL", load_scripts.CLAIM), [[1, 0, 0], [0, 5, 0]], [[1, 0], [1, 0, 0, 4, 5], [1, b"0", 0], [3, 0, 0]]),
-        ((b"EVAL", lock_scripts.ADOPT), [[1, 5, 7, 8], [0], [-1]], [[], [1], [1, 5], [0, 0], 1, [b"0"]]),
+        (
+            (b"EVAL", load_scripts.CLAIM),
+            [[1, 0, 0], [0, 5, 0]],
+            [[1, 0], [1, 0, 0, 4, 5], [1, b"0", 0], [3, 0, 0]],
+        ),
+        (
+            (b"EVAL", lock_scripts.ADOPT),
+            [[1, 5, 7, 8], [0], [-1]],
+            [[], [1], [1, 5], [0, 0], 1, [b"0"]],
+        ),
         ((b"EVAL", lock_scripts.EXTEND), [[1, 7, 8], [0], [-1]], [[], [1], [1, 7, 8, 9], 1]),
         ((b"EVAL", ENSURE), [b"version"], [None, 1, [b"version"]]),
         ((b"EVAL", ADD_TO), [b"1", b"-9223372036854775808", None], [1, b"OK", b"", b"1_0", b"1.5"]),
@@ -104,5 +135,7 @@ def test_nothing_fits_what_is_not_listed(command, reply) -> None:
 )
 def test_replies(command, good, bad) -> None:
     """What fits is let through, an error reply always; nothing else."""
-    assert [shapes_fit([command], [reply]) for reply in [*good, ErrorReply("ERR")]] == [True] * (len(good) + 1)
+    assert [shapes_fit([command], [reply]) for reply in [*good, ErrorReply("ERR")]] == [True] * (
+        len(good) + 1
+    )
     assert [shapes_fit([command], [reply]) for reply in bad] == [False] * len(bad)

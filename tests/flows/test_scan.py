@@ -44,7 +44,11 @@ def test_page() -> None:
     steps, found = drive(sweep.page(2, 7, b"n:*"), served({2: {7: [b"9", [b"n:a"]]}}, []))
     assert found == sweep.Page(9, [b"n:a"], None)
     [[one]] = steps
-    assert (one.shard, one.idempotent, one.commands[0][:4]) == (2, True, (b"SCAN", b"7", b"MATCH", b"n:*"))
+    assert (one.shard, one.idempotent, one.commands[0][:4]) == (
+        2,
+        True,
+        (b"SCAN", b"7", b"MATCH", b"n:*"),
+    )
 
 
 @pytest.mark.parametrize("outcome", [DEAD, [DEAD]], ids=["exchange", "reply"])
@@ -55,7 +59,11 @@ def test_page_of_a_dead_shard(outcome) -> None:
 
 def test_wipe() -> None:
     """All shards walk at once, each at its own length; the last page's keys are deleted too."""
-    pages = {0: {0: [b"5", [b"a", b"b"]], 5: [b"6", []], 6: [b"0", [b"c"]]}, 1: {0: [b"0", []]}, 2: {0: [b"0", [b"d"]]}}
+    pages = {
+        0: {0: [b"5", [b"a", b"b"]], 5: [b"6", []], 6: [b"0", [b"c"]]},
+        1: {0: [b"0", []]},
+        2: {0: [b"0", [b"d"]]},
+    }
     unlinked: list[bytes] = []
     steps, result = drive(sweep.wipe(3, b"*"), served(pages, unlinked))
     assert (result, sorted(unlinked)) == ((4, []), [b"a", b"b", b"c", b"d"])
@@ -89,7 +97,13 @@ def test_flush() -> None:
 
 @pytest.mark.parametrize(
     ("prefix", "glob"),
-    [(b"", b"*"), (b"n:", b"n:*"), (b"*?[]^\\", rb"\*\?\[\]\^\\*"), (b"a-b", b"a-b*"), (b"\xff:", b"\xff:*")],
+    [
+        (b"", b"*"),
+        (b"n:", b"n:*"),
+        (b"*?[]^\\", rb"\*\?\[\]\^\\*"),
+        (b"a-b", b"a-b*"),
+        (b"\xff:", b"\xff:*"),
+    ],
 )
 def test_pattern(prefix, glob) -> None:
     """The prefix is taken literally, the match as a glob."""

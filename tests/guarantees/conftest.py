@@ -46,7 +46,9 @@ class Count:
     def check_many(self, keys: list[str], got: dict[str, object]) -> None:
         """Every hit of a batch must be right, and be one that was asked for."""
         self.calls += 1
-        self.wrong += [(key, value) for key, value in got.items() if key not in keys or value != value_of(key)]
+        self.wrong += [
+            (key, value) for key, value in got.items() if key not in keys or value != value_of(key)
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -92,4 +94,6 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many calls met a fault, and how many of them told a lie."""
     if TOTAL.calls:
-        terminalreporter.write_line(f"{TOTAL.calls} calls under faults, {len(TOTAL.wrong)} wrong answers")
+        terminalreporter.write_line(
+            f"{TOTAL.calls} calls under faults, {len(TOTAL.wrong)} wrong answers"
+        )

@@ -180,7 +180,9 @@ def left_behind(cache):
     """Return what should not be there, when nobody is at work any more."""
     runner = cache._runner
     end = time.monotonic() + 10  # what goes on in the background ends
-    while time.monotonic() < end and (runner._flights._flights or runner._loads._places._turns._live()):
+    while time.monotonic() < end and (
+        runner._flights._flights or runner._loads._places._turns._live()
+    ):
         time.sleep(0.01)
     found = {
         "flights": len(runner._flights._flights),

@@ -15,7 +15,17 @@ import pytest
 
 from shardcache import AsyncShardCache, Options, ShardCache
 from shardcache.embedded import LocalShards
-from shardcache.testing import Corrupt, Delay, Drop, Duplicate, FaultProxy, Replay, Split, Stall, random_fault
+from shardcache.testing import (
+    Corrupt,
+    Delay,
+    Drop,
+    Duplicate,
+    FaultProxy,
+    Replay,
+    Split,
+    Stall,
+    random_fault,
+)
 
 from .conftest import MARKED, NO_BREAKER, SCALE, Count, value_of
 
@@ -63,7 +73,9 @@ def run() -> Callable[[Coroutine[Any, Any, None]], None]:
 
 
 @asynccontextmanager
-async def client(urls: dict[str, str], options: Options, timeout: float) -> AsyncIterator[AsyncShardCache]:
+async def client(
+    urls: dict[str, str], options: Options, timeout: float
+) -> AsyncIterator[AsyncShardCache]:
     async with AsyncShardCache(urls, namespace="flood", timeout=timeout, options=options) as cache:
         yield cache
 
@@ -90,7 +102,9 @@ async def visit(cache: AsyncShardCache, count: Count, rng: random.Random) -> Non
             count.wrong.append((key, pipe.results[1]))
 
 
-async def flood(cache: AsyncShardCache, count: Count, rng: random.Random, tasks: int) -> tuple[int, int]:
+async def flood(
+    cache: AsyncShardCache, count: Count, rng: random.Random, tasks: int
+) -> tuple[int, int]:
     """Start the tasks over `SPAN`, cancel half of them; return how many ended by themselves and how many cancelled."""
     loop = asyncio.get_running_loop()
 
@@ -146,7 +160,9 @@ def trouble(proxies: Proxies, seed: int, *, broken: bool) -> Iterator[None]:
     [(NO_BREAKER, False), (MARKED, True), (Options(first_probe=0.01), False)],
     ids=["plain", "marked", "with breakers"],
 )
-def test_flood_under_faults(run, urls, proxies: Proxies, count: Count, options: Options, broken: bool) -> None:
+def test_flood_under_faults(
+    run, urls, proxies: Proxies, count: Count, options: Options, broken: bool
+) -> None:
     """10,000 tasks, half of them cancelled, through every fault: no wrong answer, nobody stuck, nothing left behind."""
 
     async def main() -> None:
@@ -158,7 +174,9 @@ def test_flood_under_faults(run, urls, proxies: Proxies, count: Count, options: 
 
     run(main())
     if broken:  # a flipped byte inside a value is for a signing key to notice: see the sync tests
-        count.wrong = [(key, got) for key, got in count.wrong if not one_byte_off(got, value_of(key))]
+        count.wrong = [
+            (key, got) for key, got in count.wrong if not one_byte_off(got, value_of(key))
+        ]
     assert count.wrong == []
 
 
@@ -168,9 +186,13 @@ def one_byte_off(got: object, right: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "fault", [None, Delay(0.01), Split(tuple(range(1, 400, 7)), pause=0.0)], ids=["plain", "delays", "splits"]
+    "fault",
+    [None, Delay(0.01), Split(tuple(range(1, 400, 7)), pause=0.0)],
+    ids=["plain", "delays", "splits"],
 )
-def test_cancellation_costs_no_connection(run, urls, proxies: Proxies, count: Count, fault: Any) -> None:
+def test_cancellation_costs_no_connection(
+    run, urls, proxies: Proxies, count: Count, fault: Any
+) -> None:
     """Where the replies still come, half of the tasks cancelled leave the one connection of each shard in use."""
 
     async def main() -> None:
@@ -181,7 +203,9 @@ def test_cancellation_costs_no_connection(run, urls, proxies: Proxies, count: Co
             ended, cancelled = await flood(cache, count, random.Random(5), 2_000)
             assert ended + cancelled == 2_000
             shards = cache.stats().shards.values()
-            assert [(s.connects, s.failures, s.retries) for s in shards] == [(1, 0, 0)] * len(proxies)
+            assert [(s.connects, s.failures, s.retries) for s in shards] == [(1, 0, 0)] * len(
+                proxies
+            )
             assert await cache.get_many(KEYS) == {key: value_of(key) for key in KEYS}
 
     run(main())
@@ -189,7 +213,9 @@ def test_cancellation_costs_no_connection(run, urls, proxies: Proxies, count: Co
 
 
 @pytest.mark.parametrize("options", [NO_BREAKER, Options()], ids=["plain", "with breakers"])
-def test_timeouts_cost_no_connection(run, urls, proxies: Proxies, count: Count, options: Options) -> None:
+def test_timeouts_cost_no_connection(
+    run, urls, proxies: Proxies, count: Count, options: Options
+) -> None:
     """Replies that come after the deadline are nobody's, and the connection that they came over stays."""
     timeout = 0.5
 

@@ -41,7 +41,9 @@ Proxies = dict[str, FaultProxy]
 
 
 @pytest.fixture(params=[NO_BREAKER, MARKED], ids=["plain", "marked"])
-def cache(proxies: Proxies, servers: LocalShards, request: pytest.FixtureRequest) -> Iterator[ShardCache]:
+def cache(
+    proxies: Proxies, servers: LocalShards, request: pytest.FixtureRequest
+) -> Iterator[ShardCache]:
     """A client behind the proxies, its keys filled in past them."""
     with ShardCache(servers.urls, namespace="g1") as direct:
         assert direct.set_many({key: value_of(key) for key in KEYS}, ttl=None) == []
@@ -50,13 +52,18 @@ def cache(proxies: Proxies, servers: LocalShards, request: pytest.FixtureRequest
         yield client
 
 
-LOOPS = {"split": 30, "drop the request": 1}  # what costs neither a connection nor a deadline, more often
+LOOPS = {
+    "split": 30,
+    "drop the request": 1,
+}  # what costs neither a connection nor a deadline, more often
 
 
 def skip_what_tcp_excludes(name: str, cache: ShardCache) -> None:
     """A copy that arrives in the moment between two calls can be told by a marked connection only."""
     if name.startswith("duplicate") and not cache._context.options.echo_check:
-        pytest.skip("TCP delivers every byte once; Options(echo_check=True) is for proxies that do not")
+        pytest.skip(
+            "TCP delivers every byte once; Options(echo_check=True) is for proxies that do not"
+        )
 
 
 def reply_length(cache: ShardCache, proxies: Proxies, ask: Callable[[], object], shard: str) -> int:
@@ -79,10 +86,15 @@ FAULTS: dict[str, Callable[[int], Fault]] = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_one_get_at_every_offset(cache: ShardCache, proxies: Proxies, count: Count, name: str) -> None:
+def test_one_get_at_every_offset(
+    cache: ShardCache, proxies: Proxies, count: Count, name: str
+) -> None:
     """A fault at every byte of the reply to a get, then another get over whatever is left."""
     skip_what_tcp_excludes(name, cache)
-    key, other = KEYS[0], next(k for k in KEYS[1:] if cache.explain(k).shard == cache.explain(KEYS[0]).shard)
+    key, other = (
+        KEYS[0],
+        next(k for k in KEYS[1:] if cache.explain(k).shard == cache.explain(KEYS[0]).shard),
+    )
     shard = cache.explain(key).shard
     length = reply_length(cache, proxies, lambda: cache.get(key), shard)
     slow = name == "drop the request"
@@ -97,7 +109,9 @@ def test_one_get_at_every_offset(cache: ShardCache, proxies: Proxies, count: Cou
 
 
 @pytest.mark.parametrize("name", [name for name in FAULTS if name != "drop the request"])
-def test_fan_out_at_every_offset(cache: ShardCache, proxies: Proxies, count: Count, name: str) -> None:
+def test_fan_out_at_every_offset(
+    cache: ShardCache, proxies: Proxies, count: Count, name: str
+) -> None:
     """A fault at every byte of one shard's part of a get_many."""
     skip_what_tcp_excludes(name, cache)
     shard = cache.explain(KEYS[0]).shard
@@ -111,7 +125,9 @@ def test_fan_out_at_every_offset(cache: ShardCache, proxies: Proxies, count: Cou
 
 
 @pytest.mark.parametrize("on", ["reply", "request"])
-def test_a_cut_takes_nothing_from_the_others(proxies: Proxies, servers: LocalShards, on: Any) -> None:
+def test_a_cut_takes_nothing_from_the_others(
+    proxies: Proxies, servers: LocalShards, on: Any
+) -> None:
     """While one shard's connection breaks in the middle of a fan-out, all that the others hold arrives."""
     with ShardCache(servers.urls, namespace="others") as direct:
         direct.set_many({key: value_of(key) for key in KEYS}, ttl=None)
@@ -139,7 +155,11 @@ def test_pipeline_at_every_offset(cache: ShardCache, proxies: Proxies, count: Co
         return pipe.results
 
     length = reply_length(cache, proxies, ask, shard)
-    doubles = [name for name in FAULTS if name.startswith("duplicate")] if cache._context.options.echo_check else []
+    doubles = (
+        [name for name in FAULTS if name.startswith("duplicate")]
+        if cache._context.options.echo_check
+        else []
+    )
     for name in ("cut", "reset", "split", *doubles):
         make = FAULTS[name]
         for at in range(0, length, max(1, 3 // SCALE)):
@@ -149,7 +169,9 @@ def test_pipeline_at_every_offset(cache: ShardCache, proxies: Proxies, count: Co
     assert count.wrong == []
 
 
-def test_late_replies_never_answer_the_next_call(cache: ShardCache, proxies: Proxies, count: Count) -> None:
+def test_late_replies_never_answer_the_next_call(
+    cache: ShardCache, proxies: Proxies, count: Count
+) -> None:
     """A reply that stalls at any byte and goes on after the deadline is nobody's."""
     shard = cache.explain(KEYS[0]).shard
     mine = [key for key in KEYS if cache.explain(key).shard == shard]
@@ -192,7 +214,9 @@ def test_delays_around_the_deadline(cache: ShardCache, proxies: Proxies, count: 
     assert count.wrong == []
 
 
-def test_flipped_bytes_with_signed_values(proxies: Proxies, servers: LocalShards, count: Count) -> None:
+def test_flipped_bytes_with_signed_values(
+    proxies: Proxies, servers: LocalShards, count: Count
+) -> None:
     """With a signing key even a byte that was changed on its way is noticed, at every offset."""
     from dataclasses import replace
 
@@ -253,7 +277,10 @@ def test_threads_under_random_faults(cache: ShardCache, proxies: Proxies, count:
 
 def test_servers_killed_and_restarted(count: Count) -> None:
     """Servers that die and come back empty under load give misses, never another's value."""
-    with LocalShards(3) as shards, ShardCache(shards.urls, timeout=0.1, options=NO_BREAKER) as cache:
+    with (
+        LocalShards(3) as shards,
+        ShardCache(shards.urls, timeout=0.1, options=NO_BREAKER) as cache,
+    ):
         rng = random.Random(3)
         for turn in range(300 * SCALE):
             if turn % 20 == 0:

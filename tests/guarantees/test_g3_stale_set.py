@@ -66,7 +66,11 @@ def fill_without_token(db, keys, argv):
 
 def fill_without_look(db, keys, argv):
     now = db.find(keys[4])
-    seen = hashlib.sha1(now, usedforsecurity=False).hexdigest().encode() if isinstance(now, bytes) else b""
+    seen = (
+        hashlib.sha1(now, usedforsecurity=False).hexdigest().encode()
+        if isinstance(now, bytes)
+        else b""
+    )
     return LOAD_SCRIPTS_REAL[real.FILL](db, keys, [argv[0], seen, *argv[2:]])
 
 
@@ -97,7 +101,9 @@ def test_what_the_argument_needs(monkeypatch, ablation, kind) -> None:
             monkeypatch.setattr(LoadContext, "newer", lambda *_: None)
         case "voiding takes the lock away":
             monkeypatch.setattr(
-                Requests, "invalidate_load", lambda _, wire: (b"UNLINK", KeySpace().internal(b"load", wire))
+                Requests,
+                "invalidate_load",
+                lambda _, wire: (b"UNLINK", KeySpace().internal(b"load", wire)),
             )
         case "no lock":
             monkeypatch.setitem(LOAD_SCRIPTS, real.CLAIM, lambda _, __, ___: [1, 0, 0])

@@ -65,7 +65,9 @@ def test_no_shard_is_out_after_a_pause(colour) -> None:
     """Stopped and continued in the middle of whatever it does, a process keeps its healthy shards in service."""
     with LocalShards(3) as servers:
         command = [sys.executable, "-c", WORK, colour, *servers.urls.values()]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
             assert (process.stdin, process.stdout) != (None, None)
             assert process.stdout.readline() == "ready\n"
             process.stdin.write(f"{PAUSES * (PAUSE + 0.3)}\n")

@@ -22,9 +22,7 @@ from shardcache.testing import Delay, FaultProxy
 
 TIMEOUT = 0.3  # seconds
 PAUSE = 2.5 * TIMEOUT
-SLOW = (
-    0.025  # seconds that one server takes to answer: more than is waited after a pause, much less than a call may take
-)
+SLOW = 0.025  # seconds that one server takes to answer: more than is waited after a pause, much less than a call may take
 KEYS = [str(number) for number in range(20)]
 
 
@@ -125,7 +123,9 @@ def clock(urls: dict[str, str]) -> Iterator[PausedClock]:
         yield PausedClock(lambda: [server.ping() for server in plain * 2])
 
 
-async def pause_everywhere(make: Callable[[], Any], clock: PausedClock, work: Any, *, fresh: bool) -> list[Any]:
+async def pause_everywhere(
+    make: Callable[[], Any], clock: PausedClock, work: Any, *, fresh: bool
+) -> list[Any]:
     """Do the work again and again, each time with the pause one look later; return after which look who was out.
 
     ``fresh``: with a new client each time, which has no connection yet.
@@ -160,7 +160,9 @@ def test_sync(urls, clock, monkeypatch, work, fresh) -> None:
     made = Runner.of
     monkeypatch.setattr(Runner, "of", lambda context: made(context, clock))
     with pytest.raises(StopIteration) as end:
-        pause_everywhere(lambda: ShardCache(urls, timeout=TIMEOUT), clock, work, fresh=fresh).send(None)
+        pause_everywhere(lambda: ShardCache(urls, timeout=TIMEOUT), clock, work, fresh=fresh).send(
+            None
+        )
     assert end.value.value == []
 
 
@@ -174,5 +176,7 @@ def test_async(urls, clock, work, fresh) -> None:
         return loop
 
     with asyncio.Runner(loop_factory=factory) as runner:
-        run = pause_everywhere(lambda: AsyncShardCache(urls, timeout=TIMEOUT), clock, work, fresh=fresh)
+        run = pause_everywhere(
+            lambda: AsyncShardCache(urls, timeout=TIMEOUT), clock, work, fresh=fresh
+        )
         assert runner.run(run) == []

@@ -27,7 +27,8 @@ NOTHING = {"flights": 0, "places": 0, "lines": 0, "states": ["closed"], "held": 
         pytest.param(
             "collector",
             marks=pytest.mark.xfail(
-                strict=False, reason="a finalizer that waits for a lock which its own thread is taking waits for itself"
+                strict=False,
+                reason="a finalizer that waits for a lock which its own thread is taking waits for itself",
             ),
         ),
     ],

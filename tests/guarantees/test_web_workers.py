@@ -99,7 +99,10 @@ def test_workers(tmp_path: Path, shards: LocalShards, kind: str, when: str) -> N
     pytest.importorskip("gunicorn")
     if kind == "gevent":
         pytest.importorskip("gevent")
-    options = [*(["--threads", "4"] if kind == "gthread" else []), *(["--preload"] if when == "before" else [])]
+    options = [
+        *(["--threads", "4"] if kind == "gthread" else []),
+        *(["--preload"] if when == "before" else []),
+    ]
     path = tmp_path / "s"
     server = serve(path, kind, shards, *options)
     try:
@@ -140,5 +143,10 @@ def test_pausing_a_server() -> None:
         "    server = shards.servers[0]\n"
         "    server.pause(); print(server); server.resume(); print(server)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, ["paused" in line for line in done.stdout.splitlines()]) == (0, [True, False]), done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, ["paused" in line for line in done.stdout.splitlines()]) == (
+        0,
+        [True, False],
+    ), done.stderr

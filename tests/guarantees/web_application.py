@@ -8,7 +8,10 @@ from urllib.parse import parse_qs
 from shardcache import LoadPolicy, Options, ShardCache
 
 cache = ShardCache(
-    json.loads(os.environ["SHARDS"]), namespace="app", timeout=5, options=Options(first_probe=0.01, max_probe=0.1)
+    json.loads(os.environ["SHARDS"]),
+    namespace="app",
+    timeout=5,
+    options=Options(first_probe=0.01, max_probe=0.1),
 )
 cache.set("warm", 1, ttl=60)
 cache.get_or_set("warmed", lambda: 1, ttl=60)
@@ -39,5 +42,7 @@ PATHS = {
 def application(environ, start_response):
     key = parse_qs(environ["QUERY_STRING"]).get("key", ["k"])[0]
     body = json.dumps(PATHS[environ["PATH_INFO"]](key)).encode()
-    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    start_response(
+        "200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    )
     return [body]

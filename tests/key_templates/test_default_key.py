@@ -63,7 +63,11 @@ class Mute:
     [
         ((1,), {}, "id=1,lang='de',rest=(),deep=False,more=dict()"),
         ((), {"id": 1, "lang": "de"}, "id=1,lang='de',rest=(),deep=False,more=dict()"),
-        (("1", "en", 3), {"b": 1, "a": 2}, "id='1',lang='en',rest=(3),deep=False,more=dict('a':2,'b':1)"),
+        (
+            ("1", "en", 3),
+            {"b": 1, "a": 2},
+            "id='1',lang='en',rest=(3),deep=False,more=dict('a':2,'b':1)",
+        ),
         (("{x}",), {"deep": True}, r"id='\x7bx\x7d',lang='de',rest=(),deep=True,more=dict()"),
     ],
 )
@@ -74,7 +78,9 @@ def test_key_shows_the_call(args, kwargs, inside):
 
 def test_class_counts_by_its_name():
     """A class method's values belong to the class that it is called on; super() is no closure."""
-    assert DefaultKey(Shop.parent)(Shop, 1) == f"{__name__}.Shop.parent(cls={__name__}.Shop,number=1)"
+    assert (
+        DefaultKey(Shop.parent)(Shop, 1) == f"{__name__}.Shop.parent(cls={__name__}.Shop,number=1)"
+    )
 
 
 def test_wrapped_function_keeps_its_name():
@@ -133,7 +139,10 @@ def test_function_that_its_name_does_not_tell_is_refused(function, message):
         (Decimal("1.50"), "Decimal('1.50')"),
         (UUID(int=1), "UUID('00000000-0000-0000-0000-000000000001')"),
         (dt.date(2024, 2, 29), "datetime.date(2024, 2, 29)"),
-        (dt.datetime(2024, 2, 29, tzinfo=dt.UTC), "datetime.datetime(2024, 2, 29, 0, 0, tzinfo=datetime.timezone.utc)"),
+        (
+            dt.datetime(2024, 2, 29, tzinfo=dt.UTC),
+            "datetime.datetime(2024, 2, 29, 0, 0, tzinfo=datetime.timezone.utc)",
+        ),
         (Colour.RED, f"{__name__}.Colour['RED']"),
         (Right.READ | Right.WRITE, f"{__name__}.Right['READ|WRITE']"),
         (Right(0), f"{__name__}.Right[0]"),
@@ -153,12 +162,32 @@ class Zone(dt.tzinfo):
 
 @pytest.mark.parametrize(
     "value",
-    [Mute(), [Mute()], {1: Mute()}, Query("a", Mute()), load, iter([]), range(3), type("Text", (str,), {})("a")],
-    ids=["object", "in a list", "in a dict", "in a dataclass", "function", "iterator", "range", "subclass"],
+    [
+        Mute(),
+        [Mute()],
+        {1: Mute()},
+        Query("a", Mute()),
+        load,
+        iter([]),
+        range(3),
+        type("Text", (str,), {})("a"),
+    ],
+    ids=[
+        "object",
+        "in a list",
+        "in a dict",
+        "in a dataclass",
+        "function",
+        "iterator",
+        "range",
+        "subclass",
+    ],
 )
 def test_argument_without_a_stable_text_is_refused(value):
     """A key with an address in it would never be hit again, or by another object."""
-    with pytest.raises(InvalidArgument, match="argument 'lang' of load cannot be part of a default key"):
+    with pytest.raises(
+        InvalidArgument, match="argument 'lang' of load cannot be part of a default key"
+    ):
         DefaultKey(load)(1, value)
 
 
@@ -169,14 +198,20 @@ def test_time_zone_without_a_text_is_refused():
 
 
 hashable = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(st.sampled_from("a,:'\"(){}[]\\=x7b")) | st.binary(max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(st.sampled_from("a,:'\"(){}[]\\=x7b"))
+    | st.binary(max_size=3),
     lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=3),
     max_leaves=5,
 )
 stable = st.recursive(
     hashable,
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(hashable, inner, max_size=3) | st.sets(hashable, max_size=3)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(hashable, inner, max_size=3)
+        | st.sets(hashable, max_size=3)
     ),
     max_leaves=6,
 )
@@ -199,7 +234,10 @@ def test_text_tells_the_value(one, other):
     assert (stable_text(one) == stable_text(other)) == (typed(one) == typed(other))
 
 
-@given(st.lists(st.tuples(hashable, st.integers()), unique_by=lambda pair: pair[0], max_size=5), st.randoms())
+@given(
+    st.lists(st.tuples(hashable, st.integers()), unique_by=lambda pair: pair[0], max_size=5),
+    st.randoms(),
+)
 def test_order_does_not_matter(pairs, chance):
     """Sets and dicts that are equal have one text, in whatever order they were made."""
     shuffled = chance.sample(pairs, len(pairs))

@@ -51,7 +51,12 @@ class Mute:
 
 @pytest.mark.parametrize(
     ("args", "kwargs"),
-    [((1, "en"), {}), ((1,), {"lang": "en"}), ((), {"id": 1, "lang": "en"}), ((), {"lang": "en", "id": 1})],
+    [
+        ((1, "en"), {}),
+        ((1,), {"lang": "en"}),
+        ((), {"id": 1, "lang": "en"}),
+        ((), {"lang": "en", "id": 1}),
+    ],
     ids=["positional", "mixed", "named", "named in another order"],
 )
 def test_one_call_has_one_key(args, kwargs):
@@ -83,7 +88,13 @@ def test_every_kind_of_parameter(text, key):
 
 @pytest.mark.parametrize(
     ("args", "kwargs"),
-    [((), {}), ((1, 2, 3), {}), ((1,), {"id": 1}), ((1,), {"langg": "en"}), ((), {"lang": "en", "idd": 1})],
+    [
+        ((), {}),
+        ((1, 2, 3), {}),
+        ((1,), {"id": 1}),
+        ((1,), {"langg": "en"}),
+        ((), {"lang": "en", "idd": 1}),
+    ],
 )
 def test_wrong_arguments_are_the_error_of_the_call(args, kwargs):
     """What the function would refuse, the key refuses in the same way."""
@@ -132,7 +143,9 @@ def test_annotation_that_cannot_be_evaluated_is_no_obstacle():
     ("text", "message"),
     [
         pytest.param(
-            "user:{idd}", "names 'idd', but of user(id, lang='de') the names in it are id, lang", id="unknown"
+            "user:{idd}",
+            "names 'idd', but of user(id, lang='de') the names in it are id, lang",
+            id="unknown",
         ),
         pytest.param("user:{idd.name}", "names 'idd'", id="unknown object"),
         pytest.param("user:{}", "names ''", id="no name"),
@@ -157,10 +170,14 @@ def test_wrong_template_is_refused_at_decoration(text, message):
         KeyTemplate(text, user)
 
 
-@pytest.mark.parametrize("function", [5, "user", Shop.__dict__["best"]], ids=["int", "str", "classmethod"])
+@pytest.mark.parametrize(
+    "function", [5, "user", Shop.__dict__["best"]], ids=["int", "str", "classmethod"]
+)
 def test_what_is_no_function_is_refused(function):
     """A class method object hides its function: the decorator belongs below."""
-    with pytest.raises(InvalidArgument, match="below it" if isinstance(function, classmethod) else "cannot be read"):
+    with pytest.raises(
+        InvalidArgument, match="below it" if isinstance(function, classmethod) else "cannot be read"
+    ):
         KeyTemplate("x", function)
 
 
@@ -196,7 +213,9 @@ RENDERED = [
 ]
 
 
-@pytest.mark.parametrize(("text", "value", "key"), [pytest.param(*case, id=f"{n}") for n, case in enumerate(RENDERED)])
+@pytest.mark.parametrize(
+    ("text", "value", "key"), [pytest.param(*case, id=f"{n}") for n, case in enumerate(RENDERED)]
+)
 def test_rendering(text, value, key):
     """Values look in a key as people expect, apart from the characters that keep them apart."""
     assert KeyTemplate(text, user)(value) == key
@@ -243,7 +262,9 @@ TEMPLATES = [
     "{id}%·{lang}",
     "{id!r}:{lang!r}",
 ]
-nasty = st.text(st.sampled_from("ab:%{}-/·'\\325AC7BD"), max_size=6) | st.text(st.characters(codec="utf-8"))
+nasty = st.text(st.sampled_from("ab:%{}-/·'\\325AC7BD"), max_size=6) | st.text(
+    st.characters(codec="utf-8")
+)
 
 
 @pytest.mark.parametrize("text", TEMPLATES)
@@ -254,15 +275,23 @@ def test_different_values_have_different_keys(text, call, other):
     assert (template(*call) == template(*other)) == (call == other)
 
 
-@pytest.mark.parametrize("text", [text for text in TEMPLATES if "!r" not in text and "{{" not in text])
+@pytest.mark.parametrize(
+    "text", [text for text in TEMPLATES if "!r" not in text and "{{" not in text]
+)
 @given(call=st.tuples(nasty, nasty))
 def test_values_can_be_read_back_from_the_key(text, call):
     """Stronger than any sample of pairs: a key tells its values."""
 
     def read(part):
-        return re.sub("(?:%[0-9A-F]{2})+", lambda found: bytes.fromhex(found[0].replace("%", "")).decode(), part)
+        return re.sub(
+            "(?:%[0-9A-F]{2})+",
+            lambda found: bytes.fromhex(found[0].replace("%", "")).decode(),
+            part,
+        )
 
-    head, first, between, second, tail = re.fullmatch(r"([^{]*)\{(\w+)\}([^{]*)\{(\w+)\}([^{]*)", text).groups()
+    head, first, between, second, tail = re.fullmatch(
+        r"([^{]*)\{(\w+)\}([^{]*)\{(\w+)\}([^{]*)", text
+    ).groups()
     key = KeyTemplate(text, user)(*call)
     body = key[len(head) : len(key) - len(tail)]
     start, _, rest = body.partition(between)

@@ -10,9 +10,9 @@ from shardcache.key_templates import DefaultKey, KeyTemplate
 from shardcache.key_templates.short_key import LONGEST, ShortKey, shortened
 from shardcache.keys import MAX_KEY, KeySpace, hash_tag
 
-LONG = st.tuples(st.text(max_size=50), st.integers(LONGEST // 4, LONGEST + 10), st.text(max_size=50)).map(
-    lambda parts: parts[0] + "x" * parts[1] + parts[2]
-)
+LONG = st.tuples(
+    st.text(max_size=50), st.integers(LONGEST // 4, LONGEST + 10), st.text(max_size=50)
+).map(lambda parts: parts[0] + "x" * parts[1] + parts[2])
 
 
 def load(text: str, number: int = 0) -> None: ...
@@ -26,7 +26,9 @@ def test_short_keys_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [KeyTemplate("page:{text}:{number}", load), DefaultKey(load)], ids=["template", "default"]
+    "make",
+    [KeyTemplate("page:{text}:{number}", load), DefaultKey(load)],
+    ids=["template", "default"],
 )
 def test_long_keys(make) -> None:
     """A longer one is its first 200 characters and the digest of all of it: the same in every process, another for other arguments."""

@@ -47,7 +47,9 @@ class Gate:
         """Wait until so many calls have begun."""
         until(lambda: self.calls >= calls)
 
-    def __call__(self, value: Any = "loaded", error: BaseException | None = None) -> Callable[..., Any]:
+    def __call__(
+        self, value: Any = "loaded", error: BaseException | None = None
+    ) -> Callable[..., Any]:
         def enter() -> None:
             with self._guard:
                 self.calls += 1
@@ -108,7 +110,9 @@ class Servers:
     """The keys of the servers, past the client."""
 
     def __init__(self, urls: Any, stack: ExitStack) -> None:
-        self.by_name = {name: stack.enter_context(redis.Redis.from_url(url)) for name, url in urls.items()}
+        self.by_name = {
+            name: stack.enter_context(redis.Redis.from_url(url)) for name, url in urls.items()
+        }
 
     def keys(self, namespace: str) -> dict[bytes, int]:
         """Return every key that has to do with a namespace, with its PTTL: the shortest, if it is on several servers."""
@@ -184,7 +188,9 @@ def make(colour: Any, shards: LocalShards, namespace: str) -> Iterator[Callable[
 
         def build(nodes: Any = None, **settings: Any) -> Any:
             chosen = shards.urls if nodes is None else nodes
-            return stack.enter_context(colour(chosen, **{"namespace": namespace, "timeout": PATIENCE, **settings}))
+            return stack.enter_context(
+                colour(chosen, **{"namespace": namespace, "timeout": PATIENCE, **settings})
+            )
 
         yield build
 

@@ -62,5 +62,9 @@ if __name__ == "__main__":
     colour, where, number = sys.argv[1:]
     print("ready", flush=True)
     until = float(sys.stdin.readline())
-    took = threads(where, until, int(number)) if colour == "sync" else asyncio.run(tasks(where, until, int(number)))
+    took = (
+        threads(where, until, int(number))
+        if colour == "sync"
+        else asyncio.run(tasks(where, until, int(number)))
+    )
     print(len(took), sum(took))

@@ -17,7 +17,9 @@ def bare(cache):
 @pytest.fixture
 def call(cache, is_async):
     """Call what was decorated, in either colour."""
-    return cache._finish if is_async else lambda function, *args, **kwargs: function(*args, **kwargs)
+    return (
+        cache._finish if is_async else lambda function, *args, **kwargs: function(*args, **kwargs)
+    )
 
 
 @pytest.fixture
@@ -32,7 +34,11 @@ def made(is_async):
             return function(*args, **kwargs)
 
         later.__signature__ = inspect.signature(function)
-        later.__name__, later.__qualname__, later.__doc__ = function.__name__, function.__qualname__, function.__doc__
+        later.__name__, later.__qualname__, later.__doc__ = (
+            function.__name__,
+            function.__qualname__,
+            function.__doc__,
+        )
         return later
 
     return make
@@ -48,7 +54,12 @@ def test_a_function(cache, bare, call, made) -> None:
         return f"{user} in {lang}, {len(calls)}"
 
     cached = bare.cached(60, key="page:{user}:{lang}")(made(page))
-    assert [call(cached, 1), call(cached, user=1), call(cached, 1, "en"), call(cached, 1, lang="de")] == [
+    assert [
+        call(cached, 1),
+        call(cached, user=1),
+        call(cached, 1, "en"),
+        call(cached, 1, lang="de"),
+    ] == [
         *["1 in en, 1"] * 3,
         "1 in de, 2",
     ]
@@ -86,7 +97,12 @@ def test_methods(bare, call, made) -> None:
         pass
 
     one, two = Shop("one"), Shop("two")
-    assert [call(one.price, 1), call(one.price, item=1), call(two.price, 1), call(Shop.price, one, 1)] == [
+    assert [
+        call(one.price, 1),
+        call(one.price, item=1),
+        call(two.price, 1),
+        call(Shop.price, one, 1),
+    ] == [
         "one:1",
         "one:1",
         "two:1",
@@ -95,9 +111,9 @@ def test_methods(bare, call, made) -> None:
     assert (calls, one.price.key(1)) == ([("one", 1), ("two", 1)], "price:one:1")
     assert call(one.price.invalidate, 1) is True
     assert call(two.price.refresh, 1) == "two:1"
-    assert [call(Shop.of_class, 1), call(one.of_class, 1), call(Branch.of_class, 1)] == [["Shop", 1]] * 2 + [
-        ["Branch", 1]
-    ]
+    assert [call(Shop.of_class, 1), call(one.of_class, 1), call(Branch.of_class, 1)] == [
+        ["Shop", 1]
+    ] * 2 + [["Branch", 1]]
     assert [call(Shop.of_nobody, 1), call(one.of_nobody, 1)] == [1, 1]
     assert Branch.of_class.key(1) == "class:Branch:1"
 
@@ -172,7 +188,9 @@ def test_policy_and_none(bare, call, made) -> None:
         if user < 0:
             raise LookupError(user)
 
-    cached = bare.cached(key="f:{user}", policy=LoadPolicy(negative_on=(LookupError,), negative_ttl=60))(made(find))
+    cached = bare.cached(
+        key="f:{user}", policy=LoadPolicy(negative_on=(LookupError,), negative_ttl=60)
+    )(made(find))
     assert [call(cached, 1), call(cached, 1)] == [None, None]
     with pytest.raises(LookupError):
         call(cached, -1)
@@ -189,8 +207,13 @@ def test_coroutine_function(bare, is_async) -> None:
             return 1
 
         cached = bare.cached(key="k")(later)
-        assert (asyncio.iscoroutinefunction(cached) or inspect.iscoroutinefunction(cached.__call__)) is True
-    assert list(inspect.signature(bare.cached(key="{a}")(lambda a, b=1: a)).parameters) == ["a", "b"] or is_async
+        assert (
+            asyncio.iscoroutinefunction(cached) or inspect.iscoroutinefunction(cached.__call__)
+        ) is True
+    assert (
+        list(inspect.signature(bare.cached(key="{a}")(lambda a, b=1: a)).parameters) == ["a", "b"]
+        or is_async
+    )
 
 
 def test_arguments_too_long_for_a_key(cache, bare, call, made) -> None:

@@ -20,7 +20,9 @@ def on_shard(cache, name, prefix, wire):
     space, placement = cache._context.keys, cache._context.placement
     found = (f"{prefix}{n}" for n in range(1000))
     return next(
-        one for one in found if cache._context.members[placement.owner_index(wire(space, one))].node.name == name
+        one
+        for one in found
+        if cache._context.members[placement.owner_index(wire(space, one))].node.name == name
     )
 
 
@@ -43,12 +45,16 @@ def test_hung_servers_cost_one_timeout(mortal, make, counter, hung, many) -> Non
     cache = make(mortal.urls, timeout=TIMEOUT, options=QUIET)
     names = list(mortal.urls)
     key, tag = key_on(cache, names[0]), tag_on(cache, names[2])
-    assert cache.get_or_set("warm", "value", tags=[tag_on(cache, name) for name in names]) == "value"
+    assert (
+        cache.get_or_set("warm", "value", tags=[tag_on(cache, name) for name in names]) == "value"
+    )
     for place in hung:
         mortal.servers[place].pause()
     began = time.monotonic()
     if many:
-        assert cache.get_or_set_many([key], counter.of(lambda keys: dict.fromkeys(keys, 1)), tags=[tag]) == {key: 1}
+        assert cache.get_or_set_many(
+            [key], counter.of(lambda keys: dict.fromkeys(keys, 1)), tags=[tag]
+        ) == {key: 1}
     else:
         assert cache.get_or_set(key, counter, tags=[tag]) == 1
     assert time.monotonic() - began < ENOUGH

@@ -121,12 +121,27 @@ def test_methods_look_like_methods(name):
     """A method taken from its object has name, docstring, module, annotations, and its signature without ``self``."""
     shop = Shop("one")
     bound = getattr(shop, name)
-    assert (bound.__name__, bound.__qualname__, bound.__doc__) == (name, f"Shop.{name}", "What it costs.")
-    assert (bound.__module__, bound.__self__ is shop, bound.__annotations__["return"]) == (__name__, True, float)
+    assert (bound.__name__, bound.__qualname__, bound.__doc__) == (
+        name,
+        f"Shop.{name}",
+        "What it costs.",
+    )
+    assert (bound.__module__, bound.__self__ is shop, bound.__annotations__["return"]) == (
+        __name__,
+        True,
+        float,
+    )
     assert str(inspect.signature(bound)) == "(item: str, *, net: bool = False) -> float"
-    assert str(inspect.signature(getattr(Shop, name))) == "(self, item: str, *, net: bool = False) -> float"
+    assert (
+        str(inspect.signature(getattr(Shop, name)))
+        == "(self, item: str, *, net: bool = False) -> float"
+    )
     assert inspect.unwrap(bound).__qualname__ == f"Shop.{name}"
-    assert (bound == getattr(shop, name), bound == getattr(Shop("one"), name), bound == 1) == (True, False, False)
+    assert (bound == getattr(shop, name), bound == getattr(Shop("one"), name), bound == 1) == (
+        True,
+        False,
+        False,
+    )
     assert len({bound, getattr(shop, name)}) == 1
     assert f"Shop.{name}" in repr(bound)
     with pytest.raises(AttributeError):
@@ -140,13 +155,23 @@ def test_class_and_static_methods_look_like_theirs(owner):
     for name in [*kinds, *(f"a{kind}" for kind in kinds)]:
         method = getattr(owner, name)
         assert list(inspect.signature(method).parameters) == ["item"]
-        assert (method.__name__, method.__doc__) == (name, "Of the class." if "class" in name else "Of nobody.")
+        assert (method.__name__, method.__doc__) == (
+            name,
+            "Of the class." if "class" in name else "Of nobody.",
+        )
         assert inspect.iscoroutinefunction(method) is (name not in kinds)
 
 
 @pytest.mark.parametrize(
     "function",
-    [adouble, Shop("one").aprice, Shop.aprice, Shop.aabove_class, Shop.abelow_class, Shop.aabove_static],
+    [
+        adouble,
+        Shop("one").aprice,
+        Shop.aprice,
+        Shop.aabove_class,
+        Shop.abelow_class,
+        Shop.aabove_static,
+    ],
     ids=["function", "method", "method of class", "above class", "below class", "above static"],
 )
 def test_coroutine_functions_are_coroutine_functions(function):
@@ -177,7 +202,8 @@ def test_fastapi_registers_methods():
     app.get("/depends")(_depending(fastapi))
     paths = app.openapi()["paths"]
     assert [
-        (path, [p["name"] for p in op["get"]["parameters"]], op["get"]["description"]) for path, op in paths.items()
+        (path, [p["name"] for p in op["get"]["parameters"]], op["get"]["description"])
+        for path, op in paths.items()
     ] == [
         ("/sync/{item}", ["item", "net"], "What it costs."),
         ("/async/{item}", ["item", "net"], "What it costs."),
@@ -200,7 +226,10 @@ def test_pickled_by_reference(function):
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         raw = pickle.dumps(function, protocol)
         assert (pickle.loads(raw) is function, b"127.0.0.1" in raw) == (True, False)
-    assert (copy.copy(function) is function, copy.deepcopy([function])[0] is function) == (True, True)
+    assert (copy.copy(function) is function, copy.deepcopy([function])[0] is function) == (
+        True,
+        True,
+    )
 
 
 def test_methods_are_pickled_with_their_object():
@@ -208,7 +237,11 @@ def test_methods_are_pickled_with_their_object():
     shop = Shop("one")
     for bound in (shop.price, shop.aprice, Shop.above_class, Shop.aabove_class):
         back = pickle.loads(pickle.dumps(bound))
-        assert (type(back), back.__self__, back.__func__) == (type(bound), bound.__self__, bound.__func__)
+        assert (type(back), back.__self__, back.__func__) == (
+            type(bound),
+            bound.__self__,
+            bound.__func__,
+        )
 
 
 def test_what_no_module_holds_is_not_pickled():
@@ -273,8 +306,14 @@ def test_calls_of_class_and_static_methods(colour, make):
         return later
 
     class Kind:
-        above = target.cached(key="a:{cls.__name__}:{item}")(classmethod(made(lambda cls, item: [cls.__name__, item])))
-        below = classmethod(target.cached(key="b:{cls.__name__}:{item}")(made(lambda cls, item: [cls.__name__, item])))
+        above = target.cached(key="a:{cls.__name__}:{item}")(
+            classmethod(made(lambda cls, item: [cls.__name__, item]))
+        )
+        below = classmethod(
+            target.cached(key="b:{cls.__name__}:{item}")(
+                made(lambda cls, item: [cls.__name__, item])
+            )
+        )
         static = target.cached(key="s:{item}")(staticmethod(made(lambda item: [item])))
         around = staticmethod(target.cached(key="r:{item}")(made(lambda item: [item])))
 

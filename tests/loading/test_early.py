@@ -65,7 +65,9 @@ def loads(policy: LoadPolicy, processes: int, readers: int, seed: int) -> int:
             continue  # whoever looks now sees that somebody is at it, or waits
         left = expires - now
         early = left <= 0 or any(
-            one.judge(raw, left, WIRE, policy)[1] is Freshness.EARLY for one in desks for _ in range(readers)
+            one.judge(raw, left, WIRE, policy)[1] is Freshness.EARLY
+            for one in desks
+            for _ in range(readers)
         )
         if early:
             count += 1
@@ -92,14 +94,20 @@ def test_processes_that_do_not_wait_for_each_other_draw_for_themselves() -> None
     raw = one.codec.encode_loaded("value", WIRE, delta_ms=DELTA)
 
     def begins(which: LoadContext, policy: LoadPolicy) -> int:
-        return next(left for left in range(TTL, 0, -1) if which.judge(raw, left, WIRE, policy)[1] is Freshness.EARLY)
+        return next(
+            left
+            for left in range(TTL, 0, -1)
+            if which.judge(raw, left, WIRE, policy)[1] is Freshness.EARLY
+        )
 
     apart, together = LoadPolicy(protect="process"), LoadPolicy()
     assert begins(one, apart) == begins(one, apart) != begins(two, apart)
     assert begins(one, together) == begins(two, together)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking with threads, which other tests may have left
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # forking with threads, which other tests may have left
 def test_a_forked_child_draws_for_itself() -> None:
     """It is another process, though it has its parent's client."""
     with ShardCache(["redis://one"]) as cache:

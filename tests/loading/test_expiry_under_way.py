@@ -27,6 +27,8 @@ def test_a_refresh_that_outlasts_the_old_value_is_stored(cache) -> None:
         return "new"
 
     while not loaded.wait(0.001):
-        cache.get_or_set("k", slow, 60, policy=LoadPolicy(beta=1000))  # so eager that it refreshes long before the end
+        cache.get_or_set(
+            "k", slow, 60, policy=LoadPolicy(beta=1000)
+        )  # so eager that it refreshes long before the end
     assert cache.get_or_set("k", lambda: "once more", 60) == "new"
     assert cache.stats().loading.not_stored == 0

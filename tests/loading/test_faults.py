@@ -16,7 +16,11 @@ KEYS = [f"k{n}" for n in range(12)]
 
 def owned(cache, name, inside=True):
     """Return a key that lies on this shard, or on another."""
-    return next(key for key in map("k{}".format, range(1000)) if (cache.explain(key).shard == name) is inside)
+    return next(
+        key
+        for key in map("k{}".format, range(1000))
+        if (cache.explain(key).shard == name) is inside
+    )
 
 
 @pytest.mark.parametrize("what", ["kill", "pause"])
@@ -57,7 +61,9 @@ def test_with_everything_out(mortal, make, counter) -> None:
     for server in mortal.servers:
         server.kill()
     assert cache.get_or_set("k", counter, tags=["t"]) == 1
-    assert cache.get_or_set_many(KEYS, lambda keys: dict.fromkeys(keys, 1)) == dict.fromkeys(KEYS, 1)
+    assert cache.get_or_set_many(KEYS, lambda keys: dict.fromkeys(keys, 1)) == dict.fromkeys(
+        KEYS, 1
+    )
 
 
 @pytest.mark.parametrize("what", ["kill", "pause"])
@@ -66,7 +72,9 @@ def test_a_minority_out(mortal, make, begin, gate, until, what) -> None:
     one, two = (make(mortal.urls, timeout=0.5, options=QUIET) for _ in range(2))
     key = owned(one, list(mortal.urls)[1], inside=False)
     getattr(mortal.servers[1], what)()
-    calls = [begin(client.get_or_set, key, gate(), policy=LoadPolicy(wait=60)) for client in (one, two)]
+    calls = [
+        begin(client.get_or_set, key, gate(), policy=LoadPolicy(wait=60)) for client in (one, two)
+    ]
     gate.begun()
     until(lambda: one.stats().loading.waits + two.stats().loading.waits)
     gate.open()
@@ -104,7 +112,12 @@ def test_the_keys_own_shard_restarts_under_a_load(mortal, make, begin, gate, unt
     mortal.servers[0].start()
     until(
         lambda: (
-            {client.stats().shards[names[0]].state for client in (one, two) if client.get(key) is None} == {"closed"}
+            {
+                client.stats().shards[names[0]].state
+                for client in (one, two)
+                if client.get(key) is None
+            }
+            == {"closed"}
         )
     )
     second = begin(two.get_or_set, key, gate(), policy=policy)
@@ -124,13 +137,19 @@ cache.get_or_set("k", load, policy=LoadPolicy(lock_ttl=0.5))
 """
 
 
-def test_a_killed_loader_has_one_successor(shards, make, namespace, begin, gate, until, servers) -> None:
+def test_a_killed_loader_has_one_successor(
+    shards, make, namespace, begin, gate, until, servers
+) -> None:
     """Kill -9 in a load: when the lock ends one of those who wait loads, and the others get its value."""
     urls = [f"{url}{'&' if '?' in url else '?'}name={name}" for name, url in shards.urls.items()]
-    with subprocess.Popen([sys.executable, "-c", DYING, namespace, *urls], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", DYING, namespace, *urls], stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout.readline() == b"loading\n"
         clients = [make() for _ in range(4)]
-        calls = [begin(client.get_or_set, "k", gate(), policy=LoadPolicy(wait=60)) for client in clients]
+        calls = [
+            begin(client.get_or_set, "k", gate(), policy=LoadPolicy(wait=60)) for client in clients
+        ]
         until(lambda: sum(client.stats().loading.waits for client in clients) == 4)
         assert gate.calls == 0
         os.kill(process.pid, signal.SIGKILL)

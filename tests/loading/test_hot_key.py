@@ -27,13 +27,17 @@ def test_a_hot_key_is_loaded_once_for_each_ttl(kind, shards, namespace) -> None:
         crowd = []
         for _ in range(PROCESSES):
             command = [sys.executable, str(PROGRAM), kind, urls, str(READERS)]
-            one = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            one = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
             stack.enter_context(one)
             stack.callback(one.kill)
             crowd.append(one)
         for one in crowd:
             assert one.stdout.readline() == "ready\n"
-        end = time.monotonic() + SECONDS  # the same for all: a process that is late does not go on for longer
+        end = (
+            time.monotonic() + SECONDS
+        )  # the same for all: a process that is late does not go on for longer
         for one in crowd:
             one.stdin.write(f"{end}\n")
             one.stdin.flush()

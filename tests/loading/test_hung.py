@@ -56,9 +56,10 @@ def test_abandoned_loaders_keep_no_place(narrow, hang, counter) -> None:
     for n in range(FEW - 1):
         with pytest.raises(errors.LoadTimeout, match=r"0\.05 s"):
             narrow.get_or_set(f"hung{n}", hang, policy=LoadPolicy(hard_timeout=0.05))
-    assert [narrow.get_or_set(f"k{n}", counter, policy=LoadPolicy(hard_timeout=20)) for n in range(2 * FEW)] == list(
-        range(1, 2 * FEW + 1)
-    )
+    assert [
+        narrow.get_or_set(f"k{n}", counter, policy=LoadPolicy(hard_timeout=20))
+        for n in range(2 * FEW)
+    ] == list(range(1, 2 * FEW + 1))
     assert (narrow.stats().loading.abandoned, hang.calls) == (FEW - 1, FEW - 1)
 
 
@@ -107,7 +108,9 @@ def test_refreshes_in_the_background_are_bounded(narrow, gate, until, events) ->
     until(lambda: not any(narrow.ttl(key) for key in keys))
     before = threading.active_count()
     loader = gate("new")
-    assert [narrow.get_or_set(key, loader, 60, policy=policy) for key in keys] == ["old"] * len(keys)
+    assert [narrow.get_or_set(key, loader, 60, policy=policy) for key in keys] == ["old"] * len(
+        keys
+    )
     gate.begun(FEW)
     assert threading.active_count() - before <= FEW + 1  # and the one that renews their locks
     assert (gate.calls, narrow.stats().loading.skipped) == (FEW, 4 * FEW)
@@ -117,7 +120,9 @@ def test_refreshes_in_the_background_are_bounded(narrow, gate, until, events) ->
     gate.open()
 
     def refreshed() -> bool:
-        return [narrow.get_or_set(key, loader, 60, policy=policy) for key in keys] == ["new"] * len(keys)
+        return [narrow.get_or_set(key, loader, 60, policy=policy) for key in keys] == ["new"] * len(
+            keys
+        )
 
     until(refreshed)
 
@@ -129,7 +134,9 @@ def test_a_refresh_in_the_foreground_is_bounded_too(narrow, gate, until) -> None
     for key in keys:
         narrow.get_or_set(key, "old", 0.02, policy=policy)
     until(lambda: not any(narrow.ttl(key) for key in keys))
-    assert [narrow.get_or_set(key, gate("new"), 60, policy=policy) for key in keys] == ["old"] * len(keys)
+    assert [narrow.get_or_set(key, gate("new"), 60, policy=policy) for key in keys] == [
+        "old"
+    ] * len(keys)
     assert gate.calls == FEW
 
 
@@ -139,12 +146,16 @@ def test_hung_refreshes_take_no_place_from_others(narrow, hang, counter, until) 
     for n in range(FEW):
         narrow.get_or_set(f"hung{n}", "old", 0.02, policy=policy)
     until(lambda: not any(narrow.ttl(f"hung{n}") for n in range(FEW)))
-    assert [narrow.get_or_set(f"hung{n}", hang, 60, policy=policy) for n in range(FEW)] == ["old"] * FEW
+    assert [narrow.get_or_set(f"hung{n}", hang, 60, policy=policy) for n in range(FEW)] == [
+        "old"
+    ] * FEW
     until(lambda: hang.calls == FEW)
     assert narrow.get_or_set("k", counter, policy=LoadPolicy(wait=0)) == 1
 
 
-def test_the_wait_for_a_place_ends_where_nothing_else_does(narrow, gate, begin, counter, servers, until) -> None:
+def test_the_wait_for_a_place_ends_where_nothing_else_does(
+    narrow, gate, begin, counter, servers, until
+) -> None:
     """Without ``hard_timeout``: when no loader has ended for ``wait`` seconds, an error names those that run. What is stale is served."""
     aside = LoadPolicy(stale_ttl=600, background=False, wait=0)
     narrow.get_or_set("stale", "old", 0.02, policy=aside)
@@ -173,5 +184,7 @@ def test_a_queue_that_moves_is_waited_for(narrow, begin, is_async) -> None:
         return "loaded"
 
     loader = aslow if is_async else slow
-    calls = [begin(narrow.get_or_set, f"k{n}", loader, policy=LoadPolicy(wait=1)) for n in range(6 * FEW)]
+    calls = [
+        begin(narrow.get_or_set, f"k{n}", loader, policy=LoadPolicy(wait=1)) for n in range(6 * FEW)
+    ]
     assert [call.result() for call in calls] == ["loaded"] * len(calls)

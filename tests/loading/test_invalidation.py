@@ -59,7 +59,9 @@ def test_a_pipeline_voids_too(make, gate, begin, is_async, name) -> None:
 
 
 @pytest.mark.parametrize("write", ["delete", "delete_many", "clear", "pipeline"])
-def test_nobody_who_asks_after_a_delete_joins_an_older_load(cache, gate, begin, until, write) -> None:
+def test_nobody_who_asks_after_a_delete_joins_an_older_load(
+    cache, gate, begin, until, write
+) -> None:
     """In the process that deletes too: the next caller gets a load of his own, when the old one is over."""
     first = begin(cache.get_or_set, "k", gate("old"))
     gate.begun()

@@ -36,7 +36,9 @@ TIMEOUT = 0.5
 class Machine:
     """Three servers and one process. Each exchange takes as many seconds as ``takes`` says next; a call of the loader, ``loading``."""
 
-    def __init__(self, takes: Iterable[float], loading: float = 0.0, options: Options | None = None) -> None:
+    def __init__(
+        self, takes: Iterable[float], loading: float = 0.0, options: Options | None = None
+    ) -> None:
         self.now = 1000.0
         self.takes = iter(takes)
         self.loading = loading
@@ -151,7 +153,12 @@ def test_everything_is_stored(takes: Callable[[], Iterable[float]], keys: int) -
     machine = Machine(takes())
     names = [f"key:{number}" for number in range(keys)]
     assert machine.load_many(names) == dict.fromkeys(names, "value")
-    assert (machine.stored, machine.out, machine.context.tally.not_stored, machine.context.tally.alone) == (
+    assert (
+        machine.stored,
+        machine.out,
+        machine.context.tally.not_stored,
+        machine.context.tally.alone,
+    ) == (
         keys,
         [],
         0,
@@ -167,7 +174,9 @@ def test_a_slow_loader_keeps_its_locks() -> None:
     assert (machine.batches, machine.stored, machine.context.tally.not_stored) == ([1000], 1000, 0)
 
 
-@pytest.mark.parametrize(("batch", "sizes"), [(1000, [1000, 210]), (7, [7] * 172 + [6]), (10_000, [1210])])
+@pytest.mark.parametrize(
+    ("batch", "sizes"), [(1000, [1000, 210]), (7, [7] * 172 + [6]), (10_000, [1210])]
+)
 def test_how_many_keys_a_loader_gets(batch: int, sizes: list[int]) -> None:
     """As many as `Options.load_batch` says, whatever goes out to servers at once."""
     machine = Machine(cycle([0.001]), options=Options(load_batch=batch))

@@ -31,7 +31,9 @@ def test_no_keys(cache, counter) -> None:
 
 def test_what_the_loader_leaves_out(cache, counter) -> None:
     """It is left out of the result, and not stored; what it adds is ignored."""
-    assert cache.get_or_set_many(["a", "b"], counter.of(lambda _: {"a": None, "z": 1})) == {"a": None}
+    assert cache.get_or_set_many(["a", "b"], counter.of(lambda _: {"a": None, "z": 1})) == {
+        "a": None
+    }
     assert cache.get_many(["a", "b", "z"]) == {"a": None}
 
 
@@ -66,7 +68,11 @@ def test_overlapping_calls(make, begin, gate, until, same) -> None:
     single = begin(two.get_or_set, "a", lambda: "again")
     until(lambda: asked)
     gate.open()
-    assert (first.result(), second.result(), single.result()) == ({"a": 1, "b": 2}, {"b": 2, "c": 3}, 1)
+    assert (first.result(), second.result(), single.result()) == (
+        {"a": 1, "b": 2},
+        {"b": 2, "c": 3},
+        1,
+    )
     assert asked == [["c"]]
 
 
@@ -108,7 +114,10 @@ def test_wait_over(make, begin, gate) -> None:
     one, two = make(), make()
     first = begin(one.get_or_set_many, ["a"], gate({"a": 1}))
     gate.begun()
-    assert two.get_or_set_many(["a", "b"], upper, policy=LoadPolicy(wait=0.05)) == {"a": "A", "b": "B"}
+    assert two.get_or_set_many(["a", "b"], upper, policy=LoadPolicy(wait=0.05)) == {
+        "a": "A",
+        "b": "B",
+    }
     with pytest.raises(errors.LoadWaitTimeout):
         two.get_or_set_many(["a"], upper, policy=LoadPolicy(wait=0.05, on_wait_over="raise"))
     gate.open()
@@ -132,7 +141,10 @@ def test_thousands_are_loaded_in_parts(make, counter) -> None:
 def test_a_key_as_text_and_as_bytes_is_one_key(cache, counter) -> None:
     """It is loaded once, and does not wait for itself."""
     loader = counter.of(lambda wanted: dict.fromkeys(wanted, "v"))
-    assert cache.get_or_set_many(["a", b"a"], loader, policy=LoadPolicy(wait=60)) == {"a": "v", b"a": "v"}
+    assert cache.get_or_set_many(["a", b"a"], loader, policy=LoadPolicy(wait=60)) == {
+        "a": "v",
+        b"a": "v",
+    }
     assert counter.calls == 1
 
 
@@ -146,7 +158,9 @@ def test_many_parts_are_refreshed_behind(make, counter, until) -> None:
     sizes = []
     loader = counter.of(lambda wanted: sizes.append(len(wanted)) or dict.fromkeys(wanted, "new"))
     assert cache.get_or_set_many(keys, loader, 60, policy=policy) == dict.fromkeys(keys, "old")
-    until(lambda: cache.get_or_set_many(keys, loader, 60, policy=policy) == dict.fromkeys(keys, "new"))
+    until(
+        lambda: cache.get_or_set_many(keys, loader, 60, policy=policy) == dict.fromkeys(keys, "new")
+    )
     assert max(sizes) == 120
 
 

@@ -17,14 +17,18 @@ def test_any_value_is_a_value(cache, counter, value) -> None:
     """None and other false values are kept like all others."""
     loader = counter.of(lambda: value)
     found = [cache.get_or_set("k", loader) for _ in range(2)]
-    assert (found, [type(one) for one in found], counter.calls) == ([value] * 2, [type(value)] * 2, 1)
+    assert (found, [type(one) for one in found], counter.calls) == (
+        [value] * 2,
+        [type(value)] * 2,
+        1,
+    )
 
 
 def test_a_value_instead_of_a_loader(cache) -> None:
     """What cannot be called is the value."""
-    assert (cache.get_or_set("k", "plain"), cache.get_or_set("k", "other"), cache.get("k")) == ("plain",) * 2 + (
+    assert (cache.get_or_set("k", "plain"), cache.get_or_set("k", "other"), cache.get("k")) == (
         "plain",
-    )
+    ) * 2 + ("plain",)
 
 
 def test_a_plain_function_loads_in_both_colours(cache) -> None:
@@ -104,7 +108,9 @@ def test_nothing_is_left_behind(make, servers, namespace, gate, begin, until) ->
     assert [call.result() for call in calls] == ["loaded"] * 2
     until(lambda: not servers.locked(one, "k"))
     left = servers.keys(namespace)
-    assert [key for key, ms in left.items() if ms < 0] == [f"{namespace}:@shardcache:load-voters".encode()]
+    assert [key for key, ms in left.items() if ms < 0] == [
+        f"{namespace}:@shardcache:load-voters".encode()
+    ]
     assert [key for key, ms in left.items() if b"load-" in key and ms > 1000] == []
 
 
@@ -181,7 +187,11 @@ def test_less_protection(make, gate, begin, protect) -> None:
     """The policy "process" loads once in each process, "none" once for each caller; the first to fill stores."""
     one, two = make(), make()
     policy = LoadPolicy(protect=protect)
-    calls = [begin(client.get_or_set, "k", gate(), policy=policy) for client in (one, two) for _ in range(2)]
+    calls = [
+        begin(client.get_or_set, "k", gate(), policy=policy)
+        for client in (one, two)
+        for _ in range(2)
+    ]
     gate.begun(2 if protect == "process" else 4)
     gate.open()
     assert [call.result() for call in calls] == ["loaded"] * 4
@@ -196,14 +206,23 @@ def test_slow_loads_keep_their_lock(make, servers, gate, begin, until) -> None:
     gate.begun()
     second = begin(two.get_or_set, "k", gate(), policy=policy)
     pops = servers.calls("blpop")
-    until(lambda: servers.calls("blpop") >= pops + 7)  # a fifth of a second each at least, and the lock lasts one
+    until(
+        lambda: servers.calls("blpop") >= pops + 7
+    )  # a fifth of a second each at least, and the lock lasts one
     gate.open()
-    assert (first.result(), second.result(), gate.calls, one.get("k")) == ("loaded", "loaded", 1, "loaded")
+    assert (first.result(), second.result(), gate.calls, one.get("k")) == (
+        "loaded",
+        "loaded",
+        1,
+        "loaded",
+    )
     assert one.stats().loading.not_stored + two.stats().loading.not_stored == 0
 
 
 @pytest.mark.parametrize("protect", ["process", "none"])
-def test_slow_loads_without_a_quorum_lock_are_stored(cache, servers, gate, begin, until, protect) -> None:
+def test_slow_loads_without_a_quorum_lock_are_stored(
+    cache, servers, gate, begin, until, protect
+) -> None:
     """There too what stands in the lock is renewed."""
     policy = LoadPolicy(lock_ttl=0.6, protect=protect)
     call = begin(cache.get_or_set, "k", gate(), policy=policy)

@@ -27,7 +27,9 @@ def test_each_caller_gets_a_value_of_his_own(cache, gate, begin, until) -> None:
     assert (len({id(value) for value in found}), cache.get("k")) == (4, {"names": ["a"]})
 
 
-@pytest.mark.parametrize("result", [(1, [2]), LoadResult([3], 0), [None]], ids=["tuple", "not-stored", "list"])
+@pytest.mark.parametrize(
+    "result", [(1, [2]), LoadResult([3], 0), [None]], ids=["tuple", "not-stored", "list"]
+)
 def test_values_of_ones_own_are_equal(cache, gate, begin, until, result) -> None:
     """Of the same types too, and also where nothing is stored."""
     calls = [begin(cache.get_or_set, "k", gate(result)) for _ in range(2)]

@@ -22,7 +22,9 @@ def test_stale_while_revalidate(make, until, gate) -> None:
     policy = LoadPolicy.swr()
     stale(one, until, policy)
     loader = gate("new")
-    assert [client.get_or_set("k", loader, 60, policy=policy) for client in (one, two, one, two)] == ["old"] * 4
+    assert [
+        client.get_or_set("k", loader, 60, policy=policy) for client in (one, two, one, two)
+    ] == ["old"] * 4
     gate.begun()
     gate.open()
     until(lambda: one.get("k") == "new")
@@ -103,7 +105,9 @@ def test_early_refresh_loads_behind_the_lock(make, gate, until, monkeypatch) -> 
     monkeypatch.setattr(context, "version_draw", lambda *_: 2**-64)  # every version is early
     one.get_or_set("k", "old", 20, policy=eager)
     loader = gate("new")
-    assert [client.get_or_set("k", loader, 20, policy=eager) for client in (one, two, one, two)] == ["old"] * 4
+    assert [
+        client.get_or_set("k", loader, 20, policy=eager) for client in (one, two, one, two)
+    ] == ["old"] * 4
     gate.begun()
     gate.open()
     until(lambda: one.get("k") == "new")
@@ -146,7 +150,9 @@ def test_other_errors_are_not_remembered(cache, counter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ttl", "low", "high"), [(5, 4, 5), (timedelta(minutes=1), 59, 60), (None, None, None), (0, 0, 0)], ids=str
+    ("ttl", "low", "high"),
+    [(5, 4, 5), (timedelta(minutes=1), 59, 60), (None, None, None), (0, 0, 0)],
+    ids=str,
 )
 def test_a_result_with_a_ttl_of_its_own(cache, counter, ttl, low, high) -> None:
     """`LoadResult` wins over the call's ttl; zero stores nothing, None for ever."""
@@ -192,7 +198,9 @@ def test_the_lock_lasts_as_long_as_loading_took(cache, counter) -> None:
     del counter
 
 
-@pytest.mark.parametrize("settings", [{}, {"options": Options(signing_key=b"k" * 32)}], ids=["plain", "signed"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"options": Options(signing_key=b"k" * 32)}], ids=["plain", "signed"]
+)
 def test_ttl_and_touch_speak_of_freshness(make, servers, counter, until, settings) -> None:
     """A ttl of 50 s, and 60 s of grace behind it: 50 are left; touched it is fresh for as long again, and the grace stays."""
     cache = make(**settings)
@@ -218,7 +226,11 @@ def test_touch_makes_a_stale_value_fresh(cache, counter, until) -> None:
     assert 45 < cache.ttl("k") <= 50
     assert (cache.get_or_set("k", counter, policy=policy), counter.calls) == ("old", 0)
     assert cache.touch("k", None) is True
-    assert (cache.ttl("k"), cache.get_or_set("k", counter, policy=policy), counter.calls) == (None, "old", 0)
+    assert (cache.ttl("k"), cache.get_or_set("k", counter, policy=policy), counter.calls) == (
+        None,
+        "old",
+        0,
+    )
 
 
 def test_ttl_and_touch_in_a_pipeline(cache, until) -> None:

@@ -72,8 +72,12 @@ def test_crossed_loads_end(make, begin, until, counter, is_async) -> None:
             return later()
 
         calls = [
-            begin(one.get_or_set, "a", counter.of(lambda cache=one: cross(cache, "b")), policy=policy),
-            begin(two.get_or_set, "b", counter.of(lambda cache=two: cross(cache, "a")), policy=policy),
+            begin(
+                one.get_or_set, "a", counter.of(lambda cache=one: cross(cache, "b")), policy=policy
+            ),
+            begin(
+                two.get_or_set, "b", counter.of(lambda cache=two: cross(cache, "a")), policy=policy
+            ),
         ]
         assert [call.result(20) for call in calls] == ["direct"] * 2
         one.delete_many(["a", "b"])
@@ -176,7 +180,10 @@ def test_a_loader_that_was_cancelled_by_itself(shards, namespace) -> None:
             await slow()
             raise asyncio.CancelledError
 
-        calls = [asyncio.create_task(cache.get_or_set("k", broken if not n else lambda: "mine")) for n in range(2)]
+        calls = [
+            asyncio.create_task(cache.get_or_set("k", broken if not n else lambda: "mine"))
+            for n in range(2)
+        ]
         await waits(slow)
         slow.go_on.set()
         return await asyncio.wait_for(calls[1], 10)
@@ -198,7 +205,11 @@ def test_a_loader_cancelled_by_nobody(shards, namespace, timeout, protect, many)
         ask = cache.get_or_set_many if many else cache.get_or_set
         with pytest.raises(errors.LoadCancelled) as caught:
             await ask(["k"] if many else "k", broken, policy=policy)
-        return [type(caught.value.__cause__), await cache.get_or_set("k", "next"), cache.stats().loading.failures]
+        return [
+            type(caught.value.__cause__),
+            await cache.get_or_set("k", "next"),
+            cache.stats().loading.failures,
+        ]
 
     found = run(shards, namespace, work)
     assert found[1:] == ["next", 1]
@@ -248,7 +259,9 @@ def test_an_interrupted_loader_lets_others_load(shards, namespace, begin, gate, 
         assert (type(first.exception(20)), second.result(20)) == (KeyboardInterrupt, "mine")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking with threads is what this is about
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # forking with threads is what this is about
 def test_a_fork_during_a_load(shards, namespace, begin, gate) -> None:
     """The child does not wait for its parent's threads, but for its parent's value."""
     gate.is_async = False

@@ -54,7 +54,11 @@ def test_refusals_in_every_way_of_reading(cache, counter) -> None:
         cache.get_or_set("k", counter.of(lambda: 1 / 0), policy=policy)
     pipe = cache.pipeline()
     pipe.get("k", "default")
-    assert (pipe.execute(), cache.fetch_many(["k"])["k"], cache.get_or_set_many(["k"], counter)) == (
+    assert (
+        pipe.execute(),
+        cache.fetch_many(["k"])["k"],
+        cache.get_or_set_many(["k"], counter),
+    ) == (
         ["default"],
         Miss(),
         {},
@@ -77,7 +81,11 @@ def test_an_evicted_tag_is_a_miss(cache, servers, counter) -> None:
     cache.get_or_set("k", counter, tags=["t"])
     for server in servers.by_name.values():
         server.delete(tag_key(cache, "t"))
-    assert (cache.get("k"), cache.get_or_set("k", counter, tags=["t"]), cache.get("k")) == (None, 2, 2)
+    assert (cache.get("k"), cache.get_or_set("k", counter, tags=["t"]), cache.get("k")) == (
+        None,
+        2,
+        2,
+    )
 
 
 def test_a_tag_invalidated_during_the_load(make, begin, gate) -> None:
@@ -95,7 +103,11 @@ def test_tags_outlive_their_values(cache, servers, ttl, own) -> None:
     """A tag lives longer than the value, also one whose loader says how long, and expires too if the value does."""
     result = LoadResult("v", own) if own else "v"
     cache.get_or_set("k", lambda: result, ttl, tags=["t"])
-    [left] = [one for server in servers.by_name.values() if (one := server.pttl(tag_key(cache, "t"))) != -2]
+    [left] = [
+        one
+        for server in servers.by_name.values()
+        if (one := server.pttl(tag_key(cache, "t"))) != -2
+    ]
     assert left == -1 if ttl is None else left > max(ttl, own or 0) * 1000
 
 
@@ -118,7 +130,10 @@ def test_a_tags_shard_that_is_out(mortal, make, counter) -> None:
     tag = next(
         f"t{n}"
         for n in range(99)
-        if cache._context.members[cache._context.placement.owner_index(tag_key(cache, f"t{n}"))].node.name == dead
+        if cache._context.members[
+            cache._context.placement.owner_index(tag_key(cache, f"t{n}"))
+        ].node.name
+        == dead
     )
     key = next(key for key in KEYS if cache.explain(key).shard != dead)
     assert cache.get_or_set(key, counter, tags=[tag]) == 1
@@ -132,7 +147,9 @@ def test_a_tags_shard_that_is_out(mortal, make, counter) -> None:
 def test_signed_tagged_values(make, counter) -> None:
     """Tags and signatures go together; without the key it is damaged, and loaded anew."""
     signed = make(options=Options(signing_key=b"k" * 32))
-    assert [signed.get_or_set("k", counter.of(lambda: ["v"]), tags=["t"]) for _ in range(2)] == [["v"]] * 2
+    assert [signed.get_or_set("k", counter.of(lambda: ["v"]), tags=["t"]) for _ in range(2)] == [
+        ["v"]
+    ] * 2
     assert counter.calls == 1
     other = make(options=Options(signing_key=b"o" * 32))
     assert other.get_or_set("k", ["mine"], tags=["t"]) == ["mine"]

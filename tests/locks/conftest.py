@@ -19,7 +19,9 @@ class Plain:
     """Connections to the voters that know nothing of locks."""
 
     def __init__(self, urls: Mapping[str, str], stack: ExitStack) -> None:
-        self.by_name = {name: stack.enter_context(redis.Redis.from_url(url)) for name, url in urls.items()}
+        self.by_name = {
+            name: stack.enter_context(redis.Redis.from_url(url)) for name, url in urls.items()
+        }
 
     def __getitem__(self, name: str) -> redis.Redis:
         return self.by_name[name]
@@ -88,13 +90,19 @@ def events() -> list[Event]:
 
 
 @pytest.fixture
-def make(colour: Any, voters: LocalShards, namespace: str, events: list[Event]) -> Iterator[Callable[..., Any]]:
+def make(
+    colour: Any, voters: LocalShards, namespace: str, events: list[Event]
+) -> Iterator[Callable[..., Any]]:
     """Make clients that are closed at the end."""
     with ExitStack() as stack:
 
         def build(nodes: Any = None, **settings: Any) -> Any:
             chosen = voters.urls if nodes is None else nodes
-            usual = {"namespace": namespace, "timeout": PATIENCE, "options": Options(on_event=events.append)}
+            usual = {
+                "namespace": namespace,
+                "timeout": PATIENCE,
+                "options": Options(on_event=events.append),
+            }
             return stack.enter_context(colour(chosen, **{**usual, **settings}))
 
         yield build

@@ -37,7 +37,11 @@ def test_as_context_manager(cache) -> None:
 
 def test_with_gives_up_after_its_timeout(cache) -> None:
     """`with` of a lock that others have raises LockConflict, which says who holds it where and for how long."""
-    with cache.lock("l", 30) as held, pytest.raises(LockConflict) as caught, cache.lock("l", timeout=0):
+    with (
+        cache.lock("l", 30) as held,
+        pytest.raises(LockConflict) as caught,
+        cache.lock("l", timeout=0),
+    ):
         pass
     error = caught.value
     assert (error.name, held.held) == ("l", False)
@@ -213,7 +217,9 @@ def test_who_waited_in_vain_blocks_nobody(cache) -> None:
     """A waiter whose time is over leaves the line, so that the next one gets the lock."""
     holder = cache.lock("l", 60)
     holder.acquire()
-    waiting = [threading.Thread(target=cache.lock("l").acquire, kwargs={"timeout": 0.05}) for _ in range(4)]
+    waiting = [
+        threading.Thread(target=cache.lock("l").acquire, kwargs={"timeout": 0.05}) for _ in range(4)
+    ]
     for thread in waiting:
         thread.start()
     for thread in waiting:
@@ -225,7 +231,9 @@ def test_who_waited_in_vain_blocks_nobody(cache) -> None:
 def test_repr(cache) -> None:
     """A repr says name, voters and state, and no token."""
     lock = cache.lock("l", voters=["shard-1"])
-    assert repr(lock) == f"<{type(getattr(lock, '_target', lock)).__name__} 'l' on shard-1: not held>"
+    assert (
+        repr(lock) == f"<{type(getattr(lock, '_target', lock)).__name__} 'l' on shard-1: not held>"
+    )
     lock.acquire()
     assert "held for " in repr(lock)
     assert lock.token not in repr(lock)

@@ -181,7 +181,9 @@ def test_signal_while_it_waits(voters, plain, until) -> None:
     with ShardCache(voters.urls, namespace=uuid.uuid4().hex, timeout=20) as cache:
         holder, lock = cache.lock("l", 600), cache.lock("l", 600)
         holder.acquire()
-        timer = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+        timer = threading.Timer(
+            0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)
+        )
         timer.start()
         with pytest.raises(KeyboardInterrupt):
             lock.acquire()

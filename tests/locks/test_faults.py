@@ -75,7 +75,9 @@ def test_majority_is_out(make, mortal, way) -> None:
         if server.name in out:
             getattr(server, way)()
     for wait in ({"timeout": 0.3}, {"blocking": False}):
-        with pytest.raises(QuorumUnavailable, match="lock 'l': too many of the 5 voters cannot vote: ") as caught:
+        with pytest.raises(
+            QuorumUnavailable, match="lock 'l': too many of the 5 voters cannot vote: "
+        ) as caught:
             lock.acquire(**wait)
         kinds = {vote.voter: vote.kind for vote in caught.value.votes}
         assert [kinds[name] in ("timeout", "unreachable") for name in out] == [True] * 3
@@ -129,12 +131,22 @@ def test_release_without_a_quorum(make, mortal, look, until, events) -> None:
     lock.acquire()
     until(lambda: len(plain.having(lock)) == 5)
     stop(mortal, lock.voters[:3])
-    with pytest.raises(QuorumUnavailable, match="too few voters answered to be sure that it is released"):
+    with pytest.raises(
+        QuorumUnavailable, match="too few voters answered to be sure that it is released"
+    ):
         lock.release()
     assert lock.held is False
     go_on(mortal)
     until(lambda: plain.having(lock) == [])
-    until(lambda: all(one.state == "closed" or cache.ping() is None for one in cache.stats().shards.values()) or True)
+    until(
+        lambda: (
+            all(
+                one.state == "closed" or cache.ping() is None
+                for one in cache.stats().shards.values()
+            )
+            or True
+        )
+    )
     released = None
     while released is None:
         try:
@@ -142,7 +154,10 @@ def test_release_without_a_quorum(make, mortal, look, until, events) -> None:
             released = True
         except QuorumUnavailable:
             continue
-    assert (released, [event.kind for event in events if event.kind.startswith("lock")]) == (True, [])
+    assert (released, [event.kind for event in events if event.kind.startswith("lock")]) == (
+        True,
+        [],
+    )
 
 
 def test_block_that_cannot_release(make, mortal, look, until, events) -> None:
@@ -171,7 +186,11 @@ def test_extend_without_a_quorum(make, mortal) -> None:
     lock.acquire()
     stop(mortal, lock.voters[:3])
     before = lock.remaining()
-    assert (lock.extend(), 0 < lock.remaining() <= before, lock.lost.is_set()) == (False, True, False)
+    assert (lock.extend(), 0 < lock.remaining() <= before, lock.lost.is_set()) == (
+        False,
+        True,
+        False,
+    )
     go_on(mortal)
 
 
@@ -285,7 +304,9 @@ def test_something_else_under_the_waiting_keys(cache, plain) -> None:
     before = sum(calls(plain[name]) for name in lock.voters)
     lock.acquire()
     assert other.acquire(timeout=20) is True
-    assert sum(calls(plain[name]) for name in lock.voters) - before < 300  # it does not ask without a pause
+    assert (
+        sum(calls(plain[name]) for name in lock.voters) - before < 300
+    )  # it does not ask without a pause
     other.release()
 
 
@@ -322,6 +343,9 @@ def test_connections_that_die_of_the_request(make, until) -> None:
 def test_servers_that_are_not_there(alone) -> None:
     """Voters that nobody answers for are named."""
     lock = alone("l", 10, nodes={"a": "redis://127.0.0.1:1", "b": "redis://127.0.0.1:1"})
-    with pytest.raises(QuorumUnavailable, match=r"a: unreachable .* b: unreachable|b: unreachable .* a: unreachable"):
+    with pytest.raises(
+        QuorumUnavailable,
+        match=r"a: unreachable .* b: unreachable|b: unreachable .* a: unreachable",
+    ):
         lock.acquire(blocking=False)
     lock.close()

@@ -23,7 +23,15 @@ LONG = 600.0  # seconds: one that never ends in a test
 PATIENCE = 120.0
 SHIPPED = {"save": "3600 1 300 100 60 10000"}
 EVERYSEC = {"appendonly": "yes", "appendfsync": "everysec", "aof-load-truncated": "yes"}
-LOSSES = ["snapshot", "cut log", "log cut in a command", "flushall", "flushdb", "flush of a client", "replaced"]
+LOSSES = [
+    "snapshot",
+    "cut log",
+    "log cut in a command",
+    "flushall",
+    "flushdb",
+    "flush of a client",
+    "replaced",
+]
 
 
 class Fleet(NamedTuple):
@@ -46,7 +54,10 @@ class Fleet(NamedTuple):
 
     def remember(self) -> Callable[[], None]:
         """Write down the forgetful voter's data as they are; return what takes it back to them, or to nothing."""
-        directory, connection = Path(self.shards.directory or "", self.forgetful), self.plain[self.forgetful]
+        directory, connection = (
+            Path(self.shards.directory or "", self.forgetful),
+            self.plain[self.forgetful],
+        )
         match self.loss:
             case "snapshot":
                 connection.save()
@@ -60,7 +71,9 @@ class Fleet(NamedTuple):
             case "flushdb":
                 return connection.flushdb
             case "flush of a client":
-                return lambda: self.make({"cache": self.shards.urls[self.forgetful]}).clear(flush=True)
+                return lambda: self.make({"cache": self.shards.urls[self.forgetful]}).clear(
+                    flush=True
+                )
             case _:
                 return lambda: self.crash(lambda: shutil.rmtree(directory / "appendonlydir"))
 
@@ -101,7 +114,9 @@ def tokens(lock: Any, times: int) -> list[int]:
     for _ in range(times):
         assert lock.acquire(timeout=PATIENCE) is True
         found.append(lock.fencing_token)
-        with suppress(QuorumUnavailable):  # where a voter does not confirm it in time, the ttl ends the lease
+        with suppress(
+            QuorumUnavailable
+        ):  # where a voter does not confirm it in time, the ttl ends the lease
             lock.release()
     return found
 
@@ -117,7 +132,10 @@ def all_of_them(fleet: Fleet, lock: Any) -> None:
 def known_to_forget(fleet: Fleet, lock: Any) -> bool:
     """Whether the other voters have been told that the forgetful one is."""
     field = f":{fleet.forgetful}"
-    registers = [fleet.plain[name].hget(lock._plan.register, field) or b"" for name in (fleet.behind, fleet.knowing)]
+    registers = [
+        fleet.plain[name].hget(lock._plan.register, field) or b""
+        for name in (fleet.behind, fleet.knowing)
+    ]
     return all(b":1:" in register for register in registers)
 
 
@@ -162,6 +180,11 @@ def refused(lock: Any, voter: str) -> Any:
         with pytest.raises(QuorumUnavailable) as caught:
             lock.acquire(blocking=False)
         vote = next(vote for vote in caught.value.votes if vote.voter == voter)
-        if vote.kind not in ("unreachable", "timeout", "late", "refused"):  # refused: it is loading its data
+        if vote.kind not in (
+            "unreachable",
+            "timeout",
+            "late",
+            "refused",
+        ):  # refused: it is loading its data
             assert vote.kind == "guarded"
             return vote

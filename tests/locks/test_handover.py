@@ -45,7 +45,10 @@ def test_to_another_process(cache, voters, namespace) -> None:
     )
     words = [word for pair in voters.urls.items() for word in pair]
     done = subprocess.run(
-        [sys.executable, "-c", program, namespace, lock.handover(), *words], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, namespace, lock.handover(), *words],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.stdout, done.stderr) == (f"{fence} True\n", "")
     assert cache.lock("l").acquire(blocking=False) is True
@@ -59,7 +62,11 @@ def test_renewal_goes_with_the_lease(cache, until) -> None:
     lease = second._hold.lease
     end = lease.valid_until
     until(lambda: lease.valid_until > end + 2.0)
-    assert (cache.lock("l").acquire(blocking=False), second.held, first.lost.is_set()) == (False, True, False)
+    assert (cache.lock("l").acquire(blocking=False), second.held, first.lost.is_set()) == (
+        False,
+        True,
+        False,
+    )
     second.release()
     first.acquire(timeout=20)
     first.handover()
@@ -135,7 +142,23 @@ def test_handed_on_again(cache) -> None:
 
 @pytest.mark.parametrize(
     "token",
-    ["", ":", "x", "1", "1:", "x:y", "²:y", "-1:y", b"1:y", 1, None, "handover:", "handover:1:", "handover:x:y", "1:y"],
+    [
+        "",
+        ":",
+        "x",
+        "1",
+        "1:",
+        "x:y",
+        "²:y",
+        "-1:y",
+        b"1:y",
+        1,
+        None,
+        "handover:",
+        "handover:1:",
+        "handover:x:y",
+        "1:y",
+    ],
     ids=repr,
 )
 def test_no_token(cache, token) -> None:
@@ -152,11 +175,17 @@ def test_not_reentrant_unless_asked(cache) -> None:
     assert lock.held is True
 
 
-@pytest.mark.parametrize("owner", ["me", 7, ("job", 3), frozenset("ab")], ids=["text", "number", "tuple", "set"])
+@pytest.mark.parametrize(
+    "owner", ["me", 7, ("job", 3), frozenset("ab")], ids=["text", "number", "tuple", "set"]
+)
 def test_reentrant(cache, plain, owner) -> None:
     """The same owner may take the lock again, and must release it as often."""
     lock = cache.lock("l", reentrant=True, owner=owner)
-    assert (lock.acquire(), lock.acquire(blocking=False), lock.acquire(timeout=0)) == (True, True, True)
+    assert (lock.acquire(), lock.acquire(blocking=False), lock.acquire(timeout=0)) == (
+        True,
+        True,
+        True,
+    )
     fence = lock.fencing_token
     for _ in range(2):
         lock.release()

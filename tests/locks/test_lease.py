@@ -46,7 +46,9 @@ def test_extend_by_what_is_no_ttl(cache, ttl) -> None:
     """A ttl that no lock can have is refused, and changes nothing."""
     lock = cache.lock("l", 10)
     lock.acquire()
-    with pytest.raises(InvalidOption, match=r"a lock's ttl must be from 0.02 to 604800 seconds, got"):
+    with pytest.raises(
+        InvalidOption, match=r"a lock's ttl must be from 0.02 to 604800 seconds, got"
+    ):
         lock.extend(ttl)
     assert (lock.ttl, lock.held) == (10.0, True)
 
@@ -55,7 +57,9 @@ def test_extend_below_the_voter_timeout(cache) -> None:
     """A ttl that the voters may take longer than to answer is refused."""
     lock = cache.lock("l", 10, voter_timeout=2)
     lock.acquire()
-    with pytest.raises(InvalidOption, match=r"voter_timeout must be .* below the ttl of 1 s, got 2"):
+    with pytest.raises(
+        InvalidOption, match=r"voter_timeout must be .* below the ttl of 1 s, got 2"
+    ):
         lock.extend(1)
     assert lock.ttl == 10.0
 
@@ -75,7 +79,13 @@ def test_extend_after_the_end(cache, plain, events) -> None:
     for _ in range(2):
         with pytest.raises(LockLost):
             lock.extend()
-    assert (plain.having(lock), lock.held, lock.remaining(), lock.lost.is_set(), len(seen)) == ([], False, 0.0, True, 1)
+    assert (plain.having(lock), lock.held, lock.remaining(), lock.lost.is_set(), len(seen)) == (
+        [],
+        False,
+        0.0,
+        True,
+        1,
+    )
     assert [(event.kind, event.operation) for event in events] == [("lock_lost", "lock")]
 
 
@@ -153,7 +163,9 @@ def test_renewal_tells_of_the_loss(cache, plain, events, until) -> None:
     until(lambda: seen)
     assert (len(seen), lock.lost.is_set(), lock.held) == (1, True, False)
     assert seen[0].name == "l"
-    kinds = [event.kind for event in events]  # a busy machine may have lost sight of a shard meanwhile
+    kinds = [
+        event.kind for event in events
+    ]  # a busy machine may have lost sight of a shard meanwhile
     assert [kind for kind in kinds if not kind.startswith("shard_")] == ["lock_lost"]
     with pytest.raises(LockLost):
         lock.release()
@@ -168,7 +180,9 @@ def test_callback_that_raises(cache, plain, until, caplog) -> None:
     lock = cache.lock("l", 0.3, auto_renew=True, on_lost=broken)
     lock.acquire()
     plain.wipe(lock)
-    until(lambda: "on_lost of lock 'l' failed" in [record.getMessage() for record in caplog.records])
+    until(
+        lambda: "on_lost of lock 'l' failed" in [record.getMessage() for record in caplog.records]
+    )
 
 
 def test_release_is_no_loss(cache, events) -> None:
@@ -214,5 +228,7 @@ def test_close_ends_the_renewal(cache) -> None:
     lock.acquire()
     lock.close()
     renewal = lock._hold.renewal
-    assert (renewal.is_alive() if isinstance(renewal, threading.Thread) else not renewal.done()) is False
+    assert (
+        renewal.is_alive() if isinstance(renewal, threading.Thread) else not renewal.done()
+    ) is False
     assert cache.lock("l").acquire(timeout=20) is True

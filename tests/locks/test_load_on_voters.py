@@ -8,7 +8,9 @@ from shardcache import ShardCache
 from shardcache.embedded import LocalShards
 
 
-def test_a_sign_that_somebody_waits_is_not_renewed_by_who_lets_others_go_first(cache, plain) -> None:
+def test_a_sign_that_somebody_waits_is_not_renewed_by_who_lets_others_go_first(
+    cache, plain
+) -> None:
     """Else one contention would cost every later acquisition a second attempt, as long as there is one a second."""
     lock = cache.lock("l", 600)
     for name in lock.voters:
@@ -39,7 +41,9 @@ def test_frozen_voters_are_asked_a_few_times_and_keep_no_key_when_they_wake() ->
         for server in frozen:
             with redis.Redis.from_url(server.url) as client:
                 left.append(client.exists(lock._plan.keys.lock))
-        asked = [evals(server.url) - earlier for server, earlier in zip(frozen, before, strict=True)]
+        asked = [
+            evals(server.url) - earlier for server, earlier in zip(frozen, before, strict=True)
+        ]
     assert left == [0, 0]
     assert max(asked) <= 10
 

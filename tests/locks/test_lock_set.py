@@ -12,7 +12,11 @@ def test_all(cache) -> None:
     locks = cache.lock_many(["b", "a", b"c"], 30)
     assert locks.acquire() is True
     tokens = locks.fencing_tokens()
-    assert (list(tokens), all(tokens.values()), 0 < locks.remaining() < 30) == (["a", "b", b"c"], True, True)
+    assert (list(tokens), all(tokens.values()), 0 < locks.remaining() < 30) == (
+        ["a", "b", b"c"],
+        True,
+        True,
+    )
     locks.ensure_held()
     assert [cache.lock(name).acquire(blocking=False) for name in ("a", "b", "c")] == [False] * 3
     locks.release()
@@ -51,7 +55,10 @@ def test_opposite_orders(cache) -> None:
             with cache.lock_many(names, 30, timeout=60):
                 done.append(names)
 
-    threads = [threading.Thread(target=work, args=(names,)) for names in (["a", "b", "c"], ["c", "b", "a"], ["b", "a"])]
+    threads = [
+        threading.Thread(target=work, args=(names,))
+        for names in (["a", "b", "c"], ["c", "b", "a"], ["b", "a"])
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -71,7 +78,10 @@ def test_one_is_lost(cache, plain) -> None:
 
 def test_one_was_released_alone(cache) -> None:
     """One that was let go of alone keeps the set from nothing but a clean release."""
-    with pytest.raises(LockNotHeld, match="lock 'b'"), cache.lock_many(["a", "b", "c"], 30) as locks:
+    with (
+        pytest.raises(LockNotHeld, match="lock 'b'"),
+        cache.lock_many(["a", "b", "c"], 30) as locks,
+    ):
         token = locks.locks["b"].handover()
     other = cache.lock("b")
     other.adopt(token)

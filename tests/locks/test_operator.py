@@ -45,7 +45,12 @@ def test_foreign_holder(cache, plain) -> None:
     for name in lock.voters:
         plain[name].set(lock._plan.keys.lock, b"\xff not ours")
     seen = lock.owner()
-    assert (seen.label, seen.since, seen.remaining, seen.fence) == ("\\xff not ours", None, float("inf"), 0)
+    assert (seen.label, seen.since, seen.remaining, seen.fence) == (
+        "\\xff not ours",
+        None,
+        float("inf"),
+        0,
+    )
     assert lock.acquire(blocking=False) is False
 
 
@@ -71,7 +76,19 @@ def test_force_release(cache, plain) -> None:
     assert other.fencing_token > fence
 
 
-NAMES = ["plain", "{tag}rest", "a{b}c", "{}", "}{", "with space", "ü", b"\xff\x00\n", "a::b", ":", "{a}{b}"]
+NAMES = [
+    "plain",
+    "{tag}rest",
+    "a{b}c",
+    "{}",
+    "}{",
+    "with space",
+    "ü",
+    b"\xff\x00\n",
+    "a::b",
+    ":",
+    "{a}{b}",
+]
 
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
@@ -108,7 +125,9 @@ def test_lock_is_no_value(cache) -> None:
 def test_voters_follow_from_name_and_nodes(cache, make, voters) -> None:
     """Five of the nodes vote, whatever their order and weights; with five or fewer all do."""
     assert set(cache.lock("l").voters) == set(voters.urls)
-    assert cache.lock("l").voters == make(dict(reversed(list(voters.urls.items())))).lock("l").voters
+    assert (
+        cache.lock("l").voters == make(dict(reversed(list(voters.urls.items())))).lock("l").voters
+    )
     assert len(set(membership.voters_of([f"n{n}" for n in range(50)], b"l"))) == 5
 
 
@@ -151,7 +170,9 @@ def test_alone_leaves_nothing(alone, voters, namespace, plain, until) -> None:
 
     def open_connections() -> int:
         return sum(
-            one["name"] == namespace for server in plain.by_name.values() for one in server.client_list(_type="normal")
+            one["name"] == namespace
+            for server in plain.by_name.values()
+            for one in server.client_list(_type="normal")
         )
 
     lock = alone(namespace, 30, nodes=voters.urls, options=Options(client_name=namespace))

@@ -80,11 +80,18 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("by", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy], ids=["pickle", "copy"])
+@pytest.mark.parametrize(
+    "by", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy], ids=["pickle", "copy"]
+)
 def test_errors_travel(error, by) -> None:
     """An error comes out of a process pool as it went in."""
     found = by(error)
-    assert (type(found), str(found), found.name, found.reason) == (type(error), str(error), error.name, error.reason)
+    assert (type(found), str(found), found.name, found.reason) == (
+        type(error),
+        str(error),
+        error.name,
+        error.reason,
+    )
     assert getattr(found, "votes", None) == getattr(error, "votes", None)
     assert getattr(found, "retry_after", None) == getattr(error, "retry_after", None)
 
@@ -98,7 +105,9 @@ def loops():
         thread.start()
     yield made
     for loop, thread in zip(made, threads, strict=True):
-        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.02), loop).result()  # what was told to close does so
+        asyncio.run_coroutine_threadsafe(
+            asyncio.sleep(0.02), loop
+        ).result()  # what was told to close does so
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -15,24 +15,32 @@ def nowhere(alone):
     )
 
 
-@pytest.mark.parametrize("name", ["", b"", None, 7, "x" * 70_000, "\ud800"], ids=lambda name: repr(name)[:12])
+@pytest.mark.parametrize(
+    "name", ["", b"", None, 7, "x" * 70_000, "\ud800"], ids=lambda name: repr(name)[:12]
+)
 def test_name(nowhere, name) -> None:
     """A lock's name is what a key may be."""
     with pytest.raises(InvalidKey):
         nowhere(name)
 
 
-@pytest.mark.parametrize("ttl", [0, -1, 0.0199, 604_801, "10", None, True, float("nan"), float("inf")], ids=str)
+@pytest.mark.parametrize(
+    "ttl", [0, -1, 0.0199, 604_801, "10", None, True, float("nan"), float("inf")], ids=str
+)
 def test_ttl(nowhere, ttl) -> None:
     """A ttl of zero would be a lock without an end (redis-py), so there is a least one, and a longest."""
-    with pytest.raises(InvalidOption, match=r"a lock's ttl must be from 0.02 to 604800 seconds, got"):
+    with pytest.raises(
+        InvalidOption, match=r"a lock's ttl must be from 0.02 to 604800 seconds, got"
+    ):
         nowhere(ttl=ttl)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, 10, 11, "1", True, float("nan")], ids=str)
 def test_voter_timeout(nowhere, timeout) -> None:
     """A voter must have answered before the lease is over."""
-    with pytest.raises(InvalidOption, match="voter_timeout must be a number of seconds below the ttl of 10 s, got"):
+    with pytest.raises(
+        InvalidOption, match="voter_timeout must be a number of seconds below the ttl of 10 s, got"
+    ):
         nowhere(voter_timeout=timeout)
 
 
@@ -46,14 +54,20 @@ def test_timeout(nowhere, timeout) -> None:
 @pytest.mark.parametrize("voters", [[], "a", ["c"], ["a", "a"], [1], [b"a"], ["a", "c"]], ids=repr)
 def test_voters(nowhere, voters) -> None:
     """Voters are distinct names of nodes."""
-    with pytest.raises(InvalidOption, match=r"voters must be (distinct names among 'a', 'b'|names of nodes), got"):
+    with pytest.raises(
+        InvalidOption, match=r"voters must be (distinct names among 'a', 'b'|names of nodes), got"
+    ):
         nowhere(voters=voters)
 
 
-@pytest.mark.parametrize("label", ["", "a|b", "a\nb", "x" * 201, 7, b"a", "\ud800"], ids=lambda label: repr(label)[:9])
+@pytest.mark.parametrize(
+    "label", ["", "a|b", "a\nb", "x" * 201, 7, b"a", "\ud800"], ids=lambda label: repr(label)[:9]
+)
 def test_label(nowhere, label) -> None:
     """A label is printable, and does not break the key's form."""
-    with pytest.raises(InvalidOption, match=r"label must be printable text of up to 200 bytes without '\|', got"):
+    with pytest.raises(
+        InvalidOption, match=r"label must be printable text of up to 200 bytes without '\|', got"
+    ):
         nowhere(label=label)
 
 
@@ -68,11 +82,14 @@ def test_nodes_of_the_other_colour(cache, alone) -> None:
     target = getattr(cache, "_target", None)
     if target is None:
         with pytest.raises(
-            InvalidArgument, match="nodes of an AsyncQuorumLock may be an AsyncShardCache, got ShardCache"
+            InvalidArgument,
+            match="nodes of an AsyncQuorumLock may be an AsyncShardCache, got ShardCache",
         ):
             __import__("shardcache").AsyncQuorumLock("l", nodes=cache)
     else:
-        with pytest.raises(InvalidArgument, match="nodes of a QuorumLock may be a ShardCache, got AsyncShardCache"):
+        with pytest.raises(
+            InvalidArgument, match="nodes of a QuorumLock may be a ShardCache, got AsyncShardCache"
+        ):
             QuorumLock("l", nodes=target)
 
 

@@ -32,7 +32,9 @@ def run(voters: LocalShards) -> Callable[[Any], Any]:
 
     def runs(main: Any) -> Any:
         async def whole() -> Any:
-            async with AsyncShardCache(voters.urls, namespace=uuid.uuid4().hex, timeout=20) as cache:
+            async with AsyncShardCache(
+                voters.urls, namespace=uuid.uuid4().hex, timeout=20
+            ) as cache:
                 return await main(cache)
 
         return asyncio.run(whole())
@@ -61,7 +63,9 @@ def test_b2_expired_lock_is_returned(cache, monkeypatch) -> None:
     """node-redlock #296, #166: acquiring took longer than the ttl, and a lock came back that had ended."""
     ticks = iter(range(10**6))
     lock = cache.lock("l", 5)
-    getattr(lock, "_target", lock)._clock = lambda: next(ticks) * 6.0  # 6 s pass between any two looks at it
+    getattr(lock, "_target", lock)._clock = lambda: (
+        next(ticks) * 6.0
+    )  # 6 s pass between any two looks at it
     with pytest.raises(QuorumUnavailable, match=r"a majority granted it, but .* for a ttl of 5 s"):
         lock.acquire(blocking=False)
     assert lock.held is False
@@ -146,7 +150,10 @@ def test_b7_token_shared_by_tasks(run) -> None:
 
 def test_b8_release_forgets_before_it_is_done(make, mortal, look, until) -> None:
     """redis-py #4258, #3847: the token was cleared before the round trip; after an error nobody could release."""
-    cache, plain = make(mortal.urls, options=Options(first_probe=0.01, max_probe=0.02)), look(mortal)
+    cache, plain = (
+        make(mortal.urls, options=Options(first_probe=0.01, max_probe=0.02)),
+        look(mortal),
+    )
     lock = cache.lock("l", 600, voter_timeout=0.2)
     lock.acquire()
     until(lambda: len(plain.having(lock)) == 5)
@@ -402,5 +409,8 @@ def test_waiter_wakes_on_release_not_by_its_poll(cache, plain) -> None:
     asked = sum(plain[name].info("commandstats")["cmdstat_eval"]["calls"] for name in lock.voters)
     holder.release()
     thread.join()
-    more = sum(plain[name].info("commandstats")["cmdstat_eval"]["calls"] for name in lock.voters) - asked
+    more = (
+        sum(plain[name].info("commandstats")["cmdstat_eval"]["calls"] for name in lock.voters)
+        - asked
+    )
     assert (found, more <= 60) == ([True], True)

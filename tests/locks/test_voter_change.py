@@ -37,7 +37,9 @@ def client(six: LocalShards, namespace: str) -> Iterator[Callable[[int], ShardCa
 def long_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the servers seem to have been up for an hour: else those who lack a voter, and so cannot ask all, wait for a minute."""
     real = Life.of
-    monkeypatch.setattr(Life, "of", lambda *arguments: (found := real(*arguments)) and found._replace(age=3600.0))
+    monkeypatch.setattr(
+        Life, "of", lambda *arguments: (found := real(*arguments)) and found._replace(age=3600.0)
+    )
 
 
 class Contest:
@@ -61,7 +63,9 @@ class Contest:
         except BaseException as error:
             self.failed.append(error)
 
-    def run(self, caches: list[ShardCache], rounds: int, during: Callable[[], Any] = lambda: None) -> None:
+    def run(
+        self, caches: list[ShardCache], rounds: int, during: Callable[[], Any] = lambda: None
+    ) -> None:
         threads = [threading.Thread(target=self.contend, args=(cache, rounds)) for cache in caches]
         for thread in threads:
             thread.start()
@@ -162,7 +166,8 @@ def test_client_without_a_voter(client) -> None:
         pass
     old = client(2)
     with pytest.raises(
-        QuorumUnavailable, match=r"[34] of its 5 voters are not among .*: shard-.*`shardcache lock voters`"
+        QuorumUnavailable,
+        match=r"[34] of its 5 voters are not among .*: shard-.*`shardcache lock voters`",
     ):
         old.lock("l", timeout=5).acquire()
 

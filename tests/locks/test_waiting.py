@@ -33,7 +33,11 @@ def test_acquire_takes_the_handles_timeout(cache) -> None:
     """A handle made with a timeout waits no longer, by acquire and by with; a call's own timeout goes before it."""
     cache.lock("held", ttl=60).acquire()
     lock = cache.lock("held", ttl=60, timeout=0.05)
-    assert (lock.acquire(), lock.acquire(timeout=0.01), lock.acquire(blocking=False)) == (False, False, False)
+    assert (lock.acquire(), lock.acquire(timeout=0.01), lock.acquire(blocking=False)) == (
+        False,
+        False,
+        False,
+    )
     with pytest.raises(LockConflict):
         entered(lock)
     several = cache.lock_many(["held", "other"], ttl=60, timeout=0.05)
@@ -69,7 +73,9 @@ def test_an_outage_ends_all_waits_of_a_process_together(make, mortal) -> None:
     cache = make(mortal.urls)
     with ThreadPoolExecutor(20) as pool:
         calls = [pool.submit(cache.lock("a", ttl=3.0).acquire) for _ in range(20)]
-        errors = [call.exception(timeout=40) for call in calls]  # one after the other would be a minute
+        errors = [
+            call.exception(timeout=40) for call in calls
+        ]  # one after the other would be a minute
     assert {type(error) for error in errors} == {QuorumUnavailable}
 
 
@@ -86,7 +92,9 @@ def test_a_wait_is_told(cache, begin, until, events, caplog) -> None:
     assert sorted("others in this process" in str(event.error) for event in events) == [False, True]
     found = [record for record in caplog.records if record.name == "shardcache.locks"]
     assert {record.levelname for record in found} == {"INFO"}
-    assert all(record.getMessage().startswith("still waiting for lock 'held': ") for record in found)
+    assert all(
+        record.getMessage().startswith("still waiting for lock 'held': ") for record in found
+    )
     cache.lock("held").force_release()
     assert [call.result() for call in calls] == [True, True]
 
@@ -100,14 +108,21 @@ def test_an_outage_is_told(make, mortal, events, caplog) -> None:
     told = [event for event in events if event.kind == "lock_waiting"]
     assert [type(event.error) for event in told] == [QuorumUnavailable]
     [record] = [record for record in caplog.records if record.name == "shardcache.locks"]
-    assert (record.levelname, "too many of the 5 voters cannot vote" in record.getMessage()) == ("WARNING", True)
+    assert (record.levelname, "too many of the 5 voters cannot vote" in record.getMessage()) == (
+        "WARNING",
+        True,
+    )
 
 
 @pytest.mark.parametrize("timeout", ["1", True, -2, float("nan"), float("inf"), 10**12])
 def test_a_timeout_that_is_none(cache, timeout) -> None:
     """What cannot be waited is refused, by the handle and by the call."""
-    for ask in (lambda: cache.lock("a", timeout=timeout), lambda: cache.lock("a").acquire(timeout=timeout)):
+    for ask in (
+        lambda: cache.lock("a", timeout=timeout),
+        lambda: cache.lock("a").acquire(timeout=timeout),
+    ):
         with pytest.raises(
-            ValueError, match=r"timeout must be a number of seconds from 0 to .*, -1 for no end, or None"
+            ValueError,
+            match=r"timeout must be a number of seconds from 0 to .*, -1 for no end, or None",
         ):
             ask()

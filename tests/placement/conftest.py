@@ -13,7 +13,10 @@ from shardcache.embedded.ports import reserve_port
 
 BACKENDS = 5
 # nutcracker lies in /usr/sbin, which is not on the path of every user.
-FOUND = {name: shutil.which(name) or shutil.which(name, path="/usr/sbin") for name in ("nutcracker", "redis-server")}
+FOUND = {
+    name: shutil.which(name) or shutil.which(name, path="/usr/sbin")
+    for name in ("nutcracker", "redis-server")
+}
 MISSING = [name for name, path in FOUND.items() if path is None]
 
 
@@ -54,7 +57,9 @@ class Proxy:
         """
         listen, held = reserve_port()
         stats, held_too = reserve_port()
-        servers = [f"   - 127.0.0.1:{self.ports[at % BACKENDS]}:{line}\n" for at, line in enumerate(nodes)]
+        servers = [
+            f"   - 127.0.0.1:{self.ports[at % BACKENDS]}:{line}\n" for at, line in enumerate(nodes)
+        ]
         lines = [f"  {name}: {value}\n" for name, value in options.items()]
         config = self.folder / "nutcracker.yml"
         config.write_text(
@@ -114,7 +119,17 @@ def proxy(tmp_path_factory):
             stack.enter_context(held)
             run(
                 stack,
-                [FOUND["redis-server"], "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder],
+                [
+                    FOUND["redis-server"],
+                    "--port",
+                    str(port),
+                    "--bind",
+                    "127.0.0.1",
+                    "--save",
+                    "",
+                    "--dir",
+                    folder,
+                ],
             )
             ports.append(port)
         for port in ports:

@@ -16,7 +16,12 @@ RINGS = {
 }
 rings = pytest.mark.parametrize("make", RINGS.values(), ids=list(RINGS))
 KEYS = [f"user:{number}" for number in range(2000)]
-names = st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), min_size=1, max_size=6, unique=True)
+names = st.lists(
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=12),
+    min_size=1,
+    max_size=6,
+    unique=True,
+)
 keys = st.text(st.characters()) | st.binary()  # lone surrogates too
 
 
@@ -72,7 +77,9 @@ def test_more_nodes_than_an_index_can_count_are_refused(make):
 
 
 @rings
-@pytest.mark.parametrize("key", [1, None, bytearray(b"a"), ["a"]], ids=["int", "none", "bytearray", "list"])
+@pytest.mark.parametrize(
+    "key", [1, None, bytearray(b"a"), ["a"]], ids=["int", "none", "bytearray", "list"]
+)
 def test_key_of_another_type_is_refused(make, key):
     """A key is str or bytes, nothing is converted behind the caller's back."""
     with pytest.raises(InvalidKey, match="must be str or bytes"):
@@ -117,7 +124,9 @@ def test_text_and_its_bytes_are_one_key(make):
     ring = make(["a", "b", "c"])
     assert [ring.owner(key) for key in KEYS] == [ring.owner(key.encode()) for key in KEYS]
     assert ring.owner("größe") == ring.owner("größe".encode())
-    assert [ring.owner(f"\ud800{key}") for key in KEYS] == [ring.owner(b"\xed\xa0\x80" + key.encode()) for key in KEYS]
+    assert [ring.owner(f"\ud800{key}") for key in KEYS] == [
+        ring.owner(b"\xed\xa0\x80" + key.encode()) for key in KEYS
+    ]
 
 
 @rings
@@ -134,7 +143,9 @@ def test_second_owner_takes_over_when_the_first_leaves(make):
     """Successors are what the ring without the owner says."""
     ring = make(["a", "b", "c", "d"])
     smaller = {name: ring.without_node(name) for name in ring.names}
-    assert [smaller[ring.owner(key)].owner(key) for key in KEYS] == [ring.owners(key, 2)[1] for key in KEYS]
+    assert [smaller[ring.owner(key)].owner(key) for key in KEYS] == [
+        ring.owners(key, 2)[1] for key in KEYS
+    ]
 
 
 @rings
@@ -167,7 +178,9 @@ def test_moves_balance_the_shares(make):
         assert gained - lost == after.get(name, 0) - before.get(name, 0)
     assert moved.total == sum(moved.values())
     assert ("a", "a") not in moved
-    assert dict(new.moved(old)) == {(target, source): share for (source, target), share in moved.items()}
+    assert dict(new.moved(old)) == {
+        (target, source): share for (source, target), share in moved.items()
+    }
 
 
 @rings

@@ -14,7 +14,9 @@ from shardcache.errors import InvalidNode, InvalidOption
 from shardcache.placement import KetamaRing, Node
 from shardcache.placement.key_hashes import KEY_HASHES
 
-CASES = json.loads((Path(__file__).parent.parent / "vectors" / "ketama.json").read_text(encoding="utf-8"))["cases"]
+CASES = json.loads(
+    (Path(__file__).parent.parent / "vectors" / "ketama.json").read_text(encoding="utf-8")
+)["cases"]
 
 
 def points_of(ring):
@@ -24,7 +26,9 @@ def points_of(ring):
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 def test_keys_are_where_twemproxy_put_them(case):
     """The recorded answers of a real proxy hold on machines without one."""
-    ring = KetamaRing([Node(name, weight) for name, weight in case["nodes"].items()], **case["settings"])
+    ring = KetamaRing(
+        [Node(name, weight) for name, weight in case["nodes"].items()], **case["settings"]
+    )
     assert {key: ring.owner(bytes.fromhex(key)) for key in case["owners"]} == case["owners"]
 
 
@@ -54,7 +58,9 @@ def test_hashes_give_their_published_check_values(key_hash, key, value):
 def test_server_has_four_points_of_each_of_forty_digests(name):
     """A server alone on the ring has the 160 points of its name, and their order is the circle's."""
     digests = [md5(name.encode() + b"-%d" % count).digest() for count in range(40)]
-    assert list(KetamaRing([name])._ends) == sorted(point for one in digests for point in struct.unpack("<4I", one))
+    assert list(KetamaRing([name])._ends) == sorted(
+        point for one in digests for point in struct.unpack("<4I", one)
+    )
 
 
 @pytest.mark.parametrize(
@@ -126,5 +132,7 @@ def test_without_a_tag_the_whole_key_counts():
 def test_weighted_ketama_moves_more_than_it_must():
     """What `HashRing` is for: here keys move between servers that stay."""
     ring = KetamaRing({"a": 1, "b": 1, "c": 1, "d": 1, "e": 2, "f": 2, "g": 4, "h": 4})
-    extra = sum(share for (source, _), share in ring.moved(ring.without_node("a")).items() if source != "a")
+    extra = sum(
+        share for (source, _), share in ring.moved(ring.without_node("a")).items() if source != "a"
+    )
     assert 0.01 < extra < 0.15

@@ -14,7 +14,11 @@ MANY = {f"cache-{number}": 1 + number * number % 13 for number in range(43)}
 PLAIN = {f"cache-{number}": 1 for number in range(47)}
 LONG = {"n" * 81 + str(number): 1 for number in range(2)}
 # Pairs of these have a point in common: with names as long as each other, and not.
-TWINS = ({"cache-712": 1, "cache-590": 1}, {"cache-2092": 1, "cache-974": 1}, {"cache-1546": 1, "cache-43": 1})
+TWINS = (
+    {"cache-712": 1, "cache-590": 1},
+    {"cache-2092": 1, "cache-974": 1},
+    {"cache-1546": 1, "cache-43": 1},
+)
 
 POOLS = [
     pytest.param(nodes, key_hash, None, id=f"{shape}, {key_hash}")
@@ -59,7 +63,12 @@ def test_servers_without_a_name_are_called_host_and_port(proxy):
     """The usual configuration: no names, and the weight is no part of what is hashed."""
     wanted = keys(1)
     landed = proxy.landings(wanted, ["1", "4", "2"], {"hash": "fnv1a_64"})
-    ring = KetamaRing([Node(f"127.0.0.1:{port}", weight) for port, weight in zip(proxy.ports, (1, 4, 2), strict=False)])
+    ring = KetamaRing(
+        [
+            Node(f"127.0.0.1:{port}", weight)
+            for port, weight in zip(proxy.ports, (1, 4, 2), strict=False)
+        ]
+    )
     assert [ring.owner(key) for key in wanted] == [f"127.0.0.1:{port}" for port in landed]
 
 
@@ -69,8 +78,12 @@ def test_equal_points_belong_to_the_same_server(proxy, nodes):
     ring = KetamaRing(nodes, key_hash="md5")
     [at] = [at for at, (end, after) in enumerate(pairwise(ring._ends)) if end == after]
     before, end = ring._ends[at - 1], ring._ends[at]
-    found = (key for key in map(b"%d".__mod__, range(5_000_000)) if before < ring._position(key) <= end)
+    found = (
+        key for key in map(b"%d".__mod__, range(5_000_000)) if before < ring._position(key) <= end
+    )
     wanted = [next(found) for _ in range(5)]
-    landed = proxy.landings(wanted, [f"{weight} {name}" for name, weight in nodes.items()], {"hash": "md5"})
+    landed = proxy.landings(
+        wanted, [f"{weight} {name}" for name, weight in nodes.items()], {"hash": "md5"}
+    )
     port_of = dict(zip(nodes, proxy.ports, strict=False))
     assert [port_of[ring.owner(key)] for key in wanted] == landed

@@ -37,7 +37,10 @@ class Slow:
         for name, weight in nodes.items():
             count = max(1, round(vnodes * weight))
             words = shake_128(name.encode("utf-8", "surrogatepass")).digest(4 * count)
-            points += [(int.from_bytes(words[at : at + 4], "little"), name) for at in range(0, 4 * count, 4)]
+            points += [
+                (int.from_bytes(words[at : at + 4], "little"), name)
+                for at in range(0, 4 * count, 4)
+            ]
         self.points = sorted(points)
 
     def owners(self, key, n):
@@ -95,7 +98,9 @@ def test_ring_follows_its_rule_at_any_size(amount):
     ring, slow = HashRing(nodes, vnodes=16), Slow(nodes, 16)
     keys = [f"key-{number}" for number in range(300)]
     assert owners_of(ring, keys) == [slow.owners(key, 1)[0] for key in keys]
-    assert ring.owner_indexes([key.encode() for key in keys]) == [ring.names.index(ring.owner(key)) for key in keys]
+    assert ring.owner_indexes([key.encode() for key in keys]) == [
+        ring.names.index(ring.owner(key)) for key in keys
+    ]
 
 
 @given(nodes=weighted, vnodes=few)
@@ -110,7 +115,9 @@ def test_shares_count_the_slots_of_the_table(nodes, vnodes):
 @cases
 def test_vectors(case):
     """The answers of the first version are the answers of every version."""
-    ring = HashRing([Node(name, weight) for name, weight in case["nodes"].items()], **case["settings"])
+    ring = HashRing(
+        [Node(name, weight) for name, weight in case["nodes"].items()], **case["settings"]
+    )
     keys = [bytes.fromhex(row["key"]) for row in case["keys"]]
     assert owners_of(ring, keys) == [row["owner"] for row in case["keys"]]
     assert [list(ring.owners(key, 3)) for key in keys] == [row["owners"] for row in case["keys"]]
@@ -122,7 +129,9 @@ def test_vectors_follow_the_rule(case):
     """The vectors were not made by the code that they test."""
     slow = Slow(case["nodes"], case["settings"].get("vnodes", 4096))
     rows = case["keys"]
-    assert [list(slow.owners(bytes.fromhex(row["key"]), 3)) for row in rows] == [row["owners"] for row in rows]
+    assert [list(slow.owners(bytes.fromhex(row["key"]), 3)) for row in rows] == [
+        row["owners"] for row in rows
+    ]
 
 
 @pytest.mark.parametrize("seed", ["0", "1", "4242"])
@@ -154,7 +163,9 @@ def test_new_node_only_takes(nodes, name, weight, vnodes, keys):
     old = HashRing(nodes, vnodes=vnodes)
     new = old.with_node(name, weight=weight)
     changed = {
-        after for before, after in zip(owners_of(old, keys), owners_of(new, keys), strict=True) if before != after
+        after
+        for before, after in zip(owners_of(old, keys), owners_of(new, keys), strict=True)
+        if before != after
     }
     assert changed <= {name}
     assert {target for _, target in old.moved(new)} <= {name}
@@ -209,7 +220,9 @@ def test_shares_follow_the_weights():
     """A node of twice the weight owns twice as much, whatever its name: no tilt over many rings."""
     ratios = [
         ring.shares()["heavy"] / ring.shares()["light"]
-        for ring in (HashRing({"light": 0.5, "heavy": 1.5, f"other-{number}": 1}) for number in range(20))
+        for ring in (
+            HashRing({"light": 0.5, "heavy": 1.5, f"other-{number}": 1}) for number in range(20)
+        )
     ]
     assert statistics.mean(ratios) == pytest.approx(3, rel=0.05)
 
@@ -230,7 +243,8 @@ def test_number_of_points_must_make_sense(vnodes):
 def test_ring_that_would_take_seconds_to_build_is_refused():
     """Weights in megabytes are a mistake with a remedy, not a hang."""
     with pytest.raises(
-        InvalidNode, match=r"make 8192000 points, allowed are 4194304.*scale them down, or lower vnodes"
+        InvalidNode,
+        match=r"make 8192000 points, allowed are 4194304.*scale them down, or lower vnodes",
     ):
         HashRing({"a": 1000, "b": 1000})
     assert HashRing({"a": 1000, "b": 1000}, vnodes=4).names == ("a", "b")

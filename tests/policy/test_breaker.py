@@ -117,7 +117,15 @@ def test_abandoned_trial_gives_its_place_back() -> None:
 def test_delays_grow_to_the_cap_and_are_jittered() -> None:
     """Delays double from the first to the longest; luck takes off up to a half."""
     breaker = opened()
-    assert [round(breaker.next_delay(0.0), 3) for _ in range(7)] == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+    assert [round(breaker.next_delay(0.0), 3) for _ in range(7)] == [
+        0.1,
+        0.2,
+        0.4,
+        0.8,
+        1.6,
+        2.0,
+        2.0,
+    ]
     assert breaker.next_delay(0.999) < 1.01
 
 
@@ -159,7 +167,9 @@ class AnyOrder(RuleBasedStateMachine):
     def probe(self, answered: bool) -> None:
         before = self.breaker.state
         self.breaker.probed(answered=answered)
-        assert self.breaker.state is (State.HALF_OPEN if before is State.OPEN and answered else before)
+        assert self.breaker.state is (
+            State.HALF_OPEN if before is State.OPEN and answered else before
+        )
 
     @rule()
     def admit(self) -> None:

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from shardcache.policy.freshness import LONGEST_DRAW, Freshness, jittered, judge, lock_ttl_ms, version_draw
+from shardcache.policy.freshness import (
+    LONGEST_DRAW,
+    Freshness,
+    jittered,
+    judge,
+    lock_ttl_ms,
+    version_draw,
+)
 from shardcache.policy.load_policy import LoadPolicy
 
 NEVER_EARLY = LoadPolicy(beta=0, stale_ttl=60)
@@ -17,7 +24,9 @@ pttls = st.integers(0, 10**9)
 graces = st.integers(0, 10**9)
 deltas = st.integers(0, 10**6)
 lucks = st.floats(0, 1, exclude_min=True)
-policies = st.builds(LoadPolicy, beta=st.floats(0, 10), stale_ttl=st.floats(0, 10**6), lock_ttl=st.floats(0.1, 3600))
+policies = st.builds(
+    LoadPolicy, beta=st.floats(0, 10), stale_ttl=st.floats(0, 10**6), lock_ttl=st.floats(0.1, 3600)
+)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +62,9 @@ def test_early_is_the_formula(pttl, grace, delta, policy, random):
     left = pttl - grace
     assume(left > 0 or grace == 0)
     early = delta * policy.beta > 0 and -delta * policy.beta * math.log(random) >= left
-    assert judge(pttl, grace, delta, policy, random) is (Freshness.EARLY if early else Freshness.FRESH)
+    assert judge(pttl, grace, delta, policy, random) is (
+        Freshness.EARLY if early else Freshness.FRESH
+    )
 
 
 @given(pttls, graces, deltas, policies, lucks, lucks)
@@ -90,7 +101,9 @@ def test_probability_of_an_early_refresh(left, beta):
     """P(early | r left) = exp(-r / (beta · delta)), within five standard deviations of 40,000 draws."""
     policy, delta, draws = LoadPolicy(beta=beta), 400, 40_000
     chance = random.Random(f"{left} {beta}")
-    early = sum(judge(left, 0, delta, policy, 1 - chance.random()) is Freshness.EARLY for _ in range(draws))
+    early = sum(
+        judge(left, 0, delta, policy, 1 - chance.random()) is Freshness.EARLY for _ in range(draws)
+    )
     expected = math.exp(-left / (beta * delta))
     assert abs(early / draws - expected) <= 5 * math.sqrt(expected * (1 - expected) / draws)
 
@@ -98,12 +111,12 @@ def test_probability_of_an_early_refresh(left, beta):
 def test_figures_of_the_docstring():
     """One read in 148 at 2 s, more than one in three at 0.4 s, delta being 0.4 s."""
     assert [round(1 / math.exp(-left / 400)) for left in (2000, 400)] == [148, 3]
-    assert [judge(left, 0, 400, EAGER, math.exp(-left / 400) * (1 - 1e-9)) for left in (2000, 400)] == [
-        Freshness.EARLY
-    ] * 2
-    assert [judge(left, 0, 400, EAGER, math.exp(-left / 400) * (1 + 1e-9)) for left in (2000, 400)] == [
-        Freshness.FRESH
-    ] * 2
+    assert [
+        judge(left, 0, 400, EAGER, math.exp(-left / 400) * (1 - 1e-9)) for left in (2000, 400)
+    ] == [Freshness.EARLY] * 2
+    assert [
+        judge(left, 0, 400, EAGER, math.exp(-left / 400) * (1 + 1e-9)) for left in (2000, 400)
+    ] == [Freshness.FRESH] * 2
 
 
 @given(st.integers(1, 10**13), st.floats(0, 1), lucks)
@@ -133,19 +146,29 @@ def test_jitter_spreads_evenly():
 def test_lock_ttl_is_bounded_and_grows_with_the_load(delta, other, policy):
     """Never below the policy's, never far above, and a slower loader never gets less."""
     low, high = (lock_ttl_ms(d, policy) for d in sorted((delta, other)))
-    assert round(policy.lock_ttl * 1000) <= low <= high <= max(60_000, round(policy.lock_ttl * 1000))
+    assert (
+        round(policy.lock_ttl * 1000) <= low <= high <= max(60_000, round(policy.lock_ttl * 1000))
+    )
 
 
 @pytest.mark.parametrize(
     ("delta", "lock_ttl", "expected"),
-    [(0, 10, 10_000), (1000, 10, 10_000), (5000, 10, 15_000), (100_000, 10, 60_000), (5000, 120, 120_000)],
+    [
+        (0, 10, 10_000),
+        (1000, 10, 10_000),
+        (5000, 10, 15_000),
+        (100_000, 10, 60_000),
+        (5000, 120, 120_000),
+    ],
 )
 def test_lock_ttl(delta, lock_ttl, expected):
     """Three times the last load, between the policy's ttl and a minute."""
     assert lock_ttl_ms(delta, LoadPolicy(lock_ttl=lock_ttl)) == expected
 
 
-@given(st.binary(max_size=2000), st.binary(min_size=1, max_size=100), st.sampled_from([b"", b"s" * 16]))
+@given(
+    st.binary(max_size=2000), st.binary(min_size=1, max_size=100), st.sampled_from([b"", b"s" * 16])
+)
 def test_draw_of_a_version_is_the_same_for_all(raw, wire, salt):
     """It depends on nothing else, and lies where it must: early at beta · delta from the end, never before the longest draw."""
     draw = version_draw(raw, wire, salt)

@@ -52,7 +52,12 @@ def test_presets_say_what_they_promise():
     simple, swr, strict = LoadPolicy.simple(), LoadPolicy.swr(stale_ttl=7.5), LoadPolicy.strict()
     assert (simple.stale_ttl, simple.early, simple.on_wait_over) == (0, True, "load")
     assert (swr.stale_ttl, swr.grace_ms, swr.background) == (7.5, 7500, True)
-    assert (strict.stale_ttl, strict.stale_if_error, strict.early, strict.on_wait_over) == (0, False, False, "raise")
+    assert (strict.stale_ttl, strict.stale_if_error, strict.early, strict.on_wait_over) == (
+        0,
+        False,
+        False,
+        "raise",
+    )
     assert {policy.protect for policy in (simple, swr, strict)} == {"fleet"}
 
 
@@ -69,15 +74,39 @@ def test_swr_without_grace_is_refused():
         LoadPolicy.swr(stale_ttl=0)
 
 
-NUMBERS = ("stale_ttl", "beta", "jitter", "lock_ttl", "wait", "soft_timeout", "hard_timeout", "negative_ttl")
+NUMBERS = (
+    "stale_ttl",
+    "beta",
+    "jitter",
+    "lock_ttl",
+    "wait",
+    "soft_timeout",
+    "hard_timeout",
+    "negative_ttl",
+)
 WRONG = [
     *((name, bad) for name in NUMBERS for bad in (-1, "1", True, float("nan"), float("inf"), [])),
     *((name, None) for name in ("stale_ttl", "beta", "jitter", "lock_ttl", "wait")),
     *((name, 0) for name in ("lock_ttl", "soft_timeout", "hard_timeout", "negative_ttl")),
     *((name, bad) for name in ("stale_if_error", "background") for bad in (0, None, "yes")),
     *((name, bad) for name in ("protect", "on_wait_over") for bad in ("all", None, True, [], "")),
-    *(("poll", bad) for bad in (0.1, (0.1,), (0.2, 0.1), (0, 1), (0.1, 61), ("a", "b"), [0.1, 0.2], (0.1, 0.2, 0.3))),
-    *(("negative_on", bad) for bad in (LookupError, [LookupError], ("LookupError",), (KeyboardInterrupt,), (int,))),
+    *(
+        ("poll", bad)
+        for bad in (
+            0.1,
+            (0.1,),
+            (0.2, 0.1),
+            (0, 1),
+            (0.1, 61),
+            ("a", "b"),
+            [0.1, 0.2],
+            (0.1, 0.2, 0.3),
+        )
+    ),
+    *(
+        ("negative_on", bad)
+        for bad in (LookupError, [LookupError], ("LookupError",), (KeyboardInterrupt,), (int,))
+    ),
     ("jitter", 1.01),
     ("beta", 1001),
 ]
@@ -100,7 +129,10 @@ def test_wrong_value_is_refused(name, bad):
         ({"negative_ttl": 5}, "negative_ttl and negative_on go together"),
         ({"negative_on": (LookupError,)}, "negative_ttl and negative_on go together"),
         ({"soft_timeout": 1}, "stale_ttl must be more than 0"),
-        ({"soft_timeout": 2, "hard_timeout": 2, "stale_ttl": 60}, "less than hard_timeout, got 2 and 2"),
+        (
+            {"soft_timeout": 2, "hard_timeout": 2, "stale_ttl": 60},
+            "less than hard_timeout, got 2 and 2",
+        ),
     ],
 )
 def test_contradiction_is_refused(fields, message):
@@ -111,6 +143,14 @@ def test_contradiction_is_refused(fields, message):
 
 def test_fields_at_their_ends_are_taken():
     """What is said to be allowed is allowed."""
-    LoadPolicy(stale_ttl=0, jitter=1, beta=0, wait=0, poll=(0.001, 60), lock_ttl=0.1, hard_timeout=0.001)
-    LoadPolicy(stale_ttl=60, soft_timeout=1, hard_timeout=2, negative_ttl=0.5, negative_on=(LookupError, OSError))
+    LoadPolicy(
+        stale_ttl=0, jitter=1, beta=0, wait=0, poll=(0.001, 60), lock_ttl=0.1, hard_timeout=0.001
+    )
+    LoadPolicy(
+        stale_ttl=60,
+        soft_timeout=1,
+        hard_timeout=2,
+        negative_ttl=0.5,
+        negative_on=(LookupError, OSError),
+    )
     LoadPolicy(poll=(0.1, 0.1), protect="none", background=False, jitter=0, beta=1000, wait=3600)

@@ -42,7 +42,9 @@ def make(colour: Any, shards: LocalShards, namespace: str) -> Iterator[Callable[
 
         def build(nodes: Any = None, **settings: Any) -> Any:
             chosen = shards.urls if nodes is None else nodes
-            return stack.enter_context(colour(chosen, **{"namespace": namespace, "timeout": PATIENCE, **settings}))
+            return stack.enter_context(
+                colour(chosen, **{"namespace": namespace, "timeout": PATIENCE, **settings})
+            )
 
         yield build
 
@@ -57,7 +59,10 @@ def cache(make: Callable[..., Any]) -> Any:
 def plain(shards: LocalShards) -> Iterator[dict[str, redis.Redis]]:
     """Plain connections to the servers, by their names."""
     with ExitStack() as stack:
-        yield {name: stack.enter_context(redis.Redis.from_url(url)) for name, url in shards.urls.items()}
+        yield {
+            name: stack.enter_context(redis.Redis.from_url(url))
+            for name, url in shards.urls.items()
+        }
 
 
 @pytest.fixture

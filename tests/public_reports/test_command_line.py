@@ -38,7 +38,12 @@ def test_a_terminal_that_knows_ascii_only(url) -> None:
     """In the locale "C", too, a key is the bytes that were typed."""
     with ShardCache.from_url(url) as cache:
         cache.set("π", "3.14")
-    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "SHARDCACHE_URL": url}
+    environment = {
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "SHARDCACHE_URL": url,
+    }
     done = subprocess.run(
         [sys.executable, "-m", "shardcache", "get", "π".encode()],
         env={**os.environ, **environment},

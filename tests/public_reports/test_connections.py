@@ -42,10 +42,15 @@ def test_a_user_without_dangerous_commands(make, protocol) -> None:
     with LocalShards(3) as servers:
         for url in servers.urls.values():
             with plain(url) as server:
-                server.execute_command("ACL", "SETUSER", "app", "on", ">secret", "~shop:*", "+@all", "-@dangerous")
+                server.execute_command(
+                    "ACL", "SETUSER", "app", "on", ">secret", "~shop:*", "+@all", "-@dangerous"
+                )
         urls = {name: with_login(url, "app:secret") for name, url in servers.urls.items()}
         cache = make(
-            urls, namespace="shop", options=Options(protocol=protocol, client_name="web"), on_unavailable="raise"
+            urls,
+            namespace="shop",
+            options=Options(protocol=protocol, client_name="web"),
+            on_unavailable="raise",
         )
         assert (cache.set("k", 1), cache.get("k"), cache.incr("k")) == (True, 1, 2)
         assert cache.get_or_set("l", lambda: 1, tags=["t"]) == 1
@@ -61,7 +66,11 @@ def test_a_user_without_dangerous_commands(make, protocol) -> None:
 def test_a_server_that_takes_no_client_name(make, protocol) -> None:
     """Where CLIENT is switched off, connections go without their name."""
     with LocalShards(1, options={"rename-command": 'CLIENT ""'}) as servers:
-        cache = make(servers.urls, options=Options(protocol=protocol, client_name="web"), on_unavailable="raise")
+        cache = make(
+            servers.urls,
+            options=Options(protocol=protocol, client_name="web"),
+            on_unavailable="raise",
+        )
         assert (cache.set("k", 1), cache.get("k"), cache.get_many(["k"])) == (True, 1, {"k": 1})
 
 
@@ -87,9 +96,13 @@ class Refusing(socketserver.StreamRequestHandler):
 
 
 @contextmanager
-def serving(handler: type[socketserver.BaseRequestHandler], words: Any, path: str | None = None) -> Iterator[str]:
+def serving(
+    handler: type[socketserver.BaseRequestHandler], words: Any, path: str | None = None
+) -> Iterator[str]:
     """Serve in a thread; yield the URL."""
-    kind = socketserver.ThreadingTCPServer if path is None else socketserver.ThreadingUnixStreamServer
+    kind = (
+        socketserver.ThreadingTCPServer if path is None else socketserver.ThreadingUnixStreamServer
+    )
     with kind(path or ("127.0.0.1", 0), handler) as server:  # type: ignore[arg-type]
         server.daemon_threads = True
         server.words = words  # type: ignore[union-attr]
@@ -118,7 +131,11 @@ def test_proxies_that_know_no_hello(make, words) -> None:
     if words.startswith(("NOPROTO", "NOAUTH")):  # these two are about HELLO only
         words = "unsupported command '{}'"
     with serving(Proxy, words) as url:
-        cache = make({"a": with_login(url, "app:secret")}, on_unavailable="raise", options=Options(client_name="web"))
+        cache = make(
+            {"a": with_login(url, "app:secret")},
+            on_unavailable="raise",
+            options=Options(client_name="web"),
+        )
         assert (cache.get("k"), cache.get("k")) == (42, 42)
 
 
@@ -169,8 +186,12 @@ def test_connections_closed_by_the_server_while_idle(make, colour) -> None:
             for url in servers.urls.values():
                 with plain(url) as server:
                     server.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-                    until(lambda server=server: len(server.client_list()) == 1)  # it closes them a moment later
-            if colour is not ShardCache:  # an event loop is told of it when it turns, not when a call asks
+                    until(
+                        lambda server=server: len(server.client_list()) == 1
+                    )  # it closes them a moment later
+            if (
+                colour is not ShardCache
+            ):  # an event loop is told of it when it turns, not when a call asks
                 until(lambda: not any(shard.idle for shard in cache.stats().shards.values()))
             assert [cache.incr(key) for key in keys] == [turn] * 8
         assert cache.get_many(keys) == dict.fromkeys(keys, 10)
@@ -181,7 +202,9 @@ def test_places_in_flight_are_given_back() -> None:
     """After an overload of a stalled server nothing is in flight any more, and as many calls as may be are answered at once."""
 
     async def main(url: str, stalled: Any) -> None:
-        async with AsyncShardCache({"a": url}, timeout=0.2, options=Options(max_in_flight=8, max_out=0)) as cache:
+        async with AsyncShardCache(
+            {"a": url}, timeout=0.2, options=Options(max_in_flight=8, max_out=0)
+        ) as cache:
             stalled.pause()
             assert await asyncio.gather(*(cache.get("k") for _ in range(500))) == [None] * 500
             stalled.resume()
@@ -233,7 +256,10 @@ def test_a_client_that_is_closed_under_a_waiter(make, cache) -> None:
 # valkey-glide #5806: calls that never ended when a server was busy
 def test_a_server_that_is_busy_with_a_script(make) -> None:
     """A server that is busy with a script says so, and is served again when that ends."""
-    with LocalShards(1, options={"lua-time-limit": "5"}) as servers, plain(servers.urls["shard-1"]) as server:
+    with (
+        LocalShards(1, options={"lua-time-limit": "5"}) as servers,
+        plain(servers.urls["shard-1"]) as server,
+    ):
         cache = make(servers.urls)
         cache.set("k", 1)
 

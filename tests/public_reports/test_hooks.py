@@ -26,7 +26,9 @@ class Teller:
 
 # pymitter #6, ztf-viewer #626
 @pytest.mark.parametrize(
-    "hook", [tell, partial(tell), Teller(), AsyncMock()], ids=["function", "partial", "object", "mock"]
+    "hook",
+    [tell, partial(tell), Teller(), AsyncMock()],
+    ids=["function", "partial", "object", "mock"],
 )
 def test_coroutine_functions_are_no_hooks(cache, hook) -> None:
     """A coroutine function where a plain one is called is refused at once, since it would never run."""
@@ -41,7 +43,8 @@ def test_a_hook_that_returns_a_coroutine(make, caplog) -> None:
     """A plain function whose coroutine nobody awaits is logged as a failure of the hook."""
     with LocalShards(1) as servers:
         servers.servers[0].kill()
-        cache = make(servers.urls, options=Options(on_event=lambda event: tell(event), **NO_BREAKER))  # noqa: PLW0108  no coroutine function itself
+        options = Options(on_event=lambda event: tell(event), **NO_BREAKER)  # noqa: PLW0108  no coroutine function itself
+        cache = make(servers.urls, options=options)
         assert cache.get("k") is None
     assert ["event hook failed" in record.getMessage() for record in caplog.records] == [True]
     assert "a coroutine" in str(caplog.records[0].exc_info)

@@ -30,7 +30,9 @@ def test_loader_sees_the_callers_context(shards, namespace, policy) -> None:
         context = contextvars.copy_context()
         context.run(REQUEST.set, "mine")
         assert context.run(cache.get_or_set, "k", REQUEST.get, policy=policy) == "mine"
-        many = context.run(cache.get_or_set_many, ["m"], lambda _: {"m": REQUEST.get()}, policy=policy)
+        many = context.run(
+            cache.get_or_set_many, ["m"], lambda _: {"m": REQUEST.get()}, policy=policy
+        )
         assert many == {"m": "mine"}
 
 
@@ -45,7 +47,9 @@ def test_coroutine_loader_sees_the_callers_context(shards, namespace, policy) ->
     async def main() -> tuple[Any, Any]:
         async with AsyncShardCache(shards.urls, namespace=namespace, timeout=20) as cache:
             REQUEST.set("mine")
-            return await cache.get_or_set("a", load, policy=policy), await cache.get_or_set("b", REQUEST.get)
+            return await cache.get_or_set("a", load, policy=policy), await cache.get_or_set(
+                "b", REQUEST.get
+            )
 
     assert asyncio.run(main()) == ("mine", "mine")
 
@@ -131,10 +135,23 @@ def test_one_call_written_in_several_ways(shards, namespace) -> None:
 
 
 DIFFERENT: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
-    *(((value,), {}) for value in (1, 1.0, True, 0, False, 0.0, -0.0, "1", b"1", None, "None", "", (), [], {})),
     *(
         ((value,), {})
-        for value in ("a:b", "a,b", ("a", "b"), ["a", "b"], {"a": 1}, {1}, frozenset({1}), "é", "e\u0301")
+        for value in (1, 1.0, True, 0, False, 0.0, -0.0, "1", b"1", None, "None", "", (), [], {})
+    ),
+    *(
+        ((value,), {})
+        for value in (
+            "a:b",
+            "a,b",
+            ("a", "b"),
+            ["a", "b"],
+            {"a": 1},
+            {1},
+            frozenset({1}),
+            "é",
+            "e\u0301",
+        )
     ),
     (("a", "b"), {}),
     (("a", "b", ""), {}),

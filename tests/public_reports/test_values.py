@@ -79,7 +79,9 @@ class Colour(enum.StrEnum):
 
 
 # redis-py #1029's kind: subclasses that lose what they are
-@pytest.mark.parametrize("value", [Text("a"), type("I", (int,), {})(5), type("L", (list,), {})([1]), Colour.RED])
+@pytest.mark.parametrize(
+    "value", [Text("a"), type("I", (int,), {})(5), type("L", (list,), {})([1]), Colour.RED]
+)
 def test_subclasses(cache, value) -> None:
     """A value of a subclass is refused, rather than come back as another class; a key of a subclass is its text."""
     with pytest.raises(SerializationError):

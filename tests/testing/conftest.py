@@ -15,5 +15,8 @@ def connection(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
     program = None
     if request.param == "redis" and (program := shutil.which("redis-server")) is None:
         pytest.skip("no redis-server on this machine")
-    with LocalShards(1, binary=program) as shards, redis.Redis.from_url(shards.urls["shard-1"]) as client:
+    with (
+        LocalShards(1, binary=program) as shards,
+        redis.Redis.from_url(shards.urls["shard-1"]) as client,
+    ):
         yield client

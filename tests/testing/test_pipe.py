@@ -50,7 +50,11 @@ def test_partial_sends_lose_nothing():
     assert setting.pump() == []
     setting.sink.planner, setting.pipe.blocked = 100, False
     setting.pipe.feed(b"abc")
-    assert (setting.pump(), setting.pipe.blocked, setting.pipe.size) == ([b"456789", b"abc"], False, 0)
+    assert (setting.pump(), setting.pipe.blocked, setting.pipe.size) == (
+        [b"456789", b"abc"],
+        False,
+        0,
+    )
 
 
 def test_full_sink_is_tried_again():

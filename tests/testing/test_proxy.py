@@ -411,7 +411,9 @@ def test_close_twice_and_then_nothing(echo):
     proxy.clear()
     assert peer.rest() in (b"", "reset")  # its connection may not have been accepted yet
     peer.sock.close()
-    assert f"shardcache fault proxy {proxy.port}" not in {thread.name for thread in threading.enumerate()}
+    assert f"shardcache fault proxy {proxy.port}" not in {
+        thread.name for thread in threading.enumerate()
+    }
     with pytest.raises(ConnectionRefusedError):
         Peer(proxy)
 
@@ -449,7 +451,9 @@ def test_fork_keeps_no_copy_of_a_connection(proxy, reset):
         handshake(peer)
         stop_read, stop_write = os.pipe()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads: that is the point here
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # fork with threads: that is the point here
             child = os.fork()
         if child == 0:
             os.close(stop_write)

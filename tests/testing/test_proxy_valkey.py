@@ -20,7 +20,9 @@ def valkey(request) -> Iterator[str]:
 
 
 PIPELINE = (
-    b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\n" + b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n" + b"*1\r\n$4\r\nPING\r\n"
+    b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\n"
+    b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"
+    b"*1\r\n$4\r\nPING\r\n"
 )
 REPLY = b"+OK\r\n$5\r\nvalue\r\n+PONG\r\n"
 

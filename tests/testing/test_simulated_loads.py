@@ -30,7 +30,10 @@ VERSIONS = [b"v" * 16, b"w" * 16]
 CROWD = [b"%d" % number for number in range(1001)]  # one more than are woken at once
 KINDS = [(b"RPUSH", b"1"), (b"SADD", b"1"), (b"HSET", b"1", b"1"), (b"SET", b"1")]
 HOME = 5  # keys of a load on the shard of its value, that among them
-REAL = {**{name: getattr(real, name) for name in ("CLAIM", "FILL", "GIVE_UP", "TAKE")}, "ENSURE": ENSURE}
+REAL = {
+    **{name: getattr(real, name) for name in ("CLAIM", "FILL", "GIVE_UP", "TAKE")},
+    "ENSURE": ENSURE,
+}
 
 numbers = itertools.count()
 
@@ -40,12 +43,18 @@ class LoadTwins(Twins):
 
     def __init__(self, connection: redis.Redis, scripts: Mapping[str, bytes]) -> None:
         name = b"%d" % next(numbers)
-        super().__init__(connection, scripts, (*LockKeys.of_load(name, KeySpace()), b"value " + name, b"tag " + name))
+        super().__init__(
+            connection,
+            scripts,
+            (*LockKeys.of_load(name, KeySpace()), b"value " + name, b"tag " + name),
+        )
 
     def command(self, name: str, arguments: tuple[Any, ...]) -> Command:
         if name == "pass":
             return (b"EVAL", PASS, len(self.keys), *self.keys, *arguments)
-        return self.plain(name, arguments) or self.eval(self.scripts.get(name, EXTEND), name, arguments)
+        return self.plain(name, arguments) or self.eval(
+            self.scripts.get(name, EXTEND), name, arguments
+        )
 
     def twin(self, name: str, arguments: tuple[Any, ...]) -> Any:
         if name == "pass":
@@ -152,7 +161,9 @@ RARE = [a("foreign", KEYS, range(4)), a("crowd")]
         max_size=25,
     )
 )
-def test_scripts_do_what_they_do_on_a_real_server(connection: redis.Redis, steps: list[Step]) -> None:
+def test_scripts_do_what_they_do_on_a_real_server(
+    connection: redis.Redis, steps: list[Step]
+) -> None:
     """Any sequence of loads and writes, of keys that end and of foreign values, gives the same replies and leaves the same keys."""
     assert LoadTwins(connection, REAL).difference(steps) == ""
 
@@ -164,7 +175,10 @@ def random_step(rng: Random) -> Step:
 
 
 GET_LOCK, GET_PASS = b"redis.call('GET',KEYS[1])==ARGV[1]", b"redis.call('GET',KEYS[2])==ARGV[1]"
-DROP_LOCK, DROP_PASS = b"if held then redis.call('DEL',KEYS[1]) end", b"if passed then redis.call('DEL',KEYS[2]) end"
+DROP_LOCK, DROP_PASS = (
+    b"if held then redis.call('DEL',KEYS[1]) end",
+    b"if passed then redis.call('DEL',KEYS[2]) end",
+)
 KEEP_LOCK, KEEP_PASS = b"redis.call('SET',KEYS[1],ARGV[1],", b"redis.call('SET',KEYS[2],ARGV[1],"
 WAKES = [
     (b"if n>0 then", b"if n>1 then"),
@@ -223,7 +237,10 @@ CHANGES = {
         (b"and not (now=='' and ARGV[4]=='1')", b"and not (ARGV[4]=='1')"),
         (b"return -1", b"return 0"),
         (b"redis.call('SET',KEYS[5],ARGV[5],'PX',ARGV[3])", b"redis.call('SET',KEYS[5],ARGV[5])"),
-        (b"if ARGV[3]=='' then", b"if ARGV[3]~='' then redis.call('SET',KEYS[5],ARGV[5],'KEEPTTL')\nelseif true then"),
+        (
+            b"if ARGV[3]=='' then",
+            b"if ARGV[3]~='' then redis.call('SET',KEYS[5],ARGV[5],'KEEPTTL')\nelseif true then",
+        ),
         (b"end\nreturn 1", b"end\nreturn 0"),
     ],
     "GIVE_UP": [
@@ -249,7 +266,9 @@ MUTANTS = [(name, old, new) for name, changes in CHANGES.items() for old, new in
 @pytest.mark.parametrize(
     ("name", "old", "new"), MUTANTS, ids=[f"{name}-{at}" for at, (name, _, _) in enumerate(MUTANTS)]
 )
-def test_a_script_that_is_changed_is_noticed(connection: redis.Redis, name: str, old: bytes, new: bytes) -> None:
+def test_a_script_that_is_changed_is_noticed(
+    connection: redis.Redis, name: str, old: bytes, new: bytes
+) -> None:
     """Random sequences tell a script from one that differs in one place."""
     assert REAL[name].count(old) == 1
     scripts = {**REAL, name: REAL[name].replace(old, new)}

@@ -40,9 +40,21 @@ def entry(name: bytes, life: bytes, state: int) -> tuple[bytes, bytes, int]:
 
 STEPS = st.one_of(
     st.tuples(
-        st.just("ACQUIRE"), TOKENS, TTLS, FENCE_TTLS, st.integers(0, 1), st.sampled_from([0, 100_000]), VERSIONS, LOOKS
+        st.just("ACQUIRE"),
+        TOKENS,
+        TTLS,
+        FENCE_TTLS,
+        st.integers(0, 1),
+        st.sampled_from([0, 100_000]),
+        VERSIONS,
+        LOOKS,
     ),
-    st.tuples(st.just("CONFIGURE"), st.sampled_from([b"next", b"now", b""]), VERSIONS, st.sampled_from([b"m", b"n"])),
+    st.tuples(
+        st.just("CONFIGURE"),
+        st.sampled_from([b"next", b"now", b""]),
+        VERSIONS,
+        st.sampled_from([b"m", b"n"]),
+    ),
     st.tuples(st.just("CONFIRM"), TOKENS, FENCES, FENCE_TTLS),
     st.tuples(st.just("EXTEND"), TOKENS, TTLS),
     st.tuples(st.just("ADOPT"), TOKENS, TOKENS),
@@ -118,9 +130,14 @@ class LockTwins(Twins):
                 and abs(actual[4] - expected[4]) <= LOOSE
             )
         if name == "REGISTER":
-            near = all(abs(one - other) <= LOOSE * 1000 for one, other in zip(actual[1:3], expected[1:3], strict=True))
+            near = all(
+                abs(one - other) <= LOOSE * 1000
+                for one, other in zip(actual[1:3], expected[1:3], strict=True)
+            )
             return near and [actual[0], *actual[3:]] == [expected[0], *expected[3:]]
-        if name in ("EXTEND", "ADOPT") and actual[0] == expected[0] == 1:  # behind times left: born, and ms since then
+        if (
+            name in ("EXTEND", "ADOPT") and actual[0] == expected[0] == 1
+        ):  # behind times left: born, and ms since then
             near = zip(
                 actual[1:],
                 expected[1:],
@@ -128,17 +145,29 @@ class LockTwins(Twins):
                 strict=True,
             )
             return all(abs(one - other) <= loose for one, other, loose in near)
-        return close(actual, expected, 1 if name == "LOOK" or (name == "ACQUIRE" and actual[0] == 0) else None)
+        return close(
+            actual,
+            expected,
+            1 if name == "LOOK" or (name == "ACQUIRE" and actual[0] == 0) else None,
+        )
 
     def adopt(self) -> None:
         db, connection, fence = self.db, self.connection, self.lock.fence
         there, real_one = db.values.get(fence), connection.get(fence)
-        if there is not None and real_one is not None and abs(int(there) - int(real_one)) <= LOOSE * 1000:
+        if (
+            there is not None
+            and real_one is not None
+            and abs(int(there) - int(real_one)) <= LOOSE * 1000
+        ):
             db.values[fence] = real_one
         known = db.find(self.register) or {}
         for field in (b"born", b"floor"):
             value = connection.hget(self.register, field)
-            if field in known and value is not None and abs(int(known[field]) - int(value)) <= LOOSE * 1000:
+            if (
+                field in known
+                and value is not None
+                and abs(int(known[field]) - int(value)) <= LOOSE * 1000
+            ):
                 known[field] = value
 
 
@@ -197,7 +226,9 @@ MUTANTS = [
 @pytest.mark.parametrize(
     ("name", "old", "new"), MUTANTS, ids=[f"{name}-{at}" for at, (name, _, _) in enumerate(MUTANTS)]
 )
-def test_a_script_that_is_changed_is_noticed(connection: redis.Redis, name: str, old: bytes, new: bytes) -> None:
+def test_a_script_that_is_changed_is_noticed(
+    connection: redis.Redis, name: str, old: bytes, new: bytes
+) -> None:
     """Random sequences tell a script from one that differs in one place."""
     assert REAL[name].count(old) == 1
     scripts = {**REAL, name: REAL[name].replace(old, new)}
@@ -207,14 +238,28 @@ def test_a_script_that_is_changed_is_noticed(connection: redis.Redis, name: str,
 def random_step(rng: Random) -> tuple[Any, ...]:
     """Return one step, as `STEPS` has them; `ACQUIRE` and what is about its key more often."""
     token, ttl = rng.choice([b"a", b"b"]), rng.choice([100_000, 200_000])
-    fence, fence_ttl = rng.choice([1, 7, 2 * 10**15, 2 * 10**15 + 1]), rng.choice([FENCE_TTL, FENCE_TTL // 2])
+    fence, fence_ttl = (
+        rng.choice([1, 7, 2 * 10**15, 2 * 10**15 + 1]),
+        rng.choice([FENCE_TTL, FENCE_TTL // 2]),
+    )
     names = [b"one", b"two"]
     lives = [b"x1:17", b"x2:17"]
-    rows = [(rng.choice(names), rng.choice(lives), rng.randrange(3)) for _ in range(rng.randrange(3))]
+    rows = [
+        (rng.choice(names), rng.choice(lives), rng.randrange(3)) for _ in range(rng.randrange(3))
+    ]
     return rng.choice(
         [
             ("ACQUIRE", token, ttl, fence_ttl, rng.randrange(2), rng.choice([0, 100_000]), b"", 0),
-            ("ACQUIRE", token, ttl, fence_ttl, 0, 0, rng.choice([b"", b"1-a", b"2-a"]), rng.choice([0, 0, 1])),
+            (
+                "ACQUIRE",
+                token,
+                ttl,
+                fence_ttl,
+                0,
+                0,
+                rng.choice([b"", b"1-a", b"2-a"]),
+                rng.choice([0, 0, 1]),
+            ),
             (
                 "CONFIGURE",
                 rng.choice([b"next", b"now"]),
@@ -229,9 +274,31 @@ def random_step(rng: Random) -> tuple[Any, ...]:
             ("RELEASE", token),
             ("BREAK",),
             ("LOOK",),
-            ("REGISTER", rng.choice([0, ttl]), rng.choice(names), rng.choice([b"s", b"t"]), *itertools.chain(*rows)),
-            ("REGISTER", 0, b"one", rng.choice([b"s", b"t"]), b"one", lives[rng.random() < 0.2], rng.randrange(3)),
-            ("REGISTER", 0, b"one", rng.choice([b"s", b"t"]), b"one", lives[rng.random() < 0.2], rng.randrange(3)),
+            (
+                "REGISTER",
+                rng.choice([0, ttl]),
+                rng.choice(names),
+                rng.choice([b"s", b"t"]),
+                *itertools.chain(*rows),
+            ),
+            (
+                "REGISTER",
+                0,
+                b"one",
+                rng.choice([b"s", b"t"]),
+                b"one",
+                lives[rng.random() < 0.2],
+                rng.randrange(3),
+            ),
+            (
+                "REGISTER",
+                0,
+                b"one",
+                rng.choice([b"s", b"t"]),
+                b"one",
+                lives[rng.random() < 0.2],
+                rng.randrange(3),
+            ),
             ("pop",),
             ("drop", rng.randrange(5)),
             ("end", rng.randrange(4)),
@@ -248,7 +315,20 @@ def test_every_script_is_there() -> None:
 def test_key_ends_after_its_last_millisecond(connection: redis.Redis) -> None:
     """A key is there until its time is over, on both."""
     keys = LockKeys.of(b"short", KeySpace())
-    command = (b"EVAL", real.ACQUIRE, 4, *keys[:3], b"register of short", b"a", 20, FENCE_TTL, 0, 0, b"", 0)
+    command = (
+        b"EVAL",
+        real.ACQUIRE,
+        4,
+        *keys[:3],
+        b"register of short",
+        b"a",
+        20,
+        FENCE_TTL,
+        0,
+        0,
+        b"",
+        0,
+    )
     db = Database()
     db.now = 10**15
     assert run(db, command)[0] == connection.execute_command(*command)[0] == 1
@@ -267,8 +347,34 @@ def test_blocking_pop_answers_alike(connection: redis.Redis) -> None:
     keys = LockKeys.of(b"wake", KeySpace())
     server = Server(0, ServerPlan(0.0, 1.7e9, 10.0))
     for command in (
-        (b"EVAL", real.ACQUIRE, 4, *keys[:3], b"register of wake", b"a", 100_000, FENCE_TTL, 0, 0, b"", 0),
-        (b"EVAL", real.ACQUIRE, 4, *keys[:3], b"register of wake", b"b", 100_000, FENCE_TTL, 0, 100_000, b"", 0),
+        (
+            b"EVAL",
+            real.ACQUIRE,
+            4,
+            *keys[:3],
+            b"register of wake",
+            b"a",
+            100_000,
+            FENCE_TTL,
+            0,
+            0,
+            b"",
+            0,
+        ),
+        (
+            b"EVAL",
+            real.ACQUIRE,
+            4,
+            *keys[:3],
+            b"register of wake",
+            b"b",
+            100_000,
+            FENCE_TTL,
+            0,
+            100_000,
+            b"",
+            0,
+        ),
         (b"EVAL", real.RELEASE, 4, *keys, b"a"),
     ):
         connection.execute_command(*command)
@@ -282,5 +388,12 @@ def test_blocking_pop_answers_alike(connection: redis.Redis) -> None:
 def test_age_is_never_too_high() -> None:
     """INFO counts seconds between two readings that are cut off, up to one too many; the simulated age takes that off."""
     server = Server(0, ServerPlan(0.0, 1000.0, 0.1))
-    assert [server.age(now) for now in (0.0, 0.8, 0.9, 1.0, 1.9, 2.0)] == [0.0, 0.0, 0.0, 1.0, 1.0, 2.0]
+    assert [server.age(now) for now in (0.0, 0.8, 0.9, 1.0, 1.9, 2.0)] == [
+        0.0,
+        0.0,
+        0.0,
+        1.0,
+        1.0,
+        2.0,
+    ]
     assert all(server.age(now / 10) <= now / 10 + 0.1 for now in range(100))

@@ -74,7 +74,11 @@ def test_nothing_is_violated() -> None:
 def test_ablation_is_caught(name: str) -> None:
     """With any part of the lock's argument taken out, the judge finds what that part prevents."""
     plot = PLOTS.get(name)
-    tally = next(total for total in campaign(8 * HISTORIES, 0, ablate=name, plot=plot) if SIGNS[name] in total.failed)
+    tally = next(
+        total
+        for total in campaign(8 * HISTORIES, 0, ablate=name, plot=plot)
+        if SIGNS[name] in total.failed
+    )
     assert tally.histories <= HISTORIES
     seed = tally.first[SIGNS[name]]
     assert play(draw(seed, plot=plot)).violations == ()
@@ -160,4 +164,6 @@ def test_shrunk_history_is_no_longer() -> None:
     short = story(seed, "fence-order", ablate="no-write-back")
     assert "fence-order" in {violation.kind for violation in short.violations}
     assert len(short.scenario.faults) <= len(full.faults)
-    assert sum(one.cycles for one in short.scenario.clients) <= sum(one.cycles for one in full.clients)
+    assert sum(one.cycles for one in short.scenario.clients) <= sum(
+        one.cycles for one in full.clients
+    )

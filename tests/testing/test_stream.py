@@ -139,16 +139,30 @@ def test_counting_starts_when_armed():
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        pytest.param(lambda: Cut(-1), "Cut: after must be a whole number from 0, got -1", id="negative"),
+        pytest.param(
+            lambda: Cut(-1), "Cut: after must be a whole number from 0, got -1", id="negative"
+        ),
         pytest.param(lambda: Stall(True), "after must be a whole number", id="bool"),
         pytest.param(lambda: Delay(float("nan")), "seconds must be a number of seconds", id="nan"),
-        pytest.param(lambda: Delay("1"), "seconds must be a number of seconds from 0, got '1'", id="text"),
+        pytest.param(
+            lambda: Delay("1"), "seconds must be a number of seconds from 0, got '1'", id="text"
+        ),
         pytest.param(lambda: Split((3, 3)), "at must rise", id="split-not-rising"),
         pytest.param(lambda: Split((-1,)), "at must be a whole number", id="split-negative"),
         pytest.param(lambda: Duplicate(4, 4), "end must be above start", id="empty-range"),
-        pytest.param(lambda: Corrupt(0, 0), "flip must be a whole number from 1 to 255, got 0", id="no-flip"),
-        pytest.param(lambda: Drop(0, on="both"), "on must be 'reply' or 'request', got 'both'", id="direction"),
-        pytest.param(lambda: random_fault(random.Random(1), 1), "span must be a whole number from 2", id="span"),
+        pytest.param(
+            lambda: Corrupt(0, 0), "flip must be a whole number from 1 to 255, got 0", id="no-flip"
+        ),
+        pytest.param(
+            lambda: Drop(0, on="both"),
+            "on must be 'reply' or 'request', got 'both'",
+            id="direction",
+        ),
+        pytest.param(
+            lambda: random_fault(random.Random(1), 1),
+            "span must be a whole number from 2",
+            id="span",
+        ),
     ],
 )
 def test_nonsense_is_refused(make, complaint):
@@ -159,7 +173,9 @@ def test_nonsense_is_refused(make, complaint):
 
 def test_random_faults_repeat_with_their_seed():
     """The same seed draws the same faults, and every kind comes up."""
-    first, second = ([random_fault(rng, 50) for _ in range(300)] for rng in (random.Random(7), random.Random(7)))
+    first, second = (
+        [random_fault(rng, 50) for _ in range(300)] for rng in (random.Random(7), random.Random(7))
+    )
     assert first == second
     assert {type(fault) for fault in first} == {
         BlackHole, Corrupt, Cut, Delay, Drop, Duplicate, Refuse, Replay, Split, Stall,

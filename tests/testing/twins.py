@@ -34,7 +34,9 @@ class Twins(ABC):
     ``keys``: all that the scripts and the steps beside them may write.
     """
 
-    def __init__(self, connection: redis.Redis, scripts: Mapping[str, bytes], keys: Sequence[bytes]) -> None:
+    def __init__(
+        self, connection: redis.Redis, scripts: Mapping[str, bytes], keys: Sequence[bytes]
+    ) -> None:
         self.connection = connection
         self.scripts = scripts
         self.keys = keys
@@ -90,7 +92,11 @@ class Twins(ABC):
         stored, there = _READ[kind](self.connection, key), self.db.find(key)
         if stored != there:
             return f"{key!r} is {there!r:.200} instead of {stored!r:.200}"
-        return "" if close([self.db.left(key)], [left], 0) else f"{key!r} has {self.db.left(key)} ms instead of {left}"
+        return (
+            ""
+            if close([self.db.left(key)], [left], 0)
+            else f"{key!r} has {self.db.left(key)} ms instead of {left}"
+        )
 
     def passes(self, ms: int) -> None:
         """Do to the twin what `PASS` does to the real server."""
@@ -115,13 +121,17 @@ def close(left: object, right: object, place: int | None) -> bool:
     """Whether two replies agree, that at ``place`` being a time left."""
     if isinstance(left, list) and isinstance(right, list):
         return len(left) == len(right) and all(
-            (abs(one - other) <= LOOSE and (one < 0) == (other < 0)) if at == place else one == other
+            (abs(one - other) <= LOOSE and (one < 0) == (other < 0))
+            if at == place
+            else one == other
             for at, (one, other) in enumerate(zip(left, right, strict=True))
         )
     return left == right
 
 
-def tells_apart(twins: Callable[[], Twins], step: Callable[[Random], Step], *, tries: int = 400) -> bool:
+def tells_apart(
+    twins: Callable[[], Twins], step: Callable[[Random], Step], *, tries: int = 400
+) -> bool:
     """Whether sequences of 25 random steps find a difference. ``twins`` makes a pair with keys that nobody has used."""
     rng = Random(7)
     return any(twins().difference([step(rng) for _ in range(25)]) for _ in range(tries))

@@ -158,8 +158,12 @@ def clients_are_made_in_several_ways() -> None:
 
 
 def clients_say_what_they_take(options: Options) -> None:
-    assert_type(ShardCache.from_url(namespace="shop", default_ttl=None, options=options), ShardCache)
-    assert_type(AsyncShardCache.from_url("redis://h1", timeout=0.2, on_unavailable="raise"), AsyncShardCache)
+    assert_type(
+        ShardCache.from_url(namespace="shop", default_ttl=None, options=options), ShardCache
+    )
+    assert_type(
+        AsyncShardCache.from_url("redis://h1", timeout=0.2, on_unavailable="raise"), AsyncShardCache
+    )
     assert_type(ShardCache.embedded(2, serializer="json", compression="zlib"), ShardCache)
     ShardCache.from_url(timeuot=0.2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     ShardCache.from_url(timeout="soon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -192,7 +196,10 @@ def the_value_is_what_the_loader_returns(cache: ShardCache) -> None:
     assert_type(cache.get_or_set("key", lambda: LoadResult([1], ttl=5)), list[int])
     assert_type(cache.get_or_set("key", 1.5), float)
     assert_type(cache.get_or_set_many(["a"], sized, policy="swr"), dict[str, int])
-    assert_type(cache.get_or_set_many(["a"], lambda keys: {key: LoadResult(1.5) for key in keys}), dict[str, float])
+    assert_type(
+        cache.get_or_set_many(["a"], lambda keys: {key: LoadResult(1.5) for key in keys}),
+        dict[str, float],
+    )
     assert_type(cache.set("key", 1, tags=["a"]), bool)
     assert_type(cache.invalidate_tags(["a"]), int)
 
@@ -211,7 +218,10 @@ async def the_value_is_what_the_coroutine_returns(cache: AsyncShardCache) -> Non
     assert_type(await cache.get_or_set("key", lasting), list[int])
     assert_type(await cache.get_or_set("key", lambda: 1.5), float)
     assert_type(await cache.get_or_set_many(["a"], sized), dict[str, int])
-    assert_type(await cache.get_or_set_many([b"a"], lambda keys: dict.fromkeys(keys, 1.5)), dict[bytes, float])
+    assert_type(
+        await cache.get_or_set_many([b"a"], lambda keys: dict.fromkeys(keys, 1.5)),
+        dict[bytes, float],
+    )
     assert_type(await cache.invalidate_tags(["a"]), int)
 
 

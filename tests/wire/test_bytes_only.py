@@ -101,21 +101,39 @@ print(sorted(one.decode() for one in seen), file=sys.stderr)
 print(odd)
 """
 
-COMMON = {"BLPOP", "EVAL", "EXISTS", "GET", "HELLO", "INFO", "MGET", "PTTL", "SCAN", "SET", "UNLINK"} - {"EXISTS"}
+COMMON = {
+    "BLPOP",
+    "EVAL",
+    "EXISTS",
+    "GET",
+    "HELLO",
+    "INFO",
+    "MGET",
+    "PTTL",
+    "SCAN",
+    "SET",
+    "UNLINK",
+} - {"EXISTS"}
 EVERY = {
     "sync": COMMON | {"CLIENT", "EXISTS", "FLUSHDB", "PING", "ROLE", "SELECT"},
     "async": COMMON | {"PING"},
 }
 
 
-@pytest.mark.parametrize(("colour", "tour"), [("sync", SYNC), ("async", ASYNC)], ids=["sync", "async"])
+@pytest.mark.parametrize(
+    ("colour", "tour"), [("sync", SYNC), ("async", ASYNC)], ids=["sync", "async"]
+)
 def test_only_bytes_are_packed(tmp_path: Path, colour: str, tour: str) -> None:
     """A tour of all that the client does packs nothing else, and misses no command."""
     program = tmp_path / "tour.py"
     program.write_text(textwrap.dedent(WATCH + tour + REPORT), encoding="utf-8")
     with LocalShards(3) as shards:
         done = subprocess.run(
-            [sys.executable, program, *shards.urls.values()], capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, program, *shards.urls.values()],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
     missed = {name for name in EVERY[colour] if f"'{name}'" not in done.stderr}

@@ -88,7 +88,9 @@ def test_leftovers(pair, more) -> None:
 
 
 @pytest.mark.parametrize(
-    "nonsense", [b"hello\r\n", b"$x\r\n", b"*-5\r\n", b"\x00\x00", b"$3\r\nabcde\r\n", b":\r\n"], ids=repr
+    "nonsense",
+    [b"hello\r\n", b"$x\r\n", b"*-5\r\n", b"\x00\x00", b"$3\r\nabcde\r\n", b":\r\n"],
+    ids=repr,
 )
 def test_nonsense(pair, nonsense) -> None:
     """What is no RESP is OutOfStep, with the cause."""
@@ -138,7 +140,9 @@ def test_deadline_is_of_the_whole(pieces) -> None:
         connection = Connection("a", ours, clock)
         with pytest.raises(TimeoutError):
             connection.call(GET, float(pieces))
-        assert next(ticks) == pieces + 3  # one reading of the clock for each piece, and two for the last look
+        assert (
+            next(ticks) == pieces + 3
+        )  # one reading of the clock for each piece, and two for the last look
 
 
 def late(seconds: float) -> Callable[[], float]:
@@ -155,13 +159,17 @@ def test_reply_that_lies_there_when_the_time_is_over(seconds, many) -> None:
     with ours, theirs:
         connection = Connection("a", ours, late(seconds))
         theirs.sendall(b"$1\r\nv\r\n")
-        assert (connection.call_many(GET, 1, 0.0) if many else [connection.call(GET, 0.0)]) == [b"v"]
+        assert (connection.call_many(GET, 1, 0.0) if many else [connection.call(GET, 0.0)]) == [
+            b"v"
+        ]
 
 
 @pytest.mark.parametrize("many", [False, True])
 def test_reply_just_after_a_pause(many, monkeypatch) -> None:
     """A process that stood still gives a request that it sent just before, or after, a moment more."""
-    monkeypatch.setattr("shardcache.wire.sync.connection.longer", lambda now, deadline: 1000 * longer(now, deadline))
+    monkeypatch.setattr(
+        "shardcache.wire.sync.connection.longer", lambda now, deadline: 1000 * longer(now, deadline)
+    )
     ours, theirs = socket.socketpair()
     with ours, theirs:
         looks = iter(range(1000))
@@ -172,7 +180,9 @@ def test_reply_just_after_a_pause(many, monkeypatch) -> None:
             return 5.0
 
         connection = Connection("a", ours, clock)
-        assert (connection.call_many(GET, 1, 0.0) if many else [connection.call(GET, 0.0)]) == [b"v"]
+        assert (connection.call_many(GET, 1, 0.0) if many else [connection.call(GET, 0.0)]) == [
+            b"v"
+        ]
 
 
 def test_last_look_is_the_last(pair) -> None:
@@ -287,7 +297,9 @@ def test_stream_that_never_ends(begin) -> None:
             nonlocal looks
             looks += 1
             with suppress(BlockingIOError):
-                theirs.send(begin * 1000 if begin[0] == 62 else begin if looks == 1 else b"x" * 100_000)
+                theirs.send(
+                    begin * 1000 if begin[0] == 62 else begin if looks == 1 else b"x" * 100_000
+                )
             return 0.0
 
         connection = Connection("a", ours, clock, max_value=1_000_000)
@@ -319,5 +331,7 @@ def test_stream_that_is_faster_than_we_are_ends_at_the_deadline() -> None:
 
         theirs.send(b"x")
         with pytest.raises(TimeoutError):
-            Connection("a", Socket(), lambda: float(next(ticks)), max_value=50_000_000).call(GET, 5.0, values=1)
+            Connection("a", Socket(), lambda: float(next(ticks)), max_value=50_000_000).call(
+                GET, 5.0, values=1
+            )
         assert next(ticks) < 10

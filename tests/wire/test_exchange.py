@@ -42,14 +42,22 @@ def test_each_has_its_own_replies(peers) -> None:
     for number, (_, peer) in reversed(list(enumerate(made))):
         peer.sendall(b"".join(b":%d\r\n" % (100 * number + at) for at in range(number + 1)))
     transfer(turns, far(), time.monotonic)
-    assert [turn.replies for turn in turns] == [[100 * n + at for at in range(n + 1)] for n in range(5)]
-    assert ([turn.error for turn in turns], [peer.recv(10) for _, peer in made]) == ([None] * 5, [b"ask"] * 5)
+    assert [turn.replies for turn in turns] == [
+        [100 * n + at for at in range(n + 1)] for n in range(5)
+    ]
+    assert ([turn.error for turn in turns], [peer.recv(10) for _, peer in made]) == (
+        [None] * 5,
+        [b"ask"] * 5,
+    )
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=8))
 def test_pieces_at_any_split(cuts) -> None:
     """Two shards' replies cut anywhere, and dealt in turn, arrive whole."""
-    wires = [b"*2\r\n$1\r\na\r\n$-1\r\n:1\r\n$3\r\nx\r\n\r\n", b":2\r\n$12\r\nabcdefghijkl\r\n+OK\r\n"]
+    wires = [
+        b"*2\r\n$1\r\na\r\n$-1\r\n:1\r\n$3\r\nx\r\n\r\n",
+        b":2\r\n$12\r\nabcdefghijkl\r\n+OK\r\n",
+    ]
     expected = [[[b"a", None], 1, b"x\r\n"], [2, b"abcdefghijkl", b"OK"]]
     pairs = [socket.socketpair() for _ in wires]
     edges = [0, *sorted(cuts), 60]
@@ -69,12 +77,20 @@ def test_pieces_at_any_split(cuts) -> None:
         for pair in pairs:
             for one in pair:
                 one.close()
-    assert [(turn.replies, turn.error) for turn in turns] == [(replies, None) for replies in expected]
+    assert [(turn.replies, turn.error) for turn in turns] == [
+        (replies, None) for replies in expected
+    ]
 
 
 def test_one_trouble_each(peers) -> None:
     """A silent, an ended, a babbling and an overfull peer spoil their own turn only."""
-    (good, good_peer), (silent, _), (ended, ended_peer), (babble, babble_peer), (over, over_peer) = peers(5)
+    (
+        (good, good_peer),
+        (silent, _),
+        (ended, ended_peer),
+        (babble, babble_peer),
+        (over, over_peer),
+    ) = peers(5)
     turns = [Turn(connection, b"ask", 1) for connection in (good, silent, ended, babble, over)]
     good_peer.sendall(b":1\r\n")
     ended_peer.close()
@@ -84,7 +100,11 @@ def test_one_trouble_each(peers) -> None:
     transfer(turns, 1.0, lambda: next(ticks, 2.0))
     kinds = [type(turn.error) for turn in turns]
     assert kinds[0] is type(None)
-    assert (kinds[1], issubclass(kinds[2], ConnectionError), kinds[3:]) == (TimeoutError, True, [OutOfStep, OutOfStep])
+    assert (kinds[1], issubclass(kinds[2], ConnectionError), kinds[3:]) == (
+        TimeoutError,
+        True,
+        [OutOfStep, OutOfStep],
+    )
     assert turns[0].replies == [1]
 
 
@@ -105,10 +125,15 @@ def test_big_payloads_both_ways(peers) -> None:
     threads = [threading.Thread(target=echo, args=(peer,), daemon=True) for _, peer in made]
     for thread in threads:
         thread.start()
-    turns = [Turn(connection, bytes([65 + number]) * size, 1, 1) for number, (connection, _) in enumerate(made)]
+    turns = [
+        Turn(connection, bytes([65 + number]) * size, 1, 1)
+        for number, (connection, _) in enumerate(made)
+    ]
     transfer(turns, far(), time.monotonic)
     assert [turn.error for turn in turns] == [None] * 3
-    assert [turn.replies == [bytes([65 + number]) * size] for number, turn in enumerate(turns)] == [True] * 3
+    assert [turn.replies == [bytes([65 + number]) * size] for number, turn in enumerate(turns)] == [
+        True
+    ] * 3
     for thread in threads:
         thread.join()
 

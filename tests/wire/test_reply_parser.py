@@ -32,7 +32,9 @@ def bulk(value: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(value), value)
 
 
-values = st.lists(st.sampled_from(LOOKS_LIKE_HEADERS) | st.binary(max_size=8), max_size=12).map(b"".join)
+values = st.lists(st.sampled_from(LOOKS_LIKE_HEADERS) | st.binary(max_size=8), max_size=12).map(
+    b"".join
+)
 long_values = st.builds(lambda value, times: value * times, values, st.integers(1, 700))
 scalars = (values | long_values).map(bulk) | st.sampled_from(
     [
@@ -52,7 +54,9 @@ def listed(items: list[bytes]) -> bytes:
     return b"*%d\r\n" % len(items) + b"".join(items)
 
 
-replies = st.recursive(scalars, lambda inner: st.lists(inner, max_size=5).map(listed), max_leaves=12)
+replies = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=5).map(listed), max_leaves=12
+)
 cuts = st.lists(st.integers(0, 10_000), max_size=8)
 
 
@@ -78,7 +82,11 @@ def plain(replies: list[Any]) -> Any:
     return [repr(reply) for reply in replies]
 
 
-@settings(max_examples=2 * settings.default.max_examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=2 * settings.default.max_examples,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(st.lists(replies, min_size=1, max_size=6), cuts)
 def test_harmless_streams_are_parsed_as_ever(stream: list[bytes], at: list[int]) -> None:
     """However a stream is cut, and whatever its values look like, each reply is what hiredis alone makes of it."""
@@ -153,7 +161,20 @@ def test_refusal_says_why() -> None:
 
 hostile = st.lists(
     st.sampled_from(
-        [*HOSTILE, b"\r\n", b"*", b"$", b">", b"~", b"9" * 9, b"*9\r\n", b"$3\r\n", b"$-1\r\n", b"%2\r\n", b":1\r\n"]
+        [
+            *HOSTILE,
+            b"\r\n",
+            b"*",
+            b"$",
+            b">",
+            b"~",
+            b"9" * 9,
+            b"*9\r\n",
+            b"$3\r\n",
+            b"$-1\r\n",
+            b"%2\r\n",
+            b":1\r\n",
+        ]
     )
     | values
     | replies,
@@ -161,7 +182,11 @@ hostile = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=2 * settings.default.max_examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=2 * settings.default.max_examples,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(hostile, cuts)
 def test_hostile_streams_take_little_memory(stream: bytes, at: list[int]) -> None:
     """Whatever comes, memory is bounded by what came and by the longest list allowed, nine deep."""

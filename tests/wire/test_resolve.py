@@ -41,7 +41,11 @@ def test_addresses_are_not_looked_up(monkeypatch, host) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     [found] = Resolver(host, 6379).get(time.monotonic() + 60, time.monotonic)
     [same] = asyncio.run(Resolver(host, 6379).get_async(0))
-    assert (found.where[0].partition("%")[0], found.where[1], found == same) == (host.partition("%")[0], 6379, True)
+    assert (found.where[0].partition("%")[0], found.where[1], found == same) == (
+        host.partition("%")[0],
+        6379,
+        True,
+    )
     assert asked == [socket.AI_NUMERICHOST] * 2
 
 
@@ -61,7 +65,11 @@ def test_nobody_home(monkeypatch) -> None:
 
 def test_telling() -> None:
     """A certificate that is refused is told, whatever else went wrong; else the last error."""
-    refused, tls, certificate = ConnectionRefusedError(), ssl.SSLError("odd"), ssl.SSLCertVerificationError("no")
+    refused, tls, certificate = (
+        ConnectionRefusedError(),
+        ssl.SSLError("odd"),
+        ssl.SSLCertVerificationError("no"),
+    )
     assert telling([certificate, tls, refused]) is certificate
     assert telling([tls, refused]) is tls
     assert telling([refused, TimeoutError(), refused]) is refused

@@ -28,10 +28,15 @@ def test_result() -> None:
     call: SharedCall[int] = SharedCall("thinking")
     found = [call.get(threading.get_ident, far(), time.monotonic) for _ in range(2)]
     assert threading.get_ident() not in found
-    assert [call.get(lambda: 1, far(), time.monotonic), call.get(lambda: 2, far(), time.monotonic)] == [1, 2]
+    assert [
+        call.get(lambda: 1, far(), time.monotonic),
+        call.get(lambda: 2, far(), time.monotonic),
+    ] == [1, 2]
 
 
-@pytest.mark.parametrize("error", [ValueError("odd"), TimeoutError("its own"), SystemExit(3)], ids=repr)
+@pytest.mark.parametrize(
+    "error", [ValueError("odd"), TimeoutError("its own"), SystemExit(3)], ids=repr
+)
 def test_error(error) -> None:
     """What the function raises is raised to who asked; the next call runs it again."""
     call: SharedCall[int] = SharedCall("thinking")
@@ -59,7 +64,10 @@ def test_joined() -> None:
         with pytest.raises(NotInTime, match="thinking"):
             call.get(slow, time.monotonic(), time.monotonic)
     found: list[object] = []
-    threads = [threading.Thread(target=lambda: found.append(call.get(slow, far(), time.monotonic))) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: found.append(call.get(slow, far(), time.monotonic)))
+        for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     while threading.active_count() < 10:  # this one, the function's, and eight who wait
@@ -171,13 +179,17 @@ def test_clients_hook_is_told(monkeypatch, dialled) -> None:
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     told: list[str] = []
     provider = _Provider() if dialled == "login" else None
-    options = Options(on_event=lambda event: told.append(event.operation), credential_provider=provider)
+    options = Options(
+        on_event=lambda event: told.append(event.operation), credential_provider=provider
+    )
     host = "127.0.0.1" if dialled == "login" else "localhost"
     address = Address(host, 1)
 
     async def main() -> None:
         with pytest.raises((OSError, ShardUnavailable)):
-            await AsyncDialer("a", address, options)(asyncio.get_running_loop().time() + FAR, FAR, print, print)
+            await AsyncDialer("a", address, options)(
+                asyncio.get_running_loop().time() + FAR, FAR, print, print
+            )
 
     with pytest.raises((OSError, ShardUnavailable)):
         Dialer("a", address, options, time.monotonic)(far())

@@ -109,7 +109,10 @@ def test_two_at_once() -> None:
     """Of two that succeed in the same moment one is taken and the other handed back."""
     attempts = Attempts((0.5, "a"), (0.25, "b"))
     found, _ = race(attempts)
-    assert {found, *attempts.discarded, *(("a", "b")[at] for at in attempts.cancelled)} == {"a", "b"}
+    assert {found, *attempts.discarded, *(("a", "b")[at] for at in attempts.cancelled)} == {
+        "a",
+        "b",
+    }
 
 
 def test_a_no_is_told() -> None:

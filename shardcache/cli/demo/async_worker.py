@@ -68,4 +68,6 @@ class AsyncWorker(Reporter):
             self._failed(error)
 
     async def _measured(self, key: str) -> dict[str, Any]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, measure, self._site.root, key)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, measure, self._site.root, key
+        )

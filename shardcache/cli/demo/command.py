@@ -19,7 +19,13 @@ def add(commands: Commands) -> None:
         "Uses servers of its own, and leaves nothing behind.",
         examples=("demo", "demo --shards 6 --seconds 30"),
     )
-    demo.add_argument("--shards", type=whole(2, 16), default=4, metavar="N", help="local shards, 2 to 16 (default: 4)")
+    demo.add_argument(
+        "--shards",
+        type=whole(2, 16),
+        default=4,
+        metavar="N",
+        help="local shards, 2 to 16 (default: 4)",
+    )
     demo.add_argument(
         "--seconds",
         type=number(2, 120),
@@ -27,12 +33,17 @@ def add(commands: Commands) -> None:
         metavar="S",
         help=f"about how long the work takes, 2 to 120 (default: {SECONDS:g})",
     )
-    takes_url(demo, "use these servers instead: in a namespace that is emptied after, and without killing anything")
+    takes_url(
+        demo,
+        "use these servers instead: in a namespace that is emptied after, and without killing anything",
+    )
     demo.set_defaults(run=_demo)
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from shardcache.cli.demo.run import Demo  # multiprocessing and ast: the other commands do without
+    from shardcache.cli.demo.run import (
+        Demo,
+    )  # multiprocessing and ast: the other commands do without
 
     with Interrupts() as interrupts:
         demo = Demo(args.url, shards=args.shards, seconds=args.seconds)

@@ -52,7 +52,9 @@ class Crew:
             for number in range(self.size):
                 ours, theirs = context.Pipe()
                 self._pipes.append(ours)
-                worker = context.Process(target=serve, args=(number, self._site, theirs), daemon=True)
+                worker = context.Process(
+                    target=serve, args=(number, self._site, theirs), daemon=True
+                )
                 worker.start()
                 theirs.close()
                 self._workers.append(worker)
@@ -65,7 +67,9 @@ class Crew:
         for _ in self.reports(START_LIMIT):
             pass
         if self._busy:
-            raise ServerNotStarted(f"{len(self._busy)} of {self.size} worker processes did not start")
+            raise ServerNotStarted(
+                f"{len(self._busy)} of {self.size} worker processes did not start"
+            )
 
     def order(self, orders: list[Order]) -> None:
         """Give each worker its order."""

@@ -79,4 +79,8 @@ def _still(_done: float, _note: str) -> None:
 def _moves() -> bool:
     """Whether standard output is a terminal that understands control sequences and UTF-8."""
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
-    return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb") and encoding == "utf8"
+    return (
+        sys.stdout.isatty()
+        and os.environ.get("TERM", "") not in ("", "dumb")
+        and encoding == "utf8"
+    )

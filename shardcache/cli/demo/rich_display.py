@@ -52,7 +52,11 @@ class RichDisplay:
 
     def summary(self, title: str, rows: Sequence[Sequence[str]]) -> None:
         self._console.print()
-        self._console.print(Panel(_grid(rows), title=Text(title), border_style="green", expand=False, padding=(1, 2)))
+        self._console.print(
+            Panel(
+                _grid(rows), title=Text(title), border_style="green", expand=False, padding=(1, 2)
+            )
+        )
 
 
 def _grid(rows: Sequence[Sequence[str]]) -> Table:

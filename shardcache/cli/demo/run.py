@@ -41,7 +41,9 @@ class Demo:
         root = library()
         files = find_sources(root)
         if not files:
-            raise ServerNotStarted(f"the demo measures the standard library's source files, and {root} has none")
+            raise ServerNotStarted(
+                f"the demo measures the standard library's source files, and {root} has none"
+            )
         if self._servers is not None:
             with interrupts.shield():
                 self._ends.callback(self._servers.close)
@@ -100,14 +102,31 @@ class Demo:
         outage = show.outage
         bad = len(show.errors) + show.wrong
         rows = [
-            ("fast", f"{len(show.files)} results, {show.speedup:,.0f} times as fast from the cache as computed anew"),
-            ("steady", f"{show.steady.rate:,.0f} answers a second, p99 {seconds(show.steady.wait_at(0.99))}"),
+            (
+                "fast",
+                f"{len(show.files)} results, {show.speedup:,.0f} times as fast from the cache as computed anew",
+            ),
+            (
+                "steady",
+                f"{show.steady.rate:,.0f} answers a second, p99 {seconds(show.steady.wait_at(0.99))}",
+            ),
         ]
         if outage is not None:
             noticed = seconds(max(outage.noticed.values(), default=0.0))
-            rows.append(("a shard died", f"{outage.missing:.0%} of the keys missed; noticed within {noticed}"))
-            back = "not back in use by the end" if outage.back is None else f"back in use after {seconds(outage.back)}"
-            again = "" if outage.refilled is None else f", full again after {seconds(outage.refilled)}"
+            rows.append(
+                (
+                    "a shard died",
+                    f"{outage.missing:.0%} of the keys missed; noticed within {noticed}",
+                )
+            )
+            back = (
+                "not back in use by the end"
+                if outage.back is None
+                else f"back in use after {seconds(outage.back)}"
+            )
+            again = (
+                "" if outage.refilled is None else f", full again after {seconds(outage.refilled)}"
+            )
             rows.append(("and came back", back + again))
         rows.append(("errors", f"{len(show.errors)}, and {show.wrong} wrong values"))
         rows += [("", error) for error in show.errors[:1]]
@@ -118,13 +137,19 @@ class Demo:
         return Exit.NO if bad else Exit.FINE
 
     def _tell(self, shards: int, files: int) -> None:
-        where = "local Valkey servers, started for this" if self._servers is not None else "servers of the given URL"
+        where = (
+            "local Valkey servers, started for this"
+            if self._servers is not None
+            else "servers of the given URL"
+        )
         self._display.title(f"shardcache demo: {shards} shards ({where}), {self._size} processes")
         several = self._size // 2
         self._display.say(
             f"{self._size - several} of them with ShardCache, {several} with AsyncShardCache and {VISITORS} tasks each."
         )
-        self._display.say(f"The work: parse and measure the {files} files of this Python's standard library.")
+        self._display.say(
+            f"The work: parse and measure the {files} files of this Python's standard library."
+        )
         if self._servers is None:
             self._display.say(
                 "A namespace of its own, emptied at the end; nothing is killed (that takes local shards: leave out --url)."

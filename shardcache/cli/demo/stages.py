@@ -43,7 +43,11 @@ class Outage:
     @property
     def back(self) -> float | None:
         """When the last of the workers that had noticed the failure used the shard again."""
-        return max(self.rejoined.values(), default=0.0) if self.noticed.keys() <= self.rejoined.keys() else None
+        return (
+            max(self.rejoined.values(), default=0.0)
+            if self.noticed.keys() <= self.rejoined.keys()
+            else None
+        )
 
 
 class Show:
@@ -63,7 +67,9 @@ class Show:
         self._interrupts = interrupts
         self._display = display
         self._seconds = seconds
-        self.files = random.Random(1).sample(files, len(files))  # mixed, so that a part of them is a fair part
+        self.files = random.Random(1).sample(
+            files, len(files)
+        )  # mixed, so that a part of them is a fair part
         self.errors: list[str] = []
         self.wrong = 0
         self.speedup = 0.0
@@ -78,21 +84,29 @@ class Show:
         with show.progress("parsing and measuring", len(self.files)) as progress:
 
             def see(_: Report) -> None:
-                progress(cold.answers, f"{cold.answers} of {len(self.files)} files, {size} processes at once")
+                progress(
+                    cold.answers,
+                    f"{cold.answers} of {len(self.files)} files, {size} processes at once",
+                )
 
             self._pass(shares, cold, self._seconds * FILL, see)
         done = [share[: cold.per_worker.get(number, 0)] for number, share in enumerate(shares)]
         skipped = len(self.files) - cold.answers
         self.files = [file for share in done for file in share]
         if not self.files:
-            raise ServerNotStarted(f"nothing could be cached: {next(iter(self.errors), 'no answer came')}")
+            raise ServerNotStarted(
+                f"nothing could be cached: {next(iter(self.errors), 'no answer came')}"
+            )
         self._pass(done[1:] + done[:1], warm, self._seconds * FILL)
         self.speedup = cold.seconds * warm.answers / (warm.seconds * cold.answers)
         late = f" ({skipped} were left out to keep the time)" if skipped else ""
         hits = f"{warm.hits} hits, {warm.misses} misses"
         show.table(
             [
-                ("cold", f"{cold.answers} files parsed and their measures stored in {seconds(cold.seconds)}{late}"),
+                (
+                    "cold",
+                    f"{cold.answers} files parsed and their measures stored in {seconds(cold.seconds)}{late}",
+                ),
                 ("warm", f"read back, each by another process, in {seconds(warm.seconds)}: {hits}"),
                 ("", f"{self.speedup:,.0f} times as fast"),
             ]
@@ -105,7 +119,12 @@ class Show:
         full = max(owners.values())
         show.table(
             [
-                (shard, f"{owners[shard]} files", f"{owners[shard] / len(self.files):.1%}", bar(owners[shard], full))
+                (
+                    shard,
+                    f"{owners[shard]} files",
+                    f"{owners[shard] / len(self.files):.1%}",
+                    bar(owners[shard], full),
+                )
                 for shard in self._cache.stats().shards
             ]
         )
@@ -134,16 +153,25 @@ class Show:
             if next(looks):
                 missing = self._missing()
                 outage.missing = len(missing) / len(self.files)
-                outage.others += sum(self._cache.explain(file).shard != server.name for file in missing)
+                outage.others += sum(
+                    self._cache.explain(file).shard != server.name for file in missing
+                )
 
         self._stretch(f"without {server.name}", self._seconds * OUTAGE, tally, see)
         last = seconds(max(outage.noticed.values(), default=0.0))
         seen = f"{len(outage.noticed)} of {self._crew.size} processes, the last after {last}"
-        whose = f"{server.name}'s, and no others" if not outage.others else f"not only {server.name}'s"
+        whose = (
+            f"{server.name}'s, and no others" if not outage.others else f"not only {server.name}'s"
+        )
         answered = "every request got its answer, computed anew where the cache had none"
         show.table(
             [
-                ("errors", f"{len(tally.errors)}: {answered}" if not tally.errors else f"{len(tally.errors)}"),
+                (
+                    "errors",
+                    f"{len(tally.errors)}: {answered}"
+                    if not tally.errors
+                    else f"{len(tally.errors)}",
+                ),
                 ("misses", f"{outage.missing:.1%} of the files: {whose}"),
                 ("noticed", f"by {seen}; since then no call waits for {server.name}"),
                 *_figures(tally),
@@ -169,14 +197,16 @@ class Show:
         self._stretch(f"{server.name} is back", self._seconds * RECOVERY, tally, see)
         back = again = "not by the end of this stage"
         if outage.back is not None:
-            back = f"{seconds(outage.back)} after {server.name} answers again, every process uses it"
-        if outage.refilled is not None:
-            again = (
-                f"{seconds(outage.refilled)} after {server.name} answers again, every file is a hit: misses filled it"
+            back = (
+                f"{seconds(outage.back)} after {server.name} answers again, every process uses it"
             )
+        if outage.refilled is not None:
+            again = f"{seconds(outage.refilled)} after {server.name} answers again, every file is a hit: misses filled it"
         show.table([("errors", f"{len(tally.errors)}"), ("rejoined", back), ("refilled", again)])
 
-    def _pass(self, shares: list[list[str]], tally: Tally, limit: float, see: See = lambda _: None) -> None:
+    def _pass(
+        self, shares: list[list[str]], tally: Tally, limit: float, see: See = lambda _: None
+    ) -> None:
         """Let each worker go once through its share, for at most ``limit`` seconds."""
         start = time.monotonic()
         self._crew.order([Order(share) for share in shares])
@@ -194,7 +224,8 @@ class Show:
                 self._count(report, tally)
                 tally.seconds = time.monotonic() - start
                 progress(
-                    tally.seconds, f"{tally.rate:,.0f} answers/s, {tally.hit_share:.0%} hits, {len(self.errors)} errors"
+                    tally.seconds,
+                    f"{tally.rate:,.0f} answers/s, {tally.hit_share:.0%} hits, {len(self.errors)} errors",
                 )
                 if see(report):
                     return

@@ -44,4 +44,8 @@ class Tally:
 
     def wait_at(self, share: float) -> float:
         """Return the seconds within which ``share`` of the look-ups were over."""
-        return sorted(self.waits)[min(int(len(self.waits) * share), len(self.waits) - 1)] if self.waits else 0.0
+        return (
+            sorted(self.waits)[min(int(len(self.waits) * share), len(self.waits) - 1)]
+            if self.waits
+            else 0.0
+        )

@@ -12,9 +12,30 @@ from typing import Any
 __all__ = ("find_sources", "library", "measure")
 
 # Not the library itself: what is installed beside it, and tests, some of which are broken on purpose.
-SKIPPED = frozenset({"__pycache__", "dist-packages", "idlelib", "lib2to3", "site-packages", "test", "tests"})
-BLOCKS = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Match)
-BRANCHES = (ast.If, ast.IfExp, ast.For, ast.While, ast.ExceptHandler, ast.BoolOp, ast.comprehension, ast.match_case)
+SKIPPED = frozenset(
+    {"__pycache__", "dist-packages", "idlelib", "lib2to3", "site-packages", "test", "tests"}
+)
+BLOCKS = (
+    ast.If,
+    ast.For,
+    ast.While,
+    ast.With,
+    ast.Try,
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.ClassDef,
+    ast.Match,
+)
+BRANCHES = (
+    ast.If,
+    ast.IfExp,
+    ast.For,
+    ast.While,
+    ast.ExceptHandler,
+    ast.BoolOp,
+    ast.comprehension,
+    ast.match_case,
+)
 
 
 def library() -> str:
@@ -38,7 +59,9 @@ def measure(root: str, name: str) -> dict[str, Any]:
         tree = ast.parse(source)
     nodes = list(_nested(tree))
     kinds = Counter(type(node).__name__ for node, _ in nodes)
-    functions = [node for node, _ in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    functions = [
+        node for node, _ in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
     lengths = {node.name: (node.end_lineno or node.lineno) - node.lineno + 1 for node in functions}
     longest = max(lengths, key=lambda function: lengths[function], default="")
     return {
@@ -51,7 +74,9 @@ def measure(root: str, name: str) -> dict[str, Any]:
         "depth": max(depth for _, depth in nodes),
         "longest": {"name": longest, "lines": lengths.get(longest, 0)},
         "documented": sum(ast.get_docstring(node, clean=False) is not None for node in functions),
-        "names": dict(Counter(node.id for node, _ in nodes if isinstance(node, ast.Name)).most_common(5)),
+        "names": dict(
+            Counter(node.id for node, _ in nodes if isinstance(node, ast.Name)).most_common(5)
+        ),
     }
 
 

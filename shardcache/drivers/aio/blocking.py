@@ -64,7 +64,9 @@ class BlockingConnections:
                 if connection.alive:  # else nobody would ever take it out again
                     self._connections.add(connection)
                 dialled = False
-            reply = await connection.send(pack(command), 1, shard.clock() + timeout + SERVER_TICK, _is_heard)
+            reply = await connection.send(
+                pack(command), 1, shard.clock() + timeout + SERVER_TICK, _is_heard
+            )
         except (OSError, ShardError) as error:
             if connection is not None:
                 connection.end(ConnectionError("it did not answer"))

@@ -107,7 +107,13 @@ async def run_broadcast(shards: Sequence[AsyncShard], step: Broadcast) -> None:
             payload, owed = pack_all(commands), ReplyBatch(len(commands), fit_of(batch), commands)
         around.out[place] = shard
         try:
-            shard.post(_Part(around, place, shard, single=owed.number == 1), payload, owed, deadline, batch.idempotent)
+            shard.post(
+                _Part(around, place, shard, single=owed.number == 1),
+                payload,
+                owed,
+                deadline,
+                batch.idempotent,
+            )
         except ShardOut as error:
             if batch.compensates:
                 shard.push(payload, len(batch.commands), deadline)
@@ -116,7 +122,11 @@ async def run_broadcast(shards: Sequence[AsyncShard], step: Broadcast) -> None:
         await asyncio.sleep(0)  # or a caller that asks in a loop would never let the probers run
     if step.on_reply is None:
         return
-    timer = None if step.limit is None or step.limit >= step.timeout else loop.call_later(step.limit, around.expire)
+    timer = (
+        None
+        if step.limit is None or step.limit >= step.timeout
+        else loop.call_later(step.limit, around.expire)
+    )
     try:
         await over
     finally:

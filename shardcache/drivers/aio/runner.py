@@ -102,7 +102,9 @@ class AsyncRunner:
             self._forget_closed()
             found = self._shards[loop] = self._make(loop)
             self._ends[loop] = at_loop_end(partial(_disconnect, found))
-        if isinstance(loop, asyncio.BaseEventLoop):  # others do not tell the thread that they run in
+        if isinstance(
+            loop, asyncio.BaseEventLoop
+        ):  # others do not tell the thread that they run in
             self._current = (loop, found)
         return found
 
@@ -130,7 +132,10 @@ class AsyncRunner:
         if found is None:
             self.shards()  # or the client is closed
             flights = AsyncFlights(self.run, self._context.options.max_loads)
-            found = self._loading[loop] = (flights, AsyncLoads(self._context.options.max_loads, self.run, flights))
+            found = self._loading[loop] = (
+                flights,
+                AsyncLoads(self._context.options.max_loads, self.run, flights),
+            )
         return found
 
     def _forget_closed(self) -> None:
@@ -139,17 +144,26 @@ class AsyncRunner:
             self._loading.pop(loop, None)
             self._ends.pop(loop, None)
             # Nothing is left of them but what they counted: no connection, and no breaker that is open.
-            row = [replace(shard.stats(), state=_CLOSED.value, idle=0) for shard in self._shards.pop(loop, ())]
+            row = [
+                replace(shard.stats(), state=_CLOSED.value, idle=0)
+                for shard in self._shards.pop(loop, ())
+            ]
             if not row:  # another thread was faster
                 continue
             last = self._past.pop() if self._past else row
-            self._past = [row if last is row else [ShardStats.total(pair) for pair in zip(last, row, strict=True)]]
+            self._past = [
+                row
+                if last is row
+                else [ShardStats.total(pair) for pair in zip(last, row, strict=True)]
+            ]
 
     def _make(self, loop: Loop) -> tuple[AsyncShard, ...]:
         context, options = self._context, self._context.options
         return tuple(
             AsyncShard(
-                AsyncDialer(node.name, address, options if tls is None else replace(options, tls=tls)),
+                AsyncDialer(
+                    node.name, address, options if tls is None else replace(options, tls=tls)
+                ),
                 breaker,
                 loop=loop,
                 timeout=context.timeout,
@@ -159,10 +173,14 @@ class AsyncRunner:
                 max_bytes=options.max_bytes_in_flight,
                 keys=context.keys.glob,
             )
-            for (node, address, tls, _), breaker in zip(context.members, breakers(context), strict=True)
+            for (node, address, tls, _), breaker in zip(
+                context.members, breakers(context), strict=True
+            )
         )
 
-    async def one(self, shard: int, command: Command, op: Op, invalidates: Command | None = None) -> Reply:
+    async def one(
+        self, shard: int, command: Command, op: Op, invalidates: Command | None = None
+    ) -> Reply:
         """Send one command to one shard, and ``void`` before it; return its reply or raise `ShardError`."""
         if invalidates is None:
             return await self.ask(shard, pack(command), op)
@@ -190,7 +208,10 @@ class AsyncRunner:
         known = self.shards()[shard]
         try:
             part = known.start(
-                payload, ReplyBatch(ops.number, ops.validate, ops.values), known.clock() + self._timeout, ops.idempotent
+                payload,
+                ReplyBatch(ops.number, ops.validate, ops.values),
+                known.clock() + self._timeout,
+                ops.idempotent,
             )
         except ShardOut as error:
             await asyncio.sleep(0)  # as in `exchange`
@@ -209,7 +230,9 @@ class AsyncRunner:
             step = next(flow)
             while True:
                 try:
-                    outcome = await (self._do(step) if budget is None else self._do_within(step, budget))
+                    outcome = await (
+                        self._do(step) if budget is None else self._do_within(step, budget)
+                    )
                 except BaseException as error:  # noqa: BLE001 - the flow decides
                     step = flow.throw(error)
                 else:
@@ -253,16 +276,22 @@ class AsyncRunner:
         try:
             for batch in batches:
                 commands = batch.commands
-                bulk = batch.bulk or len(commands) > BULK_KEYS or max(map(len, commands)) > BULK_KEYS
+                bulk = (
+                    batch.bulk or len(commands) > BULK_KEYS or max(map(len, commands)) > BULK_KEYS
+                )
                 try:
                     owed = ReplyBatch(len(commands), fit_of(batch), commands)
-                    part = shards[batch.shard].start(pack_all(commands), owed, deadline, batch.idempotent, bulk=bulk)
+                    part = shards[batch.shard].start(
+                        pack_all(commands), owed, deadline, batch.idempotent, bulk=bulk
+                    )
                 except ShardOut as error:
                     parts.append(error)
                 else:
                     parts.append(part)
             if all(isinstance(part, ShardOut) for part in parts):
-                await asyncio.sleep(0)  # or a caller that asks in a loop would never let the probers run
+                await asyncio.sleep(
+                    0
+                )  # or a caller that asks in a loop would never let the probers run
             for batch, each in zip(batches, parts, strict=True):
                 outcomes.append(await _outcome(shards[batch.shard], each, len(batch.commands)))
             return outcomes
@@ -275,7 +304,13 @@ class AsyncRunner:
     async def ping_all(self) -> dict[str, float | ShardError]:
         """Knock at every shard, all at once; see `ping`."""
         shards = self.shards()
-        return dict(zip([shard.name for shard in shards], await asyncio.gather(*map(self.ping, shards)), strict=True))
+        return dict(
+            zip(
+                [shard.name for shard in shards],
+                await asyncio.gather(*map(self.ping, shards)),
+                strict=True,
+            )
+        )
 
     async def ping(self, shard: AsyncShard) -> float | ShardError:
         """Return the seconds that a new connection and a PING took, or what went wrong."""
@@ -291,7 +326,10 @@ class AsyncRunner:
         """Return the shards' counters, added up over all event loops; the state is the worst on those that are left."""
         self._forget_closed()
         names = [member.node.name for member in self._context.members]
-        rows = [*self._past, *([shard.stats() for shard in shards] for shards in list(self._shards.values()))]
+        rows = [
+            *self._past,
+            *([shard.stats() for shard in shards] for shards in list(self._shards.values())),
+        ]
         if not rows:
             return {name: ShardStats("closed", *[0] * 8) for name in names}
         return {name: ShardStats.total([row[at] for row in rows]) for at, name in enumerate(names)}
@@ -307,7 +345,10 @@ class AsyncRunner:
     def open(self) -> bool:
         """Whether connections are left that nobody has closed."""
         return any(
-            shard.busy for loop, shards in list(self._shards.items()) if loop not in self._inherited for shard in shards
+            shard.busy
+            for loop, shards in list(self._shards.items())
+            if loop not in self._inherited
+            for shard in shards
         )
 
     async def close(self) -> None:
@@ -358,7 +399,12 @@ async def _outcome(shard: AsyncShard, part: Part, count: int) -> Outcome:
 
 def _abandon(shard: AsyncShard, part: Part, count: int) -> None:
     """Let go of a part whose caller is gone; if it has been answered, that counts all the same."""
-    if isinstance(part, ShardOut) or part.cancel() or part.cancelled() or part.exception() is not None:
+    if (
+        isinstance(part, ShardOut)
+        or part.cancel()
+        or part.cancelled()
+        or part.exception() is not None
+    ):
         return
     reply = part.result()
     check_replies(shard, [reply] if count == 1 else reply)

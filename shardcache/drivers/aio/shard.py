@@ -52,13 +52,17 @@ class SharedConnection:
         self._max_calls = max_calls
         self._max_bytes = max_bytes
         self._connecting: asyncio.Task[None] | None = None
-        self._again: list[PendingReply] = []  # what the link that is just ending leaves to its successor
+        self._again: list[
+            PendingReply
+        ] = []  # what the link that is just ending leaves to its successor
         self._future = shard.loop.create_future
         self._lost = (self.fail, self.retry)
         self.connection: AsyncConnection | None = None
         self.turnstile = SendQueue(shard.loop, self._unsent)
 
-    def send(self, payload: bytes, deadline: float, op: Op | ReplyBatch, idempotent: bool) -> "asyncio.Future[Any]":
+    def send(
+        self, payload: bytes, deadline: float, op: Op | ReplyBatch, idempotent: bool
+    ) -> "asyncio.Future[Any]":
         """Send commands as soon as there is a link with room; return a future of the reply, or of those to `ReplyBatch`.
 
         It ends with `ShardError` or `ClientClosed` by the deadline, of which only the first kind is counted.
@@ -67,7 +71,14 @@ class SharedConnection:
         self.post(future, payload, deadline, op, idempotent)
         return future
 
-    def post(self, sink: ReplySink, payload: bytes, deadline: float, op: Op | ReplyBatch, idempotent: bool) -> None:
+    def post(
+        self,
+        sink: ReplySink,
+        payload: bytes,
+        deadline: float,
+        op: Op | ReplyBatch,
+        idempotent: bool,
+    ) -> None:
         """Send commands as `send` does; what comes of it goes to ``sink``."""
         pending = (sink, deadline, payload, op, self._lost[idempotent])
         connection = self.connection
@@ -154,8 +165,12 @@ class SharedConnection:
             await connection.wait_closed()
 
     def _connect_if_lost(self) -> None:
-        if (self.connection is None or self.connection.ended is not None) and self._connecting is None:
-            self._connecting = self._shard.loop.create_task(self._connect(), name=f"connect to {self._shard.name}")
+        if (
+            self.connection is None or self.connection.ended is not None
+        ) and self._connecting is None:
+            self._connecting = self._shard.loop.create_task(
+                self._connect(), name=f"connect to {self._shard.name}"
+            )
 
     async def _connect(self) -> None:
         shard = self._shard
@@ -214,7 +229,15 @@ class AsyncShard(ShardState):
         max_bytes: int,
         keys: str = "*",
     ) -> None:
-        super().__init__(dial.shard, breaker, clock=loop.time, timeout=timeout, hook=hook, random=random, keys=keys)
+        super().__init__(
+            dial.shard,
+            breaker,
+            clock=loop.time,
+            timeout=timeout,
+            hook=hook,
+            random=random,
+            keys=keys,
+        )
         self.loop = loop
         self._dial = dial
         self.main = SharedConnection(self, max_calls, max_bytes)
@@ -230,7 +253,10 @@ class AsyncShard(ShardState):
         return None if connection is None else connection.run
 
     def idle(self) -> int:
-        return sum(shared.connection is not None and shared.connection.alive for shared in (self.main, self._bulk))
+        return sum(
+            shared.connection is not None and shared.connection.alive
+            for shared in (self.main, self._bulk)
+        )
 
     def drop_idle(self) -> None:
         """Nothing to drop: a link of this colour is never idle in a pool, and ends by itself."""
@@ -295,7 +321,13 @@ class AsyncShard(ShardState):
         raise error
 
     def start(
-        self, payload: bytes, owed: ReplyBatch, deadline: float, idempotent: bool, *, bulk: bool = False
+        self,
+        payload: bytes,
+        owed: ReplyBatch,
+        deadline: float,
+        idempotent: bool,
+        *,
+        bulk: bool = False,
     ) -> "asyncio.Future[Any]":
         """Send commands; return a future of the list of replies (one: bare), error replies among them.
 
@@ -307,14 +339,18 @@ class AsyncShard(ShardState):
         self.admit()
         return self._on_trial(shared.send(payload, deadline, owed, idempotent))
 
-    def post(self, sink: ReplySink, payload: bytes, owed: ReplyBatch, deadline: float, idempotent: bool) -> None:
+    def post(
+        self, sink: ReplySink, payload: bytes, owed: ReplyBatch, deadline: float, idempotent: bool
+    ) -> None:
         """Send commands as `start` does; what comes of it goes to ``sink``. Raises `ShardOut` at once."""
         shared = self.main if len(payload) < BULK else self._bulk
         if self.breaker.state is _CLOSED:
             shared.post(sink, payload, deadline, owed, idempotent)
             return
         self.admit()
-        self._on_trial(shared.send(payload, deadline, owed, idempotent)).add_done_callback(partial(_pass_on, sink))
+        self._on_trial(shared.send(payload, deadline, owed, idempotent)).add_done_callback(
+            partial(_pass_on, sink)
+        )
 
     def reauthenticate(self, login: Login) -> None:
         """Log in anew over every connection, behind what was asked on it before."""
@@ -340,10 +376,16 @@ class AsyncShard(ShardState):
     def log_in(self, connection: AsyncConnection) -> None:
         """Send renewed credentials; what comes of it is logged if it is a no."""
         if self.renewed is not None and connection.alive:
-            connection.send(self.renewed, 1, self.clock() + self.timeout).add_done_callback(self._logged_in)
+            connection.send(self.renewed, 1, self.clock() + self.timeout).add_done_callback(
+                self._logged_in
+            )
 
     def _logged_in(self, future: "asyncio.Future[Any]") -> None:
-        if not future.cancelled() and future.exception() is None and isinstance(future.result(), ErrorReply):
+        if (
+            not future.cancelled()
+            and future.exception() is None
+            and isinstance(future.result(), ErrorReply)
+        ):
             self.login_refused(future.result())
 
     def push(self, payload: bytes, owed: int, deadline: float) -> None:
@@ -365,7 +407,10 @@ class AsyncShard(ShardState):
     def answers_later_than(self, began: float) -> bool:
         # In one stream replies come in order, so this can only be the other lane's.
         connections = (self.main.connection, self._bulk.connection)
-        return any(connection is not None and connection.latest > began + self.timeout for connection in connections)
+        return any(
+            connection is not None and connection.latest > began + self.timeout
+            for connection in connections
+        )
 
     def served(self, answers: int) -> None:
         """Note replies to single commands."""
@@ -383,7 +428,9 @@ class AsyncShard(ShardState):
 
     def start_probing(self) -> None:
         if self._prober is None or self._prober.done():
-            self._prober = self.loop.create_task(self._probe_until_answered(), name=f"shardcache prober of {self.name}")
+            self._prober = self.loop.create_task(
+                self._probe_until_answered(), name=f"shardcache prober of {self.name}"
+            )
 
     async def _probe_until_answered(self) -> None:
         """Ask after the shard until it answers: the one task per loop that touches it while it is out."""

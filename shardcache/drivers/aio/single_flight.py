@@ -29,7 +29,9 @@ class AsyncFlight:
 
     __slots__ = ("task", "waiters", "wires")
 
-    def __init__(self, task: "asyncio.Task[dict[bytes, Any]]", wires: tuple[bytes, ...], waiters: int) -> None:
+    def __init__(
+        self, task: "asyncio.Task[dict[bytes, Any]]", wires: tuple[bytes, ...], waiters: int
+    ) -> None:
         self.task = task
         self.wires = wires
         self.waiters = waiters
@@ -55,7 +57,9 @@ class AsyncFlights:
         first = step.background or step.own is not None
         if not first:
             refuse_cycle(self, step.wires)
-        elif len(self._behind_us) >= self._most and not all(wire in self._flights for wire in step.wires):
+        elif len(self._behind_us) >= self._most and not all(
+            wire in self._flights for wire in step.wires
+        ):
             raise too_many(flight.wires for flight in self._behind_us)
         others = {wire: self._flights[wire] for wire in step.wires if wire in self._flights}
         mine = tuple(wire for wire in step.wires if wire not in others)
@@ -79,7 +83,9 @@ class AsyncFlights:
         end = asyncio.get_running_loop().time() + step.wait
         for wire, other in () if first else others.items():
             try:
-                found = await self._join(other, max(end - asyncio.get_running_loop().time(), 0.0), own=False)
+                found = await self._join(
+                    other, max(end - asyncio.get_running_loop().time(), 0.0), own=False
+                )
             except TimeoutError:
                 if other.task.done():
                     raise
@@ -112,7 +118,9 @@ class AsyncFlights:
         task.add_done_callback(landed)
         return flight
 
-    async def _join(self, flight: AsyncFlight, timeout: float | None, *, own: bool) -> dict[bytes, Any]:
+    async def _join(
+        self, flight: AsyncFlight, timeout: float | None, *, own: bool
+    ) -> dict[bytes, Any]:
         """Return the values, or raise what the flight raised (if it is not one's ``own``, a copy); TimeoutError after ``timeout`` seconds.
 
         A load that was broken off says nothing about the value: whoever joined it tries for himself.
@@ -158,7 +166,9 @@ class AsyncFlights:
         """Cancel what is under way, and wait for its end."""
         self._closed = True
         here = asyncio.current_task()
-        tasks = [task for task in self._tasks if task is not here]  # a loader may close its own client
+        tasks = [
+            task for task in self._tasks if task is not here
+        ]  # a loader may close its own client
         for task in tasks:
             task.cancel()
         if tasks:
@@ -206,7 +216,9 @@ class AsyncLoads:
             await places.acquire(step.timeout, step.wait)
         place = places.enter(step.wires, counted=counted)
         if step.timeout is not None:
-            return await _within(step, step.timeout, began + step.timeout - loop.time(), places, place)
+            return await _within(
+                step, step.timeout, began + step.timeout - loop.time(), places, place
+            )
         try:
             return await _called(step.loader)
         finally:
@@ -215,7 +227,9 @@ class AsyncLoads:
     async def _renew(self, step: Load) -> None:
         goes_on = True
         while goes_on:
-            with suppress(Exception):  # a failed renewal is tried again: the lock has two more in its ttl
+            with suppress(
+                Exception
+            ):  # a failed renewal is tried again: the lock has two more in its ttl
                 goes_on = await self._run(step.renew())
             await asyncio.sleep(step.gap)
 
@@ -237,7 +251,9 @@ class _TaskPermits(LoaderPermits):
         if not self._slots.locked():
             await self._slots.acquire()  # at once
             return
-        turn = asyncio.get_running_loop().create_task(self._slots.acquire(), name="shardcache turn of a loader")
+        turn = asyncio.get_running_loop().create_task(
+            self._slots.acquire(), name="shardcache turn of a loader"
+        )
         try:
             ended = self.ended
             while not (await asyncio.wait([turn], timeout=wait if timeout is None else timeout))[0]:
@@ -256,7 +272,9 @@ class _TaskPermits(LoaderPermits):
         self._slots.release()
 
 
-async def _within(step: Load, timeout: float, left: float, places: LoaderPermits, place: LoaderPermit) -> Any:
+async def _within(
+    step: Load, timeout: float, left: float, places: LoaderPermits, place: LoaderPermit
+) -> Any:
     """Run a loader in a task of its own; cancel it when it takes too long, and leave it behind if it does not end at that."""
     task = asyncio.get_running_loop().create_task(_called(step.loader), name="shardcache loader")
     task.add_done_callback(lambda _: places.leave(place))
@@ -299,4 +317,6 @@ async def _called(loader: Callable[[], Any]) -> Any:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        raise LoadCancelled("the loader was cancelled, though nobody cancelled its caller") from error
+        raise LoadCancelled(
+            "the loader was cancelled, though nobody cancelled its caller"
+        ) from error

@@ -46,7 +46,18 @@ class _Asked:
 class _Round:
     """One canvass under way."""
 
-    __slots__ = ("began", "clock", "deadline", "enough", "late", "out", "payload", "poll", "step", "until")
+    __slots__ = (
+        "began",
+        "clock",
+        "deadline",
+        "enough",
+        "late",
+        "out",
+        "payload",
+        "poll",
+        "step",
+        "until",
+    )
 
     def __init__(self, step: Broadcast, clock: Callable[[], float]) -> None:
         self.step = step
@@ -68,14 +79,18 @@ class _Round:
             self._note(place, error)
             return
         try:
-            turn = Turn(connection, self.payload, len(batch.commands), batch.commands, owed, fit_of(batch))
+            turn = Turn(
+                connection, self.payload, len(batch.commands), batch.commands, owed, fit_of(batch)
+            )
             self._send(_Asked(place, shard, batch, turn, owed, due, kept))
         except BaseException:
             connection.close()
             shard.release_trial()
             raise
 
-    def _connection(self, shard: Shard, left: int, batch: Batch) -> tuple[Connection, int, float, bool]:
+    def _connection(
+        self, shard: Shard, left: int, batch: Batch
+    ) -> tuple[Connection, int, float, bool]:
         """Return a link, what it owes until when, and whether it is an old one; raise what stands in the way as `ShardError`."""
         if shard.breaker.state is not State.CLOSED:
             shard.admit()
@@ -90,7 +105,9 @@ class _Round:
             if batch.compensates:
                 self._push(late.connection)
             late.connection.close()
-            raise shard.record_failure(TimeoutError(), dialled=False, began=late.due - self.step.timeout)
+            raise shard.record_failure(
+                TimeoutError(), dialled=False, began=late.due - self.step.timeout
+            )
         try:
             connection, fresh = shard.pool.acquire(self._share(left))
         except (OSError, ShardError) as error:
@@ -113,7 +130,9 @@ class _Round:
         if isinstance(error, TimeoutError) and self.until < self.deadline:
             shard.release_trial()
             return shard.overdue_error()
-        return shard.record_failure(error, dialled=True, hurried=hurried, began=self.began, deadline=self.deadline)
+        return shard.record_failure(
+            error, dialled=True, hurried=hurried, began=self.began, deadline=self.deadline
+        )
 
     def _push(self, connection: Connection) -> None:
         """Send to a shard that hangs, as far as its buffers take it: it will read that when it wakes up."""
@@ -191,7 +210,9 @@ class _Round:
             shard.latest = max(shard.latest, self.began + shard.timeout)
             outcome = check_replies(shard, replies)
             take = self.step.on_reply
-            self.enough = (take is not None and take(asked.place, outcome, turn.connection.run)) or self.enough
+            self.enough = (
+                take is not None and take(asked.place, outcome, turn.connection.run)
+            ) or self.enough
             shard.pool.release(turn.connection)
             return
         turn.connection.close()
@@ -215,7 +236,9 @@ class _Round:
             shard.release_trial()
             raise
         payload = pack_all(batch.commands)
-        turn = Turn(connection, payload, len(batch.commands), batch.commands, validate=fit_of(batch))
+        turn = Turn(
+            connection, payload, len(batch.commands), batch.commands, validate=fit_of(batch)
+        )
         self._send(_Asked(asked.place, shard, batch, turn, 0, self.deadline, kept=False))
 
     def _note(self, place: int, error: ShardError) -> None:
@@ -232,7 +255,9 @@ class _Round:
             shard, turn = asked.shard, asked.turn
             if turn.rest is not None:
                 turn.connection.close()
-                shard.record_failure(TimeoutError(), dialled=False, began=self.began, deadline=self.deadline)
+                shard.record_failure(
+                    TimeoutError(), dialled=False, began=self.began, deadline=self.deadline
+                )
             else:
                 shard.release_trial()  # should it be on trial, it has proved nothing yet
                 due = asked.due if len(turn.replies) < asked.owed else deadline

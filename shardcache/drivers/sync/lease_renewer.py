@@ -42,7 +42,9 @@ class LeaseRenewer:
     def __init__(self, clock: Callable[[], float], hook: Hook | None = None) -> None:
         self._clock = clock
         self._hook = hook
-        self._queues: dict[str, queue.SimpleQueue[LoadRenewal]] = {}  # one, made when it is first needed (see `latch`)
+        self._queues: dict[
+            str, queue.SimpleQueue[LoadRenewal]
+        ] = {}  # one, made when it is first needed (see `latch`)
         self._numbers = count()
         self._worker: Worker | None = None
 
@@ -74,7 +76,9 @@ class LeaseRenewer:
             else:
                 if self._worker is worker:
                     self._worker = None
-                renewal = self._next(0)  # it may have come before anybody could see that this thread ends
+                renewal = self._next(
+                    0
+                )  # it may have come before anybody could see that this thread ends
                 if renewal is None:
                     return
                 heapq.heappush(due, (renewal.due, next(self._numbers), renewal))

@@ -94,7 +94,9 @@ class Runner:
         options = context.options
         shards = [
             Shard(
-                Dialer(node.name, address, options if tls is None else replace(options, tls=tls), clock),
+                Dialer(
+                    node.name, address, options if tls is None else replace(options, tls=tls), clock
+                ),
                 breaker,
                 max_idle=options.max_idle,
                 timeout=context.timeout,
@@ -103,9 +105,13 @@ class Runner:
                 echo_check=options.echo_check,
                 keys=context.keys.glob,
             )
-            for (node, address, tls, _), breaker in zip(context.members, breakers(context), strict=True)
+            for (node, address, tls, _), breaker in zip(
+                context.members, breakers(context), strict=True
+            )
         ]
-        runner = cls(shards, context.timeout, clock, max_loads=options.max_loads, hook=options.on_event)
+        runner = cls(
+            shards, context.timeout, clock, max_loads=options.max_loads, hook=options.on_event
+        )
         subscribe(options.credential_provider, runner)
         return runner
 
@@ -152,7 +158,9 @@ class Runner:
                 found[shard.name] = self._clock() - start
         return found
 
-    def one(self, shard: int, command: Command, op: Op, invalidates: Command | None = None) -> Reply:
+    def one(
+        self, shard: int, command: Command, op: Op, invalidates: Command | None = None
+    ) -> Reply:
         """Send one command to one shard, and ``void`` before it; return its reply or raise `ShardError`."""
         if invalidates is None:
             return self.shards[shard].call(pack(command), self._clock() + self._timeout, op)
@@ -209,7 +217,9 @@ class Runner:
             case Listen(shard, command, patience):
                 return self.shards[shard].listen(pack(command), patience)
             case Sleep(seconds):
-                return (self._sleep or time.sleep)(seconds)  # by its module's name, which gevent may have patched
+                return (self._sleep or time.sleep)(
+                    seconds
+                )  # by its module's name, which gevent may have patched
             case Load():
                 return self._loads(step)
             case SingleFlight():
@@ -266,7 +276,11 @@ class Runner:
                         outcomes[place] = error
                     else:
                         outcomes[place] = shard.record_failure(
-                            error, dialled=True, hurried=left > 1, began=deadline - self._timeout, deadline=deadline
+                            error,
+                            dialled=True,
+                            hurried=left > 1,
+                            began=deadline - self._timeout,
+                            deadline=deadline,
                         )
                     continue
                 except BaseException:
@@ -275,7 +289,15 @@ class Runner:
                 finally:
                     left -= 1
                 commands = batch.commands
-                turns.append(Turn(connection, pack_all(commands), len(commands), commands, validate=fit_of(batch)))
+                turns.append(
+                    Turn(
+                        connection,
+                        pack_all(commands),
+                        len(commands),
+                        commands,
+                        validate=fit_of(batch),
+                    )
+                )
                 taken.append((place, shard, fresh))
             transfer(turns, deadline, self._clock)
         except BaseException:

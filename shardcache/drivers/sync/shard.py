@@ -48,7 +48,15 @@ class Shard(ShardState):
         echo_check: bool = False,
         keys: str = "*",
     ) -> None:
-        super().__init__(dial.shard, breaker, clock=dial.clock, timeout=timeout, hook=hook, random=random, keys=keys)
+        super().__init__(
+            dial.shard,
+            breaker,
+            clock=dial.clock,
+            timeout=timeout,
+            hook=hook,
+            random=random,
+            keys=keys,
+        )
         self.pool = Pool(dial, max_idle, self.tally)
         self._marked = echo_check
         self._prober: Worker | None = None
@@ -96,9 +104,13 @@ class Shard(ShardState):
                 else:
                     reply = connection.call(payload, deadline, op.values)
                 if reply.__class__ not in op.reply_types and not op.accepts(reply):
-                    raise OutOfStep(self.name, f"{op.name} was answered with {type(reply).__name__}")
+                    raise OutOfStep(
+                        self.name, f"{op.name} was answered with {type(reply).__name__}"
+                    )
             except BaseException as error:  # noqa: BLE001  comes out again, unless it is worth another try
-                self._broken(error, connection, deadline, again=op.idempotent and not fresh and not retried)
+                self._broken(
+                    error, connection, deadline, again=op.idempotent and not fresh and not retried
+                )
                 retried = True
                 continue
             pool.release(connection)
@@ -146,14 +158,18 @@ class Shard(ShardState):
                 if not ops.validate(replies):
                     raise OutOfStep(self.name, "the replies do not fit the commands")
             except BaseException as error:  # noqa: BLE001  as in `call`
-                self._broken(error, connection, deadline, again=ops.idempotent and not fresh and not retried)
+                self._broken(
+                    error, connection, deadline, again=ops.idempotent and not fresh and not retried
+                )
                 retried = True
                 continue
             pool.release(connection)
             self.latest = deadline
             return replies
 
-    def _broken(self, error: BaseException, connection: Connection | None, deadline: float, *, again: bool) -> None:
+    def _broken(
+        self, error: BaseException, connection: Connection | None, deadline: float, *, again: bool
+    ) -> None:
         """Close the link of a call that failed. Return if it is worth another try; raise what came of it if not."""
         if connection is not None:
             connection.close()
@@ -166,7 +182,10 @@ class Shard(ShardState):
                 return
             else:
                 found = self.record_failure(
-                    error, dialled=connection is None, began=deadline - self.timeout, deadline=deadline
+                    error,
+                    dialled=connection is None,
+                    began=deadline - self.timeout,
+                    deadline=deadline,
                 )
             raise found
         finally:
@@ -193,9 +212,7 @@ class Shard(ShardState):
                 connection.close()
                 continue
             replies: list[Reply] = []
-            now = (
-                self.clock()
-            )  # first: a pause of this process before the look at the socket leaves the server time to answer
+            now = self.clock()  # first: a pause of this process before the look at the socket leaves the server time to answer
             try:
                 connection.feed()
                 connection.drain(replies, owed)
@@ -239,7 +256,9 @@ class Shard(ShardState):
         try:
             connection, _ = self.pool.acquire(soon)
         except (OSError, ShardError) as error:
-            return self.record_failure(error, dialled=True, hurried=timeout < self.timeout, began=began, deadline=soon)
+            return self.record_failure(
+                error, dialled=True, hurried=timeout < self.timeout, began=began, deadline=soon
+            )
         try:
             reply = ask(connection, payload, self.clock() + timeout + SERVER_TICK)
             if reply.__class__ not in BLOCKING_REPLY_TYPES:
@@ -262,7 +281,9 @@ class Shard(ShardState):
         # The thread itself says whether it asks: a note of its own would stay when it could not be started.
         if self.closed or (self._prober is not None and self._prober.is_alive()):
             return
-        self._prober = prober = Worker(f"prober of {self.name}", lambda: self._probe_until_answered(prober))
+        self._prober = prober = Worker(
+            f"prober of {self.name}", lambda: self._probe_until_answered(prober)
+        )
         with suppress(ThreadNotStarted):  # the next call that finds the shard out tries again
             prober.begin(self._hook, "probe", shard=self.name)
 
@@ -277,9 +298,7 @@ class Shard(ShardState):
                 return
             except Exception:  # noqa: BLE001  a credential provider may raise anything; without a prober the shard stays out
                 continue
-            self._prober = (
-                None  # before the shard is back: should it go out again at once, the next prober is a new one
-            )
+            self._prober = None  # before the shard is back: should it go out again at once, the next prober is a new one
             self.probe_succeeded()
             self.pool.release(connection)
             return
@@ -289,7 +308,11 @@ class Shard(ShardState):
         deadline = deadline or self.clock() + self.timeout
         connection = self.pool.open(deadline)
         try:
-            reply = ask(connection, _PING, deadline) if self._marked else connection.call(_PING, deadline)
+            reply = (
+                ask(connection, _PING, deadline)
+                if self._marked
+                else connection.call(_PING, deadline)
+            )
         except BaseException:
             connection.close()
             raise

@@ -10,7 +10,13 @@ from typing import Any
 from shardcache.drivers.error_copy import copy_error
 from shardcache.drivers.loader_permits import LoaderPermit, ThreadPermits, named
 from shardcache.drivers.sync.lease_renewer import LeaseRenewer, LoadRenewal
-from shardcache.errors import InvalidArgument, LoadCycle, LoadTimeout, ThreadNotStarted, TooManyLoaders
+from shardcache.errors import (
+    InvalidArgument,
+    LoadCycle,
+    LoadTimeout,
+    ThreadNotStarted,
+    TooManyLoaders,
+)
 from shardcache.events import Hook
 from shardcache.flows.steps import FlightResult, Load, LoaderEnded, SingleFlight
 from shardcache.system.latch import Latch
@@ -34,7 +40,9 @@ def refuse_cycle(owner: object, wires: Iterable[bytes]) -> None:
     around = active_loads.get()
     for wire in wires if around else ():
         if (owner, wire) in around:
-            raise LoadCycle(f"the loader of {wire.decode('utf-8', 'backslashreplace')!r} asked for that key")
+            raise LoadCycle(
+                f"the loader of {wire.decode('utf-8', 'backslashreplace')!r} asked for that key"
+            )
 
 
 class Flight:
@@ -64,7 +72,9 @@ class Flight:
 
         That is a finalizer or a signal handler, which came in between.
         """
-        return self._done.is_open or (self.thread != threading.get_ident() and self._done.wait(timeout))
+        return self._done.is_open or (
+            self.thread != threading.get_ident() and self._done.wait(timeout)
+        )
 
     def values(self, *, own: bool = True) -> dict[bytes, Any]:
         """Return the values of a flight that has landed, or raise its error: if it is not one's ``own``, a copy of it."""
@@ -78,10 +88,14 @@ class Flights:
 
     __slots__ = ("_behind_us", "_clock", "_flights", "_hook", "_most", "_run")
 
-    def __init__(self, run: Run, clock: Callable[[], float], hook: Hook | None = None, most: int = 64) -> None:
+    def __init__(
+        self, run: Run, clock: Callable[[], float], hook: Hook | None = None, most: int = 64
+    ) -> None:
         self._run = run
         self._most = most
-        self._behind_us: dict[Flight, tuple[bytes, ...]] = {}  # that have a thread of their own, and their keys
+        self._behind_us: dict[
+            Flight, tuple[bytes, ...]
+        ] = {}  # that have a thread of their own, and their keys
         self._clock = clock
         self._hook = hook
         self._flights: dict[bytes, Flight] = {}
@@ -89,7 +103,11 @@ class Flights:
     def __call__(self, step: SingleFlight) -> FlightResult:
         """Carry out a `SingleFlight`."""
         full = len(self._behind_us) >= self._most
-        if full and (step.background or step.own is not None) and not all(wire in self._flights for wire in step.wires):
+        if (
+            full
+            and (step.background or step.own is not None)
+            and not all(wire in self._flights for wire in step.wires)
+        ):
             raise too_many(self._behind_us.values())
         waits = not step.background
         flight = Flight(threading.get_ident())
@@ -109,7 +127,9 @@ class Flights:
         values = dict(flight.values()) if mine else {}
         return self._join(step, others, values)
 
-    def _join(self, step: SingleFlight, others: dict[bytes, Flight], values: dict[bytes, Any]) -> FlightResult:
+    def _join(
+        self, step: SingleFlight, others: dict[bytes, Flight], values: dict[bytes, Any]
+    ) -> FlightResult:
         """Wait for the flights of others."""
         late = []
         end = self._clock() + step.wait
@@ -120,7 +140,9 @@ class Flights:
                 values[wire] = found[wire]
         return FlightResult(values, tuple(late))
 
-    def _join_or_start(self, step: SingleFlight, flight: Flight) -> tuple[tuple[bytes, ...], dict[bytes, Flight]]:
+    def _join_or_start(
+        self, step: SingleFlight, flight: Flight
+    ) -> tuple[tuple[bytes, ...], dict[bytes, Flight]]:
         """Return the keys that ``flight`` is to be flown for, and who flies for the others."""
         if step.own is None and not step.background:
             refuse_cycle(self, step.wires)
@@ -145,7 +167,11 @@ class Flights:
             self._end(flight, mine, values, error)
 
     def _end(
-        self, flight: Flight, wires: tuple[bytes, ...], values: dict[bytes, Any], error: BaseException | None
+        self,
+        flight: Flight,
+        wires: tuple[bytes, ...],
+        values: dict[bytes, Any],
+        error: BaseException | None,
     ) -> None:
         """Let nobody join any more, and those go on who have."""
         for wire in wires:
@@ -159,7 +185,9 @@ class Flights:
         context = contextvars.copy_context()
         context.run(active_loads.set, ())  # nobody need wait for it, so it stands in no loader
         flight.thread = None
-        flight.worker = worker = Worker("refresh", lambda: context.run(self._behind, flight, step, mine))
+        flight.worker = worker = Worker(
+            "refresh", lambda: context.run(self._behind, flight, step, mine)
+        )
         self._behind_us[flight] = mine
         try:
             worker.begin(self._hook, "refresh", undo=lambda: self._end(flight, mine, {}, None))
@@ -188,7 +216,12 @@ class Loads:
     __slots__ = ("_clock", "_flights", "_hook", "_places", "_renewer", "_run")
 
     def __init__(
-        self, most: int, run: Run, clock: Callable[[], float], flights: Flights, hook: Hook | None = None
+        self,
+        most: int,
+        run: Run,
+        clock: Callable[[], float],
+        flights: Flights,
+        hook: Hook | None = None,
     ) -> None:
         self._places = ThreadPermits(most)
         self._run = run
@@ -208,8 +241,12 @@ class Loads:
             return self._placed(step, place)
         finally:
             kept.stopped = True
-            active_loads.set(around)  # not by the token of `set`, which whoever is broken off does not have
-            if place.worker is None or place.worker.give_up():  # else that thread does, when the loader has ended
+            active_loads.set(
+                around
+            )  # not by the token of `set`, which whoever is broken off does not have
+            if (
+                place.worker is None or place.worker.give_up()
+            ):  # else that thread does, when the loader has ended
                 self._places.leave(place)
 
     def _placed(self, step: Load, place: LoaderPermit) -> Any:
@@ -234,7 +271,11 @@ class Loads:
                 values = {b"": _called(step.loader)}
             except BaseException as caught:  # noqa: BLE001  it is raised where the result is waited for
                 # One that is no Exception (SystemExit) ends the thread that it is raised in, not the one that waits.
-                error = caught if isinstance(caught, Exception) else RuntimeError(f"the loader raised {caught!r}")
+                error = (
+                    caught
+                    if isinstance(caught, Exception)
+                    else RuntimeError(f"the loader raised {caught!r}")
+                )
             finally:
                 places.leave(place)
             flight.finish(values, error)

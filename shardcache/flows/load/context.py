@@ -45,17 +45,27 @@ class LoadContext:
     salt: Callable[
         [], bytes
     ]  # 16 bytes that no other process has: what its draws are made of where processes do not wait for each other
-    paces: dict[bytes, int] = field(default_factory=dict)  # ms that loading took last time, where that was long
-    tended: dict[bytes, float] = field(default_factory=dict)  # until when nobody here need see to a refresh
+    paces: dict[bytes, int] = field(
+        default_factory=dict
+    )  # ms that loading took last time, where that was long
+    tended: dict[bytes, float] = field(
+        default_factory=dict
+    )  # until when nobody here need see to a refresh
 
     @property
     def registry(self) -> VoterRegistry:
         return self.planner.load_register
 
-    def load_key(self, key: Key, wire: bytes, policy: LoadPolicy, *, keys: int = 1, bulk: bool = False) -> LoadKey:
+    def load_key(
+        self, key: Key, wire: bytes, policy: LoadPolicy, *, keys: int = 1, bulk: bool = False
+    ) -> LoadKey:
         """Return the job of one key, which is loaded with so many ``keys``; ``bulk``: part of a call with more than go out at once."""
         ttl_ms = max(lock_ttl_ms(self.paces.get(wire, 0), policy), lock_ms_of(keys))
-        return LoadKey(key, wire, self.planner.load_plan(key, wire, ttl_ms / 1000, BULK_PATIENCE if bulk else 1))
+        return LoadKey(
+            key,
+            wire,
+            self.planner.load_plan(key, wire, ttl_ms / 1000, BULK_PATIENCE if bulk else 1),
+        )
 
     def paced(self, wires: Iterable[bytes], took: float, policy: LoadPolicy) -> None:
         """Remember how long loading took: the next lock must last as long."""
@@ -94,12 +104,16 @@ class LoadContext:
         """Note that a call waits for loads of this process."""
         self.tally.joined += keys
 
-    def judge(self, raw: bytes, pttl: int, wire: bytes, policy: LoadPolicy) -> tuple[Loaded, Freshness]:
+    def judge(
+        self, raw: bytes, pttl: int, wire: bytes, policy: LoadPolicy
+    ) -> tuple[Loaded, Freshness]:
         """Return what is stored and how fresh it is. Raises `DamagedPayload`."""
         found = self.codec.decode_loaded(raw, wire)
         if not found.grace and not found.delta:
             return found, Freshness.FRESH if pttl != -2 else Freshness.GONE
-        return found, judge(pttl, found.grace, found.delta, policy, self._draw(raw, pttl, wire, found, policy))
+        return found, judge(
+            pttl, found.grace, found.delta, policy, self._draw(raw, pttl, wire, found, policy)
+        )
 
     def _draw(self, raw: bytes, pttl: int, wire: bytes, found: Loaded, policy: LoadPolicy) -> float:
         """Return the draw of an early refresh: one for each stored version; where nobody is kept from loading, one for each read."""
@@ -118,7 +132,9 @@ class LoadContext:
             return brought
         return brought._replace(value=self.codec.decode_loaded(brought.raw, wire).value)
 
-    def newer(self, load_key: LoadKey, policy: LoadPolicy, raw: bytes | None, pttl: int) -> Loaded | None:
+    def newer(
+        self, load_key: LoadKey, policy: LoadPolicy, raw: bytes | None, pttl: int
+    ) -> Loaded | None:
         """Return what a load found when it looked again, if that makes loading unnecessary."""
         if raw is None or (load_key.seen is not None and 0 <= pttl <= load_key.seen):
             return None  # what is to be refreshed is what is still there: time only runs down until somebody writes
@@ -129,7 +145,13 @@ class LoadContext:
         return None if freshness in (Freshness.STALE, Freshness.GONE) else found
 
     def seal(
-        self, wire: bytes, result: Any, policy: LoadPolicy, ttl_ms: int | None, took: float, tags: Any
+        self,
+        wire: bytes,
+        result: Any,
+        policy: LoadPolicy,
+        ttl_ms: int | None,
+        took: float,
+        tags: Any,
     ) -> tuple[Any, bytes, int | None]:
         """Return the value of a loader's result, what is to be stored for it, and its life in ms (0: not to be stored)."""
         if isinstance(result, LoadResult):
@@ -145,7 +167,9 @@ class LoadContext:
             raw = self.codec.encode_loaded(result, wire, grace_ms=grace, delta_ms=delta, tags=tags)
         return result, raw, None if ttl_ms is None else ttl_ms + grace if ttl_ms else 0
 
-    def seal_refusal(self, wire: bytes, policy: LoadPolicy, error: BaseException) -> tuple[bytes, int]:
+    def seal_refusal(
+        self, wire: bytes, policy: LoadPolicy, error: BaseException
+    ) -> tuple[bytes, int]:
         """Return what is stored for a loader's refusal, and for how many ms."""
         raw = self.codec.encode_loaded(refusal_text(error), wire, negative=True)
         return raw, max(round((policy.negative_ttl or 0) * 1000), 1)

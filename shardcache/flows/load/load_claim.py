@@ -158,7 +158,9 @@ def _claim_part(
     return claims
 
 
-def _ask_homes(request: LoadRequest, claims: list[LoadClaim], context: LoadContext, waiter: bytes) -> Flow[None]:
+def _ask_homes(
+    request: LoadRequest, claims: list[LoadClaim], context: LoadContext, waiter: bytes
+) -> Flow[None]:
     fleet = request.policy.protect == "fleet"
     registry = context.registry
     sent = context.clock()
@@ -181,12 +183,17 @@ def _ask_homes(request: LoadRequest, claims: list[LoadClaim], context: LoadConte
         return False  # the last to answer ends it
 
     asked = [
-        (claim.load_key.home, [claim.load_key.claim(claim.token, waiter if fleet else b""), *claim.load_key.read()])
+        (
+            claim.load_key.home,
+            [claim.load_key.claim(claim.token, waiter if fleet else b""), *claim.load_key.read()],
+        )
         for claim in claims
     ]
     yield from broadcast_grouped(asked, on_reply, max(claim.plan.voter_timeout for claim in claims))
     for claim in claims:
-        if claim.ballot.refusals:  # by an ACL, say: nothing could ever be stored, and nobody would know why
+        if (
+            claim.ballot.refusals
+        ):  # by an ACL, say: nothing could ever be stored, and nobody would know why
             _refuse(request, claim.ballot.refusals[0], context)
 
 
@@ -208,7 +215,9 @@ def sift(request: LoadRequest, claims: Sequence[LoadClaim], context: LoadContext
 
 
 def _ask_others(request: LoadRequest, claims: list[LoadClaim], context: LoadContext) -> Flow[None]:
-    asked = [(claim, place) for claim in claims for place in range(1, len(claim.plan.voters.shards))]
+    asked = [
+        (claim, place) for claim in claims for place in range(1, len(claim.plan.voters.shards))
+    ]
     uncertain = {claim for claim, _ in asked}
     for claim in claims:
         claim.asked = len(claim.plan.voters.shards)
@@ -220,8 +229,13 @@ def _ask_others(request: LoadRequest, claims: list[LoadClaim], context: LoadCont
         return not uncertain
 
     if asked:
-        commands = [(claim.plan.voters.shards[place], [claim.load_key.claim(claim.token)]) for claim, place in asked]
-        yield from broadcast_grouped(commands, on_reply, max(claim.plan.voter_timeout for claim in claims))
+        commands = [
+            (claim.plan.voters.shards[place], [claim.load_key.claim(claim.token)])
+            for claim, place in asked
+        ]
+        yield from broadcast_grouped(
+            commands, on_reply, max(claim.plan.voter_timeout for claim in claims)
+        )
     for claim in claims:
         if claim.ballot.refusal is not None:
             _refuse(request, claim.ballot.refusal, context)
@@ -233,7 +247,11 @@ def _ask_others(request: LoadRequest, claims: list[LoadClaim], context: LoadCont
 
 
 def give_up(
-    request: LoadRequest, claims: Sequence[LoadClaim], waiter: bytes = b"", *, homes_only: bool = False
+    request: LoadRequest,
+    claims: Sequence[LoadClaim],
+    waiter: bytes = b"",
+    *,
+    homes_only: bool = False,
 ) -> Flow[None]:
     """Take our tokens from every voter that was asked. Wakes those who wait, unless ``waiter`` goes on waiting himself.
 
@@ -251,7 +269,10 @@ def give_up(
             request.renew_budget()
         if commands:
             yield from broadcast_grouped(
-                commands, None if last else _all_of(len(commands)), part[0].plan.voter_timeout, compensates=True
+                commands,
+                None if last else _all_of(len(commands)),
+                part[0].plan.voter_timeout,
+                compensates=True,
             )
 
 
@@ -271,14 +292,22 @@ def renew(claims: Iterable[LoadClaim], context: LoadContext) -> Flow[bool]:
     """Keep the load locks that are held; return whether there is anything to keep."""
     held = False
     for part in chunked([claim for claim in claims if claim.lease is not None], SENT_AT_ONCE):
-        flows = [extend(claim.plan, claim.lease, clock=context.clock) for claim in part if claim.lease is not None]
+        flows = [
+            extend(claim.plan, claim.lease, clock=context.clock)
+            for claim in part
+            if claim.lease is not None
+        ]
         held |= any(one != "lost" for one in (yield from together(flows)))
     return held
 
 
-def renew_due(request: LoadRequest, claims: Sequence[LoadClaim], context: LoadContext) -> Flow[None]:
+def renew_due(
+    request: LoadRequest, claims: Sequence[LoadClaim], context: LoadContext
+) -> Flow[None]:
     """Keep the load locks when a part of their ttl has passed: while many are claimed or filled, nobody else does it."""
-    oldest = next((claim for claim in claims if claim.lease is not None), None) if request.bulk else None
+    oldest = (
+        next((claim for claim in claims if claim.lease is not None), None) if request.bulk else None
+    )
     if oldest is None or oldest.lease is None:
         return
     if oldest.lease.valid_until - context.clock() < oldest.plan.ttl * (1 - 1 / RENEWALS):
@@ -292,7 +321,9 @@ def _guarded(claim: LoadClaim) -> bool:
 
 def _unsure(claim: LoadClaim, context: LoadContext) -> bool:
     """Whether the register is still to be told of so long a ttl."""
-    return _guarded(claim) and context.registry.status(claim.plan.voters).longest < claim.plan.ttl_ms
+    return (
+        _guarded(claim) and context.registry.status(claim.plan.voters).longest < claim.plan.ttl_ms
+    )
 
 
 def _out(answer: object) -> bool:

@@ -28,18 +28,39 @@ from shardcache.errors import LoadWaitTimeout, ShardError
 from shardcache.flows.grouping import broadcast_grouped, exchange_grouped
 from shardcache.flows.load.chunks import LOOKED_AT_ONCE, SENT_AT_ONCE, chunked
 from shardcache.flows.load.context import LoadContext, fingerprint
-from shardcache.flows.load.load_claim import RENEWALS, LoadClaim, claim_loads, give_up, renew, renew_due, sift
+from shardcache.flows.load.load_claim import (
+    RENEWALS,
+    LoadClaim,
+    claim_loads,
+    give_up,
+    renew,
+    renew_due,
+    sift,
+)
 from shardcache.flows.load.load_outcome import LoadOutcome
 from shardcache.flows.load.request import LoadKey, LoadRequest
 from shardcache.flows.load.tags import ensure
-from shardcache.flows.steps import Batch, Flow, Load, LoaderEnded, Outcome, ServerRun, Sleep, exchange
+from shardcache.flows.steps import (
+    Batch,
+    Flow,
+    Load,
+    LoaderEnded,
+    Outcome,
+    ServerRun,
+    Sleep,
+    exchange,
+)
 from shardcache.resp import Command
 
 __all__ = ("Values", "load_once_flow", "load_unprotected", "reload")
 
 _ON_ITS_WAY = 0.05  # seconds, at most, that a fill takes to its server
-_LONGEST_WAIT = 0.25  # seconds after which a waiter looks for itself: nobody wakes it when a loader has died
-_SHORTEST_PATIENCE = 1.0  # seconds without any loader ending: less says nothing about whether they hang
+_LONGEST_WAIT = (
+    0.25  # seconds after which a waiter looks for itself: nobody wakes it when a loader has died
+)
+_SHORTEST_PATIENCE = (
+    1.0  # seconds without any loader ending: less says nothing about whether they hang
+)
 
 Values = dict[bytes, LoadOutcome]
 """By wire key."""
@@ -91,27 +112,41 @@ def load_once_flow(
             raise wait_timeout_error(request, held[0].load_key)
         else:
             request.budget.wait_until(None)
-            return values | (yield from _run(request, context, [LoadClaim(claim.load_key) for claim in held]))
+            return values | (
+                yield from _run(request, context, [LoadClaim(claim.load_key) for claim in held])
+            )
 
 
 def wait_timeout_error(request: LoadRequest, load_key: LoadKey) -> LoadWaitTimeout:
     """Return the error for a wait that is over."""
-    return LoadWaitTimeout(f"somebody else has been loading {load_key.key!r} for more than {request.policy.wait:g} s")
+    return LoadWaitTimeout(
+        f"somebody else has been loading {load_key.key!r} for more than {request.policy.wait:g} s"
+    )
 
 
 def load_unprotected(request: LoadRequest, context: LoadContext) -> Flow[Values]:
     """Load whatever others do, and store nothing: what the one brings who is at it will be stored."""
-    return (yield from _run(request, context, [LoadClaim(load_key) for load_key in request.load_keys]))
+    return (
+        yield from _run(request, context, [LoadClaim(load_key) for load_key in request.load_keys])
+    )
 
 
 def reload(request: LoadRequest, context: LoadContext) -> Flow[Values]:
     """Load and store whether or not there are values, and void other loads of these keys under way."""
-    claims = [LoadClaim(load_key, context.new_token("load_once_flow")) for load_key in request.load_keys]
+    claims = [
+        LoadClaim(load_key, context.new_token("load_once_flow")) for load_key in request.load_keys
+    ]
     try:
         for claim in claims:
             claim.sent, claim.asked = context.clock(), 1
             [outcome] = yield from exchange(
-                [Batch(claim.load_key.home, [claim.load_key.take_over(claim.token), *claim.load_key.read()], True)]
+                [
+                    Batch(
+                        claim.load_key.home,
+                        [claim.load_key.take_over(claim.token), *claim.load_key.read()],
+                        True,
+                    )
+                ]
             )
             if not isinstance(outcome, ShardError) and not isinstance(outcome[0], ShardError):
                 claim.home = True
@@ -136,13 +171,19 @@ def _wait(
     first, longest = request.policy.poll
     claim = held[0]
     left = end - context.clock()
-    timeout = min(left, claim.left + first * context.random(), _LONGEST_WAIT * (0.75 + 0.25 * context.random()))
+    timeout = min(
+        left,
+        claim.left + first * context.random(),
+        _LONGEST_WAIT * (0.75 + 0.25 * context.random()),
+    )
     if timeout > 0:
         woken = yield claim.load_key.plan.woken_at(claim.load_key.home, timeout)
         if isinstance(woken, ShardError):
             yield Sleep(max(min(left, longest * (0.5 + 0.5 * context.random())), 0.0))
     for part in chunked(held, LOOKED_AT_ONCE):
-        outcomes = yield from exchange_grouped([(one.load_key.home, one.load_key.read()) for one in part])
+        outcomes = yield from exchange_grouped(
+            [(one.load_key.home, one.load_key.read()) for one in part]
+        )
         for one, outcome in zip(part, outcomes, strict=True):
             if not isinstance(outcome, ShardError):
                 one.note_value(*outcome)
@@ -154,7 +195,9 @@ def _wait(
 def _had(claims: Sequence[LoadClaim]) -> Values:
     """Return the values that were there."""
     return {
-        claim.load_key.wire: LoadOutcome(claim.found if claim.found.negative else claim.found.value, claim.raw)
+        claim.load_key.wire: LoadOutcome(
+            claim.found if claim.found.negative else claim.found.value, claim.raw
+        )
         for claim in claims
         if claim.found is not None and claim.raw is not None
     }
@@ -165,10 +208,15 @@ def _run(request: LoadRequest, context: LoadContext, claims: list[LoadClaim]) ->
     tally, policy = context.tally, request.policy
     tally.loads += 1
     tally.alone += any(claim.alone for claim in claims)
-    keys, wires = [claim.load_key.key for claim in claims], tuple(claim.load_key.wire for claim in claims)
+    keys, wires = (
+        [claim.load_key.key for claim in claims],
+        tuple(claim.load_key.wire for claim in claims),
+    )
     try:
         tags: Any = ()
-        if request.tags:  # their versions are those from before the load: what is invalidated meanwhile is so
+        if (
+            request.tags
+        ):  # their versions are those from before the load: what is invalidated meanwhile is so
             tags = yield from ensure(request.tags, context, request.ttl_ms, policy.grace_ms)
             if tags is None:  # what cannot be stored need not be waited for by others
                 yield from give_up(request, claims)
@@ -191,13 +239,20 @@ def _run(request: LoadRequest, context: LoadContext, claims: list[LoadClaim]) ->
         results = request.results(keys, found)
         sealed = {
             claim: context.seal(
-                claim.load_key.wire, results[claim.load_key.key], policy, request.ttl_ms, took, tags or ()
+                claim.load_key.wire,
+                results[claim.load_key.key],
+                policy,
+                request.ttl_ms,
+                took,
+                tags or (),
             )
             for claim in claims
             if claim.load_key.key in results
         }
         if tags:
-            yield from _outlive(request, context, max(-1 if ms is None else ms for _, _, ms in sealed.values()))
+            yield from _outlive(
+                request, context, max(-1 if ms is None else ms for _, _, ms in sealed.values())
+            )
     except GeneratorExit:
         raise
     except BaseException as error:
@@ -207,7 +262,10 @@ def _run(request: LoadRequest, context: LoadContext, claims: list[LoadClaim]) ->
             yield from _fill_part(
                 request,
                 context,
-                [(claim, *context.seal_refusal(claim.load_key.wire, policy, cause)) for claim in claims],
+                [
+                    (claim, *context.seal_refusal(claim.load_key.wire, policy, cause))
+                    for claim in claims
+                ],
                 [],
             )
         else:
@@ -216,9 +274,12 @@ def _run(request: LoadRequest, context: LoadContext, claims: list[LoadClaim]) ->
     wanted = [(claim, raw, ms) for claim, (_, raw, ms) in sealed.items() if ms != 0]
     tally.not_stored += sum(not claim.home for claim, *_ in wanted)
     kept = {claim for claim, *_ in wanted}
-    overtaken = yield from _fill_all(request, context, wanted, [claim for claim in claims if claim not in kept])
+    overtaken = yield from _fill_all(
+        request, context, wanted, [claim for claim in claims if claim not in kept]
+    )
     return {
-        claim.load_key.wire: LoadOutcome(value, raw, claim in overtaken) for claim, (value, raw, _) in sealed.items()
+        claim.load_key.wire: LoadOutcome(value, raw, claim in overtaken)
+        for claim, (value, raw, _) in sealed.items()
     }
 
 
@@ -238,7 +299,9 @@ def _fill_all(
         if request.bulk:
             request.renew_budget()
         first = back if not at and len(back) <= SENT_AT_ONCE else []
-        overtaken.update((yield from _fill_part(request, context, fills[at : at + SENT_AT_ONCE], first)))
+        overtaken.update(
+            (yield from _fill_part(request, context, fills[at : at + SENT_AT_ONCE], first))
+        )
     if len(back) > SENT_AT_ONCE:
         yield from give_up(request, back)
     return overtaken
@@ -259,7 +322,14 @@ def _fill_part(
         # What was refreshed before its end may have come to it while the loader ran.
         expired = 0 <= claim.pttl <= (soon - claim.sent) * 1000
         commands.append(
-            (claim.load_key.home, [claim.load_key.fill(claim.token, fingerprint(claim.raw), ms, raw, expired=expired)])
+            (
+                claim.load_key.home,
+                [
+                    claim.load_key.fill(
+                        claim.token, fingerprint(claim.raw), ms, raw, expired=expired
+                    )
+                ],
+            )
         )
     commands += [
         (shard, [claim.load_key.give_up(claim.token)])
@@ -282,8 +352,14 @@ def _fill_part(
         return not waiting
 
     if commands:
-        timeout = max(claim.plan.voter_timeout for claim in (*(claim for claim, *_ in fills), *back))
+        timeout = max(
+            claim.plan.voter_timeout for claim in (*(claim for claim, *_ in fills), *back)
+        )
         yield from broadcast_grouped(
-            commands, on_reply if waiting else None, max(timeout, 0.1), idempotent=not waiting, compensates=True
+            commands,
+            on_reply if waiting else None,
+            max(timeout, 0.1),
+            idempotent=not waiting,
+            compensates=True,
         )
     return overtaken

@@ -57,7 +57,9 @@ def read_many_flow(
             try:
                 record, freshness = context.judge(raw, pttl, wire, policy)
             except DamagedPayload as damage:
-                reply_policy.damaged(owner, "get_or_set_many", about(damage, "get_or_set_many", wire))
+                reply_policy.damaged(
+                    owner, "get_or_set_many", about(damage, "get_or_set_many", wire)
+                )
                 continue
             if freshness is Freshness.GONE:
                 tally.misses += 1

@@ -43,13 +43,32 @@ class LoadKey:
         return replace(self.plan, voters=Voters(voters.shards[:1], voters.names[:1]))
 
     def claim(self, token: bytes, waiter: bytes = b"") -> Command:
-        return (b"EVAL", CLAIM, b"4", *self.plan.keys, token, waiter, decimal(self.plan.ttl_ms), decimal(PASS_MS))
+        return (
+            b"EVAL",
+            CLAIM,
+            b"4",
+            *self.plan.keys,
+            token,
+            waiter,
+            decimal(self.plan.ttl_ms),
+            decimal(PASS_MS),
+        )
 
     def take_over(self, token: bytes) -> Command:
         """Return what takes the lock from whoever has it."""
-        return (b"EVAL", TAKE, b"4", *self.plan.keys, token, decimal(self.plan.ttl_ms), decimal(PASS_MS))
+        return (
+            b"EVAL",
+            TAKE,
+            b"4",
+            *self.plan.keys,
+            token,
+            decimal(self.plan.ttl_ms),
+            decimal(PASS_MS),
+        )
 
-    def fill(self, token: bytes, seen: bytes, ms: int | None, raw: bytes, *, expired: bool) -> Command:
+    def fill(
+        self, token: bytes, seen: bytes, ms: int | None, raw: bytes, *, expired: bool
+    ) -> Command:
         """Return what stores ``raw`` if the value is still the one that was ``seen``, or none because that has ``expired`` meanwhile."""
         return (
             *(b"EVAL", FILL, b"5", *self.plan.keys, self.wire),
@@ -91,7 +110,9 @@ class LoadRequest:
     def wires(self) -> tuple[bytes, ...]:
         return tuple(load_key.wire for load_key in self.load_keys)
 
-    def of(self, wires: tuple[bytes, ...], seen: Mapping[bytes, int] | None = None) -> "LoadRequest":
+    def of(
+        self, wires: tuple[bytes, ...], seen: Mapping[bytes, int] | None = None
+    ) -> "LoadRequest":
         """Return the part of it that is about these keys, which a reader saw with these PTTLs and wants refreshed."""
         wanted = frozenset(wires)
         load_keys = tuple(load_key for load_key in self.load_keys if load_key.wire in wanted)

@@ -18,7 +18,16 @@ from shardcache.flows.steps import Flow
 from shardcache.keys import INTERNAL
 from shardcache.resp import decimal
 
-__all__ = ("LONGEST_TAG", "check", "ensure", "invalidate", "plain", "plain_many", "valid", "wires_of")
+__all__ = (
+    "LONGEST_TAG",
+    "check",
+    "ensure",
+    "invalidate",
+    "plain",
+    "plain_many",
+    "valid",
+    "wires_of",
+)
 
 LONGEST_TAG = 1024  # bytes
 MOST_TAGS = 255
@@ -52,9 +61,13 @@ def check(tags: Iterable[str] | None) -> tuple[bytes, ...]:
     except UnicodeEncodeError:
         raise InvalidArgument(f"a tag must be encodable as UTF-8, got {tags!r:.200}") from None
     if len(found) > MOST_TAGS or max(map(len, found)) > LONGEST_TAG:
-        raise InvalidArgument(f"at most {MOST_TAGS} tags of {LONGEST_TAG} bytes each, got {len(found)}")
+        raise InvalidArgument(
+            f"at most {MOST_TAGS} tags of {LONGEST_TAG} bytes each, got {len(found)}"
+        )
     if any(INTERNAL in tag for tag in found):
-        raise InvalidArgument(f"a tag must not contain {INTERNAL.decode()!r}, which marks the library's own keys")
+        raise InvalidArgument(
+            f"a tag must not contain {INTERNAL.decode()!r}, which marks the library's own keys"
+        )
     return found
 
 
@@ -77,13 +90,19 @@ def ensure(
             for shard, wire in zip(owners, wires, strict=True)
         ]
     )
-    versions: list[Any] = [outcome if isinstance(outcome, ShardError) else outcome[0] for outcome in outcomes]
+    versions: list[Any] = [
+        outcome if isinstance(outcome, ShardError) else outcome[0] for outcome in outcomes
+    ]
     for shard, version in zip(owners, versions, strict=True):
         if isinstance(version, ShardError):
             failed = version
         elif len(version) != VERSION:
             name = context.planner.placement.nodes[shard].name
-            failed = WrongType(name, f"the key of a tag holds {len(version)} bytes that are no version", "WRONGTYPE")
+            failed = WrongType(
+                name,
+                f"the key of a tag holds {len(version)} bytes that are no version",
+                "WRONGTYPE",
+            )
         else:
             continue
         context.reply_policy.dropped(failed.shard, "tags", 1, failed)

@@ -29,9 +29,15 @@ from shardcache.flows.steps import Batch, Broadcast, Flow, Listen, Outcome, Serv
 
 __all__ = ("LONGEST_WAIT", "acquire")
 
-LONGEST_WAIT = 1.0  # seconds after which a waiter looks for itself: whoever was woken may have died of it
-_SPLIT_WAIT = 0.002  # seconds, at most, between attempts of contenders that took voters from each other
-_SPLIT_TRIPS = 2  # times that an attempt took: how long they are waited for at least, to have given back
+LONGEST_WAIT = (
+    1.0  # seconds after which a waiter looks for itself: whoever was woken may have died of it
+)
+_SPLIT_WAIT = (
+    0.002  # seconds, at most, between attempts of contenders that took voters from each other
+)
+_SPLIT_TRIPS = (
+    2  # times that an attempt took: how long they are waited for at least, to have given back
+)
 _LONG_SPLIT = 50  # attempts after which the waits between them grow no more
 _MOST_SETTLED = 5  # attempts that may follow at once on news of the membership
 _LAST_LOOK = 0.005  # seconds that voters have to answer when the time is over
@@ -58,7 +64,9 @@ def acquire(
     """
     if electorate is not None:
         plan = electorate.plan(plan)
-    wait_limit = WaitLimit(plan, registry.status(plan.voters), wait, clock() if began is None else began, note)
+    wait_limit = WaitLimit(
+        plan, registry.status(plan.voters), wait, clock() if began is None else began, note
+    )
     polite = wait != 0
     attempt = settled = 0
     error: LockNotAcquired | None = None
@@ -110,14 +118,20 @@ def acquire(
         if isinstance(error, LockConflict):
             free_in = error.retry_after or 0.0
             if free_in > 0:
-                if ballot.nobody:  # contenders give back what they have at once, but who died does not
+                if (
+                    ballot.nobody
+                ):  # contenders give back what they have at once, but who died does not
                     left = min(left, _SPLIT_TRIPS * (1 + random()) * took)
-                if _split(ballot):  # what we gave back wakes those who wait, ourselves included: not in a tight loop
+                if _split(
+                    ballot
+                ):  # what we gave back wakes those who wait, ourselves included: not in a tight loop
                     pause = min(left, _SPLIT_WAIT * random() * min(attempt, _LONG_SPLIT))
                     yield Sleep(pause)
                     left -= pause
                 heard = yield _woken(asked, ballot, attempt, min(left, free_in + 0.01 * random()))
-                if isinstance(heard, ShardError):  # nobody listens there: look again, but not at once
+                if isinstance(
+                    heard, ShardError
+                ):  # nobody listens there: look again, but not at once
                     yield Sleep(min(left, free_in, _OUTAGE_WAIT * (0.5 + random() / 2)))
                 continue
             if _split(ballot):
@@ -140,7 +154,9 @@ def _attempt(
 ) -> Flow[tuple[Lease | None, Ballot]]:
     electors = plan.electors
     status = registry.status(electors)
-    ballot = Ballot(electors, status, hear_all=status.longest < plan.ttl_ms, voting=len(plan.voters.shards))
+    ballot = Ballot(
+        electors, status, hear_all=status.longest < plan.ttl_ms, voting=len(plan.voters.shards)
+    )
     lease = Lease(token, plan.quorum, [0.0] * len(plan.voters.shards), voters=plan.voters)
     sent = clock()
     commands = [plan.acquire(token, polite=polite, announce_ms=round(announce * 1000))]
@@ -159,13 +175,17 @@ def _attempt(
             # A voter that restarted after its grant and before the register knew it has forgotten us, and nobody can tell. So
             # what was granted before that counts only where our key is still there after it.
             places = [] if new else ballot.at(fence)
-            if sum(place < ballot.voting for place in places) < plan.quorum or not electors.majority(places):
+            if sum(
+                place < ballot.voting for place in places
+            ) < plan.quorum or not electors.majority(places):
                 places = yield from _confirm(plan, lease, ballot, places)
             places, free = [place for place in places if place < ballot.voting], places
             if len(places) >= plan.quorum and electors.majority(free if new else ballot.fences):
                 lease.held(places, sent, plan.ttl)
                 lease.unsure = ballot.unsure
-                lease.verified.update(places if new else (place for place in ballot.fences if place < ballot.voting))
+                lease.verified.update(
+                    places if new else (place for place in ballot.fences if place < ballot.voting)
+                )
                 won = lease.valid_until > clock()
                 if won:
                     status.out_since = None
@@ -193,12 +213,16 @@ def _confirm(plan: LockPlan, lease: Lease, ballot: Ballot, known: list[int]) -> 
         if reply == 1 or (reply.__class__ is list and reply[0] == 1):
             confirmed.append(behind[at])
         return asked == len(behind) or (
-            electors.majority(confirmed) and sum(place < ballot.voting for place in confirmed) >= plan.quorum
+            electors.majority(confirmed)
+            and sum(place < ballot.voting for place in confirmed) >= plan.quorum
         )
 
     commands = [plan.script(CONFIRM, lease.token, lease.fence, FENCE_TTL)]
     looks = [plan.acquire(lease.token, polite=False, announce_ms=0, read_only=True)]
-    batches = [Batch(electors.shards[place], commands if place < ballot.voting else looks, True) for place in behind]
+    batches = [
+        Batch(electors.shards[place], commands if place < ballot.voting else looks, True)
+        for place in behind
+    ]
     yield Broadcast(batches, take, plan.voter_timeout)
     return confirmed
 
@@ -222,7 +246,9 @@ def _reason(plan: LockPlan, ballot: Ballot) -> LockNotAcquired:
     guarded = sum(vote.kind == "guarded" for vote in votes)
     if out + guarded > len(votes) - plan.quorum:
         why = "cannot vote" if not guarded else "cannot vote or have restarted"
-        return QuorumUnavailable(plan.name, f"too many of the {len(votes)} voters {why}: {said}", votes)
+        return QuorumUnavailable(
+            plan.name, f"too many of the {len(votes)} voters {why}: {said}", votes
+        )
     if ballot.granted:
         return QuorumUnavailable(
             plan.name,

@@ -52,13 +52,25 @@ def adopt(
         if not count.taken:
             break
         yield Sleep(_PAUSE * attempt * random())
-    raise LockLost(plan.name, "the lease that was handed over has ended, or somebody else has adopted it")
+    raise LockLost(
+        plan.name, "the lease that was handed over has ended, or somebody else has adopted it"
+    )
 
 
 class _Count:
     """What the voters answered, by place: who has our token now and counts (``taken``: the seconds left there), who has it and must wait, who went wrong."""
 
-    __slots__ = ("_heard", "_quorum", "_shards", "_status", "errors", "guarded", "lefts", "lives", "taken")
+    __slots__ = (
+        "_heard",
+        "_quorum",
+        "_shards",
+        "_status",
+        "errors",
+        "guarded",
+        "lefts",
+        "lives",
+        "taken",
+    )
 
     def __init__(self, plan: LockPlan, status: VoterStatus) -> None:
         self._status = status
@@ -70,7 +82,8 @@ class _Count:
         self.guarded: set[int] = set()
         self.lives: dict[int, Life] = {}  # of those that are to be vetted
         self.errors: dict[int, ShardError] = {
-            place: ShardError(name, "did not answer") for place, name in enumerate(plan.voters.names)
+            place: ShardError(name, "did not answer")
+            for place, name in enumerate(plan.voters.names)
         }
 
     def on_reply(self, place: int, outcome: Outcome, run: ServerRun | None) -> bool:
@@ -114,7 +127,9 @@ class _Count:
             return asked == len(places)
 
         looks = [plan.script_with_life(ADOPT, own, own)]
-        yield Broadcast([Batch(self._shards[place], looks, True) for place in places], take, plan.voter_timeout)
+        yield Broadcast(
+            [Batch(self._shards[place], looks, True) for place in places], take, plan.voter_timeout
+        )
         self.guarded.update(self.lives)
 
     def raise_if_out(self, plan: LockPlan) -> None:
@@ -149,7 +164,9 @@ def _attempt(
     commands = [plan.script_with_life(ADOPT, given, own)]
     won = False
     try:
-        yield Broadcast([Batch(shard, commands, True) for shard in shards], count.on_reply, plan.voter_timeout)
+        yield Broadcast(
+            [Batch(shard, commands, True) for shard in shards], count.on_reply, plan.voter_timeout
+        )
         if len(count.taken) < plan.quorum <= len(count.taken) + len(count.lives):
             yield from count.verify(plan, own, registry)
         else:
@@ -175,5 +192,7 @@ def put_back(plan: LockPlan, own: bytes, given: bytes) -> Flow[None]:
     """Undo an adoption that nobody goes on with: where our token is, the given one is again. Waits for no answer."""
     commands = [plan.script_with_life(ADOPT, own, given)]
     yield Broadcast(
-        [Batch(shard, commands, True, compensates=True) for shard in plan.voters.shards], None, plan.voter_timeout
+        [Batch(shard, commands, True, compensates=True) for shard in plan.voters.shards],
+        None,
+        plan.voter_timeout,
     )

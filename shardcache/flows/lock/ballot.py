@@ -41,7 +41,9 @@ class Ballot:
         "voting",
     )
 
-    def __init__(self, voters: Voters, status: VoterStatus, *, hear_all: bool, voting: int | None = None) -> None:
+    def __init__(
+        self, voters: Voters, status: VoterStatus, *, hear_all: bool, voting: int | None = None
+    ) -> None:
         self.voting = (
             len(voters.shards) if voting is None else voting
         )  # how many grant; those behind them are only to be free
@@ -51,12 +53,18 @@ class Ballot:
         self._hear_all = hear_all
         self._voters = voters
         self._no: set[int] = set()
-        self.memberships: dict[int, bytes] = {}  # of those that were chosen by another than they know
+        self.memberships: dict[
+            int, bytes
+        ] = {}  # of those that were chosen by another than they know
         self.answers: list[Outcome | None] = [None] * len(voters.shards)
         self.heard = 0
-        self.holders: Counter[bytes] = Counter()  # by their tokens: how many of those that refused have them
+        self.holders: Counter[bytes] = (
+            Counter()
+        )  # by their tokens: how many of those that refused have them
         self.fences: dict[int, int] = {}  # counters of those whose grant counts, by place
-        self.guarded: dict[int, float | None] = {}  # seconds until the grant of a voter counts; None: to be vetted
+        self.guarded: dict[
+            int, float | None
+        ] = {}  # seconds until the grant of a voter counts; None: to be vetted
         self.lives: dict[int, Life] = {}  # of those that are to be vetted
         self.remembered = 0  # the highest counter of a voter that refused
         self.reseeded = 0  # grants by voters whose counter was lost, old or new
@@ -104,7 +112,9 @@ class Ballot:
     @property
     def nobody(self) -> bool:
         """Whether nobody can hold the lock: all who refused did so for contenders without a majority."""
-        unknown = sum(1 for answer in self.answers if answer is None or isinstance(answer, ShardError))
+        unknown = sum(
+            1 for answer in self.answers if answer is None or isinstance(answer, ShardError)
+        )
         unknown += len(self._voters.absent)
         return max(self.holders.values(), default=0) + unknown < self._quorum
 
@@ -136,7 +146,9 @@ class Ballot:
     def recount(self, status: VoterStatus) -> None:
         """Let the votes count of those voters that have been vetted meanwhile and may vote."""
         for place in [place for place, wait in self.guarded.items() if wait is None]:
-            wait = self.guarded[place] = status.wait(self._shards[place], self.lives.get(place), vetted=True)
+            wait = self.guarded[place] = status.wait(
+                self._shards[place], self.lives.get(place), vetted=True
+            )
             if wait == 0.0:
                 del self.guarded[place]
                 self.count(place)
@@ -154,7 +166,9 @@ class Ballot:
     @property
     def refusals(self) -> list[ShardError]:
         """What voters said that waiting does not mend."""
-        return lasting(one if one is None or isinstance(one, ShardError) else one[0] for one in self.answers)
+        return lasting(
+            one if one is None or isinstance(one, ShardError) else one[0] for one in self.answers
+        )
 
     @property
     def refusal(self) -> ShardError | None:
@@ -173,14 +187,20 @@ class Ballot:
 
     def at(self, fence: int) -> list[int]:
         """Return the places where nothing is to be written: those whose counters are there, and those that have only to be free."""
-        return [place for place, counter in self.fences.items() if counter == fence or place >= self.voting]
+        return [
+            place
+            for place, counter in self.fences.items()
+            if counter == fence or place >= self.voting
+        ]
 
     @property
     def fence(self) -> int:
         """The fencing token that these votes give."""
         # What was granted before its life was registered may have been counted below the floor that this has set.
         counters = (fence + (place >= self.voting) for place, fence in self.fences.items())
-        highest = max(*counters, *(self._status.floors[self._shards[place]] + 1 for place in self.fences))
+        highest = max(
+            *counters, *(self._status.floors[self._shards[place]] + 1 for place in self.fences)
+        )
         # Where a counter was lost, those that refused may remember more than those that granted.
         return max(highest, self.remembered + 1) if self.reseeded else highest
 
@@ -203,7 +223,8 @@ class Ballot:
     def votes(self, names: tuple[str, ...]) -> list[Vote]:
         """Return what each voter said, in words."""
         absent = (
-            Vote(name, "unreachable", reason="it is not among this client's nodes") for name in self._voters.absent
+            Vote(name, "unreachable", reason="it is not among this client's nodes")
+            for name in self._voters.absent
         )
         return [*(self._vote(place, name) for place, name in enumerate(names)), *absent]
 
@@ -224,19 +245,28 @@ class Ballot:
             return Vote(
                 name,
                 "refused",
-                reason="it goes by another list of voters" if reply[1] else "it knows no list of voters yet",
+                reason="it goes by another list of voters"
+                if reply[1]
+                else "it knows no list of voters yet",
             )
         if reply[0] != 1:
             return Vote(name, "held", left=None if reply[1] < 0 else reply[1] / 1000)
         if place in self.guarded:
-            return Vote(name, "guarded", self.guarded[place], "it has restarted and may have forgotten a holder")
+            return Vote(
+                name,
+                "guarded",
+                self.guarded[place],
+                "it has restarted and may have forgotten a holder",
+            )
         return Vote(name, "granted")
 
 
 def lasting(replies: Iterable[Any]) -> list[ShardError]:
     """Return those of ``replies`` that are errors which waiting does not mend: an ACL, a login, a role, a command that is switched off."""
     return [
-        one for one in replies if isinstance(one, ShardError) and not isinstance(one, (ShardUnavailable, OutOfMemory))
+        one
+        for one in replies
+        if isinstance(one, ShardError) and not isinstance(one, (ShardUnavailable, OutOfMemory))
     ]
 
 

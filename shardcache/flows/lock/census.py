@@ -28,7 +28,9 @@ def held_locks_flow(shards: int, space: KeySpace) -> Flow[tuple[Census, dict[int
     for shard in range(shards):
         cursor = None
         while cursor != 0:
-            cursor, keys, error = yield from page(shard, cursor or 0, pattern(space.internals + FAMILY + b":", b"*"))
+            cursor, keys, error = yield from page(
+                shard, cursor or 0, pattern(space.internals + FAMILY + b":", b"*")
+            )
             wires = [wire for wire in (space.wire_of(FAMILY, key) for key in keys) if wire]
             if wires and error is None:
                 error = yield from _look(shard, wires, space, found)
@@ -38,7 +40,9 @@ def held_locks_flow(shards: int, space: KeySpace) -> Flow[tuple[Census, dict[int
     return found, out
 
 
-def _look(shard: int, wires: list[bytes], space: KeySpace, found: Census) -> Flow[ShardError | None]:
+def _look(
+    shard: int, wires: list[bytes], space: KeySpace, found: Census
+) -> Flow[ShardError | None]:
     """Note what one shard has under these names."""
     commands: list[Command] = [(b"EVAL", LOOK, b"4", *LockKeys.of(wire, space)) for wire in wires]
     [outcome] = yield from exchange([Batch(shard, commands, True)])
@@ -46,6 +50,8 @@ def _look(shard: int, wires: list[bytes], space: KeySpace, found: Census) -> Flo
         return outcome
     for wire, reply in zip(wires, outcome, strict=True):
         seen = reply if isinstance(reply, ShardError) else voter_state_of(reply)
-        if isinstance(seen, ShardError) or seen.token is not None:  # else it was released a moment ago
+        if (
+            isinstance(seen, ShardError) or seen.token is not None
+        ):  # else it was released a moment ago
             found.setdefault(wire, {})[shard] = seen
     return None

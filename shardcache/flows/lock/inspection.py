@@ -36,13 +36,22 @@ class LockState:
 
     def lefts(self, token: bytes) -> list[float]:
         """Seconds that each voter will still hold ``token``: 0.0 where it does not."""
-        return [0.0 if isinstance(one, ShardError) or one.token != token else one.left for one in self.seen]
+        return [
+            0.0 if isinstance(one, ShardError) or one.token != token else one.left
+            for one in self.seen
+        ]
 
     @property
     def holder(self) -> bytes | None:
         """The token that a majority holds, if there is one."""
-        tokens = [one.token for one in self.seen if not isinstance(one, ShardError) and one.token is not None]
-        return next((token for token in dict.fromkeys(tokens) if tokens.count(token) >= self.quorum), None)
+        tokens = [
+            one.token
+            for one in self.seen
+            if not isinstance(one, ShardError) and one.token is not None
+        ]
+        return next(
+            (token for token in dict.fromkeys(tokens) if tokens.count(token) >= self.quorum), None
+        )
 
     @property
     def remaining(self) -> float:
@@ -70,11 +79,16 @@ def inspect_lock(plan: LockPlan) -> Flow[LockState]:
 
     commands = [plan.script(LOOK)]
     yield Broadcast([Batch(shard, commands, True) for shard in shards], take, plan.voter_timeout)
-    late = [one or ShardError(name, "did not answer") for one, name in zip(seen, plan.voters.names, strict=True)]
+    late = [
+        one or ShardError(name, "did not answer")
+        for one, name in zip(seen, plan.voters.names, strict=True)
+    ]
     state = LockState(tuple(late), plan.quorum)
     if state.answered < plan.quorum:
         out = "; ".join(str(one) for one in late if isinstance(one, ShardError))
-        raise QuorumUnavailable(plan.name, f"too few of the {plan.voters.total} voters answer: {out}")
+        raise QuorumUnavailable(
+            plan.name, f"too few of the {plan.voters.total} voters answer: {out}"
+        )
     return state
 
 
@@ -98,5 +112,7 @@ def force_release(plan: LockPlan) -> Flow[int]:
     yield Broadcast([Batch(shard, commands, True) for shard in shards], take, plan.voter_timeout)
     if heard - len(errors) < plan.quorum:
         out = "; ".join(map(str, errors)) or "none answered"
-        raise QuorumUnavailable(plan.name, f"too few of the {plan.voters.total} voters answer: {out}")
+        raise QuorumUnavailable(
+            plan.name, f"too few of the {plan.voters.total} voters answer: {out}"
+        )
     return freed

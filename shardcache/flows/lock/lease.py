@@ -34,8 +34,12 @@ class Lease:
     fence: int = 0
     ended: bool = field(default=False)  # lost or released: it will not be extended again
     voters: Voters | None = None  # who granted it, if that may change
-    verified: set[int] = field(default_factory=set)  # voters that have had our key since a life of theirs that may vote
-    unsure: frozenset[int] = frozenset()  # voters that were asked and have not answered: they may grant late
+    verified: set[int] = field(
+        default_factory=set
+    )  # voters that have had our key since a life of theirs that may vote
+    unsure: frozenset[int] = (
+        frozenset()
+    )  # voters that were asked and have not answered: they may grant late
 
     @property
     def valid_until(self) -> float:

@@ -53,12 +53,19 @@ class LockKeys(NamedTuple):
     @classmethod
     def of(cls, wire: bytes, space: KeySpace) -> Self:
         """Return the keys of the lock of this name."""
-        return cls(*(space.internal(family, wire) for family in (b"lock", b"fence", b"wait", b"wake")))
+        return cls(
+            *(space.internal(family, wire) for family in (b"lock", b"fence", b"wait", b"wake"))
+        )
 
     @classmethod
     def of_load(cls, wire: bytes, space: KeySpace) -> Self:
         """Return the keys of the lock under which a value is loaded: no user's lock is called so."""
-        return cls(*(space.internal(family, wire) for family in (b"load", b"load-token", b"load-wait", b"load-wake")))
+        return cls(
+            *(
+                space.internal(family, wire)
+                for family in (b"load", b"load-token", b"load-wait", b"load-wake")
+            )
+        )
 
 
 class Voters(NamedTuple):
@@ -98,7 +105,11 @@ class Voters(NamedTuple):
     @property
     def id(self) -> bytes:
         """What this set of voters is known by, in whatever order."""
-        return sha1(repr(sorted(self.names + self.absent)).encode(), usedforsecurity=False).hexdigest()[:16].encode()
+        return (
+            sha1(repr(sorted(self.names + self.absent)).encode(), usedforsecurity=False)
+            .hexdigest()[:16]
+            .encode()
+        )
 
 
 _NOBODY = Voters((), ())
@@ -133,7 +144,11 @@ class LockPlan:
 
     def attempt(self, token: bytes, number: int) -> bytes:
         """Return what stands in the key: whose attempt it is, which one, and by which membership, if by any."""
-        return b"%b|%d.%d" % (token, number, self.number) if self.number else b"%b|%d" % (token, number)
+        return (
+            b"%b|%d.%d" % (token, number, self.number)
+            if self.number
+            else b"%b|%d" % (token, number)
+        )
 
     def on(self, voters: Voters | None) -> Self:
         """Return the plan for a lease that these voters granted, whoever they would be today."""
@@ -141,7 +156,9 @@ class LockPlan:
             return self
         return replace(self, voters=voters, electors=voters, version=b"", wire=b"")
 
-    def acquire(self, token: bytes, *, polite: bool, announce_ms: int, read_only: bool = False) -> Command:
+    def acquire(
+        self, token: bytes, *, polite: bool, announce_ms: int, read_only: bool = False
+    ) -> Command:
         keys = self.keys
         return (
             *(b"EVAL", ACQUIRE, b"4", keys.lock, keys.fence, keys.waiting, self.register),

@@ -54,7 +54,9 @@ class Membership:
         text = json.dumps([self.number, sorted(self.names), sorted(self.former)]).encode()
         object.__setattr__(self, "text", text)
         object.__setattr__(
-            self, "version", b"%d-%b" % (self.number, sha1(text, usedforsecurity=False).hexdigest()[:12].encode())
+            self,
+            "version",
+            b"%d-%b" % (self.number, sha1(text, usedforsecurity=False).hexdigest()[:12].encode()),
         )
 
     @classmethod
@@ -88,8 +90,12 @@ class Electorate:
         chosen = voters_of(known.names, plan.wire)
         voters = self._voters(plan, chosen)
         former = voters_of(known.former, plan.wire) if known.former else ()
-        electors = voters if set(former) in (set(), set(chosen)) else self._voters(plan, chosen, former)
-        return replace(plan, voters=voters, electors=electors, version=known.version, number=known.number)
+        electors = (
+            voters if set(former) in (set(), set(chosen)) else self._voters(plan, chosen, former)
+        )
+        return replace(
+            plan, voters=voters, electors=electors, version=known.version, number=known.number
+        )
 
     def _voters(self, plan: LockPlan, *groups: tuple[str, ...]) -> Voters:
         """Return who votes if there must be a majority of each of these groups. Raises `QuorumUnavailable` where this client can have none."""
@@ -97,7 +103,11 @@ class Electorate:
         names = tuple(name for name in every if name in self._shards)
         absent = tuple(name for name in every if name not in self._shards)
         places = {name: place for place, name in enumerate(names + absent)}
-        sets = tuple(tuple(places[name] for name in group) for group in groups) if len(groups) > 1 else ()
+        sets = (
+            tuple(tuple(places[name] for name in group) for group in groups)
+            if len(groups) > 1
+            else ()
+        )
         voters = Voters(tuple(self._shards[name] for name in names), names, sets, absent)
         if voters.hopeless(()):
             raise QuorumUnavailable(
@@ -111,7 +121,11 @@ class Electorate:
         """Take the newest of these memberships, if it is newer than what is known, or another first one; return whether it was."""
         found = [one for one in map(Membership.of, texts) if one is not None]
         newest = max(found, key=lambda one: one.number, default=None)
-        if newest is None or newest.version == self.known.version or newest.number < self.known.number:
+        if (
+            newest is None
+            or newest.version == self.known.version
+            or newest.number < self.known.number
+        ):
             return False
         self.known = newest
         return True
@@ -137,11 +151,14 @@ class Electorate:
         behind = [
             self._shards[name]
             for name, text in texts.items()
-            if ((found := Membership.of(text)) is None or found.number < mine.number) and name in self._shards
+            if ((found := Membership.of(text)) is None or found.number < mine.number)
+            and name in self._shards
         ]
         if behind:
             commands = [_configure(plan, b"now", mine)]
-            yield Broadcast([Batch(shard, commands, True) for shard in behind], None, plan.voter_timeout)
+            yield Broadcast(
+                [Batch(shard, commands, True) for shard in behind], None, plan.voter_timeout
+            )
 
     def settle(self, plan: LockPlan, texts: Mapping[str, bytes]) -> Flow[bool]:
         """Learn from what voters answered (by name; empty where one knows nothing), agree on a first membership if there is none, and tell it.
@@ -149,7 +166,9 @@ class Electorate:
         Return whether trying again makes sense at once.
         """
         self.learn(texts.values())
-        agreed = self.known.version in {one.version for one in map(Membership.of, texts.values()) if one is not None}
+        agreed = self.known.version in {
+            one.version for one in map(Membership.of, texts.values()) if one is not None
+        }
         if not agreed and self.known.number == 1:
             # Nobody who answered knows any. That may be since this is the first time, or since they have forgotten: all are asked.
             found = yield from self.propose(plan, self.known, tuple(self._shards))
@@ -159,10 +178,16 @@ class Electorate:
         told = yield from self.tell(plan, self._shards)
         return bool(told)
 
-    def propose(self, plan: LockPlan, wanted: Membership, names: tuple[str, ...]) -> Flow[Membership | None]:
+    def propose(
+        self, plan: LockPlan, wanted: Membership, names: tuple[str, ...]
+    ) -> Flow[Membership | None]:
         """Ask the nodes ``names`` to agree to a next membership; return what is agreed on, None if nothing is yet."""
         answers = yield from self._ask(plan, names, b"next", wanted)
-        kept = [one for one in (Membership.of(answer[1]) for answer in answers.values()) if one is not None]
+        kept = [
+            one
+            for one in (Membership.of(answer[1]) for answer in answers.values())
+            if one is not None
+        ]
         newest = max(kept, key=lambda one: one.number, default=None)
         if newest is not None and newest.number >= wanted.number:
             return newest
@@ -182,7 +207,9 @@ class Electorate:
     def tell(self, plan: LockPlan, names: Iterable[str]) -> Flow[frozenset[str]]:
         """Tell these nodes the membership; return those that have it now."""
         known = self.known
-        answers = yield from self._ask(plan, [name for name in names if name in self._shards], b"now", known)
+        answers = yield from self._ask(
+            plan, [name for name in names if name in self._shards], b"now", known
+        )
         return frozenset(name for name, answer in answers.items() if answer[0] == known.version)
 
     def _ask(
@@ -203,7 +230,9 @@ class Electorate:
             return heard == len(asked)
 
         commands = [_configure(plan, mode, membership)]
-        yield Broadcast([Batch(self._shards[name], commands, True) for name in asked], take, plan.voter_timeout)
+        yield Broadcast(
+            [Batch(self._shards[name], commands, True) for name in asked], take, plan.voter_timeout
+        )
         return answers
 
 

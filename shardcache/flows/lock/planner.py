@@ -5,7 +5,14 @@ from dataclasses import replace
 
 from shardcache.errors import InvalidOption, QuorumUnavailable
 from shardcache.flows.context import ClientContext
-from shardcache.flows.lock.lock_plan import MOST_VOTERS, LockKeys, LockPlan, Voters, load_register_key, register_key
+from shardcache.flows.lock.lock_plan import (
+    MOST_VOTERS,
+    LockKeys,
+    LockPlan,
+    Voters,
+    load_register_key,
+    register_key,
+)
 from shardcache.flows.lock.membership import Electorate, voters_of
 from shardcache.flows.lock.voter_registry import VoterRegistry
 from shardcache.keys import Key, KeySpace
@@ -14,9 +21,7 @@ from shardcache.placement import Placement
 __all__ = ("LONGEST_TTL", "SHORTEST_TTL", "LockPlanner", "check_ttl")
 
 SHORTEST_TTL, LONGEST_TTL = 0.02, 7 * 24 * 3600.0  # seconds
-_SHORTEST = (
-    0.05  # seconds: a voter that is late by less may only have been busy, and being late takes it out of service
-)
+_SHORTEST = 0.05  # seconds: a voter that is late by less may only have been busy, and being late takes it out of service
 _SHARE = 10  # a voter that takes longer than a tenth of the ttl eats too much of it
 
 
@@ -43,7 +48,11 @@ class LockPlanner:
         self.load_register = VoterRegistry(unsure=0.0)
 
     def plan(
-        self, name: Key, ttl: float, voters: Sequence[str] | None = None, voter_timeout: float | None = None
+        self,
+        name: Key,
+        ttl: float,
+        voters: Sequence[str] | None = None,
+        voter_timeout: float | None = None,
     ) -> LockPlan:
         """Return the plan of a lock; raise `InvalidArgument` for what cannot be."""
         context = self._context
@@ -54,10 +63,20 @@ class LockPlanner:
         chosen = Voters(tuple(self._places[one] for one in names), names)
         shown = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
         keys = LockKeys.of(wire, context.keys)
-        plan = LockPlan(shown, keys, chosen, float(ttl), timeout, self._register_key, wire if voters is None else b"")
+        plan = LockPlan(
+            shown,
+            keys,
+            chosen,
+            float(ttl),
+            timeout,
+            self._register_key,
+            wire if voters is None else b"",
+        )
         try:
             return self.electorate.plan(plan)
-        except QuorumUnavailable:  # told to whoever wants to acquire it, by then perhaps not true any more
+        except (
+            QuorumUnavailable
+        ):  # told to whoever wants to acquire it, by then perhaps not true any more
             return plan
 
     def lasting(self, plan: LockPlan, ttl: float, voter_timeout: float | None) -> LockPlan:
@@ -99,7 +118,9 @@ class LockPlanner:
         chosen = Voters(tuple(self._places[one] for one in names), names)
         shown = key if isinstance(key, str) else key.decode("utf-8", "backslashreplace")
         keys = LockKeys.of_load(wire, context.keys)
-        return LockPlan(shown, keys, chosen, ttl, min(context.timeout * times, ttl / 2), self._load_register_key)
+        return LockPlan(
+            shown, keys, chosen, ttl, min(context.timeout * times, ttl / 2), self._load_register_key
+        )
 
     def _voters(self, wire: bytes, chosen: Sequence[str] | None) -> tuple[str, ...]:
         if chosen is None:
@@ -116,5 +137,11 @@ class LockPlanner:
 
 def check_ttl(ttl: object) -> None:
     """Raise `InvalidOption` unless ``ttl`` is a length of time that a lock can have."""
-    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not SHORTEST_TTL <= ttl <= LONGEST_TTL:
-        raise InvalidOption(f"a lock's ttl must be from {SHORTEST_TTL:g} to {LONGEST_TTL:g} seconds, got {ttl!r:.80}")
+    if (
+        isinstance(ttl, bool)
+        or not isinstance(ttl, (int, float))
+        or not SHORTEST_TTL <= ttl <= LONGEST_TTL
+    ):
+        raise InvalidOption(
+            f"a lock's ttl must be from {SHORTEST_TTL:g} to {LONGEST_TTL:g} seconds, got {ttl!r:.80}"
+        )

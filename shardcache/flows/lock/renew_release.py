@@ -54,7 +54,9 @@ def extend(
         # A shorter ttl counts from here on, for it may take effect without anybody telling us.
         lease.within(sent, plan.ttl)
         count = _Count(plan, lease, status, errors)
-        yield Broadcast([Batch(shard, commands, True) for shard in shards], count.on_reply, plan.voter_timeout)
+        yield Broadcast(
+            [Batch(shard, commands, True) for shard in shards], count.on_reply, plan.voter_timeout
+        )
         if len(count.kept) >= plan.quorum or again or not count.lives or registry is None:
             break
         yield from registry.verify(plan, count.lives)
@@ -68,28 +70,46 @@ def extend(
     if lease.valid_until <= clock():
         return "lost"
     strangers = {
-        place: life for place, life in count.lives.items() if status and not status.registered(shards[place], life)
+        place: life
+        for place, life in count.lives.items()
+        if status and not status.registered(shards[place], life)
     }
     if strangers and registry is not None:  # they count from the next time on
         yield from registry.verify(plan, strangers)
     if gone and lease.fence:  # a load lock has no counter to put back, and does not last
         repair = [plan.script(REPAIR, lease.token, plan.ttl_ms, lease.fence, FENCE_TTL)]
-        yield Broadcast([Batch(shards[place], repair, False) for place in gone], None, plan.voter_timeout)
-        if (
-            lease.ended
-        ):  # released meanwhile, on another connection perhaps; or handed over, and then the others are somebody else's
+        yield Broadcast(
+            [Batch(shards[place], repair, False) for place in gone], None, plan.voter_timeout
+        )
+        if lease.ended:  # released meanwhile, on another connection perhaps; or handed over, and then the others are somebody else's
             commands = [plan.script(RELEASE, lease.token)]
-            yield Broadcast([Batch(shards[place], commands, True) for place in gone], None, plan.voter_timeout)
+            yield Broadcast(
+                [Batch(shards[place], commands, True) for place in gone], None, plan.voter_timeout
+            )
     return "extended"
 
 
 class _Count:
     """What the voters answered to one extension, by place; ``lives``: of those that have our key and are to be vetted before they count."""
 
-    __slots__ = ("_errors", "_heard", "_lease", "_plan", "_status", "denied", "gone", "kept", "lives")
+    __slots__ = (
+        "_errors",
+        "_heard",
+        "_lease",
+        "_plan",
+        "_status",
+        "denied",
+        "gone",
+        "kept",
+        "lives",
+    )
 
     def __init__(
-        self, plan: LockPlan, lease: Lease, status: VoterStatus | None, errors: list[ShardError] | None
+        self,
+        plan: LockPlan,
+        lease: Lease,
+        status: VoterStatus | None,
+        errors: list[ShardError] | None,
     ) -> None:
         self._plan = plan
         self._lease = lease
@@ -155,7 +175,9 @@ def release(plan: LockPlan, lease: Lease, errors: list[ShardError] | None = None
             if errors is not None and isinstance(reply, ShardError):
                 errors.append(reply)
             if isinstance(outcome, ShardError):
-                if isinstance(outcome, ShardUnavailable) and not isinstance(outcome, (ShardTimeout, ShardOut)):
+                if isinstance(outcome, ShardUnavailable) and not isinstance(
+                    outcome, (ShardTimeout, ShardOut)
+                ):
                     broken.append(places[at])
             elif outcome[0] == 1 or (again and outcome[0] == 0):
                 freed += 1
@@ -167,7 +189,10 @@ def release(plan: LockPlan, lease: Lease, errors: list[ShardError] | None = None
 
     commands = [plan.script(RELEASE, lease.token)]
     everywhere = range(len(shards))
-    batches = [Batch(shards[place], commands, False, compensates=place in lease.unsure) for place in everywhere]
+    batches = [
+        Batch(shards[place], commands, False, compensates=place in lease.unsure)
+        for place in everywhere
+    ]
     yield Broadcast(batches, count(everywhere, again=False), plan.voter_timeout)
     if broken and freed < plan.quorum and gone <= len(shards) - plan.quorum:
         places, broken = broken, []
@@ -182,7 +207,8 @@ def give_back(plan: LockPlan, token: bytes, unsure: Collection[int] = ()) -> Flo
     """Tell every voter to release, whether it answered or not, and wait for none of them; the ``unsure`` may grant late."""
     commands = [plan.script(RELEASE, token)]
     batches = [
-        Batch(shard, commands, True, compensates=place in unsure) for place, shard in enumerate(plan.voters.shards)
+        Batch(shard, commands, True, compensates=place in unsure)
+        for place, shard in enumerate(plan.voters.shards)
     ]
     try:
         yield Broadcast(batches, None, plan.voter_timeout)

@@ -26,7 +26,11 @@ def begin(electorate: Electorate, plan: LockPlan, names: tuple[str, ...]) -> Flo
             plan.name,
             f"the voters are being changed from {_list(known.former)} to {_list(known.names)}: finish that first",
         )
-    return (yield from _change(electorate, plan, Membership(known.number + 1, tuple(names), known.names), known.names))
+    return (
+        yield from _change(
+            electorate, plan, Membership(known.number + 1, tuple(names), known.names), known.names
+        )
+    )
 
 
 Keys = Mapping[bytes, Mapping[str, VoterState]]
@@ -48,14 +52,20 @@ def finish(
     wires, silent = yield from census()
     silent |= frozenset(known.former) - told
     if len(silent & set(known.former)) >= min(MOST_VOTERS, len(known.former)) // 2 + 1:
-        raise QuorumUnavailable(plan.name, f"too many of the former voters do not answer: {_list(silent)}")
+        raise QuorumUnavailable(
+            plan.name, f"too many of the former voters do not answer: {_list(silent)}"
+        )
     held = held_by_former(known, wires)
     if held:
         raise LockError(
             plan.name,
             f"{len(held)} locks are still held by their former voters, such as {held[0]!r:.80}: try again when they are free",
         )
-    return (yield from _change(electorate, plan, Membership(known.number + 1, known.names), known.names, known.former))
+    return (
+        yield from _change(
+            electorate, plan, Membership(known.number + 1, known.names), known.names, known.former
+        )
+    )
 
 
 def held_by_former(known: Membership, wires: Keys) -> list[bytes]:
@@ -87,19 +97,29 @@ def _known(electorate: Electorate, plan: LockPlan) -> Flow[Membership]:
 
 
 def _change(
-    electorate: Electorate, plan: LockPlan, wanted: Membership, names: tuple[str, ...], others: Iterable[str] = ()
+    electorate: Electorate,
+    plan: LockPlan,
+    wanted: Membership,
+    names: tuple[str, ...],
+    others: Iterable[str] = (),
 ) -> Flow[frozenset[str]]:
     agreed = yield from electorate.propose(plan, wanted, names)
     if agreed is None:
-        raise QuorumUnavailable(plan.name, f"no majority of {_list(names)} has agreed to change the voters")
+        raise QuorumUnavailable(
+            plan.name, f"no majority of {_list(names)} has agreed to change the voters"
+        )
     electorate.known = agreed
     every = {*agreed.names, *agreed.former, *others}
     told = yield from electorate.tell(plan, every)
     if agreed != wanted:
-        raise LockError(plan.name, f"somebody else has begun to change the voters to {_list(agreed.names)}")
+        raise LockError(
+            plan.name, f"somebody else has begun to change the voters to {_list(agreed.names)}"
+        )
     for group in (wanted.names, wanted.former):
         if group and len(told & set(group)) <= len(group) // 2:
-            raise QuorumUnavailable(plan.name, f"agreed, but no majority of {_list(group)} has been told: try again")
+            raise QuorumUnavailable(
+                plan.name, f"agreed, but no majority of {_list(group)} has been told: try again"
+            )
     return frozenset(every - told)
 
 

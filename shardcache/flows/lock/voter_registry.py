@@ -39,7 +39,9 @@ from shardcache.resp import Command, decimal
 
 __all__ = ("UNSURE", "Life", "VoterRegistry", "VoterStatus", "wait_of")
 
-UNSURE = 60.0  # seconds: the ttl that somebody may have used who told none of the voters that answer
+UNSURE = (
+    60.0  # seconds: the ttl that somebody may have used who told none of the voters that answer
+)
 _MOST_ROLLS = 4096
 _FORGOT, _FRESH = 1, 2  # as `scripts.REGISTER` has them
 
@@ -76,7 +78,9 @@ class VoterStatus:
     __slots__ = ("floors", "known", "longest", "out_since", "unsure")
 
     def __init__(self, shards: Iterable[int], unsure: float = UNSURE) -> None:
-        self.known: dict[int, _Known | None] = dict.fromkeys(shards)  # vetted: a majority of the register was told
+        self.known: dict[int, _Known | None] = dict.fromkeys(
+            shards
+        )  # vetted: a majority of the register was told
         self.floors: dict[int, int] = dict.fromkeys(self.known, 0)
         self.longest = 0  # ms
         self.out_since: float | None = None  # when too few of them began to answer
@@ -142,10 +146,16 @@ class VoterRegistry:
         """
         voters = plan.electors
         status = self.status(voters)
-        lives = {place: life for place, life in lives.items() if status.wait(voters.shards[place], life) is None}
+        lives = {
+            place: life
+            for place, life in lives.items()
+            if status.wait(voters.shards[place], life) is None
+        }
         if not lives and status.longest >= plan.ttl_ms:
             return  # somebody else in this process has seen to it
-        states = {place: int(self._forgot(voters.names[place], life)) for place, life in lives.items()}
+        states = {
+            place: int(self._forgot(voters.names[place], life)) for place, life in lives.items()
+        }
         answers: dict[int, list[int]] = {}
         itself: set[int] = set()  # those that answered in the life in which they are to be vetted
         refused: list[CommandRefused] = []
@@ -157,7 +167,11 @@ class VoterRegistry:
             if not isinstance(outcome, ShardError) and isinstance(outcome[0], list):
                 answers[at] = outcome[0]
                 life = lives.get(at)
-                if life is not None and life.born in (0, outcome[0][1]) and life.run == (run.id if run else b""):
+                if (
+                    life is not None
+                    and life.born in (0, outcome[0][1])
+                    and life.run == (run.id if run else b"")
+                ):
                     itself.add(at)
             elif not isinstance(outcome, ShardError) and isinstance(outcome[0], CommandRefused):
                 refused.append(outcome[0])
@@ -166,7 +180,9 @@ class VoterRegistry:
         yield Broadcast(_batches(plan, plan.ttl_ms, lives, states), take, plan.voter_timeout)
         if not _majority(voters, answers):
             if len(refused) > len(voters.shards) - voters.quorum:  # asking again would not mend it
-                raise QuorumUnavailable(plan.name, f"the voters keep no register: {refused[0]}") from refused[0]
+                raise QuorumUnavailable(
+                    plan.name, f"the voters keep no register: {refused[0]}"
+                ) from refused[0]
             return
         longest = {answer[0] for answer in answers.values()}
         status.longest = max(status.longest, *longest)
@@ -198,7 +214,9 @@ def _everybody(answers: int, voters: int) -> bool:
     return answers == voters
 
 
-def _batches(plan: LockPlan, longest: int, lives: dict[int, Life], states: dict[int, int]) -> list[Batch]:
+def _batches(
+    plan: LockPlan, longest: int, lives: dict[int, Life], states: dict[int, int]
+) -> list[Batch]:
     """Return what asks each voter about these lives, and tells it of them."""
     voters = plan.electors
     entries: Command = ()

@@ -26,7 +26,12 @@ class WaitLimit:
     __slots__ = ("_began", "_deadline", "_note", "_plan", "_status", "_told", "_unbounded")
 
     def __init__(
-        self, plan: LockPlan, status: VoterStatus, wait: float | None, began: float, note: Note | None
+        self,
+        plan: LockPlan,
+        status: VoterStatus,
+        wait: float | None,
+        began: float,
+        note: Note | None,
     ) -> None:
         self._plan = plan
         self._status = status
@@ -66,6 +71,10 @@ class WaitLimit:
                     f"{error.reason}; without a timeout a majority is waited for as long as the ttl, {self._plan.ttl:g} s",
                     error.votes,
                 ) from error.__cause__
-        if self._note is not None and now >= self._began + TELL_AFTER and type(error) is not self._told:
+        if (
+            self._note is not None
+            and now >= self._began + TELL_AFTER
+            and type(error) is not self._told
+        ):
             self._told = type(error)
             self._note(error)

@@ -29,7 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = start
     total = Tally()
     for total in campaign(
-        args.histories, args.seed, ablate=args.ablate, outside=args.outside, plot=args.story, processes=args.processes
+        args.histories,
+        args.seed,
+        ablate=args.ablate,
+        outside=args.outside,
+        plot=args.story,
+        processes=args.processes,
     ):
         if sys.stderr.isatty() and time.monotonic() - shown > 1:
             shown = time.monotonic()
@@ -59,16 +64,30 @@ def _tell(history: History) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m shardcache.testing.simulation", description=main.__doc__)
-    parser.add_argument("--histories", type=int, default=1000, metavar="N", help="how many (default 1000)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="the first seed (default 0)")
+    parser = argparse.ArgumentParser(
+        prog="python -m shardcache.testing.simulation", description=main.__doc__
+    )
+    parser.add_argument(
+        "--histories", type=int, default=1000, metavar="N", help="how many (default 1000)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="the first seed (default 0)"
+    )
     parser.add_argument("--ablate", choices=tuple(ABLATIONS), help="take out a part of the lock")
     parser.add_argument(
-        "--outside", choices=OUTSIDE, action="append", default=[], help="add faults outside the assumptions"
+        "--outside",
+        choices=OUTSIDE,
+        action="append",
+        default=[],
+        help="add faults outside the assumptions",
     )
     parser.add_argument("--story", choices=tuple(STORIES), help="tell this one in every history")
-    parser.add_argument("--processes", type=int, default=1, metavar="P", help="run in so many processes")
-    parser.add_argument("--replay", action="store_true", help="print the whole history of the one seed")
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="P", help="run in so many processes"
+    )
+    parser.add_argument(
+        "--replay", action="store_true", help="print the whole history of the one seed"
+    )
     return parser
 
 

@@ -40,7 +40,14 @@ __all__ = ("ABLATIONS", "ablated")
 
 _ACQUIRE, _ADOPTION, _HOLD, _LEASE, _LOOK, _REGISTER = (
     import_module(f"shardcache.flows.lock.{name}")
-    for name in ("acquisition", "adoption", "renew_release", "lease", "inspection", "voter_registry")
+    for name in (
+        "acquisition",
+        "adoption",
+        "renew_release",
+        "lease",
+        "inspection",
+        "voter_registry",
+    )
 )
 _CONFIRM: Callable[[LockPlan, Lease, Ballot, list[int]], Flow[list[int]]] = _ACQUIRE._confirm
 
@@ -52,12 +59,16 @@ class _Ablation(NamedTuple):
     scripts: Sequence[tuple[bytes, Script]] = ()
 
 
-def _confirmed_by_all(_plan: LockPlan, _lease: Lease, ballot: Ballot, _known: list[int]) -> Flow[list[int]]:
+def _confirmed_by_all(
+    _plan: LockPlan, _lease: Lease, ballot: Ballot, _known: list[int]
+) -> Flow[list[int]]:
     yield from ()
     return list(ballot.fences)
 
 
-def _counted_before(plan: LockPlan, lease: Lease, ballot: Ballot, _known: list[int]) -> Flow[list[int]]:
+def _counted_before(
+    plan: LockPlan, lease: Lease, ballot: Ballot, _known: list[int]
+) -> Flow[list[int]]:
     known = [place for place, counter in ballot.fences.items() if counter == lease.fence]
     if len(known) >= plan.quorum:
         return known
@@ -136,8 +147,12 @@ _WIRE = b"n:lock"  # as the simulated lock is called
 _PLAN = Electorate.plan
 ABLATIONS = {
     "no-write-back": _Ablation([(_ACQUIRE, "_confirm", _confirmed_by_all)]),
-    "no-owner-check": _Ablation(scripts=[(real.CONFIRM, _confirm), (real.EXTEND, _extend), (real.RELEASE, _release)]),
-    "no-drift": _Ablation([(module, "drift", _nothing) for module in (_LEASE, _ADOPTION, _REGISTER)]),
+    "no-owner-check": _Ablation(
+        scripts=[(real.CONFIRM, _confirm), (real.EXTEND, _extend), (real.RELEASE, _release)]
+    ),
+    "no-drift": _Ablation(
+        [(module, "drift", _nothing) for module in (_LEASE, _ADOPTION, _REGISTER)]
+    ),
     "no-guard": _Ablation([(VoterStatus, "wait", _at_once)]),
     "no-second-look": _Ablation([(_ACQUIRE, "_confirm", _counted_before)]),
     "no-swap": _Ablation(scripts=[(real.ADOPT, _adopt)]),
@@ -158,7 +173,9 @@ ABLATIONS = {
 def ablated(name: str | None) -> Generator[None]:
     """Run without one part of the lock; with all of it for None. The process must do nothing else with locks meanwhile."""
     ablation = ABLATIONS[name] if name is not None else _Ablation()
-    names = [(owner, attribute, getattr(owner, attribute)) for owner, attribute, _ in ablation.names]
+    names = [
+        (owner, attribute, getattr(owner, attribute)) for owner, attribute, _ in ablation.names
+    ]
     scripts = [(script, SCRIPTS[script]) for script, _ in ablation.scripts]
     try:
         for owner, attribute, value in ablation.names:

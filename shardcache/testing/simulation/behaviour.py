@@ -4,7 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from shardcache.errors import LockConflict, LockError, LockLost, LockNotAcquired, QuorumUnavailable, ShardError
+from shardcache.errors import (
+    LockConflict,
+    LockError,
+    LockLost,
+    LockNotAcquired,
+    QuorumUnavailable,
+    ShardError,
+)
 from shardcache.flows.lock import Lease, LockPlan, acquire, extend, release
 from shardcache.flows.lock.adoption import adopt
 from shardcache.flows.lock.inspection import VoterState, voter_state_of
@@ -16,9 +23,21 @@ from shardcache.testing.simulation.judge import Grant
 
 __all__ = ("Heir", "heir_life", "life", "mover_life")
 
-_STYLES = ("work", "work", "to the end", "quick", "die", "hand over", "hand over")  # "keep" is for stories
+_STYLES = (
+    "work",
+    "work",
+    "to the end",
+    "quick",
+    "die",
+    "hand over",
+    "hand over",
+)  # "keep" is for stories
 _KEEPS = 15  # times that a holder extends who keeps the lock
-_EXTENDS = {"to the end": 0.15, "hand over": 0.8, "keep": 1.0}  # how often a holder extends, by its style
+_EXTENDS = {
+    "to the end": 0.15,
+    "hand over": 0.8,
+    "keep": 1.0,
+}  # how often a holder extends, by its style
 
 Heir = Callable[[bytes, int], None]  # given token and fence, somebody else goes on
 
@@ -72,7 +91,9 @@ def mover_life(client: Client, plan: LockPlan, names: tuple[str, ...], when: flo
                     late = yield from finish(electorate, plan, lambda: _census(client, plan))
                 else:
                     late = yield from begin(electorate, plan, names)
-                client.note(f"changes voters, version {electorate.known.version.decode()}, not told: {sorted(late)}")
+                client.note(
+                    f"changes voters, version {electorate.known.version.decode()}, not told: {sorted(late)}"
+                )
                 break
             except (LockError, QuorumUnavailable) as error:
                 client.note(f"cannot change voters: {error}")
@@ -80,7 +101,9 @@ def mover_life(client: Client, plan: LockPlan, names: tuple[str, ...], when: flo
         yield Sleep(plan.ttl * 2 * client.rng.random())
 
 
-def _census(client: Client, plan: LockPlan) -> Flow[tuple[dict[bytes, dict[str, VoterState]], frozenset[str]]]:
+def _census(
+    client: Client, plan: LockPlan
+) -> Flow[tuple[dict[bytes, dict[str, VoterState]], frozenset[str]]]:
     """Ask every server whose key of the lock it has."""
     found: dict[str, VoterState] = {}
     silent = {server.name for server in client.servers}
@@ -95,7 +118,9 @@ def _census(client: Client, plan: LockPlan) -> Flow[tuple[dict[bytes, dict[str, 
         return False
 
     commands = [plan.script(LOOK)]
-    yield Broadcast([Batch(server.place, commands, True) for server in client.servers], take, plan.voter_timeout)
+    yield Broadcast(
+        [Batch(server.place, commands, True) for server in client.servers], take, plan.voter_timeout
+    )
     return {plan.wire: found}, frozenset(silent)
 
 
@@ -129,7 +154,9 @@ def _acquire(client: Client, plan: LockPlan, token: bytes) -> Flow[Grant | None]
     # News of the membership are asked for, told, and tried again.
     news = 0 if client.electorate is None else 15
     if wait is not None and spent > wait + (5 + news) * plan.voter_timeout + 0.05:
-        client.judge.found("no-end", f"{client.name}: an acquire with wait={wait:g} took {spent:.4f} s")
+        client.judge.found(
+            "no-end", f"{client.name}: an acquire with wait={wait:g} took {spent:.4f} s"
+        )
     return grant
 
 
@@ -148,7 +175,9 @@ def _hold(client: Client, plan: LockPlan, grant: Grant, heir: Heir | None) -> Li
         if rng.random() < _EXTENDS.get(style, 0.4):
             if client.scenario.mixed and rng.random() < 0.5:
                 plan = replace(plan, ttl=rng.choice((0.5, 2.0)) * client.plan.ttl)
-            outcome = yield from _cancellable(client, extend(plan, lease, clock=clock, registry=client.registry))
+            outcome = yield from _cancellable(
+                client, extend(plan, lease, clock=clock, registry=client.registry)
+            )
             client.note(f"extend: {outcome}")
             if outcome == "extended":
                 client.judge.holds(grant)

@@ -60,7 +60,10 @@ def campaign(
     processes: int = 1,
 ) -> Iterator[Tally]:
     """Run that many histories, of the seeds from ``seed`` on; yield the sum so far from time to time, at last that of all."""
-    chunks = [range(start, min(start + _CHUNK, seed + histories)) for start in range(seed, seed + histories, _CHUNK)]
+    chunks = [
+        range(start, min(start + _CHUNK, seed + histories))
+        for start in range(seed, seed + histories, _CHUNK)
+    ]
     work = zip(chunks, repeat(ablate), repeat(tuple(outside)), repeat(plot))
     total = Tally()
     if processes == 1:
@@ -84,7 +87,12 @@ def _run(work: tuple[Sequence[int], str | None, Collection[str], str | None]) ->
 
 
 def story(
-    seed: int, kind: Kind, *, ablate: str | None = None, outside: Collection[str] = (), plot: str | None = None
+    seed: int,
+    kind: Kind,
+    *,
+    ablate: str | None = None,
+    outside: Collection[str] = (),
+    plot: str | None = None,
 ) -> History:
     """Return the history of a failing seed, made as small as it goes, with notes."""
     with ablated(ablate):

@@ -93,7 +93,9 @@ class Client:
         self.electorate: Electorate | None = None
         self.rng = Random(plan.rng)
         self.life: Life
-        self.cuts: dict[int, float] = {}  # server: true time until which nothing goes there or comes from there
+        self.cuts: dict[
+            int, float
+        ] = {}  # server: true time until which nothing goes there or comes from there
         self.frozen = 0.0  # true time until which it is paused
         self.lost_time = 0.0  # true seconds that it has been paused for
         self.asked = 0.0  # true time at which it last asked for the lock
@@ -204,12 +206,18 @@ class Client:
         elif kind is Listen:
             connection = self._blocking[step.shard]
             if connection is None or connection.broken:
-                connection = self._blocking[step.shard] = SimulatedConnection(self.servers[step.shard])
+                connection = self._blocking[step.shard] = SimulatedConnection(
+                    self.servers[step.shard]
+                )
             self._send(Message(self, connection, -1, self._serial, step.command, False, ""))
             end = world.now + (step.timeout + SERVER_TICK) / self._rate
             world.at(end, self._deaf, (self._serial, connection))
         else:
-            world.at(world.now + self.scenario.delay * self.rng.random(), self._write, (step, self._serial))
+            world.at(
+                world.now + self.scenario.delay * self.rng.random(),
+                self._write,
+                (step, self._serial),
+            )
         return False
 
     def _broadcast(self, step: Broadcast) -> bool:
@@ -222,7 +230,17 @@ class Client:
             self._left = len(batches)
             self._open = [True] * len(batches)
         for place, batch in enumerate(batches):
-            self._send(Message(self, self._connection(batch), place, serial, batch.commands[0], batch.idempotent, ""))
+            self._send(
+                Message(
+                    self,
+                    self._connection(batch),
+                    place,
+                    serial,
+                    batch.commands[0],
+                    batch.idempotent,
+                    "",
+                )
+            )
         if step.on_reply is None:
             return True
         timeout = step.timeout if step.limit is None else min(step.timeout, step.limit)
@@ -232,7 +250,9 @@ class Client:
     def _connection(self, batch: Batch) -> SimulatedConnection:
         connection = self._connections[batch.shard]
         if connection is None or connection.broken:
-            connection = self._connections[batch.shard] = SimulatedConnection(self.servers[batch.shard])
+            connection = self._connections[batch.shard] = SimulatedConnection(
+                self.servers[batch.shard]
+            )
         return connection
 
     def _away(self, place: int) -> float:
@@ -281,7 +301,10 @@ class Client:
         command = message.command
         message.reply = reply = server.execute(command, now)
         if world.notes is not None:
-            world.note(server.name, f"{self.name}: {worded(command, reply)}{message.fate and f' ({message.fate})'}")
+            world.note(
+                server.name,
+                f"{self.name}: {worded(command, reply)}{message.fate and f' ({message.fate})'}",
+            )
         if message.place < 0 and reply is None:
             server.waiting.setdefault(command[1], []).append(message)
             world.at(now + server.true_span(float(command[2])), self._unheard, message)
@@ -342,7 +365,9 @@ class Client:
             self._go(message.reply)
         elif self._open[message.place]:
             self._count(
-                message.place, [message.reply], ServerRun(connection.life or b"", self.clock() - connection.born)
+                message.place,
+                [message.reply],
+                ServerRun(connection.life or b"", self.clock() - connection.born),
             )
 
     def _count(self, place: int, outcome: Any, run: ServerRun | None) -> None:
@@ -360,8 +385,12 @@ class Client:
             place = message.connection.server.place
             connection = self._connections[place]
             if connection is None or connection.broken:
-                connection = self._connections[place] = SimulatedConnection(message.connection.server)
-            self._send(Message(self, connection, message.place, message.serial, message.command, False, ""))
+                connection = self._connections[place] = SimulatedConnection(
+                    message.connection.server
+                )
+            self._send(
+                Message(self, connection, message.place, message.serial, message.command, False, "")
+            )
         elif message.serial == self._serial and self._step is not None:
             if message.place < 0:
                 self._go(_BROKEN)
@@ -402,5 +431,7 @@ class Client:
         took = self.judge.writes(step.grant)
         if self._world.notes is not None:
             said = "taken" if took else "refused: it has seen a newer token"
-            self._world.note("store", f"write of {self.name} with token {step.grant.lease.fence}: {said}")
+            self._world.note(
+                "store", f"write of {self.name} with token {step.grant.lease.fence}: {said}"
+            )
         self._awake(serial)

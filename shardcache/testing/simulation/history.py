@@ -74,7 +74,9 @@ class _Stage:
         self.judge = Judge(self.world)
         self._heirs: list[str] = []
         self.servers = [Server(place, plan) for place, plan in enumerate(scenario.servers)]
-        voters = Voters(tuple(range(len(self.servers))), tuple(server.name for server in self.servers))
+        voters = Voters(
+            tuple(range(len(self.servers))), tuple(server.name for server in self.servers)
+        )
         self._plans = {
             ttl: LockPlan(
                 "lock",
@@ -93,7 +95,9 @@ class _Stage:
             acquaint(self.servers, self._plans[min(self._plans)], rng)
         self.clients: list[Client] = []
         for number, plan in enumerate(scenario.clients):
-            register = registers.setdefault(plan.process, VoterRegistry(unsure=_MOST_CHANGE * scenario.ttl))
+            register = registers.setdefault(
+                plan.process, VoterRegistry(unsure=_MOST_CHANGE * scenario.ttl)
+            )
             if scenario.warm and rng.random() < 0.7:
                 acquaint(self.servers, self._plans[min(self._plans)], rng, register.status(voters))
             self._enter(f"client-{number + 1}", plan, register)
@@ -103,14 +107,22 @@ class _Stage:
             self._change(scenario.moved)
         for fault in scenario.faults:
             if fault.kind == "rollback":
-                self.world.at(max(fault.at - fault.size, 0.0), self.servers[fault.target].save, None)
+                self.world.at(
+                    max(fault.at - fault.size, 0.0), self.servers[fault.target].save, None
+                )
             self.world.at(fault.at, self._strike, fault)
 
     def _enter(self, name: str, plan: ClientPlan, register: VoterRegistry) -> None:
         client = Client(name, plan, self.scenario, self.world, self.judge, self.servers, register)
         client.electorate = self._electorate(plan.knows)
         self.clients.append(client)
-        client.begin(life(client, self._plans[plan.ttl], lambda token, fence: self._inherit(client, token, fence)))
+        client.begin(
+            life(
+                client,
+                self._plans[plan.ttl],
+                lambda token, fence: self._inherit(client, token, fence),
+            )
+        )
 
     def _electorate(self, knows: int) -> Electorate | None:
         """Return what a client with the first so many servers in its list knows of the membership."""
@@ -149,14 +161,19 @@ class _Stage:
         )
         name = f"{giver.name}h{len(self._heirs)}"
         self._heirs.append(name)
-        heir = Client(name, plan, self.scenario, self.world, self.judge, self.servers, giver.registry)
+        heir = Client(
+            name, plan, self.scenario, self.world, self.judge, self.servers, giver.registry
+        )
         heir.electorate = giver.electorate
         heir.begin(heir_life(heir, self._plans[plan.ttl], token, fence))
 
     def _strike(self, fault: Fault) -> None:
         now = self.world.now
         if self.world.notes is not None:
-            self.world.note("fault", f"{fault.kind} {fault.target + 1} for {fault.lasts:.4f} s {fault.size or ''}")
+            self.world.note(
+                "fault",
+                f"{fault.kind} {fault.target + 1} for {fault.lasts:.4f} s {fault.size or ''}",
+            )
         match fault.kind:
             case "restart" | "wipe" | "rollback":
                 server = self.servers[fault.target]
@@ -190,7 +207,9 @@ class _Stage:
             for key in _LOCK_KEYS:
                 left = server.db.left(key)
                 if left != -2:
-                    self.judge.found("left-behind", f"{server.name} has {key.decode()} with {left} ms left")
+                    self.judge.found(
+                        "left-behind", f"{server.name} has {key.decode()} with {left} ms left"
+                    )
         for client in self.clients:
             if not client.done and not client.dead:
                 self.judge.found("no-end", f"{client.name} waits for ever")

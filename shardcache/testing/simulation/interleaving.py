@@ -120,7 +120,9 @@ class _Actor:
                 self.outcomes = [[] for _ in batches]
                 self.due = [len(batch.commands) for batch in batches]
                 for place, batch in enumerate(batches):
-                    self.queues[batch.shard] += [_Message(one, place, step) for one in batch.commands]
+                    self.queues[batch.shard] += [
+                        _Message(one, place, step) for one in batch.commands
+                    ]
                 if isinstance(step, Broadcast) and step.on_reply is None:
                     self.ready = (None,)
             case Listen(shard, command):
@@ -155,7 +157,9 @@ class _Actor:
                 outcome = self.outcomes[message.place] = _OUT
             if isinstance(step, Broadcast):
                 run = None if outcome is _OUT else ServerRun(b"life-%d" % shard, 1000.0)
-                if (step.on_reply is not None and step.on_reply(message.place, outcome, run)) or not any(self.due):
+                if (
+                    step.on_reply is not None and step.on_reply(message.place, outcome, run)
+                ) or not any(self.due):
                     self.ready, self.step = (None,), None
             elif not any(self.due):
                 self.ready = (self.outcomes,)
@@ -217,7 +221,11 @@ class _Stage:
             )
             flow = load_once_flow(order, context, patient=True)
         else:
-            request = _CORE.requests.delete(KEY) if act == "delete" else _CORE.requests.set(KEY, f"set-{number}")
+            request = (
+                _CORE.requests.delete(KEY)
+                if act == "delete"
+                else _CORE.requests.set(KEY, f"set-{number}")
+            )
             commands = [*([request.invalidates] if request.invalidates else []), request.command]
             flow = exchange([Batch(_CORE.placement.owner_index(_WIRE), commands, True)])
         return _Actor(self, name, flow)
@@ -229,7 +237,11 @@ class _Stage:
         if self.loaders > 1 and self.clean:
             self.history.violations.append("two-loads")
         stored = self.dbs[_CORE.placement.owner_index(_WIRE)].find(_WIRE)
-        if stored is not None and self.clean and self.loaded.get(stored, 0) > max(self.voided, self.written):
+        if (
+            stored is not None
+            and self.clean
+            and self.loaded.get(stored, 0) > max(self.voided, self.written)
+        ):
             self.history.violations.append("again")
         self.time += 1
         self.loaded[_CORE.codec.encode(self.time, _WIRE)] = self.time
@@ -272,6 +284,8 @@ class _Stage:
         return self.history
 
 
-def interleave(seed: int, acts: Sequence[Act], *, jumps: bool = False, outage: bool = False) -> History:
+def interleave(
+    seed: int, acts: Sequence[Act], *, jumps: bool = False, outage: bool = False
+) -> History:
     """Run the acts in the order that the seed decides. ``jumps``: locks may end while loaders run; ``outage``: one voter is gone."""
     return _Stage(seed, acts, jumps=jumps, outage=outage).run()

@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 __all__ = ("KINDS", "Grant", "Judge", "Kind", "Violation")
 
 Kind = Literal[
-    "two-holders", "same-fence", "fence-order", "fence-late", "stale-write", "left-behind", "no-end", "error"
+    "two-holders",
+    "same-fence",
+    "fence-order",
+    "fence-late",
+    "stale-write",
+    "left-behind",
+    "no-end",
+    "error",
 ]
 KINDS: tuple[Kind, ...] = (
     "two-holders",
@@ -59,7 +66,16 @@ class Grant:
 class Judge:
     """Keeps what is needed to judge, and what was found."""
 
-    __slots__ = ("_store", "_world", "_writers", "grants", "refused", "valid", "violations", "written")
+    __slots__ = (
+        "_store",
+        "_world",
+        "_writers",
+        "grants",
+        "refused",
+        "valid",
+        "violations",
+        "written",
+    )
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -80,7 +96,11 @@ class Judge:
         """Note that a lease is valid from now on: acquired, adopted or extended. Nobody else's may be."""
         if not grant.client.believes(grant):
             return  # it was over before its holder could look at it
-        others = [other for other in self.valid if other.lease is not grant.lease and other.client.believes(other)]
+        others = [
+            other
+            for other in self.valid
+            if other.lease is not grant.lease and other.client.believes(other)
+        ]
         for other in others:
             left = other.lease.valid_until - other.client.clock()
             self.found(
@@ -121,7 +141,10 @@ class Judge:
         self.written += 1
         for other in self._writers:
             if other.began > grant.completed:
-                self.found("stale-write", f"{grant.client.name} wrote after {other.client.name}, a later holder")
+                self.found(
+                    "stale-write",
+                    f"{grant.client.name} wrote after {other.client.name}, a later holder",
+                )
         if grant not in self._writers:
             self._writers.append(grant)
         return True

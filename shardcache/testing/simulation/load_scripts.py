@@ -68,7 +68,11 @@ def _fill(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     if not (held and passed):
         return 0
     now = db.find(keys[4])
-    found = hashlib.sha1(now, usedforsecurity=False).hexdigest().encode() if isinstance(now, bytes) else b""
+    found = (
+        hashlib.sha1(now, usedforsecurity=False).hexdigest().encode()
+        if isinstance(now, bytes)
+        else b""
+    )
     if found != seen and not (not found and int(expired)):
         return -1
     _set(db, keys[4], raw, ms)
@@ -121,7 +125,9 @@ _PLAIN: dict[bytes, Callable[..., Any]] = {
     b"GET": Database.get,
     b"PTTL": Database.left,
     b"BLPOP": lambda db, key, _: None if (value := db.pop(key)) is None else [key, value],
-    b"MGET": lambda db, *keys: [value if isinstance(value := db.find(key), bytes) else None for key in keys],
+    b"MGET": lambda db, *keys: [
+        value if isinstance(value := db.find(key), bytes) else None for key in keys
+    ],
     b"UNLINK": lambda db, *keys: sum(map(db.delete, keys)),
     b"SET": lambda db, key, value, *px: _set(db, key, value, *px[1:]),
 }

@@ -10,7 +10,9 @@ from shardcache.testing.simulation.server import Server
 __all__ = ("acquaint",)
 
 
-def acquaint(servers: Sequence[Server], plan: LockPlan, rng: Random, roll: VoterStatus | None = None) -> None:
+def acquaint(
+    servers: Sequence[Server], plan: LockPlan, rng: Random, roll: VoterStatus | None = None
+) -> None:
     """Let every voter know every other, and the ttl of ``plan`` as the longest; give them counters; tell ``roll`` as well."""
     if roll is not None:
         for place, server in enumerate(servers):
@@ -27,7 +29,9 @@ def acquaint(servers: Sequence[Server], plan: LockPlan, rng: Random, roll: Voter
             state = b"2:" + plan.voters.id if certain else b"0:"
             known[b":" + other.name.encode()] = b"%b:%b" % (_life(other), state)
         if rng.random() < 0.7:
-            server.db.values[plan.keys.fence] = b"%d" % (int(server.clock(0.0) * 1e6) - rng.randrange(10**6))
+            server.db.values[plan.keys.fence] = b"%d" % (
+                int(server.clock(0.0) * 1e6) - rng.randrange(10**6)
+            )
 
 
 def _born(server: Server) -> int:

@@ -5,7 +5,9 @@ from typing import Literal
 
 __all__ = ("FORGETS", "ClientPlan", "Fault", "FaultKind", "Scenario", "ServerPlan")
 
-FaultKind = Literal["restart", "wipe", "flush", "rollback", "hang", "cut", "freeze", "crash", "jump", "evict"]
+FaultKind = Literal[
+    "restart", "wipe", "flush", "rollback", "hang", "cut", "freeze", "crash", "jump", "evict"
+]
 FORGETS: tuple[FaultKind, ...] = ("wipe", "flush", "rollback")
 
 
@@ -73,5 +75,9 @@ class Scenario:
     mixed: bool  # clients have several ttls, and change them as they extend
     warm: bool  # the voters have been met before
     lists: bool = False  # voters follow from the membership that the servers keep
-    agreed: int = 0  # of so many servers, the first ones, do the servers keep a membership; 0: none yet
-    moved: float | None = None  # when the first client changes the voters to all servers that it knows
+    agreed: int = (
+        0  # of so many servers, the first ones, do the servers keep a membership; 0: none yet
+    )
+    moved: float | None = (
+        None  # when the first client changes the voters to all servers that it knows
+    )

@@ -41,7 +41,8 @@ def draw(seed: int, outside: Collection[str] = (), plot: str | None = None) -> S
     base = 1.7e9 + roll() * 1000
     young = roll() < 0.3
     servers = tuple(
-        ServerPlan(_drift(rng), base + apart * (roll() - 0.5), 3 * ttl * roll() if young else 1e4) for _ in range(count)
+        ServerPlan(_drift(rng), base + apart * (roll() - 0.5), 3 * ttl * roll() if young else 1e4)
+        for _ in range(count)
     )
     delay = min(ttl * rng.choice((0.0005, 0.002, 0.01)), timeout / 25)
     mixed = roll() < 0.3
@@ -102,7 +103,9 @@ def _fault(rng: Random, ttl: float, clients: int, wiped: list[int], servers: int
         return forgets(rng, ttl, at, rng.choice(wiped), lasts)
     if kind == "wipe":
         kind = "restart"
-    return Fault(kind, at, rng.randrange(servers), lasts, rng.randrange(clients) if kind == "cut" else 0)
+    return Fault(
+        kind, at, rng.randrange(servers), lasts, rng.randrange(clients) if kind == "cut" else 0
+    )
 
 
 def _outside(rng: Random, outside: Collection[str], ttl: float, servers: int) -> list[Fault]:

@@ -17,13 +17,23 @@ Story = Callable[[Random, Scenario, list[int]], Scenario]
 
 def forgets(rng: Random, ttl: float, at: float, target: int, lasts: float) -> Fault:
     """Return a fault by which a server loses all or some of what it knew."""
-    return Fault(rng.choice(FORGETS), at, target, lasts, size=ttl * rng.choice((0.05, 0.5, 3.0)) * rng.random())
+    return Fault(
+        rng.choice(FORGETS),
+        at,
+        target,
+        lasts,
+        size=ttl * rng.choice((0.05, 0.5, 3.0)) * rng.random(),
+    )
 
 
 def _isolated(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
     """A client has a bare majority, and then cannot reach all of that."""
     ttl, quorum = scenario.ttl, len(order) // 2 + 1
-    at, lasts, client = ttl * rng.random() * 0.6, ttl * rng.random(), rng.randrange(len(scenario.clients))
+    at, lasts, client = (
+        ttl * rng.random() * 0.6,
+        ttl * rng.random(),
+        rng.randrange(len(scenario.clients)),
+    )
     some = order[rng.randint(min(1, quorum - 1), quorum - 1) : quorum]
     return _with(
         scenario,
@@ -41,9 +51,19 @@ def _forgotten(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
     lasts = ttl * rng.choice((0.02, 0.3, 1.0))
     faults = [Fault("cut", 0.0, target, lasts, holder) for target in away[1:]]
     some = wiped[: rng.randint(1, len(wiped))]
-    faults += [forgets(rng, ttl, rng.random() ** 2 * ttl, target, ttl * 0.1 * rng.random()) for target in some]
+    faults += [
+        forgets(rng, ttl, rng.random() ** 2 * ttl, target, ttl * 0.1 * rng.random())
+        for target in some
+    ]
     if early:
-        faults.append(Fault("freeze", scenario.delay * (0.5 + 6 * rng.random()), holder, ttl * rng.random() * 0.8))
+        faults.append(
+            Fault(
+                "freeze",
+                scenario.delay * (0.5 + 6 * rng.random()),
+                holder,
+                ttl * rng.random() * 0.8,
+            )
+        )
     return _with(scenario, faults)
 
 
@@ -63,7 +83,14 @@ def _missed(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
     scenario = _longer(rng, _with(scenario, faults))
     clients = scenario.clients
     others = (replace(client, start=at + 0.1 * ttl * rng.random()) for client in clients[1:])
-    return replace(scenario, clients=(clients[0], *others), warm=rng.random() < 0.3, loss=0.0, cancel=0.0, pause=0.0)
+    return replace(
+        scenario,
+        clients=(clients[0], *others),
+        warm=rng.random() < 0.3,
+        loss=0.0,
+        cancel=0.0,
+        pause=0.0,
+    )
 
 
 def _late(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
@@ -92,8 +119,12 @@ def _rolled_back(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
     met = len(order) // 2 + 1 - len(wiped)
     at = ttl * rng.random() * 0.5
     faults = [Fault("cut", 0.0, target, at, 0) for target in rest[met:]]
-    faults += [Fault("rollback", at, target, ttl * 0.02 * rng.random(), size=ttl) for target in wiped]
-    faults += _cut_from_others(scenario, rest[:met], at + ttl * rng.choice((0.0, 0.3, 0.9)), 8 * ttl)
+    faults += [
+        Fault("rollback", at, target, ttl * 0.02 * rng.random(), size=ttl) for target in wiped
+    ]
+    faults += _cut_from_others(
+        scenario, rest[:met], at + ttl * rng.choice((0.0, 0.3, 0.9)), 8 * ttl
+    )
     scenario = _with(scenario, faults)
     return replace(scenario, warm=True, pause=0.0)
 
@@ -104,13 +135,26 @@ def _handed_over(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
     wiped, _ = _roles(order)
     at = ttl * (0.2 + rng.random())
     faults = [
-        Fault("rollback", at, target, ttl * 0.02 * rng.random(), size=ttl * rng.choice((0.05, 0.2)) * rng.random())
+        Fault(
+            "rollback",
+            at,
+            target,
+            ttl * 0.02 * rng.random(),
+            size=ttl * rng.choice((0.05, 0.2)) * rng.random(),
+        )
         for target in wiped
     ]
     scenario = _with(scenario, faults)
     first = replace(scenario.clients[0], style="hand over", start=0.0)
     slow = rng.choice((0.1, 0.3))
-    return replace(scenario, clients=(first, *scenario.clients[1:]), slow=slow, slowest=0.3 * ttl, loss=0.0, cancel=0.0)
+    return replace(
+        scenario,
+        clients=(first, *scenario.clients[1:]),
+        slow=slow,
+        slowest=0.3 * ttl,
+        loss=0.0,
+        cancel=0.0,
+    )
 
 
 def _unheard(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
@@ -120,12 +164,16 @@ def _unheard(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
     met = len(order) // 2 + 1 - len(wiped)
     away = ttl * (0.1 + 0.4 * rng.random())
     faults = [Fault("cut", 0.0, target, away, 0) for target in wiped]
-    faults += [Fault("cut", away + ttl * 0.5 * rng.random(), target, 4 * ttl, 0) for target in rest[met:]]
+    faults += [
+        Fault("cut", away + ttl * 0.5 * rng.random(), target, 4 * ttl, 0) for target in rest[met:]
+    ]
     lost = away + ttl * (0.6 + rng.random())
     faults += [forgets(rng, ttl, lost, target, ttl * 0.02 * rng.random()) for target in wiped]
     scenario = _with(scenario, faults)
     first = replace(scenario.clients[0], style="keep", start=0.0, ttl=ttl)
-    others = (replace(client, start=lost + ttl * 0.3 * rng.random()) for client in scenario.clients[1:])
+    others = (
+        replace(client, start=lost + ttl * 0.3 * rng.random()) for client in scenario.clients[1:]
+    )
     return replace(scenario, clients=(first, *others), warm=False, loss=0.0, cancel=0.0, pause=0.0)
 
 
@@ -134,7 +182,12 @@ def _rolled_out(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
     servers = len(order)
     older = max(servers - 1, 1)
     clients = tuple(
-        replace(client, knows=rng.choice((older, servers)), cycles=2, start=client.start * rng.choice((0.0, 1.0)))
+        replace(
+            client,
+            knows=rng.choice((older, servers)),
+            cycles=2,
+            start=client.start * rng.choice((0.0, 1.0)),
+        )
         for client in scenario.clients
     )
     # Counters begin with the clock when the former voters are forgotten, so clocks must be about right.
@@ -149,8 +202,18 @@ def _rolled_out(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
         shared = rng.sample(range(older), older)
         at, lasts = scenario.ttl * 0.3 * rng.random(), 2 * scenario.ttl
         apart = [Fault("cut", at, target, lasts, 0) for target in shared[: older // 2]]
-        scenario = _with(scenario, apart + _cut_from_others(scenario, shared[older // 2 :], at, lasts))
-    return replace(scenario, servers=machines, clients=clients, lists=True, agreed=agreed, moved=moved, warm=False)
+        scenario = _with(
+            scenario, apart + _cut_from_others(scenario, shared[older // 2 :], at, lasts)
+        )
+    return replace(
+        scenario,
+        servers=machines,
+        clients=clients,
+        lists=True,
+        agreed=agreed,
+        moved=moved,
+        warm=False,
+    )
 
 
 def _roles(order: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -159,9 +222,15 @@ def _roles(order: Sequence[int]) -> tuple[list[int], list[int]]:
     return list(order[1 : minority + 1]), [order[0], *order[minority + 1 :]]
 
 
-def _cut_from_others(scenario: Scenario, targets: Sequence[int], at: float, lasts: float) -> list[Fault]:
+def _cut_from_others(
+    scenario: Scenario, targets: Sequence[int], at: float, lasts: float
+) -> list[Fault]:
     """Return faults by which all clients but the first cannot reach these servers."""
-    return [Fault("cut", at, target, lasts, client) for target in targets for client in range(1, len(scenario.clients))]
+    return [
+        Fault("cut", at, target, lasts, client)
+        for target in targets
+        for client in range(1, len(scenario.clients))
+    ]
 
 
 def _longer(rng: Random, scenario: Scenario, *, always: bool = False) -> Scenario:

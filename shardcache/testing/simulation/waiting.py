@@ -69,7 +69,14 @@ def idle(seed: int, *, noted: bool = False) -> Wait:
     servers = [Server(place, plan) for place, plan in enumerate(scenario.servers)]
     voters = Voters(tuple(range(len(servers))), tuple(server.name for server in servers))
     space = KeySpace("n")
-    plan = LockPlan("lock", LockKeys.of(b"n:lock", space), voters, 10.0, scenario.voter_timeout, register_key(space))
+    plan = LockPlan(
+        "lock",
+        LockKeys.of(b"n:lock", space),
+        voters,
+        10.0,
+        scenario.voter_timeout,
+        register_key(space),
+    )
     acquaint(servers, plan, Random(seed))
     if (
         scenario.warm and len(servers) > voters.quorum
@@ -85,8 +92,14 @@ def idle(seed: int, *, noted: bool = False) -> Wait:
         client = Client(f"client-{number + 1}", one, scenario, world, judge, servers, register)
         client.begin(_life(client, plan, watch))
         clients.append(client)
-    if not world.run(_MOST_EVENTS) or not all(client.done for client in clients) or judge.violations:
-        raise AssertionError(f"a crowd of the lock, seed {seed}, does not end well: {judge.violations}")
+    if (
+        not world.run(_MOST_EVENTS)
+        or not all(client.done for client in clients)
+        or judge.violations
+    ):
+        raise AssertionError(
+            f"a crowd of the lock, seed {seed}, does not end well: {judge.violations}"
+        )
     return Wait(watch.longest / (3 * scenario.delay), watch.acquisitions, tuple(world.notes or ()))
 
 
@@ -95,7 +108,16 @@ def _calm(scenario: Scenario, rng: Random) -> Scenario:
     near = tuple(1.0 for _ in scenario.servers)
     delay = rng.choice((0.0002, 0.001))
     clients = tuple(
-        ClientPlan(rng.randrange(2**32), number, 0.0, rng.random(), rng.random() * 10 * delay, _TURNS, 10.0, near)
+        ClientPlan(
+            rng.randrange(2**32),
+            number,
+            0.0,
+            rng.random(),
+            rng.random() * 10 * delay,
+            _TURNS,
+            10.0,
+            near,
+        )
         for number in range(rng.choice((2, 3, 4, 6)))
     )
     quiet = replace(scenario, faults=(), slow=0.0, loss=0.0, pause=0.0, cancel=0.0, mixed=False)
@@ -111,7 +133,9 @@ def _life(client: Client, plan: LockPlan, watch: _Watch) -> Life:
         watch.wants()
         client.note("wants it")
         token = b"%b-%d" % (client.name.encode(), turn)
-        lease = yield from acquire(plan, client.registry, token=token, wait=None, clock=client.clock, random=rng)
+        lease = yield from acquire(
+            plan, client.registry, token=token, wait=None, clock=client.clock, random=rng
+        )
         watch.has()
         client.note("has it")
         if work:

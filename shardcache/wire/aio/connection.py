@@ -52,10 +52,15 @@ class ReplyBatch:
 
     __slots__ = ("answers", "number", "validate")
 
-    reply_types: ClassVar[frozenset[type]] = frozenset()  # none of them answers alone, unlike the reply to an `Op`
+    reply_types: ClassVar[frozenset[type]] = (
+        frozenset()
+    )  # none of them answers alone, unlike the reply to an `Op`
 
     def __init__(
-        self, number: int, validate: Callable[[list[Reply]], bool] | None = None, answers: Answers = 0
+        self,
+        number: int,
+        validate: Callable[[list[Reply]], bool] | None = None,
+        answers: Answers = 0,
     ) -> None:
         self.number = number
         self.validate = validate
@@ -141,7 +146,9 @@ class AsyncConnection(asyncio.Protocol):
         self.bytes_owed = 0
         self.ended: Exception | None = None
         self.marked = False
-        self.run_id: bytes | None = None  # which life of the server this is; it began not later than ``born``
+        self.run_id: bytes | None = (
+            None  # which life of the server this is; it began not later than ``born``
+        )
         self.born = 0.0
         self.latest = 0.0  # the deadline of whoever was answered last
         self.last_words: list[Reply] = []  # the whole replies that had come when it ended
@@ -157,7 +164,9 @@ class AsyncConnection(asyncio.Protocol):
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
         self._due = math.inf
-        self._listening = -math.inf  # since when: when this process was last found to have stood still
+        self._listening = (
+            -math.inf
+        )  # since when: when this process was last found to have stood still
         self._transport: asyncio.Transport | None = None
         self._closed: asyncio.Future[None] = loop.create_future()
 
@@ -173,14 +182,20 @@ class AsyncConnection(asyncio.Protocol):
     @property
     def run(self) -> ServerRun | None:
         """Who is at the other end, and for how long by now."""
-        return None if self.run_id is None else ServerRun(self.run_id, self._loop.time() - self.born)
+        return (
+            None if self.run_id is None else ServerRun(self.run_id, self._loop.time() - self.born)
+        )
 
     @property
     def alive(self) -> bool:
         return self.ended is None
 
     def send(
-        self, payload: bytes, owed: int, deadline: float, validate: Callable[[list[Reply]], bool] | None = None
+        self,
+        payload: bytes,
+        owed: int,
+        deadline: float,
+        validate: Callable[[list[Reply]], bool] | None = None,
     ) -> "asyncio.Future[Any]":
         """Queue packed commands; return a future of their reply, or of the list of them if ``owed`` is not 1. ``fit`` as in `ReplyBatch`.
 
@@ -349,7 +364,9 @@ class AsyncConnection(asyncio.Protocol):
                 else:
                     future.set_result(reply)
                     answers += 1
-            while not slots and (parser.has_data() or parser.held):  # asked first, as in `Link.settled`
+            while not slots and (
+                parser.has_data() or parser.held
+            ):  # asked first, as in `Link.settled`
                 reply = gets()
                 if reply is NOT_YET and parser.held and self._more():
                     continue
@@ -378,7 +395,9 @@ class AsyncConnection(asyncio.Protocol):
         """Raise `ReplyTooLarge` if more has come than there can be in what the caller at the head is owed."""
         self._parser.answers = self._answers()
         if self._received > self._parser.most():
-            raise ReplyTooLarge(self.shard, f"{self._received} bytes have come, more than can be in the answer")
+            raise ReplyTooLarge(
+                self.shard, f"{self._received} bytes have come, more than can be in the answer"
+            )
 
     def _more(self) -> bool:
         """Let the parser have more of what it holds back, as far as the caller at the head can be owed that."""
@@ -397,7 +416,9 @@ class AsyncConnection(asyncio.Protocol):
     def _collect(self, pending: PendingReply, reply: Reply) -> int:
         """Take one of several replies to the slot at the head; return how many single commands that answered."""
         owed = pending[3]
-        if owed.__class__ is ReplyBatch and owed.number == 1 and owed.validate is None:  # the common case
+        if (
+            owed.__class__ is ReplyBatch and owed.number == 1 and owed.validate is None
+        ):  # the common case
             self.slots.popleft()
             self.bytes_owed -= len(pending[2])
             if not pending[0].done():

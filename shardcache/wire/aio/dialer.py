@@ -35,7 +35,9 @@ class AsyncDialer:
         self.shard = shard
         self.address = address
         self.options = options
-        self._credentials = Credentials(shard, address, options.credential_provider, options.on_event)
+        self._credentials = Credentials(
+            shard, address, options.credential_provider, options.on_event
+        )
         self._context = TLSContext.of(options.tls) if address.tls else None
         self._resolver = Resolver(address.host, address.port, options.on_event)
 
@@ -51,15 +53,25 @@ class AsyncDialer:
         Raises OSError where there is no connection, `ShardError` where the server says no.
         """
         loop = asyncio.get_running_loop()
-        new = partial(AsyncConnection, self.shard, loop, timeout, on_end, on_room, self.options.max_value)
+        new = partial(
+            AsyncConnection, self.shard, loop, timeout, on_end, on_room, self.options.max_value
+        )
         login = await self._credentials.get_async(deadline)
-        context = None if self._context is None else await self._read_certificates(self._context, deadline)
+        context = (
+            None
+            if self._context is None
+            else await self._read_certificates(self._context, deadline)
+        )
         endpoints = await self._endpoints(deadline)
         delay = min(ATTEMPT_DELAY, max(deadline - loop.time(), 0) / len(endpoints))
-        attempts = [partial(self._open, endpoint, context, login, deadline, new) for endpoint in endpoints]
+        attempts = [
+            partial(self._open, endpoint, context, login, deadline, new) for endpoint in endpoints
+        ]
         async with asyncio.timeout(None) as limit:
             # As a timeout at the deadline would; but after a pause of this process, what has come in meanwhile is read first.
-            timer = loop.call_at(deadline, lambda: limit.reschedule(loop.time() + longer(loop.time(), deadline)))
+            timer = loop.call_at(
+                deadline, lambda: limit.reschedule(loop.time() + longer(loop.time(), deadline))
+            )
             try:
                 return await first_success(attempts, delay, _discard, telling)
             finally:
@@ -79,7 +91,12 @@ class AsyncDialer:
             raise unusable(self.shard, error) from error
 
     async def _open(
-        self, endpoint: Endpoint, context: ssl.SSLContext | None, login: Login, deadline: float, new: NewLink
+        self,
+        endpoint: Endpoint,
+        context: ssl.SSLContext | None,
+        login: Login,
+        deadline: float,
+        new: NewLink,
     ) -> AsyncConnection:
         """Return a link over one endpoint."""
         connection = new()
@@ -102,11 +119,17 @@ class AsyncDialer:
             self._resolver.last = endpoint
             return connection
         except BaseException as error:
-            connection.end(error if isinstance(error, Exception) else ConnectionError("connecting was broken off"))
+            connection.end(
+                error
+                if isinstance(error, Exception)
+                else ConnectionError("connecting was broken off")
+            )
             await connection.wait_closed()
             raise
 
-    async def _connect(self, connection: AsyncConnection, endpoint: Endpoint, context: ssl.SSLContext | None) -> None:
+    async def _connect(
+        self, connection: AsyncConnection, endpoint: Endpoint, context: ssl.SSLContext | None
+    ) -> None:
         loop = asyncio.get_running_loop()
         sock = socket.socket(endpoint.family, endpoint.kind, endpoint.protocol)
         try:
@@ -114,7 +137,9 @@ class AsyncDialer:
             await loop.sock_connect(sock, endpoint.where)
             no_delay(sock)
             host = self.address.host if context is not None else None
-            await loop.create_connection(lambda: connection, sock=sock, ssl=context, server_hostname=host)
+            await loop.create_connection(
+                lambda: connection, sock=sock, ssl=context, server_hostname=host
+            )
         except BaseException as error:
             sock.close()
             if isinstance(error, ValueError) and not isinstance(error, OSError):

@@ -21,7 +21,9 @@ class SendQueue:
 
     __slots__ = ("_due", "_loop", "_on_gone", "_timer", "waiting")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_gone: Callable[[PendingReply, Exception], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, on_gone: Callable[[PendingReply, Exception], None]
+    ) -> None:
         self._loop = loop
         self._on_gone = on_gone
         self._timer: asyncio.TimerHandle | None = None
@@ -97,4 +99,6 @@ class SendQueue:
             self._watch(max(waiting[0][1], now + 0.001))
         for pending in late:
             if not pending[0].done():
-                self._on_gone(pending, TimeoutError("no room on the connection before the deadline"))
+                self._on_gone(
+                    pending, TimeoutError("no room on the connection before the deadline")
+                )

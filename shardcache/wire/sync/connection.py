@@ -24,7 +24,16 @@ from shardcache.flows.steps import ServerRun
 from shardcache.resp import Command, Reply
 from shardcache.wire.reply_parser import NOT_YET, SLACK, ReplyParser
 
-__all__ = ("PACKED_GET", "PACKED_LOOK", "Closed", "Connection", "mark", "pack", "pack_all", "unmark")
+__all__ = (
+    "PACKED_GET",
+    "PACKED_LOOK",
+    "Closed",
+    "Connection",
+    "mark",
+    "pack",
+    "pack_all",
+    "unmark",
+)
 
 READ = 64 * 1024
 MAX_VALUE = 64 * 1024 * 1024
@@ -100,7 +109,9 @@ class Connection:
         self.clock = clock
         self.generation = generation
         self.marked = False
-        self.run_id: bytes | None = None  # which life of the server this is; it began not later than ``born``
+        self.run_id: bytes | None = (
+            None  # which life of the server this is; it began not later than ``born``
+        )
         self.born = 0.0
         self._size = READ
         self.got = 0  # bytes of what is being received
@@ -162,7 +173,9 @@ class Connection:
             self.settled()
         return reply
 
-    def call_many(self, payload: bytes, number: int, deadline: float, values: int = 0) -> list[Reply]:
+    def call_many(
+        self, payload: bytes, number: int, deadline: float, values: int = 0
+    ) -> list[Reply]:
         """Send several commands and return their replies, as `call` does."""
         self.got = 0
         self.parser.answers = values
@@ -228,7 +241,9 @@ class Connection:
             self._size = min(self._size * 2, READ_MOST)
         self.got = got = self.got + size
         if got > SLACK and got > self.parser.most():
-            raise ReplyTooLarge(self.shard, f"{got} bytes have come, more than can be in the answer")
+            raise ReplyTooLarge(
+                self.shard, f"{got} bytes have come, more than can be in the answer"
+            )
         self.parser.feed(data)
 
     def next(self) -> Reply:
@@ -256,7 +271,10 @@ class Connection:
 
     def drain(self, into: list[Reply], count: int) -> bool:
         """Move whole replies into ``into`` until it holds ``count``; return whether it does."""
-        gets, append = self._gets, into.append  # `next`, written out: this loop runs once for every reply
+        gets, append = (
+            self._gets,
+            into.append,
+        )  # `next`, written out: this loop runs once for every reply
         left = count - len(into)
         try:
             while left > 0:
@@ -291,7 +309,9 @@ class Connection:
             try:
                 more = self._parsed()
             except OutOfStep as error:
-                raise OutOfStep(self.shard, f"more came back than was asked for, and {error.reason}") from error
+                raise OutOfStep(
+                    self.shard, f"more came back than was asked for, and {error.reason}"
+                ) from error
             if more.__class__ is not _Push:
                 raise OutOfStep(self.shard, "more came back than was asked for")
 

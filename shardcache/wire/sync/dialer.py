@@ -29,12 +29,16 @@ class Dialer:
 
     __slots__ = ("_context", "_credentials", "_resolver", "address", "clock", "options", "shard")
 
-    def __init__(self, shard: str, address: Address, options: Options, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, shard: str, address: Address, options: Options, clock: Callable[[], float]
+    ) -> None:
         self.shard = shard
         self.address = address
         self.options = options
         self.clock = clock
-        self._credentials = Credentials(shard, address, options.credential_provider, options.on_event)
+        self._credentials = Credentials(
+            shard, address, options.credential_provider, options.on_event
+        )
         self._context = TLSContext.of(options.tls) if address.tls else None
         self._resolver = Resolver(address.host, address.port, options.on_event)
 
@@ -44,13 +48,17 @@ class Dialer:
         Raises OSError where there is no connection, `ShardError` where the server says no.
         """
         login = self._credentials.get(deadline, self.clock)
-        context = None if self._context is None else self._read_certificates(self._context, deadline)
+        context = (
+            None if self._context is None else self._read_certificates(self._context, deadline)
+        )
         endpoints = self._endpoints(deadline)
         errors: list[OSError] = []
         for left, endpoint in zip(range(len(endpoints), 0, -1), endpoints, strict=True):
             now = self.clock()
             try:
-                connection = self._open(endpoint, context, login, now + (deadline - now) / left, generation)
+                connection = self._open(
+                    endpoint, context, login, now + (deadline - now) / left, generation
+                )
             except OSError as error:
                 errors.append(error)
             else:
@@ -72,7 +80,12 @@ class Dialer:
             raise unusable(self.shard, error) from error
 
     def _open(
-        self, endpoint: Endpoint, context: ssl.SSLContext | None, login: Login, deadline: float, generation: int
+        self,
+        endpoint: Endpoint,
+        context: ssl.SSLContext | None,
+        login: Login,
+        deadline: float,
+        generation: int,
     ) -> Connection:
         """Return a link over one endpoint, by its share of the time."""
         sock = self._connect(endpoint, context, deadline)
@@ -94,15 +107,21 @@ class Dialer:
             connection.close()
             raise
 
-    def _connect(self, endpoint: Endpoint, context: ssl.SSLContext | None, deadline: float) -> socket.socket:
+    def _connect(
+        self, endpoint: Endpoint, context: ssl.SSLContext | None, deadline: float
+    ) -> socket.socket:
         sock = socket.socket(endpoint.family, endpoint.kind, endpoint.protocol)
         try:
             sock.settimeout(self._rest(deadline))
             sock.connect(endpoint.where)
             no_delay(sock)
             if context is not None:
-                sock.settimeout(self._rest(deadline))  # of the whole TLS handshake, however many pieces it comes in
-                sock = context.wrap_socket(sock, server_hostname=self.address.host, do_handshake_on_connect=False)
+                sock.settimeout(
+                    self._rest(deadline)
+                )  # of the whole TLS handshake, however many pieces it comes in
+                sock = context.wrap_socket(
+                    sock, server_hostname=self.address.host, do_handshake_on_connect=False
+                )
                 sock.do_handshake()
         except BaseException as error:
             sock.close()

@@ -28,7 +28,17 @@ class Turn:
     replies to these commands.
     """
 
-    __slots__ = ("_answer", "_validate", "connection", "error", "expected", "owed", "payload", "replies", "rest")
+    __slots__ = (
+        "_answer",
+        "_validate",
+        "connection",
+        "error",
+        "expected",
+        "owed",
+        "payload",
+        "replies",
+        "rest",
+    )
 
     def __init__(
         self,
@@ -60,7 +70,9 @@ class Turn:
         """Check that the replies can be to what was asked; raise `OutOfStep` if not."""
         if self._answer:
             unmark(self.connection.shard, self.replies, self._answer)
-        if self._validate is not None and not self._validate(self.replies[self.owed :] if self.owed else self.replies):
+        if self._validate is not None and not self._validate(
+            self.replies[self.owed :] if self.owed else self.replies
+        ):
             raise OutOfStep(self.connection.shard, "the replies do not fit the commands")
 
 
@@ -121,7 +133,9 @@ def ask(connection: Connection, payload: bytes, deadline: float, values: int = 0
     return ask_many(connection, payload, 1, deadline, values)[0]
 
 
-def ask_many(connection: Connection, payload: bytes, number: int, deadline: float, values: int = 0) -> list[Reply]:
+def ask_many(
+    connection: Connection, payload: bytes, number: int, deadline: float, values: int = 0
+) -> list[Reply]:
     """Send several commands and return their replies. ``values``: how many stored values there can be in them."""
     turn = Turn(connection, payload, number, values)
     transfer([turn], deadline, connection.clock)

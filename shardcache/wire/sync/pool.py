@@ -115,7 +115,9 @@ class Pool:
     def forget(self) -> None:
         """In a forked child: let go of the parent's connections without a word to the server."""
         self.generation += 1
-        for connection in list(self._connections):  # before the idle ones are let go of: nobody else has them
+        for connection in list(
+            self._connections
+        ):  # before the idle ones are let go of: nobody else has them
             connection.close()  # closes this process' descriptor only
         self._idle = deque()
         self._connections = weakref.WeakSet()
