@@ -125,14 +125,14 @@ class AsyncQuorumLock(LockBase):
         if again is not None:
             return again
         if wait == 0:
-            return await self._runner.run(self._acquire(0))
+            return await self._runner.run(self._acquire(0), self._budget(0))
         began, note = self._clock(), self._teller()
         async with self._runner.line.wait_turn(
             self._plan.keys.lock, wait, lambda: note(self._others_first())
         ) as came:
             if not came:
                 raise self._others_first()
-            return await self._runner.run(self._acquire(wait, began, note))
+            return await self._runner.run(self._acquire(wait, began, note), self._budget(wait))
 
     async def release(self) -> None:
         """Let go of the lock.
@@ -146,7 +146,7 @@ class AsyncQuorumLock(LockBase):
 
     async def _let_go(self, hold: Hold) -> None:
         self._stop(hold)
-        await self._runner.run(self._release(hold))
+        await self._runner.run(self._release(hold), self._budget(0))
 
     async def extend(self, ttl: float | None = None) -> bool:
         """Start the ttl anew (with another ``ttl``, from now on); return whether a majority has confirmed it.
@@ -164,7 +164,7 @@ class AsyncQuorumLock(LockBase):
 
     async def _extended(self, hold: Hold, ttl: float | None) -> bool:
         async with hold.gate:
-            return await self._runner.run(self._extend(hold, ttl))
+            return await self._runner.run(self._extend(hold, ttl), self._budget(0))
 
     async def adopt(self, token: str) -> None:
         """Take over the lease that ``token`` stands for (from `handover`, in any process). Of several who do so, one gets it.
@@ -172,22 +172,22 @@ class AsyncQuorumLock(LockBase):
         Raises `LockLost` if somebody else has adopted it, or it has ended; `QuorumUnavailable` if too few voters answer, and then it
         may be tried again.
         """
-        await self._runner.run(self._adopt(token))
+        await self._runner.run(self._adopt(token), self._budget(0))
 
     async def locked(self) -> bool:
         """Return whether anybody holds the lock. Raises `QuorumUnavailable` if too few voters answer."""
-        return await self._runner.run(self._inspect()) is not None
+        return await self._runner.run(self._inspect(), self._budget(0)) is not None
 
     async def owner(self) -> Holder | None:
         """Return who holds the lock, since when, on which voters and for how long still; None if nobody does."""
-        return await self._runner.run(self._inspect())
+        return await self._runner.run(self._inspect(), self._budget(0))
 
     async def force_release(self) -> int:
         """Take the lock from whoever holds it; return on how many voters it was held.
 
         For the operator: the holder goes on until it looks. Its fencing token is what keeps it from doing harm.
         """
-        return await self._runner.run(self._break())
+        return await self._runner.run(self._break(), self._budget(0))
 
     async def close(self) -> None:
         """Close the connections of a lock that was made from URLs, ending any renewal. Does not release."""

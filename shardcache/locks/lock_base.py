@@ -23,6 +23,7 @@ from shardcache.errors import (
     ShardError,
 )
 from shardcache.events import Event, Hook, emit, repeats
+from shardcache.flows.budget import Budget
 from shardcache.flows.lock import Lease, acquire, extend, force_release, inspect_lock, release
 from shardcache.flows.lock.adoption import adopt, put_back
 from shardcache.flows.lock.ballot import lasting
@@ -188,6 +189,15 @@ class LockBase:
             lease.ended = True
             yield from give_back(self._plan.on(lease.voters), lease.token, lease.unsure)
             raise
+
+    def _budget(self, wait: float | None) -> Budget | None:
+        """Return what the exchanges of one call may take together; None: there is no bound.
+
+        That is its ``wait``, or one timeout if that is longer.
+        """
+        if wait is None or wait == math.inf:
+            return None
+        return Budget(max(wait, self._planner.timeout, self._plan.voter_timeout), self._clock)
 
     def _adopt(self, token: str) -> Flow[None]:
         given = token.removeprefix(_HANDED_OVER) if isinstance(token, str) else ""

@@ -140,7 +140,7 @@ class QuorumLock(LockBase):
         if again is not None:
             return again
         if wait == 0:
-            return self._runner.run(self._acquire(0, taken=taken))
+            return self._runner.run(self._acquire(0, taken=taken), self._budget(0))
         began, note = self._clock(), self._teller()
         line, key = self._runner.line, self._plan.keys.lock
         place = None
@@ -148,7 +148,7 @@ class QuorumLock(LockBase):
             place = line.join(key)
             if not line.wait_turn(place, wait, lambda: note(self._others_first())):
                 raise self._others_first()
-            return self._runner.run(self._acquire(wait, began, note, taken))
+            return self._runner.run(self._acquire(wait, began, note, taken), self._budget(wait))
         finally:
             if place is not None:
                 line.leave(key, place)
@@ -181,7 +181,7 @@ class QuorumLock(LockBase):
 
     def _let_go(self, hold: Hold) -> None:
         self._stop(hold)
-        self._runner.run(self._release(hold))
+        self._runner.run(self._release(hold), self._budget(0))
 
     def extend(self, ttl: float | None = None) -> bool:
         """Start the ttl anew (with another ``ttl``, from now on); return whether a majority has confirmed it.
@@ -204,7 +204,7 @@ class QuorumLock(LockBase):
                 return False
             try:
                 hold.extending = True
-                return self._runner.run(self._extend(hold, ttl))
+                return self._runner.run(self._extend(hold, ttl), self._budget(0))
             finally:
                 hold.extending = False
 
@@ -214,22 +214,22 @@ class QuorumLock(LockBase):
         Raises `LockLost` if somebody else has adopted it, or it has ended; `QuorumUnavailable` if too few voters answer, and then it
         may be tried again.
         """
-        self._runner.run(self._adopt(token))
+        self._runner.run(self._adopt(token), self._budget(0))
 
     def locked(self) -> bool:
         """Return whether anybody holds the lock. Raises `QuorumUnavailable` if too few voters answer."""
-        return self._runner.run(self._inspect()) is not None
+        return self._runner.run(self._inspect(), self._budget(0)) is not None
 
     def owner(self) -> Holder | None:
         """Return who holds the lock, since when, on which voters and for how long still; None if nobody does."""
-        return self._runner.run(self._inspect())
+        return self._runner.run(self._inspect(), self._budget(0))
 
     def force_release(self) -> int:
         """Take the lock from whoever holds it; return on how many voters it was held.
 
         For the operator: the holder goes on until it looks. Its fencing token is what keeps it from doing harm.
         """
-        return self._runner.run(self._break())
+        return self._runner.run(self._break(), self._budget(0))
 
     def close(self) -> None:
         """Close the connections of a lock that was made from URLs, ending any renewal. Does not release."""

@@ -23,7 +23,7 @@ import os, sys, threading
 from shardcache import QuorumLock
 from shardcache.errors import LockNotHeld
 urls = dict(zip(sys.argv[2::2], sys.argv[3::2]))
-lock = QuorumLock(sys.argv[1], 0.6, nodes=urls, auto_renew=True, reentrant=True, owner="me")
+lock = QuorumLock(sys.argv[1], 2, nodes=urls, auto_renew=True, reentrant=True, owner="me")
 lock.acquire()
 with lock:
     child = os.fork()
@@ -39,7 +39,7 @@ with lock:
                 pass
         if threading.active_count() != 1:
             wrong.append(threading.enumerate())
-        if QuorumLock(sys.argv[1], 0.6, nodes=lock).acquire(timeout=1.2):
+        if QuorumLock(sys.argv[1], 2, nodes=lock).acquire(timeout=2.2):
             wrong.append("the parent renews no more")
         lock.__exit__(None, None, None)
         lock.close()

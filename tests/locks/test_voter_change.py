@@ -138,7 +138,7 @@ def test_voters_are_changed_under_way(client) -> None:
     Contest().run([client(6) for _ in range(4)], 10)
 
 
-def test_holder_of_before(client, long_up) -> None:
+def test_holder_of_before(client, long_up, six, look, until) -> None:
     """Who held a lock before the change goes on holding it, keeps others out, and keeps the change from being finished."""
     holder = client(5)
     names = [f"l{number}" for number in range(20)]
@@ -154,6 +154,8 @@ def test_holder_of_before(client, long_up) -> None:
     tokens = [lock.fencing_token for lock in locks]
     for lock in locks:
         lock.release()
+    plain = look(six)  # what a majority has confirmed may still be on its way to the others
+    until(lambda: not any(plain.having(lock, list(six.urls)) for lock in locks))
     assert finish_change(operator).former == ()
     later = [other.lock(name, 30) for name in names]
     assert [lock.acquire(blocking=False) for lock in later] == [True] * 20

@@ -99,6 +99,11 @@ class LockPlanner:
         return float(voter_timeout)
 
     @property
+    def timeout(self) -> float:
+        """The deadline of a call, seconds."""
+        return self._context.timeout
+
+    @property
     def placement(self) -> Placement:
         """Where keys lie."""
         return self._context.placement
