@@ -6,7 +6,7 @@ A command is a tuple of bytes that the wire packs (``(b"GET", key)``); numbers b
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from shardcache.errors import (
     AccessDenied,
@@ -55,6 +55,12 @@ class Op:
     reply_types: frozenset[type]
     values: int = 0
     validate: Callable[[Reply], bool] | None = None
+    in_order: ClassVar[bool] = False  # as in `ReplyBatch` of `wire/aio/pending_reply.py`
+
+    @property
+    def reads(self) -> bool:
+        """Whether it changes nothing."""
+        return self.idempotent and not self.writes
 
     def accepts(self, reply: Reply) -> bool:
         """Whether it can be answered so. Who must be fast looks into ``kinds`` first."""
@@ -66,12 +72,13 @@ class Op:
 class OpGroup:
     """Several operations that go out together, in this order: what holds of all of them."""
 
-    __slots__ = ("_ops", "idempotent", "number", "values")
+    __slots__ = ("_ops", "idempotent", "number", "reads", "values")
 
     def __init__(self, *ops: Op) -> None:
         self._ops = ops
         self.number = len(ops)
         self.idempotent = all(op.idempotent for op in ops)
+        self.reads = all(op.reads for op in ops)
         self.values = sum(op.values for op in ops)
 
     def validate(self, replies: list[Reply]) -> bool:

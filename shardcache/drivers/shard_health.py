@@ -153,12 +153,14 @@ class ShardState(ABC):
         hurried: bool = False,
         began: float | None = None,
         deadline: float = math.inf,
+        stranded: bool = False,
     ) -> ShardError:
         """Return the `ShardError` for an exchange that ended without a reply, and count it.
 
         ``dialled``: it happened while connecting. ``hurried``: before the call's own deadline,
         because several shards had to share it; such a timeout weighs like any failure. So does one in an exchange that ``began`` before
-        others which the shard has answered. One that is noticed long after ``deadline`` is this process' own doing.
+        others which the shard has answered. If it was ``stranded`` on a connection while the shard answered others, it weighs nothing.
+        One that is noticed long after ``deadline`` is this process' own doing.
         """
         found = self.named_error(error, dialled)
         if found is not error and found.__cause__ is None:
@@ -173,6 +175,8 @@ class ShardState(ABC):
         elif isinstance(found, ShardTimeout):
             if held_up(self.clock(), deadline):
                 self._excused(found)
+            elif stranded:
+                self._unjudged()
             else:
                 lonely = began is None or not self.answers_later_than(began)
                 self._failed(found, timeout=not hurried, lonely=lonely)
@@ -194,12 +198,16 @@ class ShardState(ABC):
         """
         now = self.clock()
         if now < self._excused_until or self.breaker.state is not State.CLOSED:
-            self.tally.failures += 1
-            self.tally.timeouts += 1
-            self.release_trial()
+            self._unjudged()
         else:
             self._excused_until = now + self.timeout
             self._failed(error)
+
+    def _unjudged(self) -> None:
+        """Count a timeout that says nothing about the shard."""
+        self.tally.failures += 1
+        self.tally.timeouts += 1
+        self.release_trial()
 
     def named_error(self, error: OSError | ShardError, dialled: bool) -> ShardError:
         """Return the `ShardError` for an exchange that ended without a reply; ``dialled``: while connecting."""

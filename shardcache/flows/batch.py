@@ -54,6 +54,7 @@ def fetch(placement: Placement, wires: list[bytes]) -> Flow[list[Reply]]:
                 _chunks(b"MGET", [wires[at] for at in positions]),
                 True,
                 partial(_lists, len(positions)),
+                reads=True,
             )
             for shard, positions in groups.items()
         ]
@@ -90,7 +91,9 @@ def fetch_told(placement: Placement, wires: list[bytes]) -> Flow[list[Reply]]:
     groups = _by_shard(placement.owner_indexes([wires[at] for at in missing]))
     outcomes = yield from exchange(
         [
-            Batch(shard, [(b"TYPE", wires[missing[at]]) for at in positions], True, _texts)
+            Batch(
+                shard, [(b"TYPE", wires[missing[at]]) for at in positions], True, _texts, reads=True
+            )
             for shard, positions in groups.items()
         ]
     )
@@ -226,9 +229,8 @@ def _batch(shard: int, requests: list[Request], *, bulk: bool) -> Batch:
             for op, reply in zip(ops, replies, strict=True)
         )
 
-    return Batch(
-        shard, commands, all(request.op.idempotent for request in requests), fit, bulk=bulk
-    )
+    idempotent = all(op.idempotent for op in ops)
+    return Batch(shard, commands, idempotent, fit, bulk=bulk, reads=all(op.reads for op in ops))
 
 
 def _lists(keys: int, replies: list[Reply]) -> bool:

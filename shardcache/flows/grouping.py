@@ -27,6 +27,7 @@ class GroupedBatches:
         idempotent: bool = True,
         compensates: bool = False,
         behind: bool = False,
+        reads: bool = False,
     ) -> None:
         places: dict[int, list[int]] = {}
         for place, (shard, _) in enumerate(asked):
@@ -41,6 +42,7 @@ class GroupedBatches:
                 None,
                 compensates,
                 behind,
+                reads=reads,
             )
             for shard, own in places.items()
         ]
@@ -54,12 +56,14 @@ class GroupedBatches:
             begin = end
 
 
-def exchange_grouped(asked: Asked, timeout: float | None = None) -> Flow[list[Outcome]]:
+def exchange_grouped(
+    asked: Asked, timeout: float | None = None, *, reads: bool = False
+) -> Flow[list[Outcome]]:
     """Ask all in one exchange; return what came of each question: the replies to its commands, or the ShardError.
 
     ``patience``: seconds that a shard may take (None: a call's deadline).
     """
-    parts = GroupedBatches(asked)
+    parts = GroupedBatches(asked, reads=reads)
     if timeout is None:
         outcomes = yield from exchange(parts.batches)
     else:

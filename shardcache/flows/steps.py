@@ -63,7 +63,7 @@ class Batch(NamedTuple):
     of step and the driver closes it. ``undo``: the commands undo
     earlier ones that this shard may not have carried out yet, so they go out behind them even if it hangs. ``behind``: they go out behind
     whatever this shard has still to answer, however much that is (both: `Broadcast` only). ``bulk``: they go where much goes, however few they are: parts of one whole
-    that keep their order.
+    that keep their order. ``reads``: the commands change nothing.
     """
 
     shard: int
@@ -73,6 +73,7 @@ class Batch(NamedTuple):
     compensates: bool = False
     after_pending: bool = False
     bulk: bool = False
+    reads: bool = False
 
 
 class ServerRun(NamedTuple):

@@ -95,6 +95,8 @@ class Peer(asyncio.Transport):
         self.asked: list[list[bytes]] = []
         self.writes = 0
         self.closed = False
+        self.stands_still = False
+        self.owed: list[list[bytes]] = []  # what has come since it stands still
         self._reader = hiredis.Reader()
 
     def write(self, data: Any) -> None:
@@ -102,6 +104,11 @@ class Peer(asyncio.Transport):
         self._reader.feed(bytes(data))
         while (command := self._reader.gets()) is not False:
             self.asked.append(command)
+            self.server.on_command(self, command)
+            self.stands_still |= self.server.loses(command)
+            if self.stands_still:
+                self.owed.append(command)
+                continue
             if command == [b"PING"]:
                 self.say(b"+PONG\r\n")
             elif (answer := self.server.answer(command)) is not None:
@@ -112,6 +119,14 @@ class Peer(asyncio.Transport):
         asyncio.get_running_loop().call_soon(
             lambda: self.closed or self.connection.data_received(data)
         )
+
+    def resume(self) -> None:
+        """Stand still no longer: answer what has come, in its order."""
+        self.stands_still = False
+        owed, self.owed = self.owed, []
+        for command in owed:
+            if (answer := self.server.answer(command)) is not None:
+                self.say(answer)
 
     def drop(self, error: Exception | None = None) -> None:
         """Close the connection from the far end."""
@@ -138,6 +153,9 @@ class Server:
         self.dials: list[float] = []
         self.refuses: BaseException | None = None
         self.hangs = False
+        self.takes = 0.0  # seconds to connect
+        self.loses: Callable[[list[bytes]], bool] = lambda command: False
+        self.on_command: Callable[[Peer, list[bytes]], None] = lambda peer, command: None
         self.answer: Callable[[list[bytes]], bytes | None] = lambda command: None
 
     @property
@@ -152,7 +170,7 @@ class Server:
     async def dial(self, dialer: AsyncDialer, deadline: float, *rest: Any) -> AsyncConnection:
         loop = asyncio.get_running_loop()
         self.dials.append(loop.time())
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.takes)
         if self.hangs:
             async with asyncio.timeout_at(deadline):
                 await loop.create_future()
@@ -161,6 +179,7 @@ class Server:
         connection = AsyncConnection(dialer.shard, loop, *rest)
         peer = Peer(self, connection)
         connection.connection_made(peer)
+        connection.latest = deadline + 1.0  # of the handshake, as far as a link can know
         self.peers.append(peer)
         return connection
 

@@ -9,7 +9,8 @@ import pytest
 from shardcache.errors import OutOfStep, ReplyTooLarge
 from shardcache.resp import ErrorReply, Op
 from shardcache.wire import pack
-from shardcache.wire.aio.connection import AsyncConnection, ReplyBatch
+from shardcache.wire.aio.connection import AsyncConnection
+from shardcache.wire.aio.pending_reply import ReplyBatch
 
 GET = pack((b"GET", b"k"))
 TIMEOUT = 1.0
@@ -527,5 +528,48 @@ def test_long_replies_in_a_row_are_no_long_reply(on_bench) -> None:
         for at in range(0, 20 * len(value), 70_000):
             bench.feed((value * 20)[at : at + 70_000])
         assert [outcome(future) == b"v" * 200_000 for future in futures] == [True] * 20
+
+    on_bench(scene)
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_what_is_handed_over_is_answered_by_either(on_bench, marked: bool) -> None:
+    """Reads that somebody waits for are given away; the places of all stay, and each reply goes where it belongs."""
+
+    async def scene(bench: Bench) -> None:
+        def put(*, reads: bool) -> "asyncio.Future[Any]":
+            future = bench.loop.create_future()
+            owed = ReplyBatch(2, reads=reads)
+            told = lambda slot, error: bench.lost.append(error)  # noqa: E731
+            bench.connection.put((future, bench.loop.time() + TIMEOUT, GET * 2, owed, told))
+            return future
+
+        bench.connection.marked = marked
+        write, gone, other, read = (
+            put(reads=False),
+            put(reads=True),
+            put(reads=True),
+            put(reads=True),
+        )
+        await asyncio.sleep(0)
+        gone.cancel()
+        stranded: list[Exception] = []
+        taken = bench.connection.hand_over(lambda lost, slot, error: stranded.append(error))
+        assert [(slot[0], slot[2]) for slot in taken] == [(other, GET * 2), (read, GET * 2)]
+        other.set_result("elsewhere")
+        echoes = b"".join(bench.wire.written).split(b"$16\r\n")[1:]
+        for at in range(4):
+            bench.feed(b"$1\r\n%d\r\n" % at * 2 + (b"$16\r\n" + echoes[at][:18] if marked else b""))
+        assert [outcome(future) for future in (write, gone, other, read)] == [
+            [b"0"] * 2,
+            None,
+            "elsewhere",
+            [b"3"] * 2,
+        ]
+        again, last = put(reads=False), put(reads=True)
+        bench.connection.hand_over(lambda lost, slot, error: stranded.append(error))
+        bench.connection.end(ConnectionResetError())
+        assert (list(map(type, stranded)), bench.lost) == ([ConnectionResetError], [])
+        assert [again.done(), last.done()] == [False, False]
 
     on_bench(scene)

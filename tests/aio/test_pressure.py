@@ -45,9 +45,10 @@ def test_waiting_ends_at_the_deadline(virtual, server, client) -> None:
     async def main() -> None:
         async with client(timeout=1.0, max_in_flight=2, max_out=0) as cache:
             begun = asyncio.get_running_loop().time()
-            found = await asyncio.gather(
-                *(cache.get(f"{number}") for number in range(50)), return_exceptions=True
-            )
+            calls = [asyncio.create_task(cache.get(f"{number}")) for number in range(50)]
+            await turns()
+            server.hangs = True  # for whoever connects from now on, too
+            found = await asyncio.gather(*calls, return_exceptions=True)
             assert {type(error) for error in found} == {errors.ShardTimeout}
             assert asyncio.get_running_loop().time() - begun == pytest.approx(1.0, abs=0.003)
             assert len(server.asked) == 2

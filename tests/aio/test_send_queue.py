@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shardcache.wire.aio.connection import PendingReply, ReplyBatch
+from shardcache.wire.aio.pending_reply import PendingReply, ReplyBatch
 from shardcache.wire.aio.send_queue import SendQueue
 
 

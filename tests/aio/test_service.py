@@ -223,6 +223,7 @@ def test_late_but_alive_keeps_its_connection(virtual, server, client) -> None:
         async with client(timeout=1.0, **PROBES) as cache:
             await cache.get("k")
             server.answer = lambda command: None
+            server.hangs = True
             with pytest.raises(errors.ShardTimeout):
                 await cache.get("k")
             server.answer = lambda command: b"$1\r\n1\r\n"

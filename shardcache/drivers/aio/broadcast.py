@@ -1,7 +1,8 @@
 """The asyncio side of `Broadcast`: ask many shards, and wait for no more of them than are needed.
 
 Every shard has one connection for all, in whose queue an answer that nobody waits for keeps its place: so there is nothing to
-keep apart, and what is sent later takes effect later.
+keep apart, and what is sent later takes effect later. Also where that connection has been replaced (`Replaced`): what is ``in_order``
+goes on behind what the old one owes, until that is answered or the connection is closed.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from shardcache.flows.reply_checks import fit_of
 from shardcache.flows.steps import Broadcast, Outcome
 from shardcache.resp import Command
 from shardcache.wire import pack_all
-from shardcache.wire.aio.connection import ReplyBatch
+from shardcache.wire.aio.pending_reply import ReplyBatch
 
 __all__ = ("run_broadcast",)
 
@@ -104,7 +105,10 @@ async def run_broadcast(shards: Sequence[AsyncShard], step: Broadcast) -> None:
         shard = shards[batch.shard]
         if batch.commands is not commands:
             commands = batch.commands
-            payload, owed = pack_all(commands), ReplyBatch(len(commands), fit_of(batch), commands)
+            payload = pack_all(commands)
+            owed = ReplyBatch(
+                len(commands), fit_of(batch), commands, reads=batch.reads, in_order=not batch.reads
+            )
         around.out[place] = shard
         try:
             shard.post(

@@ -40,8 +40,8 @@ from shardcache.policy.breaker import State
 from shardcache.resp import Command, Op, OpGroup, Reply
 from shardcache.stats import ShardStats
 from shardcache.wire import pack, pack_all
-from shardcache.wire.aio.connection import ReplyBatch
 from shardcache.wire.aio.dialer import AsyncDialer
+from shardcache.wire.aio.pending_reply import ReplyBatch
 from shardcache.wire.credentials import Login, subscribe
 
 __all__ = ("AsyncRunner",)
@@ -209,7 +209,7 @@ class AsyncRunner:
         try:
             part = known.start(
                 payload,
-                ReplyBatch(ops.number, ops.validate, ops.values),
+                ReplyBatch(ops.number, ops.validate, ops.values, reads=ops.reads),
                 known.clock() + self._timeout,
                 ops.idempotent,
             )
@@ -280,7 +280,7 @@ class AsyncRunner:
                     batch.bulk or len(commands) > BULK_KEYS or max(map(len, commands)) > BULK_KEYS
                 )
                 try:
-                    owed = ReplyBatch(len(commands), fit_of(batch), commands)
+                    owed = ReplyBatch(len(commands), fit_of(batch), commands, reads=batch.reads)
                     part = shards[batch.shard].start(
                         pack_all(commands), owed, deadline, batch.idempotent, bulk=bulk
                     )

@@ -6,215 +6,30 @@ from functools import partial
 from typing import Any
 
 from shardcache.drivers.aio.blocking import BlockingConnections
+from shardcache.drivers.aio.shared_connection import SharedConnection
 from shardcache.drivers.shard_health import ShardState, is_down
-from shardcache.drivers.sync.shard import may_retry
 from shardcache.errors import ClientClosed, ShardError, ShardOut
 from shardcache.events import Hook
-from shardcache.flows.own_pause import held_up
 from shardcache.flows.steps import ServerRun
 from shardcache.policy.breaker import Breaker, State
 from shardcache.resp import ErrorReply, Op, Reply
 from shardcache.wire import pack
-from shardcache.wire.aio.connection import AsyncConnection, PendingReply, ReplyBatch, ReplySink
+from shardcache.wire.aio.connection import AsyncConnection
 from shardcache.wire.aio.dialer import AsyncDialer
-from shardcache.wire.aio.send_queue import SendQueue
+from shardcache.wire.aio.pending_reply import ReplyBatch, ReplySink
 from shardcache.wire.credentials import Login
 
-__all__ = ("BULK", "AsyncShard", "SharedConnection")
+__all__ = ("BULK", "AsyncShard")
 
 _PING = pack((b"PING",))
 _CLOSED = State.CLOSED
 BULK = 64 * 1024  # bytes from which a request goes over the bulk connection
 
 
-class SharedConnection:
-    """One connection that is opened when first needed, and again when it was lost, with a bound on what is in flight.
-
-    A caller awaits one future, whatever happens behind it: its slot waits for a connection or for
-    room, is sent, is sent again over a fresh connection if the one in use had simply died and the commands
-    allow it, and ends with replies or with the named error.
-    """
-
-    __slots__ = (
-        "_again",
-        "_connecting",
-        "_future",
-        "_lost",
-        "_max_bytes",
-        "_max_calls",
-        "_shard",
-        "connection",
-        "turnstile",
-    )
-
-    def __init__(self, shard: "AsyncShard", max_calls: int, max_bytes: int) -> None:
-        self._shard = shard
-        self._max_calls = max_calls
-        self._max_bytes = max_bytes
-        self._connecting: asyncio.Task[None] | None = None
-        self._again: list[
-            PendingReply
-        ] = []  # what the link that is just ending leaves to its successor
-        self._future = shard.loop.create_future
-        self._lost = (self.fail, self.retry)
-        self.connection: AsyncConnection | None = None
-        self.turnstile = SendQueue(shard.loop, self._unsent)
-
-    def send(
-        self, payload: bytes, deadline: float, op: Op | ReplyBatch, idempotent: bool
-    ) -> "asyncio.Future[Any]":
-        """Send commands as soon as there is a link with room; return a future of the reply, or of those to `ReplyBatch`.
-
-        It ends with `ShardError` or `ClientClosed` by the deadline, of which only the first kind is counted.
-        """
-        future: asyncio.Future[Any] = self._future()
-        self.post(future, payload, deadline, op, idempotent)
-        return future
-
-    def post(
-        self,
-        sink: ReplySink,
-        payload: bytes,
-        deadline: float,
-        op: Op | ReplyBatch,
-        idempotent: bool,
-    ) -> None:
-        """Send commands as `send` does; what comes of it goes to ``sink``."""
-        pending = (sink, deadline, payload, op, self._lost[idempotent])
-        connection = self.connection
-        if (
-            connection is not None
-            and connection.ended is None
-            and not self.turnstile.waiting
-            and connection.bytes_owed < self._max_bytes
-            and len(connection.slots) < self._max_calls
-        ):
-            connection.put(pending)
-        elif self._shard.closed:
-            sink.set_exception(ClientClosed("the client is closed"))
-        else:
-            self.turnstile.wait(pending)
-            self._connect_if_lost()
-
-    def fail(self, pending: PendingReply, error: Exception, *, dialled: bool = False) -> None:
-        """End a slot that will get no reply, or that got an error reply."""
-        shard = self._shard
-        if isinstance(error, ErrorReply):
-            error = shard.refusal(error)
-        elif shard.closed and not isinstance(error, ClientClosed):
-            closed = ClientClosed("the client was closed")
-            closed.__cause__ = error
-            error = closed
-        elif isinstance(error, (OSError, ShardError)):
-            began = pending[1] - shard.timeout
-            error = shard.record_failure(error, dialled=dialled, began=began, deadline=pending[1])
-        pending[0].set_exception(error)
-
-    def retry(self, pending: PendingReply, error: Exception) -> None:
-        """As `fail`, but keep for the next connection what may be sent twice, if this one had simply died."""
-        connection = self.connection
-        if self._shard.closed or connection is None or not connection.used or not may_retry(error):
-            self.fail(pending, error)
-            return
-        self._shard.tally.retries += 1
-        future, deadline, payload, op, _ = pending
-        self._again.append((future, deadline, payload, op, self.fail))
-
-    def _unsent(self, pending: PendingReply, error: Exception) -> None:
-        self.fail(pending, error, dialled=True)
-
-    def drained(self, answers: int) -> None:
-        """Note that single commands were answered; let in as many who wait as there is room for."""
-        if answers:
-            self._shard.served(answers)
-        if self.turnstile.waiting:
-            self.send_waiting()
-
-    def send_waiting(self) -> None:
-        """Send what waits, as far as there is room."""
-        connection = self.connection
-        while (
-            connection is not None
-            and connection.ended is None
-            and connection.bytes_owed < self._max_bytes
-            and len(connection.slots) < self._max_calls
-            and (pending := self.turnstile.next()) is not None
-        ):
-            connection.put(pending)
-
-    @property
-    def connecting(self) -> bool:
-        """Whether a connection is being opened."""
-        return self._connecting is not None
-
-    def end(self, error: Exception) -> None:
-        """End the link, whoever waits for it, and the attempt to open it, without waiting for the last of it."""
-        self.turnstile.fail_all(error)
-        if self._connecting is not None:
-            self._connecting.cancel()
-        if self.connection is not None:
-            self.connection.end(error)
-
-    async def close(self, error: Exception) -> None:
-        """End the link, whoever waits for it, and the attempt to open it."""
-        connecting, connection = self._connecting, self.connection
-        self.end(error)
-        if connecting is not None:
-            await asyncio.wait([connecting])
-        if connection is not None:
-            await connection.wait_closed()
-
-    def _connect_if_lost(self) -> None:
-        if (
-            self.connection is None or self.connection.ended is not None
-        ) and self._connecting is None:
-            self._connecting = self._shard.loop.create_task(
-                self._connect(), name=f"connect to {self._shard.name}"
-            )
-
-    async def _connect(self) -> None:
-        shard = self._shard
-        deadline = shard.clock() + shard.timeout
-        try:
-            connection = await shard.dial(deadline, shard.timeout, self.lost, self.drained)
-        except Exception as error:  # noqa: BLE001  whatever it was (a credential provider's, say) is the callers' to see
-            self._connecting = None
-            if isinstance(error, TimeoutError) and held_up(shard.clock(), deadline):
-                # This process stood still meanwhile. Who has come since then has his whole time.
-                self.turnstile.expire()
-                if self.turnstile.waiting:
-                    self._connect_if_lost()
-            else:
-                self.turnstile.fail_all(error)
-        except BaseException:
-            self._connecting = None
-            raise
-        else:
-            self._connecting = None
-            self.adopt(connection)
-
-    def adopt(self, connection: AsyncConnection) -> None:
-        """Take a new link into use, unless there is one by now: what that still owes will come, and nobody loses it."""
-        if self.connection is not None and self.connection.ended is None:
-            connection.end(ConnectionError("there is a connection already"))
-            return
-        self._shard.tally.connects += 1
-        self.connection = connection
-        self.send_waiting()
-
-    def lost(self, connection: AsyncConnection, _: Exception) -> None:
-        """Open a successor to a link that ended, if there are slots for it."""
-        if connection is self.connection:
-            again, self._again = self._again, []
-            self.turnstile.put_back(again)
-            if self.turnstile.waiting and not self._shard.closed:
-                self._connect_if_lost()
-
-
 class AsyncShard(ShardState):
     """Sends packed commands to one server over shared connections, on one event loop."""
 
-    __slots__ = ("_bulk", "_dial", "_prober", "blocking", "loop", "main", "renewed")
+    __slots__ = ("_bulk", "_dial", "_prober", "answers", "blocking", "loop", "main", "renewed")
 
     def __init__(
         self,
@@ -241,16 +56,23 @@ class AsyncShard(ShardState):
         self.loop = loop
         self._dial = dial
         self.main = SharedConnection(self, max_calls, max_bytes)
-        self._bulk = SharedConnection(self, max_calls, max_bytes)
+        # Silence says little where a request takes long to send, and parts of a whole keep their order.
+        self._bulk = SharedConnection(self, max_calls, max_bytes, steady=True)
         self._prober: asyncio.Task[None] | None = None
         self.renewed: bytes | None = None  # the credentials that came last, as a command
+        self.answers = 0  # to single commands
         self.blocking = BlockingConnections(self, self.dial)
 
     @property
     def run(self) -> ServerRun | None:
         """Which life of the server answers the small requests."""
         connection = self.main.connection
-        return None if connection is None else connection.run
+        # Of two lives that answer at once (a failover behind a proxy) it is not known here which one did.
+        if connection is None or any(
+            other.run_id != connection.run_id for other in self.main.replaced.connections
+        ):
+            return None
+        return connection.run
 
     def idle(self) -> int:
         return sum(
@@ -277,7 +99,11 @@ class AsyncShard(ShardState):
         return (
             self.blocking.busy
             or self._prober is not None
-            or self.idle() > 0
+            or any(
+                connection.alive
+                for shared in (self.main, self._bulk)
+                for connection in shared.connections
+            )
             or self.main.connecting
             or self._bulk.connecting
         )
@@ -344,20 +170,28 @@ class AsyncShard(ShardState):
     ) -> None:
         """Send commands as `start` does; what comes of it goes to ``sink``. Raises `ShardOut` at once."""
         shared = self.main if len(payload) < BULK else self._bulk
+        send = shared.post_in_order if owed.in_order else shared.post
         if self.breaker.state is _CLOSED:
-            shared.post(sink, payload, deadline, owed, idempotent)
+            send(sink, payload, deadline, owed, idempotent)
             return
         self.admit()
-        self._on_trial(shared.send(payload, deadline, owed, idempotent)).add_done_callback(
-            partial(_pass_on, sink)
-        )
+        future = self.loop.create_future()
+        self._on_trial(future).add_done_callback(partial(_pass_on, sink))
+        try:
+            send(future, payload, deadline, owed, idempotent)
+        except ShardOut:
+            future.cancel()  # which gives the place back
+            raise
 
     def reauthenticate(self, login: Login) -> None:
         """Log in anew over every connection, behind what was asked on it before."""
         self.renewed = pack((b"AUTH", *login))
-        for connection in (self.main.connection, self._bulk.connection, *self.blocking.connections):
-            if connection is not None:
-                self.log_in(connection)
+        for connection in (
+            *self.main.connections,
+            *self._bulk.connections,
+            *self.blocking.connections,
+        ):
+            self.log_in(connection)
 
     async def dial(
         self,
@@ -390,7 +224,7 @@ class AsyncShard(ShardState):
 
     def push(self, payload: bytes, owed: int, deadline: float) -> None:
         """Send to a shard that is out, behind what it has not answered yet; nobody waits for what comes of it."""
-        connection = self.main.connection
+        connection = self.main.replaced.in_order or self.main.connection
         if connection is not None and connection.alive and len(connection):
             connection.send(payload, owed, deadline).add_done_callback(_no_matter)
 
@@ -405,15 +239,16 @@ class AsyncShard(ShardState):
             self.release_trial()
 
     def answers_later_than(self, began: float) -> bool:
-        # In one stream replies come in order, so this can only be the other lane's.
-        connections = (self.main.connection, self._bulk.connection)
+        # In one stream replies come in order, so this can only be another link's.
         return any(
-            connection is not None and connection.latest > began + self.timeout
-            for connection in connections
+            connection.latest > began + self.timeout
+            for shared in (self.main, self._bulk)
+            for connection in shared.connections
         )
 
     def served(self, answers: int) -> None:
         """Note replies to single commands."""
+        self.answers += answers
         for _ in range(answers):
             if not self.breaker.failures and self.breaker.state is _CLOSED:
                 return

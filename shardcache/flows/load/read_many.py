@@ -36,9 +36,8 @@ def read_many_flow(
     """
     placement, reply_policy = context.planner.placement, context.reply_policy
     owners = placement.owner_indexes(list(wires))
-    outcomes = yield from exchange_grouped(
-        [(owner, asking(wire)) for wire, owner in zip(wires, owners, strict=True)], patience
-    )
+    asked = [(owner, asking(wire)) for wire, owner in zip(wires, owners, strict=True)]
+    outcomes = yield from exchange_grouped(asked, patience, reads=True)
     reads = CacheReads()
     tally = reply_policy.tally
     there: list[tuple[bytes, int, Loaded, Freshness]] = []

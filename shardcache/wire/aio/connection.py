@@ -16,6 +16,10 @@ one timer for the head of the queue serves them all: no timer per call. A link w
 overdue for a whole further deadline is given up: its server hangs, and the prober will
 open another when it is back. That time counts from when this process could listen again, if it stood still.
 
+Replies come in order, so one request that is never answered holds up all behind it. A second timer
+therefore looks every eighth of a deadline whether the same slot is still at the head and nothing
+has come meanwhile; then the link *stands still*, and whoever uses it is told.
+
 Anything odd in the stream (a protocol error, a reply that nobody is owed, one that does not fit, the
 end of the connection) ends the link and every slot on it.
 """
@@ -28,7 +32,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from copy import copy
-from typing import Any, ClassVar, Protocol
+from functools import partial
+from typing import Any
 
 import hiredis
 
@@ -36,65 +41,25 @@ from shardcache.errors import OutOfStep, ReplyTooLarge
 from shardcache.flows.own_pause import held_up, longer
 from shardcache.flows.steps import ServerRun
 from shardcache.resp import ErrorReply, Op, Reply
+from shardcache.wire.aio.pending_reply import (
+    EchoChecked,
+    Lost,
+    PendingReply,
+    ReplyBatch,
+    ignore,
+    in_place_of,
+    lose,
+    marked,
+    plain_reply,
+    tell_sink,
+)
 from shardcache.wire.reply_parser import NOT_YET, SLACK, Answers, ReplyParser
-from shardcache.wire.sync.connection import MAX_VALUE, mark, unmark
+from shardcache.wire.sync.connection import MAX_VALUE, unmark
 
-__all__ = ("AsyncConnection", "PendingReply", "ReplyBatch", "ReplySink")
+__all__ = ("AsyncConnection",)
 
 _Push: Any = hiredis.PushNotification
-
-
-class ReplyBatch:
-    """What is owed for ``number`` commands that go together: a list of replies (one: bare), which ``fit``.
-
-    ``answers``: what there can be in them.
-    """
-
-    __slots__ = ("answers", "number", "validate")
-
-    reply_types: ClassVar[frozenset[type]] = (
-        frozenset()
-    )  # none of them answers alone, unlike the reply to an `Op`
-
-    def __init__(
-        self,
-        number: int,
-        validate: Callable[[list[Reply]], bool] | None = None,
-        answers: Answers = 0,
-    ) -> None:
-        self.number = number
-        self.validate = validate
-        self.answers = answers
-
-
-class EchoChecked:
-    """What is owed on a marked link: the replies of ``pending``, and ``answer`` behind them."""
-
-    __slots__ = ("answer", "number", "pending")
-
-    reply_types: ClassVar[frozenset[type]] = frozenset()
-
-    def __init__(self, number: int, pending: "PendingReply", answer: bytes) -> None:
-        self.number = number
-        self.pending = pending
-        self.answer = answer
-
-
-class ReplySink(Protocol):
-    """What a reply goes to: a future, or what does as much without waking anybody. It must not raise."""
-
-    def done(self) -> bool: ...
-
-    def set_result(self, reply: Any, /) -> None: ...
-
-    def set_exception(self, error: Any, /) -> None: ...
-
-
-# A caller's place in the queue of replies: the future that it awaits, its deadline, the bytes that are sent
-# for it, what is owed for them, and who is told instead of the future when there is no reply, or an error
-# reply to one command. A plain tuple, because one is made for every call.
-Lost = Callable[["PendingReply", Exception], None]
-PendingReply = tuple[ReplySink, float, bytes, Op | ReplyBatch | EchoChecked, Lost]
+_BEATS = 8  # looks in one deadline at whether a link stands still
 
 
 class AsyncConnection(asyncio.Protocol):
@@ -104,18 +69,24 @@ class AsyncConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_beat",
+        "_beat_at",
         "_closed",
         "_due",
         "_flushing",
         "_gets",
         "_got",
+        "_head",
+        "_heard",
         "_listening",
         "_loop",
         "_on_end",
         "_on_room",
+        "_on_stall",
         "_out",
         "_parser",
         "_received",
+        "_stalled",
         "_timer",
         "_transport",
         "born",
@@ -167,6 +138,12 @@ class AsyncConnection(asyncio.Protocol):
         self._listening = (
             -math.inf
         )  # since when: when this process was last found to have stood still
+        self._on_stall: Callable[[AsyncConnection], None] | None = None
+        self._beat: asyncio.TimerHandle | None = None
+        self._beat_at = 0.0
+        self._head: PendingReply | None = None  # the first slot at the last beat
+        self._heard = False  # whether anything has come since then
+        self._stalled = False
         self._transport: asyncio.Transport | None = None
         self._closed: asyncio.Future[None] = loop.create_future()
 
@@ -190,6 +167,37 @@ class AsyncConnection(asyncio.Protocol):
     def alive(self) -> bool:
         return self.ended is None
 
+    @property
+    def stands_still(self) -> bool:
+        """Whether it owes replies and has been silent for an eighth of a deadline at least."""
+        return self._stalled and not self._heard and self.ended is None
+
+    def watch(self, on_stall: Callable[["AsyncConnection"], None]) -> None:
+        """Tell ``on_stall`` when the link stands still, again and again as long as it does."""
+        self._on_stall = on_stall
+        if self._due < math.inf:
+            self._look_soon()
+
+    def hand_over(
+        self, stranded: Callable[[Lost, PendingReply, Exception], None]
+    ) -> list[PendingReply]:
+        """Return the reads that somebody waits for, to be sent over another link as well: the first reply is taken.
+
+        What goes wrong with them here is told nobody any more; with the others, ``stranded``, and who would have been told.
+        """
+        taken: list[PendingReply] = []
+        kept: deque[PendingReply] = deque()
+        for pending in self.slots:
+            sink, deadline, payload, op, lost = plain = plain_reply(pending)
+            if op.reads and not sink.done():
+                taken.append(plain)
+                lost = ignore
+            else:
+                lost = partial(stranded, lost)
+            kept.append(in_place_of(pending, (sink, deadline, payload, op, lost)))
+        self.slots = kept
+        return taken
+
     def send(
         self,
         payload: bytes,
@@ -204,7 +212,7 @@ class AsyncConnection(asyncio.Protocol):
         """
         future: asyncio.Future[Any] = self._loop.create_future()
         if self.ended is None:
-            self.put((future, deadline, payload, ReplyBatch(owed, validate), _tell))
+            self.put((future, deadline, payload, ReplyBatch(owed, validate), tell_sink))
         else:
             future.set_exception(copy(self.ended))
         return future
@@ -212,7 +220,7 @@ class AsyncConnection(asyncio.Protocol):
     def put(self, pending: PendingReply) -> None:
         """Queue the commands of ``pending``, as `send` does. The link must be alive."""
         if self.marked:
-            pending = _marked(pending)
+            pending = marked(pending)
         _, deadline, payload, _, _ = pending
         self.bytes_owed += len(payload)
         self.slots.append(pending)
@@ -229,6 +237,9 @@ class AsyncConnection(asyncio.Protocol):
             return
         self.ended = error
         self._rest()
+        if self._beat is not None:
+            self._beat.cancel()
+        self._head = None
         if self._transport is not None:
             self._transport.abort()
         self._out.clear()
@@ -237,7 +248,7 @@ class AsyncConnection(asyncio.Protocol):
         self.bytes_owed = 0
         slots, self.slots = self.slots, deque()
         for pending in slots:
-            _lose(pending, copy(error))  # each gets its own, for a raise adds to the traceback
+            lose(pending, copy(error))  # each gets its own, for a raise adds to the traceback
         self._on_end(self, error)
 
     async def wait_closed(self) -> None:
@@ -256,6 +267,8 @@ class AsyncConnection(asyncio.Protocol):
         self._rest()
         self._due = due
         self._timer = self._loop.call_at(due, self._tick)
+        if self._beat is None and self._on_stall is not None:
+            self._look_soon()
 
     def _rest(self) -> None:
         self._due = math.inf
@@ -300,7 +313,31 @@ class AsyncConnection(asyncio.Protocol):
             # A millisecond of grace, so that a stalled link with thousands waiting is looked at in batches.
             self._wake_at(min(max(due, now + 0.001), gone))
         for pending in late:
-            _lose(pending, TimeoutError("no reply before the deadline"))
+            lose(pending, TimeoutError("no reply before the deadline"))
+        if late:
+            self._on_room(0)
+
+    def _look_soon(self) -> None:
+        if self._beat is not None:
+            self._beat.cancel()
+        self._beat_at = self._loop.time() + self.timeout / _BEATS
+        self._beat = self._loop.call_at(self._beat_at, self._tick_beat)
+
+    def _tick_beat(self) -> None:
+        """Read what has come in meanwhile, then look, as in `_tick`."""
+        self._beat = self._loop.call_later(longer(self._loop.time(), self._beat_at), self._look)
+
+    def _look(self) -> None:
+        """Find out whether the link stands still. While nobody is owed anything there is nothing to look at."""
+        self._beat = None
+        head = self.slots[0] if self.slots else None
+        self._stalled = head is not None and head is self._head and not self._heard
+        self._head = head
+        self._heard = False
+        if self._due < math.inf:
+            self._look_soon()
+        if self._stalled and self._on_stall is not None:
+            self._on_stall(self)
 
     # What the transport calls.
 
@@ -337,6 +374,7 @@ class AsyncConnection(asyncio.Protocol):
         waiting = len(slots)
         size = answers = 0
         latest = self.latest
+        self._heard = True
         self._received += len(data)
         try:
             if self._received > SLACK:
@@ -408,7 +446,7 @@ class AsyncConnection(asyncio.Protocol):
         """Return what there can be in what is being received."""
         if not self.slots:
             return 0
-        op = _plain(self.slots[0])[3]
+        op = plain_reply(self.slots[0])[3]
         if isinstance(op, ReplyBatch):
             return op.answers
         return op.values if isinstance(op, Op) else 0
@@ -440,7 +478,7 @@ class AsyncConnection(asyncio.Protocol):
         self._got = []
         if isinstance(owed, EchoChecked):
             unmark(self.shard, got, owed.answer)
-        plain = _plain(pending)
+        plain = plain_reply(pending)
         future, _, _, op, lost = plain
         if isinstance(op, ReplyBatch) and op.validate is not None and not op.validate(got):
             raise OutOfStep(self.shard, "the replies do not fit the commands")
@@ -460,27 +498,3 @@ class AsyncConnection(asyncio.Protocol):
 
     def _misfit(self, op: Op, reply: Reply) -> OutOfStep:
         return OutOfStep(self.shard, f"{op.name} was answered with {type(reply).__name__}")
-
-
-def _marked(pending: PendingReply) -> PendingReply:
-    """Return ``pending`` with an ECHO of a fresh number behind its commands."""
-    future, deadline, payload, op, lost = pending
-    echo, answer = mark()
-    number = op.number if isinstance(op, ReplyBatch) else 1
-    return future, deadline, payload + echo, EchoChecked(number + 1, pending, answer), lost
-
-
-def _plain(pending: PendingReply) -> PendingReply:
-    """Return the slot as its caller made it."""
-    op = pending[3]
-    return op.pending if isinstance(op, EchoChecked) else pending
-
-
-def _lose(pending: PendingReply, error: Exception) -> None:
-    """Tell whoever cares for ``pending``, if anybody waits for it, that no reply will come."""
-    if not pending[0].done():
-        pending[4](_plain(pending), error)
-
-
-def _tell(pending: PendingReply, error: Exception) -> None:
-    pending[0].set_exception(error)

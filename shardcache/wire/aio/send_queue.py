@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from copy import copy
 
 from shardcache.flows.own_pause import LOOK, held_up
-from shardcache.wire.aio.connection import PendingReply
+from shardcache.wire.aio.pending_reply import PendingReply
 
 __all__ = ("SendQueue",)
 
@@ -43,6 +43,13 @@ class SendQueue:
         for pending in reversed(list(slots)):
             self.waiting.appendleft(pending)
             self._watch(pending[1])
+
+    def take(self, wanted: Callable[[PendingReply], bool]) -> list[PendingReply]:
+        """Take out those that are ``wanted``, in their order, wherever they stand."""
+        taken = [pending for pending in self.waiting if wanted(pending)]
+        if taken:
+            self.waiting = deque(pending for pending in self.waiting if not wanted(pending))
+        return taken
 
     def next(self) -> PendingReply | None:
         """Return the first slot that somebody still waits for, or None. Its turn has come."""
