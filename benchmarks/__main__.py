@@ -1,4 +1,7 @@
-"""Run the benchmarks and print one table: ``python benchmarks [SUBJECT …] [--rounds N] [--cpu] [--sleepy]``."""
+"""Run the benchmarks and print one table.
+
+``python benchmarks [SUBJECT …] [--rounds N] [--cpu] [--sleepy]``
+"""
 
 import argparse
 import os

@@ -1,4 +1,7 @@
-"""The asyncio client: many tasks on one pipelined connection per shard, fairness between them, memory of those who wait."""
+"""The asyncio client: many tasks on one pipelined connection per shard.
+
+Measured are speed, fairness between tasks, and the memory of the tasks that wait.
+"""
 
 import asyncio
 from collections import deque
@@ -33,7 +36,10 @@ Get = Callable[[Any], Awaitable[object]]
 
 
 class BarePipe(asyncio.Protocol):
-    """The floor: what is asked in one turn is one write, hiredis reads, futures resolve in order. No deadline, no health."""
+    """The floor: one write for all commands of a turn, hiredis reads, futures resolve in order.
+
+    It has no deadline and knows no health of a shard.
+    """
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -224,7 +230,7 @@ def per_call(
 
 
 def beside_bulk(race: Race) -> Iterator[Figure]:
-    """Compare p99 of small gets beside bulk with two bare connections that do the same: what the wire needs."""
+    """Compare p99 of small gets beside bulk with two bare connections that do the same."""
     track = Track(asyncio.SelectorEventLoop)
     with LocalShards(1, tcp=True) as servers:
         (url,) = servers.urls.values()
@@ -271,7 +277,7 @@ def beside_bulk(race: Race) -> Iterator[Figure]:
 
 
 async def slow_gets(get: Get, bulk: Get, *, times: int = 3) -> float:
-    """Return the 99th percentile, in seconds, of small gets from 16 tasks while ``bulk`` runs a few times."""
+    """Return the 99th percentile, in seconds, of small gets from 16 tasks beside ``bulk``."""
     loop = asyncio.get_running_loop()
     took: list[float] = []
     over = False
@@ -319,7 +325,7 @@ with FaultProxy(sys.argv[1]) as proxy:
 
 
 def memory() -> Figure:
-    """Measure what a waiting call holds: its task, its coroutines, its place in the queue, its bytes."""
+    """Measure what a waiting call holds: its task, coroutines, place in a queue, and bytes."""
     with LocalShards(1, tcp=True) as servers:
         found = Spread.of([fresh(WAITING, list(servers.urls.values()))])
     return Figure(

@@ -26,7 +26,7 @@ while os.getppid() == parent:  # nobody is left behind, however the benchmark en
 
 @contextmanager
 def awake() -> Iterator[bool]:
-    """Keep this process' cores awake; yield whether they are (elsewhere than on Linux nothing is done)."""
+    """Keep this process' cores awake on Linux; yield whether they are."""
     if not hasattr(os, "SCHED_IDLE"):
         yield False
         return

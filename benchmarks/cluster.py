@@ -18,7 +18,7 @@ PATIENCE = 30.0  # seconds for the nodes to agree
 
 @contextmanager
 def local_cluster(nodes: int) -> Iterator[RedisCluster]:
-    """Start a cluster of ``nodes`` primaries, wait until all agree that it is up, and yield a client of it."""
+    """Start a cluster of ``nodes`` primaries, wait until it is up, and yield a client of it."""
     with ExitStack() as stack:
         met: list[tuple[Redis, int, int]] = []
         for at in range(nodes):

@@ -20,7 +20,13 @@ SETTLE = 0.5  # seconds between the last worker's arrival and the first read
 
 @dataclass(frozen=True)
 class Setting:
-    """``readers`` is per process; ``ttl``, ``load`` (how long the loader takes) and ``pace`` (between two reads of one reader) in seconds."""
+    """What a crowd of readers does.
+
+    ``readers``: how many in each process.
+    ``ttl``: of the value, in seconds.
+    ``load``: how long the loader takes, in seconds.
+    ``pace``: the time between two reads of one reader, in seconds.
+    """
 
     processes: int = 32
     readers: int = 32

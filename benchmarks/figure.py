@@ -11,7 +11,7 @@ LINE = "{what:<64} {goal:>8} {measured:>9} {spread:>15}  {verdict:<6}  {costs}"
 
 @dataclass(frozen=True)
 class Figure:
-    """``goal`` is the most that is allowed, in ``unit``; None for a figure that is only good to know."""
+    """``goal`` is the most that is allowed, in ``unit``; None: the figure has no bound."""
 
     what: str
     measured: Spread

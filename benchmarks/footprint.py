@@ -70,7 +70,7 @@ def figures(race: Race) -> Iterator[Figure]:
 
 
 def fresh(code: str, arguments: list[str] | None = None) -> float:
-    """Run ``code`` in a new interpreter that sees the same packages; return the number that it prints."""
+    """Run ``code`` in a new interpreter with the same packages; return the number it prints."""
     environ = {
         name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
     }

@@ -1,4 +1,4 @@
-"""What must not grow: the cost per key with the number of keys, the cost of a call with the number of nodes."""
+"""What must not grow: the cost per key with more keys, the cost of a call with more nodes."""
 
 from collections.abc import Iterator
 from itertools import cycle

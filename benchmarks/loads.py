@@ -1,4 +1,7 @@
-"""`get_or_set`, one call at a time: a hit, a reader during a refresh, a waiter after the fill, and the waits of a miss."""
+"""`get_or_set`, one call at a time.
+
+Measured are a hit, a reader during a refresh, a waiter after the fill, and the waits of a miss.
+"""
 
 import asyncio
 import multiprocessing
@@ -72,7 +75,7 @@ def hits(race: Race) -> Iterator[Figure]:
 
 
 def during_refresh(race: Race) -> Iterator[Figure]:
-    """p99 of readers while a stale value is refreshed behind their backs, beside p99 of plain hits."""
+    """p99 of readers while a stale value is refreshed in the background, beside p99 of hits."""
     rounds = max(5, race.rounds // 5)
     policy = LoadPolicy.swr(60)
     ratios, stale, plain = [], [], []
@@ -110,7 +113,7 @@ def during_refresh(race: Race) -> Iterator[Figure]:
 
 
 def woken(race: Race) -> Iterator[Figure]:
-    """How long after the loader's end each waiter has the value: four processes, eight waiters in each."""
+    """How long after the loader's end each waiter has the value: 4 processes, 8 waiters each."""
     for name, readers in (("shardcache, threads", 8), ("shardcache, tasks", 8)):
         rounds = max(3, race.rounds // 10)
         lags: list[float] = []
@@ -190,7 +193,10 @@ def wait_for_it(name: str, urls: Mapping[str, str], readers: int, gate: Any, ans
 
 
 class Far:
-    """A server that is ``seconds`` away: whatever it answers comes so much later. ``asked``: when it was asked something."""
+    """A server whose answers take ``seconds`` longer.
+
+    ``asked``: when it was asked something.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, url: str, seconds: float, asked: list[float]
@@ -221,7 +227,10 @@ class Far:
 
 
 def round_trips(_: Race) -> Iterator[Figure]:
-    """How many times a miss with a free lock asks and waits, over three voters: what is asked while no answer can have come is once."""
+    """How many times a miss with a free lock asks three voters and waits.
+
+    What is asked while no answer can have come counts once.
+    """
     away = 0.04
     asked: list[float] = []
     loop = asyncio.new_event_loop()

@@ -1,4 +1,7 @@
-"""The quorum lock over five voters: beside a bare loop, other libraries, under contention, and with voters that hang."""
+"""The quorum lock over five voters.
+
+It is measured beside a bare loop and other libraries, under contention, and with voters that hang.
+"""
 
 import asyncio
 import multiprocessing
@@ -37,7 +40,10 @@ POLL_IN = select.POLLIN
 
 
 class BareLoop:
-    """The floor: the same two scripts to the same servers; write to all, then read all in the order in which they answer."""
+    """The floor: the same two scripts to the same servers.
+
+    It writes to all, then reads from all in the order in which they answer.
+    """
 
     def __init__(self, urls: Mapping[str, str]) -> None:
         self.links = [Bare(url) for url in urls.values()]
@@ -205,7 +211,7 @@ def shared_out(laps: Laps, goal: float) -> Figure:
 
 
 class Contest(NamedTuple):
-    """What came of many waiting for one lock: when each held it, and how long each wait was, in seconds."""
+    """What came of many waiters for one lock: when each held it, and each wait in seconds."""
 
     held: list[tuple[float, float]]
     waits: list[float]

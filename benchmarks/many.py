@@ -1,4 +1,4 @@
-"""`get_many` and `set_many` of 100 keys over 4 shards: one exchange per shard, all shards at once."""
+"""`get_many` and `set_many` of 100 keys over 4 shards: one exchange per shard, all at once."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack

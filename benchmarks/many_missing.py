@@ -21,7 +21,7 @@ Loader = Callable[[list[str]], dict[str, str]]
 
 
 def other(urls: dict[str, str], pipe: Connection) -> None:
-    """Get one key again and again; at each message send how long the calls since the last one took."""
+    """Get one key again and again; at each message send how long the calls since then took."""
     with ShardCache(urls, namespace="other") as cache:
         cache.set("k", "v", ttl=None)
         took: list[float] = []
@@ -40,7 +40,10 @@ def other(urls: dict[str, str], pipe: Connection) -> None:
 async def by_asyncio(
     urls: dict[str, str], options: Options, keys: list[str], load: Loader
 ) -> tuple[float, int]:
-    """Load with the asyncio client, beside a task that gets one key again and again; return seconds and how many values came."""
+    """Load with the asyncio client, beside a task that gets one key again and again.
+
+    Returns the seconds that it took and how many values came.
+    """
     async with AsyncShardCache(urls, options=options) as cache:
         took: list[float] = []
 

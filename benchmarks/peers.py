@@ -1,4 +1,4 @@
-"""The floor under every client: a blocking socket and hiredis, with all decisions made beforehand."""
+"""The floor under every client: a blocking socket and hiredis, all decisions made before."""
 
 import socket
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class Bare:
 
 
 def bare_get_many(groups: Sequence[tuple[Bare, Sequence[bytes]]]) -> list[object]:
-    """Write an MGET to all servers, then read from all; keys come grouped, values go as the bytes they are."""
+    """Write an MGET to all servers, then read from all; keys come grouped, values are bytes."""
     for link, keys in groups:
         link.send(pack((b"MGET", *keys)))
     return [link.reply() for link, _ in groups]

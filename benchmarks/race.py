@@ -80,7 +80,10 @@ class Race:
         self._lap = lap
 
     def __call__(self, racers: Sequence[Racer], *, share: float = 1.0) -> Laps:
-        """Run the rounds (or a ``share`` of them) and return the laps. Inputs are run over once before, untimed."""
+        """Run the rounds (or a ``share`` of them) and return the laps.
+
+        Every input is run over once before, untimed.
+        """
         tracks = [(racer, cycle(racer.inputs), self._calls(racer)) for racer in racers]
         seconds: dict[str, list[float]] = {racer.name: [] for racer in racers}
         order = random.Random(ORDER)

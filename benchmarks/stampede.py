@@ -36,7 +36,10 @@ OURS = ("shardcache, threads", "shardcache, tasks")
 
 @dataclass(frozen=True)
 class Load:
-    """One run of the loader, times in seconds on the machine's monotonic clock; ``why``: lock, alone, or home out."""
+    """One run of the loader; times are seconds on the machine's monotonic clock.
+
+    ``why``: lock, alone, or home out (the key's own shard is out of service).
+    """
 
     start: float
     end: float
@@ -68,7 +71,10 @@ class Outcome:
 
 
 def stampede(name: str, setting: Setting, seconds: float, *, chaos: bool = False) -> Outcome:
-    """Let everybody read for ``seconds``; with ``chaos`` one shard after the other is killed and restarted meanwhile."""
+    """Let all readers read for ``seconds``.
+
+    With ``chaos`` one shard after the other is killed and restarted meanwhile.
+    """
     fork = multiprocessing.get_context("fork")
     with LocalShards(setting.shards, tcp=True) as servers, LocalShards(1, tcp=True) as log:
         (log_url,) = log.urls.values()
@@ -117,7 +123,10 @@ def stampede(name: str, setting: Setting, seconds: float, *, chaos: bool = False
 
 
 def break_shards(servers: LocalShards, start: float, end: float) -> list[tuple[float, float, str]]:
-    """Kill a minority of one, leave it dead for half a second, start it, wait until all clients are back; then the next."""
+    """Kill a minority of one server at a time.
+
+    It stays dead for half a second and is started; the next is killed when all clients are back.
+    """
     outages = []
     at = 0
     time.sleep(max(start - time.monotonic(), 0))

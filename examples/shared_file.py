@@ -25,7 +25,7 @@ Nodes = Mapping[str, str]
 
 
 def append(reply_policy: FencedFile, token: int, who: str) -> None:
-    """Add a line whose total is one more than that of the line before: only right if nobody comes between."""
+    """Add a line whose total is one more than the last: only right if no process comes between."""
     # To read with the token keeps older holders out from here on, not only from the next write on.
     text = (reply_policy.read(token) or b"").decode()
     total = int(text.splitlines()[-1].split()[0]) if text else 0

@@ -166,7 +166,7 @@ class ShardedCustomers:
             self.close()
 
     def _write_layout(self, ring: HashRing) -> None:
-        """Replace the layout: whoever reads it finds the old one or the new one, after a power cut too."""
+        """Replace the layout: a reader finds the old one or the new one, after a power cut too."""
         new = self._layout.with_suffix(".new")
         with new.open("w", encoding="utf-8") as file:
             json.dump({node.name: node.weight for node in ring.nodes}, file)

@@ -55,7 +55,10 @@ async def forget(request: Request) -> Response:
 
 
 async def health(request: Request) -> Response:
-    """Say how each shard is doing, and how often the cache helped: 503 if no shard answers, for a site can do without one of them."""
+    """Say how each shard is doing, and how often the cache helped.
+
+    The status is 503 only if no shard answers: a site can do without one of them.
+    """
     cache: AsyncShardCache = request.app.state.cache
     stats, answers = cache.stats(), await cache.ping()
     shards = {name: answer.as_dict() for name, answer in answers.items()}

@@ -57,7 +57,7 @@ def urls(servers: Servers) -> dict[str, str]:
 
 @pytest.fixture
 def cache(urls: Mapping[str, str], options: Options) -> Iterator[ShardCache]:
-    """Give a client whose deadline a busy machine does not reach, and which tells what it could not do."""
+    """Return a client whose deadline a busy machine does not reach, and which logs its failures."""
     with ShardCache(
         urls, namespace="shop", timeout=10.0, on_unavailable="raise", options=options
     ) as client:
@@ -80,7 +80,7 @@ def test_each_backend_is_what_its_name_says(backend: Backend, server: Server) ->
 def test_the_protocol_asked_for_is_spoken(
     cache: ShardCache, servers: Servers, options: Options
 ) -> None:
-    """Every shard lists our one connection, by its name and with the RESP version that was asked for."""
+    """Every shard lists our one connection, with its name and the RESP version asked for."""
     cache.get_many(str(number) for number in range(50))
     for server in servers.values():
         with redis.Redis.from_url(server.url) as client:
@@ -89,7 +89,7 @@ def test_the_protocol_asked_for_is_spoken(
 
 
 def test_values_come_back_equal_and_of_the_same_type(cache: ShardCache) -> None:
-    """Set one by one and read at once, set at once and read one by one: the same values and types."""
+    """Set one by one and read at once, set at once and read one by one: the values are the same."""
     assert [cache.set(key, value) for key, value in VALUES.items()] == [True] * len(VALUES)
     at_once = cache.get_many(VALUES)
     assert at_once == VALUES
@@ -171,7 +171,7 @@ def test_what_expires_is_gone(cache: ShardCache) -> None:
 
 
 def test_counters_count_on_the_server(cache: ShardCache, servers: Servers) -> None:
-    """`incr` and `decr` keep the ttl, start where told, and refuse what is no number; others read the digits."""
+    """`incr` and `decr` keep the ttl, start where told, and refuse what is no number."""
     with pytest.raises(KeyMissing):
         cache.incr("n")
     assert cache.incr("n", 5, initial=10, ttl=1000) == 15

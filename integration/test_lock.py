@@ -85,7 +85,7 @@ def overlaps(held: list[dict[str, float]]) -> int:
 def test_chaos(
     fleet: Fleet, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """Whatever happens to servers and holders, the fenced number is exact, and no two holders are valid at once."""
+    """Whatever happens to servers and holders, the fenced number is exact, with one holder."""
     servers = dict(zip("abcde", fleet(5), strict=True))
     prepare(tmp_path)
     until = now() + SECONDS

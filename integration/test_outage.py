@@ -33,7 +33,7 @@ KEYS = [f"key-{i}" for i in range(90)]
 
 
 def value_of(key: str) -> dict[str, str]:
-    """Return the one right value of a key; lengths differ, so a shifted reply would not even fit."""
+    """Return the one right value of a key; lengths differ, so a shifted reply would not fit."""
     return {"key": key, "body": key * (crc32(key.encode()) % 200)}
 
 
@@ -82,7 +82,7 @@ class Load:
     looks: int = 0  # connections that are the test's own
 
     def connections_of(self, server: Server) -> tuple[str, int, int]:
-        """Return the server's run id, how many connections it has had since it started, and how many it has."""
+        """Return the server's run id, its connections since it started, and its connections now."""
         with redis.Redis.from_url(server.url) as client:
             info = client.info()
         self.looks += 1
@@ -216,7 +216,7 @@ def noticed(shard: ShardStats, outage: Outage) -> bool:
 
 @pytest.mark.parametrize("outage", OUTAGES.values(), ids=OUTAGES)
 def test_one_of_three_goes_and_comes_back(fleet: Fleet, crew: Crew, outage: Outage) -> None:
-    """No error, no wrong value, no miss on the others; the breaker opens and closes, at a bounded cost."""
+    """No error, no wrong value, no miss on other shards; the breaker opens and closes."""
     servers = dict(zip("abc", fleet(3), strict=True))
     victim = servers[VICTIM]
     with crew.start({name: server.url for name, server in servers.items()}) as load:
@@ -270,7 +270,7 @@ def test_all_go_and_come_back(fleet: Fleet, crew: Crew) -> None:
 
 
 def test_hung_server_is_named_and_left_alone(fleet: Fleet) -> None:
-    """Under "raise" a hung server costs one deadline, then nothing is sent; what was there is there again."""
+    """Under "raise" a hung server costs one deadline, then nothing is sent; its data come back."""
     servers = dict(zip("abc", fleet(3), strict=True))
     urls = {name: server.url for name, server in servers.items()}
     prepared(urls)

@@ -44,7 +44,7 @@ def test_fleet_comes_back_empty_and_whole(fleet: Fleet) -> None:
 
 
 def test_killed_server_refuses_and_returns_empty_at_its_address(server: Server) -> None:
-    """A killed server refuses connections; started again it is a new, empty one at the same address."""
+    """A killed server refuses connections; started again it is empty at the same address."""
     url = server.url
     with connect(server) as client:
         client.set("k", "v")
@@ -68,7 +68,7 @@ def test_restarted_server_is_a_new_one(server: Server) -> None:
 
 
 def test_paused_server_is_silent_and_keeps_its_data(server: Server) -> None:
-    """A paused server answers nothing, not even on a new connection; thawed, it still has the data."""
+    """A paused server answers nothing, also on a new connection; resumed, it has the data."""
     with connect(server) as client:
         client.set("k", "v")
     server.pause()
@@ -80,7 +80,7 @@ def test_paused_server_is_silent_and_keeps_its_data(server: Server) -> None:
 
 
 def test_cut_server_is_gone_and_keeps_its_data(server: Server) -> None:
-    """A server without network cannot be reached, keeps running, and has the same data and run id afterwards."""
+    """A server without network keeps running, and has the same data and run id afterwards."""
     with connect(server) as client:
         client.set("k", "v")
         before = client.info("server")["run_id"]

@@ -32,14 +32,17 @@ def _log_from_the_start() -> None:
 
 @pytest.fixture
 def young() -> Iterator[None]:
-    """Have `gc.collect` look at nothing but what this test has made: all else that is loaded by now takes a tenth of a second."""
+    """Have `gc.collect` look only at what this test has made.
+
+    All other objects that are loaded by now would take a tenth of a second.
+    """
     gc.freeze()
     yield
     gc.unfreeze()
 
 
 class Awaited:
-    """An asyncio client in sync style: every coroutine is run to its end on a loop that lives in a thread."""
+    """An asyncio client in sync style: coroutines run to their end on a loop in a thread."""
 
     def __init__(self, target: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._target = target

@@ -1,4 +1,4 @@
-"""The benchmarks run: each subject yields figures that print. What they say is nobody's business here."""
+"""The benchmarks run: each subject yields figures that print; their size is not tested."""
 
 import subprocess
 import sys

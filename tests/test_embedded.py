@@ -192,7 +192,7 @@ def test_server_that_dies_by_itself_is_seen(server):
 
 
 def test_all_is_gone_after_the_block():
-    """Closing ends processes and removes the directory, after an exception too; closed is closed."""
+    """Closing ends processes and removes the directory, after an exception too."""
     with pytest.raises(LookupError), LocalShards(2) as shards:
         directory, servers = shards.directory, shards.servers
         pids = [server.pid for server in servers]
@@ -241,7 +241,7 @@ def test_directory_of_ones_own_choice(short):
 
 @pytest.mark.parametrize("taker", ["silent", "server"])
 def test_taken_port_is_replaced(monkeypatch, taker):
-    """A port that somebody took before the server came up is given up, also if a server answers there."""
+    """A port that another process took before the server came up is given up."""
     ports = []
     with socket.create_server(("127.0.0.1", 0)) as silent, LocalShards(1, tcp=True) as other:
         first = silent.getsockname()[1] if taker == "silent" else parse_url(other.url).address.port
@@ -403,7 +403,7 @@ ENDINGS = {
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
 def test_gone_when_the_process_ends(ending, tcp):
-    """Servers, guard and directory are gone after the owner, however it ends, paused and restarted ones too."""
+    """Servers, guard and directory are gone after the owner, however it ends."""
     before = "os.fork() or time.sleep(60)" if ending.endswith("child") else ""
     code = textwrap.dedent(OWNER).format(tcp=tcp, before=before, ending=ENDINGS[ending])
     owner = subprocess.Popen(
@@ -433,7 +433,7 @@ def test_gone_when_the_process_ends(ending, tcp):
 
 
 def test_signals_of_the_terminal_do_not_reach_the_servers(server):
-    """Ctrl-C goes to the program's process group, in which the servers are not: it ends them in its own order."""
+    """Ctrl-C goes to the program's process group, which has no server in it."""
     assert os.getpgid(server.pid) != os.getpgid(0)
     assert os.getsid(server.pid) == os.getsid(0)
 

@@ -34,7 +34,7 @@ def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("example", ["starlette_app"], indirect=True)
 def test_starlette_app(example: ModuleType) -> None:
-    """A page is computed once, comes from the cache until it is deleted, and the shards end with the application."""
+    """A page is computed once, then cached until deleted; the shards end with the application."""
     pytest.importorskip("starlette", reason="the extra `test` brings starlette")
     httpx = pytest.importorskip("httpx", reason="the extra `test` brings httpx")
 
@@ -83,7 +83,7 @@ def test_sqlite_shards(example: ModuleType, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize("example", ["sqlite_shards"], indirect=True)
 @pytest.mark.parametrize("steps", range(6))
 def test_sqlite_shards_stopped_halfway(example: ModuleType, steps: int, tmp_path: Path) -> None:
-    """Wherever a resize is stopped, every customer is found, and another resize leaves each in one file only."""
+    """Wherever a resize is stopped, every customer is found; the next leaves each in one file."""
     names = {f"customer:{number}": f"No. {number}" for number in range(300)}
     with closing(example.ShardedCustomers(tmp_path, ["db-a", "db-b"])) as customers:
         customers.put(names)
@@ -103,7 +103,7 @@ def test_sqlite_shards_stopped_halfway(example: ModuleType, steps: int, tmp_path
 
 @pytest.mark.parametrize("example", ["sqlite_shards"], indirect=True)
 def test_sqlite_shards_seen_by_another(example: ModuleType, tmp_path: Path) -> None:
-    """Who has the database open while somebody else resizes it reads and writes in the new places."""
+    """A process with the database open reads and writes in the new places after a resize."""
     with (
         closing(example.ShardedCustomers(tmp_path, ["db-a", "db-b"])) as customers,
         closing(example.ShardedCustomers(tmp_path)) as other,
@@ -123,7 +123,10 @@ def test_sqlite_shards_seen_by_another(example: ModuleType, tmp_path: Path) -> N
 
 
 def run(name: str) -> list[str]:
-    """Run an example as a user would, and return what it says; it starts processes of its own, which import it anew."""
+    """Run an example as a user would, and return its output.
+
+    It starts processes of its own, which import it anew.
+    """
     home = Path(shardcache.__path__[0]).parent
     environ = {key: value for key, value in os.environ.items() if key != "SHARDCACHE_URL"}
     ran = subprocess.run(
@@ -170,7 +173,7 @@ PAGES = [
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_name_their_nodes(page: Path) -> None:
-    """Where an example makes a client of several servers, each has a name: without one a renamed host loses its keys."""
+    """An example's client of several servers names each: a renamed host would lose its keys."""
     makes = re.compile(r"SHARDCACHE_URL=|from_url\(|(?:Cache|Lock)\(\[|--url")
     for line in page.read_text(encoding="utf-8").splitlines():
         if makes.search(line) and (urls := re.findall(r"\w+://[^\s'\"`,]+", line)):

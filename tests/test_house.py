@@ -112,7 +112,7 @@ def test_public_names_are_a_tuple(path: Path) -> None:
 
 @each_package
 def test_package_init_only_passes_names_on(path: Path) -> None:
-    """An `__init__.py` holds a docstring, imports, `__all__` and the version; logic has a module of its own."""
+    """An `__init__.py` holds a docstring, imports, `__all__` and the version, no logic."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     statements = []
     for statement in tree.body[1:]:  # the docstring
@@ -139,7 +139,7 @@ def test_top_level_exports_exist() -> None:
 
 
 def test_lazy_exports_are_the_promised_ones() -> None:
-    """What type checkers see as imported, what is promised, and what is imported when it is asked for are the same."""
+    """What type checkers see, what `__all__` promises, and what can be imported are the same."""
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     [block] = [statement for statement in tree.body if isinstance(statement, ast.If)]
     seen = {

@@ -145,7 +145,7 @@ def test_a_mark_across_two_keys_is_none() -> None:
     ],
 )
 def test_namespace_refused(namespace: object) -> None:
-    """A namespace with braces would put every key on one shard, and one with the library's mark hide them all."""
+    """A namespace with braces, or with the library's mark, is refused."""
     with pytest.raises(InvalidOption, match="namespace"):
         KeySpace(namespace)  # type: ignore[arg-type]
 

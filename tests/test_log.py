@@ -1,4 +1,7 @@
-"""What is logged under "shardcache": what an operator has to know, never a line for each call, never a key, value or credential."""
+"""What is logged under "shardcache": what an operator has to know.
+
+There is no line for each call, and never a key, value or credential.
+"""
 
 import logging
 import subprocess
@@ -20,7 +23,7 @@ PATIENCE = 20.0
 
 @pytest.fixture
 def name() -> str:
-    """A shard's name that no other test has, so that what is limited for a minute is not limited by another test."""
+    """A shard's name that no other test has, so that log limits of a minute do not meet."""
     return f"shard-{uuid.uuid4().hex}"
 
 
@@ -44,7 +47,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 
 def test_out_and_back(colour: Any, server: Any, name: str, lines: Callable[[], list[str]]) -> None:
-    """One warning says that a shard is out and why, one that it is back, however many calls there are meanwhile."""
+    """One warning says that a shard is out and why, one that it is back."""
     with colour(
         {name: server.url}, timeout=PATIENCE, options=Options(first_probe=0.01, max_probe=0.02)
     ) as cache:
@@ -118,7 +121,7 @@ def record(at: float, about: object = "a") -> logging.LogRecord:
 
 
 def test_once_in_a_while() -> None:
-    """Of one kind about one shard a warning passes once in its time, and says then how many it kept back."""
+    """A warning of one kind about one shard passes once in its time, then counts the others."""
     limit = Repeats(60)
     times = (0.0, 1.0, 59.0, 60.0, 61.0, 125.0, 300.0)
     records = [record(at) for at in times]
@@ -163,7 +166,7 @@ def test_lost_lock(lines: Callable[[], list[str]], name: str) -> None:
 
 
 def test_loaders_text_is_left_out(lines: Callable[[], list[str]]) -> None:
-    """Of a load that failed behind the callers' back the log has the kind of error only: its text is the application's."""
+    """Of a load that failed in the background the log has only the kind of error."""
     emit(None, Event("load_failed", "", f"get_or_set-{uuid.uuid4().hex}", 1, ValueError("hunter2")))
     [line] = lines()
     assert (line.endswith(": ValueError"), "hunter2" in line) == (True, False)

@@ -25,7 +25,7 @@ INNER = {"SHARDCACHE_EXPECT_INSTALLED", "SHARDCACHE_TEST_MARK"}
     ids=["package", "tests", "integration"],
 )
 def test_environment_variables_are_documented(folder: Path) -> None:
-    """Each environment variable that is read has its place in a page: users' in docs/, developers' in CONTRIBUTING.md."""
+    """Each environment variable that is read is in docs/ or, for developers, in CONTRIBUTING.md."""
     named = {
         name
         for file in folder.rglob("*.py")

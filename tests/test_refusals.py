@@ -52,7 +52,7 @@ REPLIES = {
 
 @pytest.mark.parametrize(("kind", "says", "reply"), REPLIES.values(), ids=REPLIES)
 def test_each_mistake_has_a_sentence(kind: type[Exception], says: str, reply: str) -> None:
-    """The error says what is the matter, has the server's words behind it, and not the script's that they came through."""
+    """The error says what is the matter, then the server's words, without the script's name."""
     error = as_error("a", ErrorReply(reply))
     assert (type(error), says in str(error), "user_script" in str(error)) == (kind, True, False)
     assert str(error).startswith("shard 'a': ")
@@ -60,7 +60,7 @@ def test_each_mistake_has_a_sentence(kind: type[Exception], says: str, reply: st
 
 @pytest.mark.parametrize("command", ["AUTH", "HELLO", "SET"])
 def test_arguments_are_not_quoted(command: str) -> None:
-    """A server that does not know a command quotes its arguments, a password or a value: they go no further (G7)."""
+    """A server quotes the arguments of an unknown command: they are cut off (G7)."""
     reply = ErrorReply(
         f"ERR unknown command '{command}', with args beginning with: 'ann' 'hunter2' "
     )
@@ -74,7 +74,7 @@ def test_arguments_are_not_quoted(command: str) -> None:
     [("NOPERM no", "NOPERM"), ("ERR value is not an integer", "ERR"), ("OOM full", "OOM")],
 )
 def test_code(reply: str, code: str) -> None:
-    """The code is the first word of what the server said, whatever stands before it in the message."""
+    """The code is the first word of what the server said, whatever stands before it."""
     error = as_error("a", ErrorReply(reply))
     assert isinstance(error, CommandRefused)
     assert error.code == code

@@ -155,7 +155,7 @@ def test_same_parameters(sync: type, other: type, name: str) -> None:
 
 @pytest.mark.parametrize(("sync", "other", "name"), shared())
 def test_same_annotations(sync: type, other: type, name: str) -> None:
-    """Types of parameters and results; what is awaited or iterated by `async for` gives what the other returns."""
+    """Types of parameters and results; an awaitable gives what the other client returns."""
     ours, theirs = (dict(inspect.get_annotations(public(kind)[name])) for kind in (sync, other))
     if name == "__init__" and sync is Pipeline:
         del ours["runner"], theirs["runner"]  # the driver: not called by users
@@ -171,7 +171,7 @@ def test_same_docstrings(sync: type, other: type, name: str) -> None:
 
 
 def test_same_class_docstrings() -> None:
-    """The constructor's parameters are described once, in the same words; an asyncio lock refers to the sync one."""
+    """The constructor's parameters are described once; an asyncio lock refers to the sync one."""
     assert AsyncShardCache.__doc__ == ShardCache.__doc__
     for sync, other in LOCKS:
         assert f"s `{sync.__name__}`, with ``await``" in (other.__doc__ or "")
@@ -179,7 +179,7 @@ def test_same_class_docstrings() -> None:
 
 @pytest.mark.parametrize(("sync", "other", "name"), shared())
 def test_what_talks_to_a_server_is_awaited(sync: type, other: type, name: str) -> None:
-    """Nothing that needs no server has to be awaited, and nothing that needs one can be forgotten to be."""
+    """Nothing that needs no server has to be awaited; all that needs one has to be."""
     del sync
     method = public(other)[name]
     waits = inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
@@ -188,7 +188,7 @@ def test_what_talks_to_a_server_is_awaited(sync: type, other: type, name: str) -
 
 
 def parameters(function: Any, without: Collection[str] = ()) -> list[tuple[str, Any, Any, Any]]:
-    """Return name, kind, default and annotation of each parameter, ``self`` and those of no interest left out."""
+    """Return name, kind, default and annotation of each parameter without ``self``."""
     return [
         (one.name, one.kind, one.default, one.annotation)
         for one in inspect.signature(function).parameters.values()

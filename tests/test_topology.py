@@ -120,13 +120,13 @@ def test_unix_socket() -> None:
     ],
 )
 def test_refused(nodes, kind, says) -> None:
-    """What cannot be placed or reached is refused, and the message says what came and what is allowed."""
+    """What cannot be placed or reached is refused; the message says what came and is allowed."""
     with pytest.raises(kind, match=says):
         members(nodes)
 
 
 def test_tls_settings(tmp_path: Path) -> None:
-    """redis-py's own names say in the URL how TLS is checked; nothing said leaves it to the options."""
+    """redis-py's own names say in the URL how TLS is checked; else the options do."""
     authority = tmp_path / "ca.pem"
     authority.touch()
     plain, said = members(
@@ -180,7 +180,7 @@ QUIET = {
 
 @pytest.mark.parametrize("nodes", QUIET.values(), ids=QUIET)
 def test_no_warning(nodes, colour) -> None:
-    """A name of its own, an IP address, a socket and a lone shard are no reason to warn: a warning would be an error here."""
+    """A name, an IP address, a socket and a lone shard give no warning."""
     with colour(nodes):
         pass
 
@@ -195,7 +195,7 @@ def test_no_warning(nodes, colour) -> None:
 @pytest.mark.parametrize("kind", [ShardCache, AsyncShardCache])
 @pytest.mark.parametrize("how", ["constructor", "from_url"])
 def test_host_names_as_names(nodes, says, kind, how) -> None:
-    """Host names that place keys are warned of, once per client, at the line that makes it, and nothing of a login is in it."""
+    """Host names that place keys are warned of once per client, without any login."""
     text = nodes if isinstance(nodes, str) else ",".join(nodes)
     with pytest.warns(AddressAsNameWarning, match=says) as caught:
         kind(nodes) if how == "constructor" else kind.from_url(text)

@@ -56,7 +56,7 @@ def test_not_finite(ttl) -> None:
 
 @pytest.mark.parametrize("ttl", [0, -1, 0.0, -math.inf, timedelta(0)])
 def test_default_that_deletes(ttl, colour) -> None:
-    """A default of zero or less would make a delete of every set: it is refused when the client is made, in a URL too."""
+    """A default of zero or less would delete at every set: it is refused, in a URL too."""
     with pytest.raises(InvalidTTL, match="default_ttl must be above zero, or None for no expiry"):
         colour("redis://127.0.0.1", default_ttl=ttl)
     if isinstance(ttl, int):

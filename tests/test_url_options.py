@@ -14,7 +14,7 @@ from shardcache.url_options import read_url
 
 
 def test_everything() -> None:
-    """Client parameters, options and what belongs to the nodes are told apart, each of its own type."""
+    """Client parameters, options and node settings are told apart, each of its own type."""
     found = read_url(
         "redis://h1,h2?namespace=shop&default_ttl=1.5&serializer=json&compression=zstd&timeout=0.2&on_unavailable=raise"
         "&compress_min=1&max_value=99&max_idle=2&placement=ketama&failures=4&first_probe=0.5&max_probe=9&max_out=0.5"
@@ -131,7 +131,10 @@ def said_by_url(annotation) -> type | None:
 
 @pytest.mark.parametrize("name", [one.name for one in fields(Options)])
 def test_every_plain_option(name) -> None:
-    """Every field of Options that is a text, a number or a flag may stand in a URL; of the others it is said how to give them."""
+    """Every Options field that is text, number or flag may stand in a URL.
+
+    Of the others the error says how to give them.
+    """
     kind = str if name == "placement" else said_by_url(get_type_hints(Options)[name])
     if kind is None:
         with pytest.raises(
@@ -161,7 +164,7 @@ def test_flags(text) -> None:
     ],
 )
 def test_misspelt(wrong, near) -> None:
-    """A misspelt setting is refused: by name, with the nearest that there is, and with all that are allowed."""
+    """A misspelt setting is refused, with the nearest name and all that are allowed."""
     with pytest.raises(InvalidURL) as caught:
         read_url(f"redis://h?{wrong}=1")
     text = str(caught.value)
@@ -181,7 +184,7 @@ def test_misspelt(wrong, near) -> None:
 
 
 def test_misspelt_beside_a_login() -> None:
-    """Where a later URL has a login, what came before it is not quoted, but its place is named, and what is near."""
+    """Where a later URL has a login, the text before it is not quoted; its place is named."""
     with pytest.raises(InvalidURL) as caught:
         read_url("redis://h1?name=a,redis://:p@h2?tiemout=1&name=b,redis://:p@h3?name=c")
     text = str(caught.value)

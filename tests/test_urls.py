@@ -293,7 +293,7 @@ AFTER = st.sampled_from(
 def test_no_character_of_a_login_in_a_message(
     read: Any, before: str, secret: str, host: str, after: str
 ) -> None:
-    """Whatever is wrong with a URL, no text of an error, its repr, its causes or its traceback has a character of the login (G7)."""
+    """Whatever is wrong with a URL, no error and no traceback has a part of the login (G7)."""
     try:
         found = read(f"{before}{secret}@{host}{after}")
     except InvalidArgument as error:
@@ -326,7 +326,7 @@ def test_no_login_in_the_repr_of_a_node(secret: str, before: str) -> None:
     ],
 )
 def test_a_login_without_its_host(url: str) -> None:
-    """Where the host was forgotten, and with it the sign that ends a login, what stands in its place is not quoted either."""
+    """Where the host and the "@" were forgotten, what stands there is not quoted either."""
     with pytest.raises(InvalidURL) as caught:
         parse_many(url)
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))

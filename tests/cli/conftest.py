@@ -114,7 +114,7 @@ def command(tmp_path_factory) -> Iterator[Command]:
 
 @pytest.fixture
 def failing(capsys) -> Callable[[int, int], str]:
-    """Return a check that a command failed as it should: with this code, in one line; it returns the line."""
+    """Return a check that a command failed with this code and one line; it returns the line."""
 
     def check(actual: int, expected: int) -> str:
         out, err = capsys.readouterr()

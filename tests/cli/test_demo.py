@@ -27,7 +27,7 @@ CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
 def test_demo(command):
-    """It shows a shard's death and return without one error, in plain lines, and leaves nothing behind."""
+    """The demo shows a shard's death and return in plain lines, and leaves nothing behind."""
     code, out, err = command.run("demo", "--shards", "3", "--seconds", "2")
     assert (code, err) == (0, "")
     assert "shard-2 is killed" in out

@@ -33,7 +33,7 @@ def choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParse
 
 
 def commands(path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the names of every command and of every action below it, the command itself (no name) first."""
+    """Yield the names of every command and of its actions, the command itself (no name) first."""
     yield path
     for name in choices(parser_of(path)):
         yield from commands((*path, name))
@@ -129,7 +129,7 @@ def test_help(command, capsys):
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_help_fits_the_terminal(columns, monkeypatch, capsys):
-    """Sentences are wrapped to the width of the terminal; only what is to be copied may be longer."""
+    """Sentences are wrapped to the terminal's width; only what is to be copied may be longer."""
     monkeypatch.setenv("COLUMNS", str(columns))
     with pytest.raises(SystemExit):
         main(["where", "--help"])
@@ -150,7 +150,7 @@ def test_alone(capsys):
 
 
 def test_examples_of_the_help_are_commands():
-    """What the help shows as an example is understood by the parser, as far as a pipe or a redirection."""
+    """The parser understands every example of the help, as far as a pipe or a redirection."""
     for path in commands():
         for line in parser_of(path).epilog.splitlines():
             if line.startswith("  shardcache "):

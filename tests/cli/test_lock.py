@@ -1,4 +1,4 @@
-"""`lock`: a command under a lock, as real processes against real servers; and what the operator sees of locks."""
+"""`lock`: a command under a lock, as real processes on real servers; and the list of locks."""
 
 import io
 import json
@@ -79,7 +79,7 @@ def test_exit_by_a_signal(command, url):
 
 
 def test_command_knows_its_lock(command, url, cache):
-    """Name and fencing token are in the command's environment, and the token grows from run to run."""
+    """Name and fencing token are in the command's environment; the token grows with each run."""
     code = "import os; print(os.environ['SHARDCACHE_LOCK_NAME'], os.environ['SHARDCACHE_FENCING_TOKEN'])"
     runs = [command.run("lock", "run", "a job", "--url", url, *python(code)) for _ in range(2)]
     names, tokens = zip(*[out.rsplit(maxsplit=1) for _, out, _ in runs], strict=True)
@@ -97,7 +97,7 @@ def test_arguments_are_left_alone(command, url):
 
 
 def test_second_runner_skips(holding, command, url):
-    """While one holds the lock the others run nothing: quietly, with a code of their own, or a line on request."""
+    """While one process holds the lock the others run nothing, and end with a code of their own."""
     process = holding()
     asked = ["lock", "run", "job", "--url", url]
     silent = python("print('ran')")
@@ -113,7 +113,10 @@ def test_second_runner_skips(holding, command, url):
 
 
 def test_one_of_many_runs(command, url, tmp_path):
-    """Of a fleet that starts in one moment exactly one runs the job, and keeps the others out for a while after it."""
+    """Of a fleet that starts in one moment exactly one process runs the job.
+
+    It keeps the others out for a while afterwards.
+    """
     ran = tmp_path / "ran"
     code = f"open({str(ran)!r}, 'a').write('x')"
     fleet = [
@@ -129,7 +132,7 @@ def test_one_of_many_runs(command, url, tmp_path):
 
 
 def test_stays_taken_for_a_while(command, url, cache):
-    """With --at-least the lock outlasts a quick command, even if that fails, but not one that was never run."""
+    """With --at-least the lock outlasts a quick command that ran, even one that failed."""
     asked = ["lock", "run", "job", "--url", url, "--at-least", "60", "--ttl", "1"]
     assert command.run(*asked, "--", "/no/such/command")[0] == 127
     assert command.run(*asked, *python("raise SystemExit(5)"))[0] == 5
@@ -183,7 +186,7 @@ def waiting_keys(cache):
 
 
 def test_lock_is_free_after(command, url, cache):
-    """A command that fails leaves the lock free; so does one that cannot be started, and that is code 127 or 126."""
+    """A command that fails leaves the lock free; one that cannot be started is code 127 or 126."""
     assert command.run("lock", "run", "job", "--url", url, *python("raise SystemExit(3)"))[0] == 3
     assert not cache.lock("job").locked()
     code, _, err = command.run("lock", "run", "job", "--url", url, "--", "/no/such/command")
@@ -206,7 +209,7 @@ def test_renewed_while_it_runs(holding, cache):
 
 @pytest.mark.parametrize("code", [WAIT, DEAF], ids=["obeys", "ignores-sigterm"])
 def test_loss_ends_the_command(holding, command, url, mark, code):
-    """When somebody breaks the lock, the command is ended, by force if need be, and that has a code of its own."""
+    """When the operator breaks the lock, the command is ended, and that has a code of its own."""
     process = holding("--ttl", "3", "--grace", "0.5", code=code)
     assert command.run("lock", "break", "job", "--yes", "--url", url)[0] == 0
     out, err = process.communicate(timeout=60)
@@ -216,7 +219,7 @@ def test_loss_ends_the_command(holding, command, url, mark, code):
 
 
 def test_loss_ends_the_whole_group(holding, command, url, mark):
-    """What the command has started ends with it, even if it outlives the command itself and is deaf."""
+    """What the command has started ends with it, even if it outlives it and ignores signals."""
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {DEAF!r}, sys.argv[1]]); import time; time.sleep(120)"
     process = holding("--ttl", "3", "--grace", "0.5", code=code)
     assert command.run("lock", "break", "job", "--yes", "--url", url)[0] == 0
@@ -237,7 +240,7 @@ def test_voters_that_go_out_end_the_command(command, mark):
 
 
 def test_loss_that_comes_to_light_at_the_end(command, url, cache, mark):
-    """A command that was done before the loss was noticed ran without the lock for a while, and that is not hidden."""
+    """A command that ended before its lost lock was noticed is reported as without the lock."""
     code = f"import time; open({str(mark)!r}, 'w'); time.sleep(1)"
     process = command.start("lock", "run", "other", "--url", url, "--ttl", "60", *python(code))
     until(mark.exists)
@@ -260,7 +263,7 @@ def test_signals_go_to_the_command(holding, command, cache, number):
 
 
 def test_nohup(command, url, cache, tmp_path):
-    """What nohup started is not ended by SIGHUP; the command ends by itself, and with its own code."""
+    """What nohup started is not ended by SIGHUP; the command ends with its own code."""
     go = tmp_path / "go"
     code = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\nraise SystemExit(5)"
     process = command.start("lock", "run", "job", "--url", url, *python(code), nohup=True)
@@ -272,7 +275,7 @@ def test_nohup(command, url, cache, tmp_path):
 
 
 def test_signal_while_waiting(holding, command, url, cache):
-    """A signal that comes while another holds the lock ends the waiting, and leaves nothing behind."""
+    """A signal that comes while another process holds the lock ends the waiting."""
     holding()
     waiting = command.start(
         "lock", "run", "job", "--url", url, "--timeout", "60", *python("print('ran')")
@@ -328,7 +331,7 @@ def test_ls_of_nothing(url, capsys):
 
 
 def test_ls_of_a_part(url, cache, capsys, shards):
-    """A key that is on too few voters is shown as what it is; what a stranger wrote does no harm to the terminal."""
+    """A key on too few voters is listed as that; escape codes in it do not reach the terminal."""
     import redis
 
     lock = cache.lock("part")
@@ -352,7 +355,7 @@ def test_ls_with_a_dead_server(url, cache, capsys):
 
 
 def test_ls_of_chosen_voters(url, cache, capsys, shards):
-    """A lock whose program names other voters than the ring does is listed, without a claim on how many there are."""
+    """A lock with other voters than the ring's is listed, without a claim on how many there are."""
     more = f"{url}," + ",".join(f"redis://127.0.0.1:1?name=gone-{number}" for number in range(20))
     with ShardCache.from_url(more) as wide:
         name = next(

@@ -40,7 +40,7 @@ def test_stats_as_json(filled, shards, capsys):
 
 
 def test_stats_of_a_dead_shard(url, capsys):
-    """One that does not answer is named with the reason, the others are shown, and the code is 3."""
+    """A shard that does not answer is named with the reason, others are shown, the code is 3."""
     assert main(["stats", "--url", f"{url},{DEAD}"]) == 3
     out = capsys.readouterr().out
     assert "gone: cannot connect" in out
@@ -94,7 +94,7 @@ def test_clear(filled, shards, capsys):
     ("answer", "code", "left"), [("y\n", 0, 0), ("\n", 2, 41), ("no\n", 2, 41)]
 )
 def test_clear_asks(filled, capsys, monkeypatch, answer, code, left):
-    """On a terminal it asks, naming the namespace and the shards; anything but yes deletes nothing."""
+    """On a terminal it names the namespace and the shards; any answer but yes deletes nothing."""
     stdin = io.StringIO(answer)
     stdin.isatty = lambda: True
     monkeypatch.setattr(sys, "stdin", stdin)

@@ -1,4 +1,4 @@
-"""A storm of Ctrl-C: whatever the command is doing, it ends as one that was interrupted once, or as if nothing had been."""
+"""Whatever a command does, a storm of Ctrl-C ends it as one interrupt would, or not at all."""
 
 import random
 import signal
@@ -43,7 +43,7 @@ def await_ready(process: "Popen[str]") -> None:
 @pytest.mark.parametrize("seed", range(RUNS))
 @pytest.mark.parametrize("name", COMMANDS)
 def test_storm(name, seed, command, url):
-    """Its exit code is one of the table, nothing is printed but its one line, and nothing is left behind."""
+    """The exit code is one of the table, one line is printed, and nothing is left behind."""
     arguments, seconds = COMMANDS[name]
     with ShardCache.from_url(url) as cache:
         cache.set("k", "v")

@@ -37,7 +37,7 @@ def test_no_rows():
 
 @pytest.mark.parametrize("room", [12, 20, 40, 80, 200])
 def test_bars_fit_the_room(room):
-    """No line is longer than there is room, as long as the text before the bars fits; bars keep their ratio."""
+    """No line is longer than there is space for; bars keep their ratio."""
     lines = bars([(("cache-1", "x1"), 1.0), (("c", "x1"), 0.5)], room)
     assert max(map(len, lines)) <= room
     widths = [len(line.partition("x1")[2].strip()) for line in lines]

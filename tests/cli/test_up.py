@@ -37,7 +37,7 @@ def test_up(command, number):
 
 
 def test_up_on_given_ports(command):
-    """With --port the addresses are those asked for, so that a URL in a configuration stays right."""
+    """With --port the addresses are those asked for, so that a configured URL stays right."""
     seen = ""
     while not seen:  # between looking and starting somebody else may be given one of the ports
         port = consecutive_ports(2)

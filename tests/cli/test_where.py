@@ -58,7 +58,7 @@ def test_ttl_and_tag(url, capsys):
 
 
 def test_grace_is_not_ttl(url, capsys):
-    """Of a value that may be served stale it says what `ttl` says, and the grace beside it; also in JSON, and when it is stale."""
+    """Of a value that may be served stale it says its ttl and grace; in JSON and when stale too."""
     policy = LoadPolicy.swr(600)
     with ShardCache.from_url(url) as cache:
         cache.get_or_set("fresh", lambda: "v", 100, policy=policy)

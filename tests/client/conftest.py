@@ -1,4 +1,4 @@
-"""One suite for every colour of the client: servers, a fresh namespace for each test, and ways to look past the client."""
+"""One suite for both clients: servers, a new namespace for each test, plain connections."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -62,7 +62,7 @@ def cache(make: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def raw(shards: LocalShards) -> Iterator[Callable[..., redis.Redis]]:
-    """Look past the client: ``raw(cache, key)`` is a plain connection to the server that owns the key."""
+    """Look past the client: ``raw(cache, key)`` is a connection to the server that owns the key."""
     with ExitStack() as stack:
         plain = {
             name: stack.enter_context(redis.Redis.from_url(url))

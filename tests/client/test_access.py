@@ -1,4 +1,7 @@
-"""A user of an ACL that allows one namespace: all works inside of it, and outside each call says at once which keys it needs."""
+"""A user of an ACL that allows one namespace.
+
+All works inside of it; outside each call says at once which keys it needs.
+"""
 
 import shutil
 import time
@@ -54,7 +57,7 @@ def empty(guarded: LocalShards) -> None:
 
 @pytest.mark.usefixtures("empty")
 def test_the_namespace_is_enough(make, urls, guarded) -> None:
-    """With the namespace's pattern alone: values, loads, tags, locks, scan and clear, and no event."""
+    """With the namespace's pattern alone: values, loads, tags, locks, scan and clear; no event."""
     events: list[Event] = []
     cache = make(urls("shop"), namespace="shop", options=Options(on_event=events.append))
     assert (cache.set("a", 1), cache.get("a"), cache.incr("n", initial=0)) == (True, 1, 1)
@@ -118,7 +121,7 @@ def test_denied(make, urls, call) -> None:
     "name", [name for name in CALLS if not name.startswith("get") or "set" in name]
 )
 def test_denied_the_librarys_own_keys(make, urls, name) -> None:
-    """Whoever may touch values alone is told by every call that needs more: nothing goes on in silence."""
+    """A user who may touch values alone is told by every call that needs more."""
     events: list[Event] = []
     cache = make(urls("values"), namespace="shop", options=Options(on_event=events.append))
     cache.get("k")
@@ -145,7 +148,7 @@ def test_pipelined_writes_are_denied(make, urls) -> None:
 @pytest.mark.parametrize("user", ["nobody", "values"])
 @pytest.mark.parametrize("ask", ["acquire", "with", "locked", "owner", "force_release"])
 def test_locks_are_denied_at_once(make, urls, user, ask) -> None:
-    """A lock whose keys are out of reach is an error that names them: nobody waits for it, though no timeout was given."""
+    """A lock whose keys are out of reach is an error at once that names them, without a wait."""
     lock = make(urls(user), namespace="shop").lock("job", ttl=600)
     with pytest.raises(QuorumUnavailable, match=NEEDS) as caught:
         lock.__enter__() if ask == "with" else getattr(lock, ask)()
@@ -154,7 +157,10 @@ def test_locks_are_denied_at_once(make, urls, user, ask) -> None:
 
 @pytest.mark.usefixtures("empty")
 def test_a_lock_whose_keys_are_taken_away(make, urls, guarded) -> None:
-    """A user who loses his rights while he holds a lock is told by extension and release, and by the end of the lease if it is renewed."""
+    """A user who loses his rights while holding a lock is told by extension and release.
+
+    If the lock is renewed, the end of the lease tells.
+    """
 
     def allow(keys: str) -> None:
         for url in guarded.urls.values():
@@ -190,7 +196,7 @@ def test_a_minority_that_denies_is_outvoted(make, urls, guarded) -> None:
 
 
 def test_namespaces_share_nothing(make, namespace) -> None:
-    """One name is two locks, two loads and two tags in two namespaces, one inside of the other included."""
+    """One name is two locks, loads and tags in two namespaces, also if one contains the other."""
     caches = [make(namespace=name) for name in (namespace, f"{namespace}:eu", f"{namespace}2")]
     locks = [cache.lock("job", ttl=30) for cache in caches]
     assert [lock.acquire(blocking=False) for lock in locks] == [True, True, True]

@@ -1,4 +1,4 @@
-"""The user that docs/operations.md describes: every method works with its rule, on each kind of server, and no other command does."""
+"""The user of docs/operations.md: every method works on each server, no other command does."""
 
 import re
 import shutil

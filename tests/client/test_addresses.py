@@ -76,7 +76,7 @@ def resolve(monkeypatch) -> Callable[..., None]:
 
 
 def test_first_address_is_silent(make, listen, resolve, server) -> None:
-    """The second has its share of the time, in the same call, and from then on is the first to be tried."""
+    """The second address has its share of the time in the same call, then is tried first."""
     silent = listen()
     resolve(port_of(silent), server)
     cache = make({"a": f"redis://{HOST}"}, timeout=3, on_unavailable="raise")
@@ -127,7 +127,7 @@ def test_a_no_is_an_answer(make, listen, resolve, server, guarded) -> None:
 
 
 def test_look_up_hangs(make, monkeypatch, server) -> None:
-    """A resolver that does not answer costs each call its deadline, and all of them one thread; when it answers, all is well."""
+    """A resolver that does not answer costs each call its deadline, and all of them one thread."""
     go = threading.Event()
     asked: list[object] = []
 

@@ -1,4 +1,4 @@
-"""Credential providers: their trouble is their shards', renewals reach live connections, a rotated password is said."""
+"""Credential providers: their failures, renewals on live connections, rotated passwords."""
 
 import asyncio
 import logging
@@ -102,7 +102,7 @@ def test_trouble_of_a_provider_is_the_shards(make, servers, kind, trouble) -> No
 
 
 def test_trouble_is_named(make, servers) -> None:
-    """The error names the shard and the kind of trouble; what the provider said is its cause, and in no message."""
+    """The error names the shard and the kind of failure; the provider's text is in no message."""
     provider = Provider(TokenServiceDown("s3cret"))
     cache = make(
         servers.urls, on_unavailable="raise", options=Options(credential_provider=provider)
@@ -162,7 +162,7 @@ def users(servers: LocalShards) -> set[str]:
 
 
 def test_provider_that_hangs(make, servers) -> None:
-    """A token service that does not answer costs a call its deadline; a crowd of them, one thread."""
+    """A token service that hangs costs a call its deadline, and many calls one thread."""
     go = threading.Event()
 
     class Slow(CredentialProvider):
@@ -194,7 +194,7 @@ def test_provider_that_hangs(make, servers) -> None:
 
 
 def test_loop_never_waits_for_a_blocking_provider(servers) -> None:
-    """Where a provider has nothing to await, it is asked in another thread; redis-py's stand-in for it is not taken."""
+    """A provider with nothing to await is asked in another thread; redis-py's substitute is not."""
     provider, awaitable = Provider(("user0", "pass0")), Awaitable(("user0", "pass0"))
 
     async def main() -> list[bool]:
@@ -211,7 +211,7 @@ def test_loop_never_waits_for_a_blocking_provider(servers) -> None:
 
 
 def test_awaitable_provider_that_hangs_or_is_cancelled(servers) -> None:
-    """The deadline holds for what is awaited too, and a cancellation inside the provider is trouble, not the caller's end."""
+    """The deadline holds for an awaited provider; a cancellation inside it is a failure of it."""
 
     class Odd:
         hangs = True
@@ -239,7 +239,7 @@ def test_awaitable_provider_that_hangs_or_is_cancelled(servers) -> None:
 
 
 def test_provider_for_another_colour(servers) -> None:
-    """A coroutine where the sync client needs a plain function is said; it is not left unawaited."""
+    """A coroutine where the sync client needs a plain function is an error, not unawaited."""
 
     class Coroutine:
         async def get_credentials(self) -> tuple[str, str]:
@@ -294,7 +294,7 @@ class Streaming(StreamingCredentialProvider):
 
 
 def test_renewal_logs_in_live_connections(make, servers) -> None:
-    """New credentials are used by the connections that there are, of every client of the provider; none is opened for it."""
+    """New credentials are used by the open connections of every client; none is opened for it."""
     provider = Streaming()
     caches = [make(servers.urls, options=Options(credential_provider=provider)) for _ in range(2)]
     for cache in caches:
@@ -336,7 +336,7 @@ def test_callbacks_may_be_called_or_awaited(make, servers, loop, caplog) -> None
 
 
 def test_renewal_that_is_refused(make, servers, caplog) -> None:
-    """Connections stay as they are, and the log says so; a token that nobody can read is logged, too."""
+    """Connections stay as they are, and the log says so; it also tells of an unreadable token."""
     provider = Streaming()
     cache = make(servers.urls, options=Options(credential_provider=provider))
     cache.set_many({str(number): number for number in range(50)})
@@ -371,7 +371,7 @@ def test_renewal_reaches_connections_in_use(make, servers) -> None:
 
 
 def test_rotated_password_is_logged_once(make, guarded, caplog) -> None:
-    """Open connections go on; when a new one is refused, the log says what has changed, once, and the breaker opens."""
+    """Open connections go on; a new one is refused, the log says it once, the breaker opens."""
     url, rotate = guarded
     secret = url.replace("unix://", "unix://:first@")
     cache = make({"a": secret}, options=Options(failures=3, first_probe=60, max_probe=60))
@@ -393,7 +393,7 @@ def test_rotated_password_is_logged_once(make, guarded, caplog) -> None:
 
 
 def test_provider_follows_a_rotated_password(make, guarded) -> None:
-    """With a provider the next connection has the new password: nobody needs to restart anything."""
+    """With a provider the next connection has the new password: nothing needs a restart."""
     url, rotate = guarded
     provider = Provider(("first",))
     cache = make({"a": url}, on_unavailable="raise", options=Options(credential_provider=provider))
@@ -406,7 +406,7 @@ def test_provider_follows_a_rotated_password(make, guarded) -> None:
 
 
 def test_wrong_from_the_beginning(make, guarded) -> None:
-    """Credentials that never fitted are a mistake to be told, under "degrade" too, wherever they came from."""
+    """Credentials that never fitted are an error, under "degrade" too, whatever their source."""
     url, _ = guarded
     cache = make({"a": url}, options=Options(credential_provider=Provider(("wrong",))))
     with pytest.raises(AuthenticationFailed):

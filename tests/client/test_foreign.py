@@ -108,7 +108,7 @@ def test_damaged_among_many_names_its_shard(make, raw, namespace, events) -> Non
 
 @pytest.mark.parametrize("stored", DAMAGED, ids=repr)
 def test_damaged_raises(make, raw, namespace, events, stored) -> None:
-    """Under "raise" a damaged payload raises from get, get_many and a pipeline; fetch_many answers Failed."""
+    """Under "raise" a damaged payload raises from get, get_many and a pipeline, not fetch_many."""
     cache = make(on_unavailable="raise", options=Options(on_event=events.append))
     raw(cache, "k").set(f"{namespace}:k", stored)
     with pytest.raises(DamagedPayload):

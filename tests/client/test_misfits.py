@@ -1,4 +1,7 @@
-"""Replies of a kind that a command cannot have, from a server that is out of step: nobody sees them, and nothing crashes."""
+"""Replies of a kind that a command cannot have, from a server that is out of step.
+
+No caller sees them, and nothing crashes.
+"""
 
 import pytest
 
@@ -53,7 +56,7 @@ def server(misfit: bytes, reply: bytes | None = None) -> HostileServer:
     ids=["get", "set", "set void", "delete", "ttl", "get_many", "set_many", "set_many void"],
 )
 def test_misfit_is_out_of_step(make, call, command) -> None:
-    """A reply of the wrong kind, to whichever of the commands that went out together, is an error and ends the connection."""
+    """A reply of the wrong kind, to any command of a batch, is an error and ends the connection."""
     with server(command) as broken:
         cache = make([broken.url], on_unavailable="raise")
         with pytest.raises(OutOfStep):
@@ -98,7 +101,7 @@ def test_misfit_of_a_page(make, reply) -> None:
     ids=repr,
 )
 def test_misfit_among_values(make, reply) -> None:
-    """A list of another length, or one that holds something else than values: an error if asked for, misses if not."""
+    """A list of another length or content is an error if asked for, a miss if not."""
     with server(b"MGET", reply) as broken:
         strict, lenient = make([broken.url], on_unavailable="raise"), make([broken.url])
         with pytest.raises(OutOfStep):
@@ -127,7 +130,7 @@ def test_misfit_of_a_sum(make, method, reply) -> None:
 
 @pytest.mark.parametrize("reply", [b":1\r\n", b"$-1\r\n", b"*0\r\n"], ids=repr)
 def test_misfit_of_a_version(make, reply) -> None:
-    """A tag whose version is none: the value is not stored, and nobody blames the caller's arguments."""
+    """A tag whose version is none: the value is not stored, and no argument is blamed."""
     with server(ENSURE, reply) as broken:
         with pytest.raises(OutOfStep):
             make([broken.url], on_unavailable="raise").set("k", "v", tags=["t"])
@@ -135,7 +138,7 @@ def test_misfit_of_a_version(make, reply) -> None:
 
 
 def test_tag_with_another_content(make) -> None:
-    """The key of a tag under which somebody has stored something else: as any key with another content, always told."""
+    """A tag's key under which another program has stored something is told as any other key."""
     with server(ENSURE, b"+odd\r\n") as broken, pytest.raises(WrongType, match="tag"):
         make([broken.url]).set("k", "v", tags=["t"])
 
@@ -164,7 +167,7 @@ def test_tag_with_another_content(make) -> None:
     ],
 )
 def test_misfit_of_the_protocol(make, script, reply) -> None:
-    """A voter that answers nonsense to one of the scripts of a lock grants none, and nothing else comes of it."""
+    """A voter that answers nonsense to a script of a lock grants none, and nothing else follows."""
     with server(script, reply) as broken:
         cache = make([broken.url], timeout=1)
         with pytest.raises(QuorumUnavailable):
@@ -177,7 +180,7 @@ def test_misfit_of_the_protocol(make, script, reply) -> None:
     "reply", [b"+OK\r\n", b"*3\r\n+1-a\r\n+odd\r\n+odd\r\n", b"*1\r\n+1-a\r\n"], ids=repr
 )
 def test_misfit_of_a_membership(make, reply) -> None:
-    """The same of what it says of the list of voters, when it was asked since it goes by another."""
+    """The same for a voter's answer about the list of voters."""
     with server(CONFIGURE, reply) as broken:
         answer = broken.answer
         broken.answer = lambda command: (

@@ -1,4 +1,4 @@
-"""`command`: what the client has no method for, on the shard of its key; `redis`: a client of redis-py for it."""
+"""`command`: for what the client has no method; `redis`: a client of redis-py for a shard."""
 
 import pytest
 import redis
@@ -68,7 +68,7 @@ def test_a_write_voids_a_load(cache):
 
 
 def test_too_long_a_reply(make):
-    """A value in it may have about max_value bytes, and an error says so instead of a part of it."""
+    """A value in the reply may have about max_value bytes; an error says so, not a part of it."""
     cache = make(options=Options(max_value=64 * 1024), on_unavailable="raise")
     cache.command("l", "RPUSH", b"short", b"x" * 1_000_000)
     assert cache.command("l", "LRANGE", 0, 0) == [b"short"]
@@ -153,7 +153,7 @@ def test_only_reads_are_sent_twice():
 
 
 def test_what_the_server_says_of_them(shards):
-    """Each command's own description: its one key comes first, it does not wait, and what is called reading is."""
+    """Each command's own description says: one key, which is first; no wait; what is a read."""
     with redis.Redis.from_url(next(iter(shards.urls.values()))) as server:
         described = {name.decode().upper(): said for name, said in _info(server)}
     for name in READING | WRITING:
@@ -168,7 +168,10 @@ def test_what_the_server_says_of_them(shards):
 
 
 def _info(server):
-    """Yield every command and subcommand with its flags and the places of its keys, past redis-py's own reading of it."""
+    """Yield every command and subcommand with its flags and the places of its keys.
+
+    They are read from the reply itself, past redis-py's reading of it.
+    """
     connection = server.connection_pool.get_connection()
     try:
         connection.send_command("COMMAND")
@@ -236,7 +239,7 @@ def test_a_client_of_redis_py(cache, namespace):
     ids=["login", "password", "unix", "unverified", "tls"],
 )
 def test_with_login_and_tls(make, url, settings, expected):
-    """Address, user, password, database, TLS and timeout are the shard's; nothing is connected before it is used."""
+    """Address, login, database, TLS and timeout are the shard's; nothing connects before use."""
     cache = make([url], timeout=0.25, options=Options(**settings))
     found = cache.redis("k").connection_pool.connection_kwargs
     assert {name: found[name] for name in expected} == expected
@@ -255,7 +258,7 @@ def test_with_a_credential_provider(make):
 
 
 def test_nothing_is_tried_again(make):
-    """A command is sent once: the timeout that the client was given holds, which each further try would take anew."""
+    """A command is sent once, because each further try would take the timeout anew."""
     with HostileServer(lambda command: [b"" if command[0] == b"GET" else b"+OK\r\n"]) as server:
         cache = make([server.url], timeout=5.0)
         target = getattr(cache, "_target", None)

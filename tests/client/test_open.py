@@ -151,7 +151,7 @@ def test_ping(cache, shards) -> None:
 
 
 def test_ping_tells_the_dead(mortal, make) -> None:
-    """Ping says of a dead shard why, and of the living in how many seconds; whoever wants an exception gets it."""
+    """Ping says of a dead shard why, and of the living in how many seconds; or raises, if asked."""
     cache = make(mortal.urls)
     mortal.servers[1].kill()
     found = cache.ping()
@@ -212,7 +212,7 @@ CALLS = {
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize("used", [False, True], ids=["unused", "used"])
 def test_closed(make, call, used) -> None:
-    """Every call on a closed client raises ClientClosed, under "degrade" too; closing twice is closing once."""
+    """Every call on a closed client raises ClientClosed, under "degrade" too; close may repeat."""
     cache = make()
     if used:
         cache.set("k", 1)

@@ -1,4 +1,7 @@
-"""Values of other programs: read by a serializer that says that it reads them, and written so that others can read them."""
+"""Values of other programs, read by a serializer that says that it reads them.
+
+They are written so that other programs can read them.
+"""
 
 import json
 import pickle
@@ -102,7 +105,7 @@ def test_foreign_bytes_that_do_not_load(make, raw, namespace, events, signed):
     "value", [b"", b"plain", b"42", b"\xf7\xc0", b"\xff\x00", bytes(range(256))], ids=repr
 )
 def test_raw_is_plain(make, raw, namespace, value):
-    """What is stored is what was given, byte for byte, and comes back so, whatever it looks like."""
+    """What is stored is what was given, byte for byte, and comes back so, whatever it is."""
     cache = make(serializer="raw")
     assert (cache.set("k", value), cache.set_many({"m": value}), cache.add("a", value)) == (
         True,

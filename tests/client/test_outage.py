@@ -1,4 +1,7 @@
-"""A shard is dead or hung: each method's answer, and who is told (G6). Two colours of policy: "degrade" and "raise"."""
+"""A shard is dead or hung: each method's answer, and where it is told (G6).
+
+The policy is "degrade" or "raise".
+"""
 
 import math
 from collections.abc import Iterator
@@ -96,7 +99,7 @@ def test_event_names_the_method(degrading, events, name) -> None:
 
 @each_single
 def test_raised_call(raising, call, answer, writes) -> None:
-    """Under "raise" the same call raises an error that names the shard and carries the cause; stats count it."""
+    """Under "raise" the same call raises an error with the shard and the cause; stats count it."""
     key = keys_of(raising)[1][0]
     with pytest.raises(ShardUnavailable) as caught:
         call(raising, key)
@@ -115,7 +118,7 @@ def test_other_shards_go_on(make, maimed, policy) -> None:
 
 
 def test_get_many(degrading, events) -> None:
-    """The living shards' hits come; the dead shard's keys are counted as degraded, not as misses."""
+    """The living shards' hits come; the dead shard's keys count as degraded, not as misses."""
     alive, dead = keys_of(degrading)
     degrading.set_many(dict.fromkeys(alive, 1))
     assert degrading.get_many([*alive, *dead, *dead]) == dict.fromkeys(alive, 1)
@@ -136,7 +139,7 @@ def test_get_many_raises(raising) -> None:
 
 @pytest.mark.parametrize("policy", ["degrade", "raise"])
 def test_fetch_many(make, maimed, never_out, events, policy) -> None:
-    """fetch_many raises under neither policy: each key says hit, miss or failed, with the shard's error."""
+    """fetch_many raises under neither policy: each key is a hit, a miss or failed with an error."""
     cache = make(maimed.urls, options=never_out, on_unavailable=policy)
     alive, dead = keys_of(cache)
     cache.set(alive[0], 1)
@@ -286,7 +289,7 @@ def test_broken_hook(make, maimed, caplog, call) -> None:
 
 
 def test_breaker_opens_and_says_so(make, maimed, events) -> None:
-    """After some failures in a row the shard is out: calls are refused unsent, and the state shows everywhere."""
+    """After some failures in a row calls are refused unsent, and every report shows the state."""
     options = Options(failures=3, first_probe=60, max_probe=60, on_event=events.append)
     cache = make(maimed.urls, options=options, on_unavailable="raise")
     key = keys_of(cache)[1][0]
@@ -346,7 +349,7 @@ def test_restarted_shard_costs_no_error(mortal, make) -> None:
     ids=["get", "get_many", "set_many", "scan", "clear"],
 )
 def test_hung_shard_costs_one_deadline(mortal, make, call, monkeypatch) -> None:
-    """A hung shard is out after one timeout; what it would have answered late is never mistaken for an answer."""
+    """A hung shard is out after one timeout; its late replies are never taken for an answer."""
     monkeypatch.setattr(
         lateness, "HELD_UP", math.inf
     )  # a busy machine is late, and would not blame the shard

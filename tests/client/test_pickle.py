@@ -1,4 +1,4 @@
-"""Pickling a client: what came from the environment is made anew from there, and nothing else goes along."""
+"""Pickling a client: what came from the environment is read again there; no secret is in it."""
 
 import copy
 import pickle
@@ -13,7 +13,7 @@ KINDS = pytest.mark.parametrize("kind", [ShardCache, AsyncShardCache])
 
 @KINDS
 def test_made_from_the_environment(kind, monkeypatch):
-    """Pickled without address or password; the process that unpickles it takes its own environment's."""
+    """Pickled without address or password; the reader takes them from its own environment."""
     monkeypatch.setenv("SHARDCACHE_URL", URL)
     raw = pickle.dumps(kind.from_url(namespace="other", default_ttl=7))
     assert [word in raw for word in (b"s3cret", b"user", b"127.0.0.1", b"shop")] == [False] * 4

@@ -61,7 +61,7 @@ def test_many_keys(cache) -> None:
 
 
 def test_execute_returns_the_results(cache) -> None:
-    """Without a with block, execute sends and returns; afterwards the pipeline is empty and usable."""
+    """Without a with block, execute sends and returns; the pipeline is then empty and usable."""
     pipe = cache.pipeline()
     pipe.set("a", 1)
     first = pipe.execute()
@@ -98,7 +98,7 @@ def test_exception_in_the_block_forgets_the_queue(cache) -> None:
 
 
 def test_first_error_after_all_results(cache) -> None:
-    """An error has its place among the results; all others are there when the first one is raised."""
+    """An error has its place among the results; all others are there when the first raises."""
     cache.set("text", "x")
     pipe = cache.pipeline()
     pipe.set("a", 1)

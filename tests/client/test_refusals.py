@@ -1,4 +1,7 @@
-"""Wrong arguments: refused with a message that says what was wrong, allowed and came; no server hears of them."""
+"""Wrong arguments are refused before anything is sent.
+
+The message says what was wrong, what is allowed and what came.
+"""
 
 import pytest
 import redis
@@ -88,7 +91,7 @@ def census_of():
 @pytest.mark.parametrize("call", KEY_CALLS.values(), ids=KEY_CALLS)
 @pytest.mark.parametrize(("key", "says"), BAD_KEYS.values(), ids=BAD_KEYS)
 def test_wrong_key(untouched, call, key, says) -> None:
-    """A wrong key is refused by every method that takes one, together with the good keys beside it."""
+    """A wrong key is refused by every method that takes one, together with good keys beside it."""
     with pytest.raises(errors.InvalidKey, match=says):
         call(untouched, key)
 
@@ -109,7 +112,7 @@ def test_wrong_ttl(untouched, call, ttl) -> None:
     ids=["object", "nested", "surrogate", "complex"],
 )
 def test_wrong_value(untouched, call, value) -> None:
-    """A value that could not come back the same is refused, together with the good values beside it."""
+    """A value that could not come back the same is refused, with the good values beside it."""
     with pytest.raises(errors.SerializationError, match=r"."):
         call(untouched, value)
 

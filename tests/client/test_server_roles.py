@@ -1,4 +1,4 @@
-"""What stands at the other end: roles that have no place on a ring, logins, databases, servers too old to greet."""
+"""Servers that have no place on a ring: roles, logins, databases, versions without HELLO."""
 
 import socket
 import socketserver
@@ -92,7 +92,7 @@ def test_replica(make, replica, protocol, call, policy) -> None:
 @protocols
 @pytest.mark.parametrize("db", [0, 1])
 def test_cluster_member(make, member, protocol, db) -> None:
-    """A cluster member is a clear error, also where its URL names a database that clusters do not have."""
+    """A cluster member is a clear error, also where its URL names a database."""
     cache = make({"a": member.removesuffix("0") + str(db)}, options=Options(protocol=protocol))
     with pytest.raises(WrongTopology, match="Cluster"):
         cache.get("k")
@@ -129,7 +129,7 @@ def guarded() -> Iterator[str]:
 @pytest.mark.parametrize("login", ["", "wrong@", ":wrong@", "ann:wrong@", "nobody:se%2Fcr%3Aet@"])
 @pytest.mark.parametrize("call", [CALLS["get"], CALLS["set_many"]], ids=["get", "set_many"])
 def test_wrong_login(make, guarded, protocol, login, call) -> None:
-    """No password or a wrong one is a clear error, under "degrade" too, and nothing of it is quoted."""
+    """No password or a wrong one is a clear error, under "degrade" too, and is not quoted."""
     cache = make({"a": f"redis://{login}{guarded}/0"}, options=Options(protocol=protocol))
     with pytest.raises(AuthenticationFailed) as caught:
         call(cache)
@@ -188,7 +188,7 @@ def test_database(make, shards, protocol) -> None:
 
 @protocols
 def test_database_out_of_range(make, shards, protocol) -> None:
-    """A database that the server does not have is a clear error that names it, under "degrade" too."""
+    """A database that the server lacks is a clear error that names it, under "degrade" too."""
     cache = make(
         {"a": shards.urls["shard-1"].removesuffix("0") + "999"}, options=Options(protocol=protocol)
     )

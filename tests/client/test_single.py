@@ -95,7 +95,7 @@ def test_namespaces_do_not_see_each_other(make, namespace) -> None:
 
 
 def test_namespace_within_a_namespace(make, namespace) -> None:
-    """A namespace that goes on after a colon lies inside the shorter one, as a folder in a folder."""
+    """A namespace that goes on after a colon lies inside the shorter one."""
     outer, inner = make(), make(namespace=f"{namespace}:in")
     inner.set("k", 1)
     assert (outer.get("in:k"), list(outer.scan()), list(inner.scan())) == (1, ["in:k"], ["k"])
@@ -192,7 +192,7 @@ def test_incr_and_decr(cache) -> None:
 
 
 def test_incr_keeps_the_ttl(cache) -> None:
-    """The expiry of a counter that is there does not change, whatever ttl is given for an absent one."""
+    """The expiry of a counter that is there does not change, whatever ttl is given."""
     cache.set("n", 1, 10)
     cache.incr("n", 1, initial=0, ttl=1000)
     assert 0 < cache.ttl("n") <= 10

@@ -1,4 +1,4 @@
-"""TLS: what is checked, what is refused, and certificates that are read once, or again when they have changed."""
+"""TLS: what is checked, what is refused, and certificates that are read again on change."""
 
 import asyncio
 import logging
@@ -80,7 +80,7 @@ def make_certificate(folder: Path, name: str, authority: str) -> None:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory) -> Path:
-    """A folder with two authorities and a certificate of each for localhost, but not for 127.0.0.1."""
+    """A folder with two authorities and a certificate of each for localhost, not for 127.0.0.1."""
     if shutil.which("openssl") is None:
         pytest.skip("making certificates takes the openssl program")
     folder = tmp_path_factory.mktemp("tls")
@@ -121,7 +121,7 @@ def secure(certificates) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def other(certificates) -> Iterator[int]:
-    """The TLS port of a server whose certificate the other authority has signed, as it asks of its clients."""
+    """The TLS port of a server that the other authority certifies, as are its clients."""
     yield from serve(certificates, "other-server", "other-ca", clients="yes")
 
 
@@ -183,7 +183,7 @@ def own_authority(certificates, tmp_path) -> Path:
 
 
 def test_cold_threads_make_one_context(secure, own_authority, made) -> None:
-    """Twenty threads that connect for the first time read the certificates once, and so do other shards with the same."""
+    """Twenty threads that connect for the first time read the certificates once."""
     url = f"rediss://localhost:{secure}/0?ssl_ca_certs={own_authority}"
     with ShardCache(
         {"a": f"{url}&name=a", "b": f"{url}&name=b"}, timeout=30, on_unavailable="raise"
@@ -239,7 +239,7 @@ def test_authority_changes(make, secure, other, certificates, own_authority, mad
 
 
 def test_client_certificate_changes(make, other, certificates, tmp_path, made, caplog) -> None:
-    """A new certificate beside the old key is logged and the old pair stays in use, until the key has come too."""
+    """A new certificate beside the old key is logged; the old pair is used until the key comes."""
     for kind in ("pem", "key"):
         shutil.copy(certificates / f"server.{kind}", tmp_path / f"own.{kind}")
     files = f"ssl_certfile={tmp_path / 'own.pem'}&ssl_keyfile={tmp_path / 'own.key'}"
@@ -274,7 +274,7 @@ def test_authority_vanishes(make, secure, own_authority, caplog) -> None:
 
 @each_call
 def test_useless_authority(make, secure, tmp_path, call) -> None:
-    """A file that holds no certificate is an error that says so, never a silent miss, under "degrade" too."""
+    """A file that holds no certificate is an error, never a silent miss, under "degrade" too."""
     (tmp_path / "no.pem").write_text("this is not a certificate")
     cache = make({"a": f"rediss://localhost:{secure}/0?ssl_ca_certs={tmp_path / 'no.pem'}"})
     with pytest.raises(AuthenticationFailed, match="TLS files cannot be used"):

@@ -1,4 +1,7 @@
-"""What is wrong is told in the user's terms: which shard, which key, what to do; and the same by every way of reading."""
+"""What is wrong is told in the user's terms: which shard, which key, what to do.
+
+It is told the same by every way of reading.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +32,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_foreign_kinds(make: Any, raw: Any, namespace: str, events: list[Any], kind: str) -> None:
-    """Somebody else's list or hash is a damaged value by every way of reading that can see it: MGET cannot. A load replaces it."""
+    """A foreign list or hash is a damaged value, except for MGET, and a load replaces it."""
     cache = make(options=Options(on_event=events.append))
     cache.set("good", 1)
     plain, key = raw(cache, "k"), f"{namespace}:k"
@@ -67,7 +70,7 @@ def test_foreign_kinds(make: Any, raw: Any, namespace: str, events: list[Any], k
 
 
 def test_foreign_kinds_raise(make: Any, raw: Any, namespace: str) -> None:
-    """Under "raise" the same errors are raised, with method, key and shard; fetch_many has them among its outcomes."""
+    """Under "raise" the same errors are raised, with method, key and shard, or are outcomes."""
     cache = make(on_unavailable="raise")
     raw(cache, "k").hset(f"{namespace}:k", "a", "b")
     calls: dict[str, Callable[[], Any]] = {
@@ -134,7 +137,7 @@ def test_refused_command_is_named(
     name: str,
     says: str,
 ) -> None:
-    """What `command` sent and the server refused is told by its name, key and shard; alone and in a pipeline."""
+    """What `command` sent and the server refused is told by its name, key and shard."""
     name_of_key = "q" if name == "ZADD" else "k"
     cache.set("k", "text")
     begins = f"shard '{cache.explain(name_of_key).shard}': command {name} of '{namespace}:{name_of_key}': {says}"
@@ -184,7 +187,7 @@ def test_full_memory(mortal: LocalShards, make: Any, namespace: str) -> None:
 
 @pytest.fixture(scope="module")
 def guarded() -> Any:
-    """``127.0.0.1:port`` of a server that asks for a password, and knows a user of one namespace."""
+    """``127.0.0.1:port`` of a server with a password and a user of one namespace."""
     with LocalShards(
         1, tcp=True, options={"requirepass": "hunter2", "user": "ann on >pass ~mine:* +@all"}
     ) as servers:

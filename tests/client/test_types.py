@@ -1,4 +1,4 @@
-"""Registered types through a client, in both colours, and what becomes of a value that is refused after it was loaded."""
+"""Registered types through both clients, and values that are refused after a load."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -77,7 +77,7 @@ def test_what_was_loaded_is_not_lost(make, result):
 
 
 def test_what_says_that_it_cannot_be_stored_is_not_run(make):
-    """A loader whose annotation names a class that is refused: an error before it has run, and only then."""
+    """A loader whose annotation names a refused class is an error before it has run."""
     cache, calls = make(), []
 
     def load() -> Stranger:

@@ -1,4 +1,4 @@
-"""Members of a set, or keys of a dict, whose hashes collide: bounded in number, so that decoding stays linear."""
+"""Members of a set, or keys of a dict, whose hashes collide: bounded, so decoding is linear."""
 
 import datetime as dt
 import tracemalloc
@@ -51,7 +51,10 @@ ALIKE = {
 
 
 def hostile(kind, member, count):
-    """Return the stored form of a container with this many members of one hash, as somebody else could write it."""
+    """Return the stored form of a container with this many members of one hash.
+
+    It is what another program could write.
+    """
     members = [member(n) for n in range(1, count + 1)]
     if kind == "dict":
         head = b"\xdf" + len(members).to_bytes(4, "big")
@@ -145,7 +148,7 @@ def test_what_could_not_be_read_is_not_written(value):
 
 
 def test_what_a_large_dict_claims_is_not_set_aside():
-    """Its members are counted before room is made for them, however many headers claim however many."""
+    """Members are counted before memory is taken for them, whatever the headers claim."""
     header = b"\xdf" + (4000).to_bytes(4, "big") + b"\xd4\x10\x01"
     raw = b"\xf7" + header * 1000 + b"\xc0" * 100
     tracemalloc.start()

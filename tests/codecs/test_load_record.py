@@ -1,4 +1,4 @@
-"""Loaded values: what stands before the value comes back, in every wrapping, and damage is always noticed."""
+"""Loaded values: what stands before the value comes back, and damage is always noticed."""
 
 import zlib
 from contextlib import suppress
@@ -38,7 +38,7 @@ graces, deltas = st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1)
 @codecs
 @given(value=values, grace=graces, delta=deltas, tags=tag_lists.map(tuple))
 def test_everything_comes_back(codec, value, grace, delta, tags):
-    """Value, grace, delta and tags are what they were, and `decode` gives the bare value where there are no tags."""
+    """Value, grace, delta and tags come back; `decode` gives the bare value without tags."""
     raw = codec.encode_loaded(value, KEY, grace_ms=grace, delta_ms=delta, tags=tags)
     record = Loaded(value, grace, delta, tags)
     assert repr(codec.decode_loaded(raw, KEY)) == repr(record)
@@ -148,7 +148,7 @@ def test_signature_covers_header_and_key():
 
 
 def test_number_that_a_server_counted_is_read_by_a_client_that_signs():
-    """INCR cannot sign, so bare digits pass; digits inside of a record do not without a signature."""
+    """INCR cannot sign, so bare digits pass; digits inside of a record need a signature."""
     assert SIGNED.decode_loaded(b"42", KEY) == Loaded(42)
     with pytest.raises(DamagedPayload):
         SIGNED.decode_loaded(PLAIN.encode_loaded(42, KEY), KEY)

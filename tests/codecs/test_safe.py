@@ -1,4 +1,4 @@
-"""The serializer "safe": what goes in comes out equal and of the same type, or is refused at the write."""
+"""The serializer "safe": a value comes out equal and of the same type, or is refused."""
 
 import datetime as dt
 import enum
@@ -308,7 +308,7 @@ def test_value_that_shared_parts_blow_up_is_refused_before_it_is_built():
 
 @pytest.mark.skipif(not ZONES, reason="no time zone database here")
 def test_zone_outside_the_cache_is_refused():
-    """Such a zone would come back as another object, and comparisons between zones ask for identity."""
+    """Such a zone would come back as another object, and zones are compared by identity."""
     for zone in (ZoneInfo.no_cache("UTC"), Named("UTC")):
         with pytest.raises(SerializationError):
             CODEC.encode([dt.datetime(2020, 1, 1, tzinfo=zone)], KEY)

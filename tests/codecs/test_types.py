@@ -1,4 +1,4 @@
-"""Registered types under "safe": dataclasses, Enums, NamedTuples by their class alone, others by two functions."""
+"""Registered types under "safe": dataclasses, Enums, NamedTuples by class, others by functions."""
 
 import dataclasses
 import enum
@@ -138,7 +138,7 @@ def test_fields_that_are_not_compared_come_back_too():
 
 
 def test_reading_calls_nothing_of_the_class():
-    """Neither constructor nor ``__post_init__``: fields are put where they were. What a cached_property keeps is made anew."""
+    """Neither constructor nor ``__post_init__`` runs; a cached_property is computed anew."""
     value = Derived(2)
     assert (value.value, value.idempotent, value.dear) == (4, 8, 5)
     RUN.clear()
@@ -159,7 +159,7 @@ def test_a_reader_without_the_type_sees_damage(codec):
 
 
 def test_a_name_of_its_own_survives_a_move():
-    """What is stored names the type as the reader's registry does, not by where the class is defined."""
+    """What is stored names the type as the reader's registry does, not by its module."""
     old, new = Codec(types=[ValueType("point", Point)]), Codec(types=[ValueType("point", Pair)])
     stored = old.encode(Point(1), KEY)
     assert b"Point" not in stored

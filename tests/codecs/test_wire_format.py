@@ -89,7 +89,7 @@ def evaluated(expression):
     "vector", [pytest.param(vector, id=f"{n}") for n, vector in enumerate(VECTORS["values"])]
 )
 def test_vector_decodes_and_encodes(vector):
-    """Stored bytes mean the same in every version, and are written the same where the form is canonical."""
+    """Stored bytes mean the same in every version; the canonical form is written the same."""
     value, raw, codec = (
         evaluated(vector["python"]),
         bytes.fromhex(vector["hex"]),

@@ -1,4 +1,7 @@
-"""The sync broadcast on real servers: links whose replies nobody waits for, order, trials of a shard that comes back."""
+"""The sync broadcast on real servers.
+
+Connections with overdue replies, the order of requests, and trials of a shard that comes back.
+"""
 
 import threading
 import time
@@ -27,7 +30,7 @@ def cache(servers):
 
 
 def ask(cache, *commands, places=(0, 1), enough=2, patience=5.0, undo=False):
-    """Send commands to the shards at ``places``; return the outcomes until ``enough`` were given."""
+    """Send commands to the shards at ``places``; return the outcomes until ``enough`` came."""
     found = {}
 
     def take(at, outcome, run):
@@ -64,7 +67,7 @@ def test_what_nobody_waited_for_is_never_another_reply(cache) -> None:
 
 
 def test_commands_of_one_thread_keep_their_order(cache, servers) -> None:
-    """What is sent behind an unanswered request takes effect behind it, also when other threads use the shard meanwhile."""
+    """What is sent behind an unanswered request takes effect behind it, from any thread."""
     pool = cache._driver.shards[0].pool
     for connection in [pool.open(time.monotonic() + 5) for _ in range(2)]:
         pool.release(connection)
@@ -90,7 +93,7 @@ def test_commands_of_one_thread_keep_their_order(cache, servers) -> None:
 
 
 def test_link_that_owes_is_left_to_its_thread(cache, servers) -> None:
-    """A thread does not send behind what another is owed: that one's next request would go another way, and might overtake."""
+    """A thread does not send behind another's overdue reply: requests might change their order."""
     pool = cache._driver.shards[0].pool
     for connection in [pool.open(time.monotonic() + 5) for _ in range(2)]:
         pool.release(connection)
@@ -132,7 +135,7 @@ def test_being_asked_again_does_not_put_off_the_due_time(cache, servers) -> None
 
 
 def test_undoing_reaches_a_hung_shard(cache, servers) -> None:
-    """What undoes something goes out behind it even where the reply is overdue; other commands do not."""
+    """A compensating command goes out behind its overdue request; no other command does."""
     ask(cache, (b"PING",))
     server = server_of(servers, cache, 0)
     for undo, left in ((True, 0), (False, 1)):
@@ -146,7 +149,7 @@ def test_undoing_reaches_a_hung_shard(cache, servers) -> None:
 
 
 def test_dead_kept_link_is_replaced(cache, servers) -> None:
-    """A server that restarted costs a retry, no failure, also on a link that still owed something."""
+    """A server that restarted costs a retry, no failure, also where a reply was overdue."""
     for enough in (2, 0):
         ask(cache, (b"PING",), enough=enough)
         for server in servers.servers:
@@ -165,7 +168,7 @@ def test_dead_server(cache, servers) -> None:
 
 @pytest.mark.parametrize("how", ["broadcast", "late broadcast", "listen"])
 def test_trial_place_is_given_back(cache, how) -> None:
-    """A shard that is on trial gets back into service by answers to votes and to listeners, late ones too."""
+    """A shard on trial gets back into service by answers to votes and listeners, late ones too."""
     ask(cache, (b"PING",))
     shard = cache._driver.shards[0]
     shard.breaker.state, shard.breaker.allowance = State.HALF_OPEN, 1

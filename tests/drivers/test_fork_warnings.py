@@ -42,7 +42,7 @@ else:
 
 
 def test_idle_asyncio_client_at_a_fork() -> None:
-    """A child that drops the parent's client is not told to close it: the loop that could is the parent's."""
+    """A child that drops the parent's client is not told to close it: the loop is the parent's."""
     with LocalShards(1) as shards:
         done = subprocess.run(
             [

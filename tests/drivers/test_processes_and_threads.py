@@ -1,4 +1,4 @@
-"""Real servers, many threads, forked children: every value carries its key, and wrong answers are counted (G1)."""
+"""Real servers, many threads, forked children: each value carries its key (G1)."""
 
 import os
 import socket
@@ -115,7 +115,7 @@ def test_fork(servers) -> None:
 
 
 def test_dead_peer_without_a_listener() -> None:
-    """A port where nobody listens is an error by name, well before the deadline, and opens the breaker in time."""
+    """A port where nothing listens is an error before the deadline, and opens the breaker."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         url = f"redis://127.0.0.1:{holder.getsockname()[1]}/0"

@@ -126,7 +126,7 @@ BROKEN = [ConnectionResetError(), BrokenPipeError(), ConnectionAbortedError(), O
 @pytest.mark.parametrize("error", BROKEN, ids=repr)
 @pytest.mark.parametrize("idempotent", [True, False])
 def test_dead_kept_connection(error, idempotent) -> None:
-    """A kept connection that turns out dead is replaced once, but only for what may be sent twice."""
+    """A kept connection that is dead is replaced once, only for idempotent commands."""
     dialer = FakeDialer([b"1", error, b"2"])
     shard = shard_of(dialer)
     assert [outcome(shard), outcome(shard, idempotent=idempotent)] == [
@@ -197,7 +197,7 @@ def test_interrupt_closes_the_link(error) -> None:
     ],
 )
 def test_error_replies(reply, kind) -> None:
-    """An error reply has its own kind and leaves the link in use; only "not serving" counts against the shard."""
+    """An error reply leaves the connection in use; only "not serving" counts against the shard."""
     dialer = FakeDialer([ErrorReply(reply), b"1"])
     shard = shard_of(dialer)
     assert (outcome(shard), shard.breaker.failures) == (kind, int(kind is ShardUnavailable))
@@ -217,7 +217,7 @@ def test_breaker_opens_after_failures_in_a_row() -> None:
 
 
 def test_one_timeout_opens() -> None:
-    """One timeout has cost a whole deadline: the breaker opens at once, and connections at rest are closed."""
+    """After one timeout of a whole deadline the breaker opens and idle connections are closed."""
     dialer = FakeDialer([TimeoutError()])
     shard = shard_of(dialer)
     assert [outcome(shard), outcome(shard)] == [ShardTimeout, ShardOut]
@@ -225,7 +225,7 @@ def test_one_timeout_opens() -> None:
 
 
 def test_one_lost_request_among_many_does_not_open() -> None:
-    """A timeout of a call that began before another which was answered counts as one failure in a row, which the next answer forgets."""
+    """A timeout beside answered calls counts as one failure in a row, until the next answer."""
     dialer = FakeDialer([b"1", TimeoutError(), b"2"])
     shard = shard_of(dialer)
     shard.call(b"", 5.0, TWICE)  # it began at 4.0
@@ -246,7 +246,7 @@ def test_answer_to_an_earlier_call_is_no_excuse() -> None:
 
 
 def test_own_pause_is_not_blamed_on_the_shard() -> None:
-    """All calls that a pause of the process made late count as one failure; being late again and again counts more."""
+    """All calls that a pause of the process delayed count as one failure; repeated ones add up."""
     dialer = FakeDialer([TimeoutError()] * 12)
     shard = shard_of(dialer)
     states = []
@@ -262,7 +262,7 @@ def test_own_pause_is_not_blamed_on_the_shard() -> None:
 
 
 def test_back_in_steps() -> None:
-    """After an answered probe one call is let in, then two, then four, until the shard counts as back."""
+    """After an answered probe one call is sent, then two, then four, until the shard is back."""
     dialer = FakeDialer([TimeoutError(), *[b"1"] * 10])
     events = []
     shard = shard_of(dialer, events=events)
@@ -290,7 +290,7 @@ def test_half_open_failure_opens_again() -> None:
     "error", [KeyboardInterrupt(), ErrorReply("WRONGTYPE x"), WrongTopology("a", "x")]
 )
 def test_trial_place_is_given_back(error) -> None:
-    """A call on trial that ends in any other way gives its place back: the shard must not stay out for ever."""
+    """A call on trial that ends in any other way gives its place back to the breaker."""
     dialer = FakeDialer([TimeoutError(), error, b"1"])
     shard = shard_of(dialer)
     outcome(shard)
@@ -302,7 +302,7 @@ def test_trial_place_is_given_back(error) -> None:
 
 
 def test_trial_place_is_given_back_by_an_interrupted_fan_out() -> None:
-    """An interrupt while a fan-out connects gives back the place of the shard that it was about to reach."""
+    """An interrupt while a fan-out connects gives back the trial place of the next shard."""
     dialer = FakeDialer([TimeoutError(), b"1"])
     shard = shard_of(dialer)
     outcome(shard)
@@ -315,7 +315,7 @@ def test_trial_place_is_given_back_by_an_interrupted_fan_out() -> None:
 
 
 def test_trials_of_the_parent_do_not_bind_a_fork() -> None:
-    """A call on trial in another thread of the parent is no call of a forked child's: its place is free there."""
+    """A call on trial in a thread of the parent takes no place in a forked child."""
     dialer = FakeDialer([TimeoutError(), b"1"])
     shard = shard_of(dialer)
     outcome(shard)
@@ -344,7 +344,7 @@ def test_refused_connections_are_named() -> None:
 
 @pytest.mark.parametrize("kind", [WrongTopology, AuthenticationFailed])
 def test_configuration_errors(kind) -> None:
-    """At the first connection a wrong role or login is told as such; where the shard has served, it is out."""
+    """At the first connection a wrong role or login is an error; later it puts the shard out."""
     dialer = FakeDialer([b"1", OutOfStep("a", "x")])
     dialer.refuses = kind("a", "no")
     shard = shard_of(dialer)

@@ -1,4 +1,4 @@
-"""What happens where no thread can be started, as under a limit on processes: what was begun is undone, and a good value comes back."""
+"""Where no thread can be started: what was begun is undone, and a good value comes back."""
 
 import ast
 import asyncio
@@ -31,7 +31,7 @@ def until(true: Callable[[], Any]) -> Any:
 
 
 class Limit:
-    """A limit on threads that bites while ``full``: for those of the library only, by their names."""
+    """A limit on threads of the library, by their names, while ``full`` is set."""
 
     def __init__(self) -> None:
         self.full = False
@@ -230,7 +230,7 @@ def test_all_or_none_without_a_thread(cache, limit) -> None:
 
 
 def test_no_thread_for_looking_up_a_name(limit) -> None:
-    """On asyncio names are looked up in threads: without one, that shard is out of reach, and no call raises anything else."""
+    """Without a thread for a DNS lookup that shard is out of reach, and asyncio calls go on."""
     limit.full = True
 
     async def main() -> tuple[Any, str]:
@@ -245,7 +245,7 @@ def test_no_thread_for_looking_up_a_name(limit) -> None:
 
 
 def test_a_worker_that_was_broken_off_before_it_began(monkeypatch) -> None:
-    """Whoever breaks off a start (a signal handler that raises) has either a thread that works, or none that ever will."""
+    """A start that a signal handler breaks off leaves a thread that works, or none for ever."""
 
     def breaks_before(_: threading.Thread) -> None:
         raise KeyboardInterrupt
@@ -269,7 +269,7 @@ def test_a_worker_that_was_broken_off_before_it_began(monkeypatch) -> None:
 
 
 def test_only_one_module_starts_threads() -> None:
-    """All others go by it, so that no failure to start one is forgotten; connections are opened with none at need."""
+    """A failed start of a thread is remembered for all; connections then need no thread."""
     package = Path(shardcache.__path__[0])
     found = set()
     for path in package.rglob("*.py"):

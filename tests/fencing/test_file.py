@@ -44,7 +44,7 @@ def test_same_holder_writes_twice(path) -> None:
 
 
 def test_reading_keeps_older_holders_out(path) -> None:
-    """Who reads with its token need not fear that an older holder writes between that and its own write."""
+    """A writer that reads with its token need not fear a write of an older holder in between."""
     fenced = FencedFile(path)
     assert fenced.read(6) is None
     with pytest.raises(errors.StaleToken):
@@ -145,7 +145,7 @@ def test_waits_for_another_writer(path) -> None:
 
 
 def test_threads_exclude_each_other(path) -> None:
-    """One object serves many threads: their new files are not mixed, and the highest token's data remain."""
+    """One object serves many threads: their new files are not mixed, and the highest token wins."""
     fenced = FencedFile(path, timeout=60)
 
     def work(start: int) -> None:
@@ -183,7 +183,7 @@ def test_folder_is_no_file(tmp_path) -> None:
 
 
 def test_order_on_the_disk(path, monkeypatch) -> None:
-    """The record is on the disk, its name too, before the data get theirs: the order that a power cut must find."""
+    """The record and its name are on the disk before the data: a power cut finds that order."""
     steps = []
 
     def noting(name, function):
@@ -207,7 +207,7 @@ def test_order_on_the_disk(path, monkeypatch) -> None:
     st.lists(st.tuples(st.sampled_from(["write", "delete"]), st.integers(1, 2**63 - 1)), max_size=6)
 )
 def test_like_a_model(tmp_path_factory, attempts) -> None:
-    """For any sequence of attempts the file is what those that are not below the highest so far made of it."""
+    """After any sequence of attempts the file has each write that was not below the highest."""
     path = tmp_path_factory.mktemp("model") / "report"
     fenced = FencedFile(path)
     data, highest = None, 0
@@ -247,7 +247,7 @@ FencedFile(path).write(b"the newer data", 6)
 
 
 def test_crash_at_every_step(path) -> None:
-    """Wherever a writer dies, the data are whole, nobody older gets in, and the next writer does."""
+    """Wherever a writer dies, the data are whole, and only a newer writer is admitted."""
     for fatal in range(1, 100):
         for name in os.listdir(path.parent):
             os.unlink(path.parent / name)
@@ -298,7 +298,7 @@ print(best)
 
 
 def test_processes_with_random_tokens(path) -> None:
-    """Whatever several processes try at once, a reader sees whole files and tokens that never go down."""
+    """Whatever several processes write, a reader sees whole files and tokens that never fall."""
     crew = [
         subprocess.Popen(
             [sys.executable, "-c", WORKER, path, str(seed)],

@@ -1,4 +1,4 @@
-"""Fencing on a server: a late write is refused by the server itself, for both colours of redis-py."""
+"""Fencing on a server: a late write is refused by the server itself, for both of redis-py."""
 
 import asyncio
 import subprocess
@@ -213,7 +213,7 @@ KEYS = st.text(alphabet="ab{}:", min_size=1)
 
 @given(KEYS)
 def test_guard_lies_beside_its_key(key) -> None:
-    """In a cluster, key and guard have the same slot; only what has a closing brace and no tag cannot be a tag."""
+    """In a cluster, key and guard have the same slot; a closing brace without a tag is refused."""
     untaggable = hash_tag(key.encode()) == key.encode() and "}" in key
     assert untaggable or redis.crc.key_slot(guard_of(key)) == redis.crc.key_slot(key.encode())
 

@@ -1,4 +1,4 @@
-"""Fencing in a database: a late transaction is refused, whoever else writes, however parameters are marked."""
+"""Fencing in a database: a late transaction is refused, whatever the parameter style."""
 
 import re
 import sqlite3
@@ -107,7 +107,7 @@ def test_paused_holder_is_refused(path, db) -> None:
 
 
 def test_holder_paused_inside_its_transaction(path, db) -> None:
-    """While an older holder's transaction is open, the newer one's waits; neither is mixed with the other."""
+    """While an older holder's transaction is open, the newer one's waits."""
     FencedSQL().check(db, "report", 5)
     with closing(sqlite3.connect(path, timeout=0)) as other:
         with pytest.raises(sqlite3.OperationalError, match="locked"):
@@ -182,7 +182,7 @@ def test_every_paramstyle(style, path, db) -> None:
 
 
 def test_driver_that_counts_changed_rows(path, db) -> None:
-    """MySQL's drivers do not count a row that an update left as it was; an equal token is let in all the same."""
+    """MySQL's drivers do not count an unchanged row; an equal token is admitted all the same."""
 
     class Changed(ForeignCursor):
         rowcount = 0
@@ -229,7 +229,7 @@ def test_subclass_of_a_drivers_connection(path) -> None:
 
 @pytest.mark.parametrize("rival", [5, 6, 7])
 def test_somebody_enters_the_resource_first(rival, path, db) -> None:
-    """When the row appears between look and insert, the insert alone is undone, and the row asked once more."""
+    """A row that appears between select and insert undoes the insert, and is read again."""
 
     class Racing(ForeignCursor):
         def execute(self, statement: str, parameters: Any = ()) -> None:
@@ -332,7 +332,7 @@ def test_wrong_resource(resource, db) -> None:
 
 
 def test_driver_that_cannot_count_is_refused(db) -> None:
-    """A driver that does not say how many rows it changed cannot say whether a token was admitted."""
+    """A driver that does not count changed rows cannot say whether a token was admitted."""
 
     class Silent(ForeignCursor):
         rowcount = -1

@@ -23,7 +23,11 @@ class Placement:
 
 
 class Fleet:
-    """Shards in memory. Those in ``dead`` answer nothing; commands in ``refused`` (by shard and place) are refused."""
+    """Shards in memory.
+
+    ``dead``: shards that answer nothing.
+    ``refused``: commands, by shard and place, that get an error reply.
+    """
 
     def __init__(self, dead=(), refused=()) -> None:
         self.dead = set(dead)
@@ -129,7 +133,7 @@ def test_delete_counts(asked, shards, dead) -> None:
 
 @given(st.lists(st.integers(0, 30), max_size=60), st.integers(1, 7), shard_sets, st.data())
 def test_queue_is_in_place(asked, shards, dead, data) -> None:
-    """Answers come in the order of queueing with their shards, a refused command's error in its place alone."""
+    """Answers come in the order of queueing; a refused command's error is in its place alone."""
     refused = data.draw(st.sets(st.tuples(st.integers(0, 6), st.integers(0, 5))))
     op = Op(
         "echo",
@@ -157,7 +161,7 @@ def test_queue_is_in_place(asked, shards, dead, data) -> None:
 
 @pytest.mark.parametrize("count", [CHUNK, CHUNK + 1, 3 * CHUNK, 3 * CHUNK + 7])
 def test_chunks(count) -> None:
-    """Many keys of one shard take several commands in one exchange; a refused one hides its own keys only."""
+    """Many keys of one shard are several commands of one exchange; a refused one hides its keys."""
     fleet = Fleet(refused={(0, 1)})
     fleet.data = {0: {wire(n): b"%d" % n for n in range(count)}}
     wires = [wire(n) for n in range(count)]
@@ -201,7 +205,7 @@ def test_store_by_ttl(ms, command) -> None:
 
 @pytest.mark.parametrize("idempotent", [True, False])
 def test_queue_is_sent_twice_only_if_all_may(idempotent) -> None:
-    """One call that may not be repeated keeps its whole batch from being repeated, and no other shard's."""
+    """One call that is not idempotent keeps its whole batch from a retry, and no other shard's."""
     safe, other = (
         Op("", may, writes=False, degraded=None, read=lambda reply: reply, reply_types=ANY)
         for may in (True, idempotent)
@@ -219,7 +223,7 @@ def test_queue_is_sent_twice_only_if_all_may(idempotent) -> None:
     "replies", [[[b"a"]], [[b"a", b"b", b"c"]], [b"ab"], [7], [None]], ids=repr
 )
 def test_reply_of_another_shape(replies) -> None:
-    """A reply that cannot be the command's does not fit, so that the driver closes the connection (G1)."""
+    """A reply that cannot be the command's is not valid, and ends the connection (G1)."""
     [one] = next(batch.fetch(Placement(1), [wire(1), wire(2)])).batches
     assert one.validate is not None
     assert (

@@ -1,4 +1,4 @@
-"""Counting votes, by hand: when the outcome is certain, what the token is, what each voter is said to have said."""
+"""Counting votes, by hand: when the outcome is certain, the token, each voter's word."""
 
 import itertools
 
@@ -41,7 +41,7 @@ def grant(counter: int, reseeded: int = 0):
     ],
 )
 def test_certain_as_soon_as_it_can_be(outcomes, certain_after, granted) -> None:
-    """A majority of grants, or so many refusals that none can come, is enough; nobody waits for the rest."""
+    """A majority of grants, or of refusals, is enough; the rest is not waited for."""
     votes = ballot()
     said = [votes.on_reply(place, outcome, None) for place, outcome in enumerate(outcomes)]
     assert (said, votes.granted) == ([False] * (certain_after - 1) + [True], granted)
@@ -82,7 +82,7 @@ def test_counters_in_agreement() -> None:
 
 
 def test_lost_counters_hear_their_peers() -> None:
-    """A counter that was lost makes it wait for all, and go above what those that refused remember."""
+    """A lost counter makes it wait for all, and go above what the refusing voters remember."""
     votes = ballot()
     assert [votes.on_reply(place, grant(4, int(place == 0)), None) for place in range(3)] == [
         False,
@@ -128,7 +128,7 @@ def test_holder_without_an_end() -> None:
     st.lists(st.sampled_from(["grant", "held", "out"]), min_size=5, max_size=5),
 )
 def test_order_does_not_matter(order, kinds) -> None:
-    """Whatever the order of the answers: certain exactly when the rest cannot change the outcome."""
+    """In any order of answers: certain exactly when the rest cannot change the outcome."""
     outcomes = {"grant": GRANT, "held": HELD, "out": OUT}
     votes = ballot()
     grants = against = 0
@@ -166,7 +166,7 @@ def test_shorter_ttl_is_never_outlived(until, ttl, sent) -> None:
     [(False, True, 0.0), (True, True, 10.0), (True, False, 60.0), (False, False, 60.0)],
 )
 def test_how_long_a_vote_waits(forgetful, sure, waits) -> None:
-    """A forgetful voter waits for the longest ttl; where not all were heard, somebody may have used a longer one."""
+    """A forgetful voter waits for the longest ttl, also one that an unheard voter may know."""
     roll = VoterStatus(range(3))
     roll.longest = 10_000
     assert roll.wait(0, Life(b"x", 1.0)) is None
@@ -179,7 +179,7 @@ def test_how_long_a_vote_waits(forgetful, sure, waits) -> None:
 
 
 def test_life_ends_with_process_and_with_data() -> None:
-    """The life of a voter is that of its process and of its data, whichever is younger; data alone tell where the run id is hidden."""
+    """The life of a voter is that of its process or of its data, whichever is younger."""
     lives = [
         Life.of(ServerRun(b"r", 5.0), 7, 2000),
         Life.of(ServerRun(b"r", 1.0), 8, 2000),
@@ -196,7 +196,7 @@ def test_life_ends_with_process_and_with_data() -> None:
 
 
 def test_floor_lifts_what_was_granted_before_it() -> None:
-    """A vote that was counted from an old counter, before the register set the floor, gives a token above the floor."""
+    """A vote from an old counter, from before the register's floor, gives a token above it."""
     roll = VoterStatus(range(5))
     roll.floors[1] = 100
     votes = ballot(roll=roll)
@@ -214,7 +214,7 @@ def test_every_pair_of_majorities_meets() -> None:
 
 
 def test_order_of_voters_does_not_matter() -> None:
-    """What is known of servers is known whatever order a lock's name puts them in: no second exchange to vet them."""
+    """Known servers stay known in any order of voters: no second exchange verifies them."""
     register = VoterRegistry()
     register.status(Voters((0, 1, 2), ("a", "b", "c"))).set_server_run(
         1, b"life", forgetful=False, sure=True

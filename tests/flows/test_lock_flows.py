@@ -1,4 +1,4 @@
-"""Acquire, extend, release and the register, driven by hand: each step is seen, each answer is given by the test."""
+"""Acquire, extend, release and the register, driven by hand: the test gives each answer."""
 
 from contextlib import suppress
 from math import inf
@@ -45,7 +45,10 @@ WORDS = {getattr(scripts, name): name for name in scripts.__all__}
 
 
 class Driver:
-    """Answers broadcasts by what ``answer(word, place)`` returns (None: no answer at all), and notes all steps."""
+    """Answers broadcasts by what ``answer(word, place)`` returns (None: no answer at all).
+
+    It notes all steps.
+    """
 
     def __init__(self, answer, run=lambda place: None, step=0.0):
         self.answer = answer
@@ -145,7 +148,7 @@ def test_too_late() -> None:
 
 
 def test_conflict() -> None:
-    """Somebody else's majority is a conflict; it may be over when the quorum-th of the times left is."""
+    """A foreign majority is a conflict; it may be over at the quorum-th of the times left."""
     lefts = {0: 9000, 1: 2000, 2: 5000}
     driver = Driver(lambda word, place: [0, lefts[place], 3])
     with pytest.raises(LockConflict) as caught:
@@ -187,7 +190,7 @@ def test_waits_to_be_woken() -> None:
 
 @pytest.mark.parametrize(("granted", "listens"), [(0, 1), (1, 0), (2, 0)])
 def test_who_was_granted_a_minority_listens_where_the_lock_is_held(granted, listens) -> None:
-    """The sign that somebody waits stands where the lock is held: at the voter that granted nobody would be woken."""
+    """The waiter's sign stands where the lock is held: a voter that granted wakes no waiter."""
     driver = Driver(lambda word, place: [1, 7, 0] if place == granted else [0, 5000, 3])
     flow = acquire(PLAN, known(), token=b"t", wait=30, clock=driver.clock, random=lambda: 0.5)
     step = next(flow)
@@ -224,18 +227,18 @@ HELD, DEAD_KEY, TAKEN = [0, 5000, 3, b"holder"], [0, 60_000, 3, b"dead"], [0, 50
     ids=["all", "dead first", "dead second", "not clear"],
 )
 def test_listens_where_the_holder_is(answers, places) -> None:
-    """A voter that keeps the key of somebody who died would wake nobody when the lock is released; in doubt each is tried."""
+    """A voter with a dead holder's key would wake no waiter; in doubt the waiter tries each."""
     assert [step.shard for step in listening(answers, 3)] == places
 
 
 def test_a_lock_that_nobody_holds_is_not_listened_for_long() -> None:
-    """Where contenders have taken voters from each other they give back at once; those who died do not."""
+    """Contenders that share the voters give back at once; those that died do not."""
     [step] = listening({0: DEAD_KEY, 1: [1, 7, 0], 2: TAKEN})
     assert step.timeout < 0.1
 
 
 def test_without_a_majority_a_wait_ends_after_the_ttl() -> None:
-    """Who gave no end waits as long as the ttl for voters to answer; who wants none, or gave one, does not end there."""
+    """A caller without a timeout waits the ttl for voters; a caller with one, or none, does not."""
     driver = Driver(lambda word, place: OUT)
     with pytest.raises(
         QuorumUnavailable,
@@ -251,7 +254,7 @@ def test_without_a_majority_a_wait_ends_after_the_ttl() -> None:
 
 
 def test_only_an_outage_ends_the_wait() -> None:
-    """While somebody holds it, it is waited for; an outage in between counts from its own beginning."""
+    """While another holds the lock it is waited for; an outage counts from its own beginning."""
     driver = Driver(
         lambda word, place: OUT if 125 < driver.now < 130 or driver.now > 140 else [0, 5000, 3]
     )
@@ -261,7 +264,7 @@ def test_only_an_outage_ends_the_wait() -> None:
 
 
 def test_who_comes_to_an_outage_waits_for_its_own_ttl() -> None:
-    """Those who came together end together, though one attempts after the other; who comes later waits anew."""
+    """Waiters that came together end together; a waiter that comes later waits anew."""
     register = known()
     driver = Driver(lambda word, place: OUT)
 
@@ -322,7 +325,7 @@ def test_waiting_is_told_after_a_second(answer, kind) -> None:
 
 
 def test_who_cannot_listen_waits() -> None:
-    """Where listening fails at once (a wrong type, no permission) the waiter pauses instead of asking in a loop."""
+    """Where listening fails at once the waiter pauses instead of asking in a loop."""
     driver = Driver(lambda word, place: DEAD if word == "listen" else [0, 5000, 3])
     with pytest.raises(LockConflict):
         attempt(driver, wait=1.0)
@@ -348,7 +351,7 @@ def test_broken_off(at) -> None:
 
 
 def test_who_may_grant_late_is_undone() -> None:
-    """The release goes out even to a voter that hangs, if it was asked, and to none that was not."""
+    """The release goes out to each voter that was asked, also one that hangs, and to no other."""
     answers = {0: OUT, 1: LATE, 2: None}
     driver = Driver(lambda word, place: answers[place])
     flow = acquire(PLAN, known(), token=b"t", wait=0, clock=driver.clock, random=lambda: 0.5)
@@ -364,7 +367,7 @@ def registering(*states: int, floor: int = 0):
 
 
 def test_fresh_fleet() -> None:
-    """Voters never met before are vetted, and vote at once if nobody remembers them; that all were asked is noted for others."""
+    """Voters never met before are verified, and vote at once if no peer remembers them."""
     register = VoterRegistry()
     driver = Driver(registering(0, 0, 0, floor=40), run=lambda place: ServerRun(b"%d" % place, 1.0))
     assert attempt(driver, register).fence == 41
@@ -381,7 +384,7 @@ def test_fleet_that_others_have_asked() -> None:
 
 @pytest.mark.parametrize(("states", "votes"), [((0, 0, 0), "guarded"), ((2, 2, 2), "granted")])
 def test_one_that_is_not_heard(states, votes) -> None:
-    """If one voter does not answer the register, it may remember: the others wait, unless all have been asked before."""
+    """If one voter does not answer the register, the others wait, unless all were asked before."""
     answer = registering(*states)
     driver = Driver(
         lambda word, place: DEAD if word == "REGISTER" and place == 2 else answer(word, place),
@@ -396,7 +399,7 @@ def test_one_that_is_not_heard(states, votes) -> None:
 
 
 def test_forgetful_majority() -> None:
-    """Voters that their peers remember in another life do not count until the longest ttl is over."""
+    """Voters that their peers remember in another life count after the longest ttl."""
     age = [1.0]
     register = VoterRegistry()
     driver = Driver(registering(1, 1, 0), run=lambda place: ServerRun(b"%d" % place, age[0]))
@@ -409,7 +412,7 @@ def test_forgetful_majority() -> None:
 
 @pytest.mark.parametrize("answers", [0, 1])
 def test_one_answer_of_the_register_is_not_enough(answers) -> None:
-    """A voter is vetted when a majority of the register was told, and the longest ttl is what a majority knows."""
+    """A voter is verified when a majority is told; the longest ttl is what a majority knows."""
     register = VoterRegistry()
     flow = register.verify(
         PLAN, {place: Life(b"%d" % place, 100.0, b"%d" % place) for place in range(3)}
@@ -428,7 +431,7 @@ def test_one_answer_of_the_register_is_not_enough(answers) -> None:
 
 
 def test_a_voter_answers_for_itself() -> None:
-    """A voter that did not answer the register in the life to be vetted is not vetted: its floor may not be set."""
+    """A voter that did not answer the register in this life is not verified: it has no floor."""
     register = VoterRegistry()
     flow = register.verify(
         PLAN, {place: Life(b"%d" % place, 100.0, b"%d" % place) for place in range(3)}
@@ -467,7 +470,7 @@ def test_register_without_a_majority() -> None:
 
 
 def test_longest_ttl_must_be_registered() -> None:
-    """A lock whose ttl no majority knows of is not given: a voter that restarts would count again too early."""
+    """A lock is not granted unless a majority knows its ttl: a restarted voter must wait for it."""
     driver = Driver(
         lambda word, place: [1, 7, 0] if word == "ACQUIRE" else (None if place else [10_000, 5, 0])
     )
@@ -499,7 +502,7 @@ def test_extend(answers, outcome) -> None:
 
 
 def test_extend_repairs_what_has_gone() -> None:
-    """Where the key was gone it is put back after the extension, not counted for it; another's key is left alone."""
+    """A missing key is put back after the extension, not counted; a foreign key is left alone."""
     answers = {0: 0, 1: 1, 2: 1}
     driver, lease = Driver(lambda word, place: answers[place]), held()
     assert driver.run(extend(PLAN, lease, clock=driver.clock)) == "extended"
@@ -539,7 +542,7 @@ def adopting(driver):
 
 
 def test_adopted() -> None:
-    """A majority whose token was changed is a lease, from the asking and for what the voters say is left."""
+    """A majority whose token was changed is a lease for what the voters say is left."""
     lefts = {0: 4000, 1: 6000, 2: 9000}
     driver = Driver(lambda word, place: [1, lefts[place]])
     lease = adopting(driver)
@@ -549,7 +552,7 @@ def test_adopted() -> None:
 
 @pytest.mark.parametrize("gone", [[0], [-1]], ids=["ended", "another's"])
 def test_nothing_to_adopt(gone) -> None:
-    """Where a majority has another token, or none, nothing is held, and what was changed is put back."""
+    """Where a majority has another token, or none, nothing is held, and changes are undone."""
     driver = Driver(lambda word, place: gone if place else [1, 5000])
     with pytest.raises(LockLost, match="has ended, or somebody else has adopted it"):
         adopting(driver)
@@ -607,7 +610,7 @@ def lived(life: str, place: int) -> ServerRun:
 
 
 def test_adopter_counts_no_voter_that_came_back() -> None:
-    """A voter in a new life has the given token again, though somebody may have adopted it there: its word waits, and a majority is short."""
+    """A voter in a new life that has the given token again does not count for an adoption."""
     register = known()
     for place in range(3):
         register.status(PLAN.voters).set_server_run(
@@ -636,7 +639,7 @@ def test_adopter_counts_no_voter_that_came_back() -> None:
 
 
 def test_extension_counts_only_voters_that_were_met() -> None:
-    """A voter that was not heard when the lock was granted is made known to the others first, and asked again."""
+    """A voter not heard at the grant is made known to the others first, and asked again."""
     register = known()
     lease = held()
     lease.verified = {0}
@@ -693,7 +696,7 @@ def test_release(answers, outcome) -> None:
 
 
 def test_release_over_connections_that_broke() -> None:
-    """A voter whose connection broke is asked once more, and if it has no key then, it was this release that took it."""
+    """A voter whose connection broke is asked once more; no key then means released."""
     rounds = []
 
     def answer(word, place):

@@ -1,4 +1,4 @@
-"""The keys of the library's own: in the namespace, in the slot of what they belong to, and there and back."""
+"""The keys of the library's own: in the namespace, in their object's slot, and parsed back."""
 
 from binascii import crc_hqx
 
@@ -28,7 +28,10 @@ def slot(key: bytes) -> int:
 @example(space=SPACES[0], key=b":")
 @example(space=SPACES[0], key=b"}")
 def test_own_keys(space: KeySpace, key: bytes) -> None:
-    """Every key of the library's own lies in the namespace and in the slot of its wire key; a lock key tells the name, the others none."""
+    """Every internal key lies in the namespace and in the slot of its wire key.
+
+    A lock key tells the name, the others none.
+    """
     wire = space.wire(key)
     keys = [*LockKeys.of(wire, space), *LockKeys.of_load(wire, space), space.internal(b"tag", wire)]
     assert [space.wire_of(b"lock", one) for one in keys] == [wire] + [None] * 8
@@ -44,7 +47,7 @@ def test_own_keys(space: KeySpace, key: bytes) -> None:
     keys=st.tuples(KEYS, KEYS),
 )
 def test_no_two_share_a_lock(one: KeySpace, other: KeySpace, keys: tuple[bytes, bytes]) -> None:
-    """Two namespaces have no key of the library's own in common, and in one only the same name has."""
+    """Two namespaces share no internal key, and in one only the same name has the same."""
     left, right = (
         space.internal(b"lock", space.wire(key))
         for space, key in zip((one, other), keys, strict=True)

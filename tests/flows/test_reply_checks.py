@@ -45,7 +45,7 @@ def test_scripts_are_found() -> None:
 
 
 def test_every_verb_is_listed() -> None:
-    """A command without a row could not be answered at all. A batch with MGET says itself how many values are due."""
+    """Every command has a row; a batch with MGET says itself how many values are due."""
     assert {verb.encode() for verb in VERBS} - {
         b"MGET",
         b"EVAL",

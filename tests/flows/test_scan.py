@@ -21,7 +21,7 @@ def drive(flow, answer):
 
 
 def served(pages, unlinked):
-    """Return a server side: pages of keys by shard and cursor; ``unlinked`` collects what is deleted."""
+    """Return a server: pages of keys by shard and cursor; ``unlinked`` has what is deleted."""
 
     def answer(one):
         replies = []

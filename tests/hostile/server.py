@@ -1,4 +1,4 @@
-"""A server that shakes hands as a real one does, and then answers what the test says: a thread for each connection."""
+"""A server with a real handshake that then answers what the test says, a thread each."""
 
 import socket
 import threading

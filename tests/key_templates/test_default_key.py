@@ -116,7 +116,7 @@ def closure(number):
     ],
 )
 def test_function_that_its_name_does_not_tell_is_refused(function, message):
-    """Two functions under one key would get each other's values, so a template has to say which is which."""
+    """Two functions under one key would get each other's values, so a template names one."""
     with pytest.raises(InvalidArgument, match=message):
         DefaultKey(function)
 
@@ -218,7 +218,7 @@ stable = st.recursive(
 
 
 def typed(value):
-    """Return a form that is equal exactly for values that are equal and of the same types throughout."""
+    """Return a form that is equal exactly for values equal and of the same types throughout."""
     if isinstance(value, dict):
         return dict, frozenset((typed(key), typed(item)) for key, item in value.items())
     if isinstance(value, (set, frozenset)):

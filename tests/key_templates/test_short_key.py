@@ -31,7 +31,7 @@ def test_short_keys_stay() -> None:
     ids=["template", "default"],
 )
 def test_long_keys(make) -> None:
-    """A longer one is its first 200 characters and the digest of all of it: the same in every process, another for other arguments."""
+    """A longer one is its first 200 characters and a digest of all, the same in every process."""
     key, text = ShortKey(make), "x" * MAX_KEY
     whole = make(text, 1)
     assert key(text, 1) == f"{whole[:200]}sha256:{hashlib.sha256(whole.encode()).hexdigest()}"
@@ -54,7 +54,7 @@ def test_the_hash_tag_stays() -> None:
 
 @given(LONG)
 def test_every_text(text: str) -> None:
-    """Whatever is in it, the result is a key with the longest namespace too, has the same tag if that is not too long, or none."""
+    """Any text becomes a valid key under the longest namespace, with its tag if that is short."""
     found = shortened(text)
     wire = KeySpace("n" * (LONGEST - 1)).wire(found)
     assert len(wire) <= MAX_KEY

@@ -1,4 +1,4 @@
-"""Loading on real servers, in both colours: loaders that stop at a gate, several clients as several processes."""
+"""Loading on real servers: loaders that stop at a gate, several clients as processes."""
 
 import asyncio
 import inspect
@@ -29,7 +29,10 @@ def until(true: Callable[[], Any], patience: float = PATIENCE) -> Any:
 
 
 class Gate:
-    """A loader that counts its calls and stops until it is opened. In the asyncio colour it is a coroutine function."""
+    """A loader that counts its calls and stops until it is opened.
+
+    For the asyncio client it is a coroutine function.
+    """
 
     def __init__(self, is_async: bool) -> None:
         self.calls = 0
@@ -83,7 +86,10 @@ class Gate:
 
 
 class Counter:
-    """A loader that counts, and returns how often it was called; ``of`` makes one that calls something, awaited where need be."""
+    """A loader that counts, and returns how often it was called.
+
+    ``of`` makes one that calls something, awaited where need be.
+    """
 
     def __init__(self, is_async: bool) -> None:
         self.calls = 0
@@ -115,7 +121,10 @@ class Servers:
         }
 
     def keys(self, namespace: str) -> dict[bytes, int]:
-        """Return every key that has to do with a namespace, with its PTTL: the shortest, if it is on several servers."""
+        """Return every key of a namespace with its PTTL.
+
+        That is the shortest, if the key is on several servers.
+        """
         found: dict[bytes, int] = {}
         for server in self.by_name.values():
             for key in server.scan_iter(match=f"*{namespace}*"):

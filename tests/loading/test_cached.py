@@ -217,7 +217,7 @@ def test_coroutine_function(bare, is_async) -> None:
 
 
 def test_arguments_too_long_for_a_key(cache, bare, call, made) -> None:
-    """A result of arguments that no key has room for is kept under a digest, and found, refreshed and deleted under it."""
+    """A result of arguments too long for a key is kept, refreshed and deleted under a digest."""
     calls = []
 
     def page(text: str) -> int:

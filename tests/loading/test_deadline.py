@@ -41,7 +41,7 @@ def tag_on(cache, name):
 )
 @pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
 def test_hung_servers_cost_one_timeout(mortal, make, counter, hung, many) -> None:
-    """Look, tags, claim, votes and fill together: whichever of the servers hang, and however many."""
+    """Read, tags, claim, votes and fill together, whichever and however many servers hang."""
     cache = make(mortal.urls, timeout=TIMEOUT, options=QUIET)
     names = list(mortal.urls)
     key, tag = key_on(cache, names[0]), tag_on(cache, names[2])
@@ -62,7 +62,7 @@ def test_hung_servers_cost_one_timeout(mortal, make, counter, hung, many) -> Non
 
 @pytest.mark.parametrize("hung", [(2,), (1, 2)], ids=["tag", "tag-and-voter"])
 def test_tags_of_a_value_that_is_there_count_too(mortal, make, counter, hung) -> None:
-    """A value whose tag cannot be asked for is a miss; looking and loading have one timeout together."""
+    """A value whose tag cannot be read is a miss; reading and loading share one timeout."""
     cache = make(mortal.urls, timeout=TIMEOUT, options=QUIET)
     names = list(mortal.urls)
     key, tag = key_on(cache, names[0]), tag_on(cache, names[2])
@@ -99,7 +99,7 @@ def evals(mortal, places) -> int:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_voters_that_were_not_asked_are_not_told(mortal, make, counter, fails, until) -> None:
-    """Without the quorum lock nobody but the key's own shard hears of a load, whether it succeeds or not."""
+    """Without the quorum lock only the key's own shard hears of a load, good or failed."""
     cache = make(mortal.urls)
     key = key_on(cache, next(iter(mortal.urls)))
     policy = LoadPolicy(protect="process")
@@ -113,7 +113,7 @@ def test_voters_that_were_not_asked_are_not_told(mortal, make, counter, fails, u
 
 
 def test_who_is_refused_at_home_tells_nobody_else(mortal, make, gate, begin, until) -> None:
-    """Of two processes that miss at once, the one that waits never asks the other voters, and has nothing to give back there."""
+    """Of two processes that miss at once, the waiting one never asks the other voters."""
     one, two = make(mortal.urls), make(mortal.urls)
     key = key_on(one, next(iter(mortal.urls)))
     for client in (one, two):
@@ -131,7 +131,7 @@ def test_who_is_refused_at_home_tells_nobody_else(mortal, make, gate, begin, unt
 
 @pytest.mark.parametrize("name", ["get_many", "fetch_many"])
 def test_reading_many_tagged_values_has_one_deadline(mortal, make, name) -> None:
-    """One server hangs that has values, another one that has tags: the first exchange leaves the second what is left."""
+    """One server with values hangs, then one with tags: the second gets what time is left."""
     cache = make(mortal.urls, timeout=TIMEOUT, options=QUIET)
     names = list(mortal.urls)
     here, hung, tag = key_on(cache, names[0]), key_on(cache, names[1]), tag_on(cache, names[2])

@@ -1,4 +1,4 @@
-"""What `cached` makes passes for the function that was decorated: to inspect, to web frameworks, to pickle."""
+"""What `cached` makes passes for the function: to inspect, to web frameworks, to pickle."""
 
 import asyncio
 import copy
@@ -118,7 +118,7 @@ def here() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", ["price", "aprice"])
 def test_methods_look_like_methods(name):
-    """A method taken from its object has name, docstring, module, annotations, and its signature without ``self``."""
+    """A method taken from its object has its metadata, and its signature without ``self``."""
     shop = Shop("one")
     bound = getattr(shop, name)
     assert (bound.__name__, bound.__qualname__, bound.__doc__) == (
@@ -193,7 +193,7 @@ def test_plain_functions_are_not(function):
 
 
 def test_fastapi_registers_methods():
-    """FastAPI reads parameters by signature; the framework's threads and tasks call what it was given."""
+    """FastAPI reads parameters by signature; its threads and tasks call what it was given."""
     fastapi = pytest.importorskip("fastapi")
     app, shop = fastapi.FastAPI(), Shop("one")
     app.get("/sync/{item}")(shop.price)
@@ -222,7 +222,7 @@ def _depending(fastapi):
 
 @pytest.mark.parametrize("function", [double, adouble], ids=["sync", "async"])
 def test_pickled_by_reference(function):
-    """A decorated function goes to another process by name, and is found there; a copy is the same one."""
+    """A decorated function is pickled by name and found there; a copy is the same one."""
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         raw = pickle.dumps(function, protocol)
         assert (pickle.loads(raw) is function, b"127.0.0.1" in raw) == (True, False)
@@ -281,7 +281,7 @@ def test_generators_are_refused_at_decoration(client, function):
 
 
 def test_a_classmethod_around_it_cannot_give_the_wrong_key():
-    """What is reached through a classmethod lacks the class, from Python 3.13 on: refused, never another call's key."""
+    """What is reached through a classmethod lacks the class since Python 3.13: it is refused."""
     if sys.version_info < (3, 13):
         assert Shop.below_class.key("pen") == "Shop:pen"
         return

@@ -1,4 +1,7 @@
-"""How often a hot value is loaded: the desks of many processes in virtual time, each read judged as `get_or_set` does it."""
+"""How often a hot value is loaded: the load contexts of many processes in virtual time.
+
+Each read is judged as `get_or_set` does it.
+"""
 
 import os
 import random
@@ -77,7 +80,7 @@ def loads(policy: LoadPolicy, processes: int, readers: int, seed: int) -> int:
 
 @pytest.mark.parametrize(("processes", "readers"), [(1, 1), (1, 64), (8, 1), (8, 8), (64, 1)])
 def test_a_hot_value_is_loaded_once_for_each_ttl(processes, readers) -> None:
-    """With a ttl of 1 s and a loader of 0.1 s: 10 to 12 times in 10 s, however many read, and wherever."""
+    """With ttl 1 s and a loader of 0.1 s: 10 to 12 loads in 10 s, however many read."""
     found = [loads(LoadPolicy(), processes, readers, seed) for seed in range(3)]
     assert [count for count in found if not 10 <= count <= 12] == []
 

@@ -97,7 +97,7 @@ def test_a_minority_restarts_under_a_load(mortal, make, begin, gate, until) -> N
 
 
 def test_the_keys_own_shard_restarts_under_a_load(mortal, make, begin, gate, until) -> None:
-    """Empty again it would grant the lock anew; with a voter that lost the lock that would be a majority. Its vote must wait."""
+    """A voter that lost the load's lock and would grant it anew does not vote."""
     one, two = (make(mortal.urls, timeout=0.5) for _ in range(2))
     names = list(mortal.urls)
     policy = LoadPolicy(wait=60, lock_ttl=60)
@@ -140,7 +140,7 @@ cache.get_or_set("k", load, policy=LoadPolicy(lock_ttl=0.5))
 def test_a_killed_loader_has_one_successor(
     shards, make, namespace, begin, gate, until, servers
 ) -> None:
-    """Kill -9 in a load: when the lock ends one of those who wait loads, and the others get its value."""
+    """Kill -9 in a load: when the lock ends one waiter loads, and the others get its value."""
     urls = [f"{url}{'&' if '?' in url else '?'}name={name}" for name, url in shards.urls.items()]
     with subprocess.Popen(
         [sys.executable, "-c", DYING, namespace, *urls], stdout=subprocess.PIPE
@@ -160,7 +160,7 @@ def test_a_killed_loader_has_one_successor(
 
 
 def test_damaged_values_are_loaded_anew(cache, servers, counter) -> None:
-    """What does not decode, and somebody else's list, is a miss that is counted, and is overwritten."""
+    """A damaged value and a foreign list are counted as misses, and are overwritten."""
     home = servers.home(cache, "k")
     wire = cache.explain("k").wire_key
     home.set(wire, b"\xff\x00damaged")

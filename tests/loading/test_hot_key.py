@@ -1,4 +1,7 @@
-"""How often a hot value is loaded by real clients: many readers in many processes, over ten expiries. Only loads are counted."""
+"""How often real clients load a hot value: many readers and processes, ten expiries.
+
+Only loads are counted.
+"""
 
 import math
 import subprocess

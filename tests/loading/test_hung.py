@@ -1,4 +1,4 @@
-"""Loaders that hang: they hold up nobody else for ever, they are counted and bounded, and errors name them."""
+"""Loaders that hang: bounded, counted, named in errors; other calls go on."""
 
 import asyncio
 import threading
@@ -12,7 +12,10 @@ FEW = 3
 
 
 class Hang:
-    """A loader that hangs whatever is done to it, until the test ends. In the asyncio colour it does not listen to a cancellation."""
+    """A loader that hangs until the test ends.
+
+    In the asyncio client it ignores a cancellation.
+    """
 
     def __init__(self, is_async: bool) -> None:
         self.calls = self.ended = 0
@@ -52,7 +55,7 @@ def narrow(make, events):
 
 
 def test_abandoned_loaders_keep_no_place(narrow, hang, counter) -> None:
-    """As many hang as may load at once, each given up: the next key is loaded as if nothing were."""
+    """As many hang as may load at once, each given up: the next key is loaded as usual."""
     for n in range(FEW - 1):
         with pytest.raises(errors.LoadTimeout, match=r"0\.05 s"):
             narrow.get_or_set(f"hung{n}", hang, policy=LoadPolicy(hard_timeout=0.05))
@@ -64,7 +67,7 @@ def test_abandoned_loaders_keep_no_place(narrow, hang, counter) -> None:
 
 
 def test_abandoned_loaders_are_bounded(narrow, hang, counter, until, servers) -> None:
-    """No more of them than ``max_loads``: then an error names them. Who needs none goes on, and so do all when one has ended."""
+    """No more loaders hang than ``max_loads``, then an error names them; hits go on."""
     policy = LoadPolicy(hard_timeout=0.05, lock_ttl=60)
     for n in range(FEW):
         with pytest.raises(errors.LoadTimeout):
@@ -87,7 +90,7 @@ def test_abandoned_loaders_are_bounded(narrow, hang, counter, until, servers) ->
 
 
 def test_waiting_for_ones_turn_counts(narrow, gate, begin, counter) -> None:
-    """Where all places are taken the time of ``hard_timeout`` runs, and the error names who is at work."""
+    """Where all places are taken ``hard_timeout`` runs, and the error names the loaders."""
     calls = [begin(narrow.get_or_set, f"slow{n}", gate()) for n in range(FEW)]
     gate.begun(FEW)
     with pytest.raises(errors.LoadTimeout, match="slow") as caught:
@@ -100,7 +103,7 @@ def test_waiting_for_ones_turn_counts(narrow, gate, begin, counter) -> None:
 
 
 def test_refreshes_in_the_background_are_bounded(narrow, gate, until, events) -> None:
-    """Many stale keys and a loader that hangs: all are served, a few are refreshed, and the rest is counted and told."""
+    """Many stale keys and a loader that hangs: all are served, few refreshed, and it is told."""
     policy = LoadPolicy.swr(600)
     keys = [f"k{n}" for n in range(5 * FEW)]
     for key in keys:
@@ -128,7 +131,7 @@ def test_refreshes_in_the_background_are_bounded(narrow, gate, until, events) ->
 
 
 def test_a_refresh_in_the_foreground_is_bounded_too(narrow, gate, until) -> None:
-    """With ``soft_timeout`` it goes on behind the caller: where no more may, the stale value comes at once."""
+    """With ``soft_timeout`` a load goes on in the background; without a place it is not begun."""
     policy = LoadPolicy(stale_ttl=600, background=False, soft_timeout=0.03)
     keys = [f"k{n}" for n in range(FEW + 2)]
     for key in keys:
@@ -141,7 +144,7 @@ def test_a_refresh_in_the_foreground_is_bounded_too(narrow, gate, until) -> None
 
 
 def test_hung_refreshes_take_no_place_from_others(narrow, hang, counter, until) -> None:
-    """As many refreshes hang in the background as may load at once, and nobody notices: the next key is loaded all the same."""
+    """As many refreshes hang as may load at once, and the next key is loaded all the same."""
     policy = LoadPolicy.swr(600)
     for n in range(FEW):
         narrow.get_or_set(f"hung{n}", "old", 0.02, policy=policy)
@@ -156,7 +159,7 @@ def test_hung_refreshes_take_no_place_from_others(narrow, hang, counter, until) 
 def test_the_wait_for_a_place_ends_where_nothing_else_does(
     narrow, gate, begin, counter, servers, until
 ) -> None:
-    """Without ``hard_timeout``: when no loader has ended for ``wait`` seconds, an error names those that run. What is stale is served."""
+    """Without ``hard_timeout``: if no loader ends for ``wait`` seconds, an error names them."""
     aside = LoadPolicy(stale_ttl=600, background=False, wait=0)
     narrow.get_or_set("stale", "old", 0.02, policy=aside)
     until(lambda: not narrow.ttl("stale"))
@@ -173,7 +176,7 @@ def test_the_wait_for_a_place_ends_where_nothing_else_does(
 
 
 def test_a_queue_that_moves_is_waited_for(narrow, begin, is_async) -> None:
-    """Many loads, few places, and a wait that is shorter than all of them together: as long as loaders end, all have their turn."""
+    """Many loads, few places, a short wait: as long as loaders end, every load has its turn."""
 
     def slow():
         time.sleep(0.4)

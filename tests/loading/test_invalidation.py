@@ -1,4 +1,7 @@
-"""Every write voids a load of its key that is under way: what was loaded before is not stored, and nobody who asks later is given it."""
+"""Every write invalidates a load of its key that is under way.
+
+What was loaded before is not stored, and no later call gets it.
+"""
 
 import pytest
 
@@ -62,7 +65,7 @@ def test_a_pipeline_voids_too(make, gate, begin, is_async, name) -> None:
 def test_nobody_who_asks_after_a_delete_joins_an_older_load(
     cache, gate, begin, until, write
 ) -> None:
-    """In the process that deletes too: the next caller gets a load of his own, when the old one is over."""
+    """In the process that deletes too: the next caller gets a load of its own afterwards."""
     first = begin(cache.get_or_set, "k", gate("old"))
     gate.begun()
     if write == "pipeline":
@@ -104,7 +107,7 @@ def test_a_refresh_is_voided(cache, gate, begin, until) -> None:
 
 
 def test_a_refresh_does_not_bring_back_what_others_deleted(cache, servers, gate, until) -> None:
-    """A writer that is not this library voids nothing; but the value that the loader saw is gone before its time."""
+    """Another program's write invalidates no load, but the value the loader saw expires early."""
     policy = LoadPolicy(stale_ttl=60)
     assert cache.get_or_set("k", "first", 0.02, policy=policy) == "first"
     until(lambda: 0 < servers.home(cache, "k").pttl(cache.explain("k").wire_key) < 60_000)

@@ -1,4 +1,4 @@
-"""Many missing keys on a machine on which everything takes long: real flows, simulated servers, virtual time."""
+"""Many missing keys on a slow machine: real flows, simulated servers, virtual time."""
 
 from collections.abc import Callable, Iterable
 from itertools import cycle
@@ -34,7 +34,10 @@ TIMEOUT = 0.5
 
 
 class Machine:
-    """Three servers and one process. Each exchange takes as many seconds as ``takes`` says next; a call of the loader, ``loading``."""
+    """Three servers and one process.
+
+    Each exchange takes as many seconds as ``takes`` says next; a call of the loader, ``loading``.
+    """
 
     def __init__(
         self, takes: Iterable[float], loading: float = 0.0, options: Options | None = None
@@ -149,7 +152,7 @@ def lasting(seconds: float, longest: float, every: int) -> Callable[[], Iterable
 )
 @pytest.mark.parametrize("keys", [150, 1100])
 def test_everything_is_stored(takes: Callable[[], Iterable[float]], keys: int) -> None:
-    """An exchange of many keys that takes up to three deadlines of a call costs no value and takes no server out of service."""
+    """A slow exchange of many keys costs no value and takes no server out of service."""
     machine = Machine(takes())
     names = [f"key:{number}" for number in range(keys)]
     assert machine.load_many(names) == dict.fromkeys(names, "value")
@@ -167,7 +170,7 @@ def test_everything_is_stored(takes: Callable[[], Iterable[float]], keys: int) -
 
 
 def test_a_slow_loader_keeps_its_locks() -> None:
-    """One call with a thousand keys that takes a minute, while renewing them takes seconds each time: all are stored."""
+    """A call with a thousand keys that takes a minute, with slow renewals, stores them all."""
     machine = Machine(cycle([0.2]), loading=60.0)
     names = [f"key:{number}" for number in range(1000)]
     machine.load_many(names)

@@ -1,4 +1,4 @@
-"""Many keys at once: one look, one call of the loader for what is missing, each key once in the fleet."""
+"""Many keys at once: one read, one call of the loader, each key loaded once in the fleet."""
 
 import pytest
 
@@ -53,7 +53,7 @@ def test_wrong_result(cache, counter, servers, until) -> None:
 
 @pytest.mark.parametrize("same", [True, False], ids=["same-process", "other-process"])
 def test_overlapping_calls(make, begin, gate, until, same) -> None:
-    """Each key is loaded once; the call that shares keys with another waits for those, and loads the rest."""
+    """Each key is loaded once; a call that shares keys with another waits for those alone."""
     one = make()
     two = one if same else make()
     asked = []
@@ -125,7 +125,7 @@ def test_wait_over(make, begin, gate) -> None:
 
 
 def test_thousands_are_loaded_in_parts(make, counter) -> None:
-    """A loader gets a thousand keys at once, all values are stored, and no server is thought to be out."""
+    """A loader gets a thousand keys at once, all values are stored, and no server goes out."""
     cache = make()
     keys = [f"k{n}" for n in range(3210)]
     sizes = []
@@ -149,7 +149,7 @@ def test_a_key_as_text_and_as_bytes_is_one_key(cache, counter) -> None:
 
 
 def test_many_parts_are_refreshed_behind(make, counter, until) -> None:
-    """Stale values are refreshed batch by batch, by one thread or task, and the call does not wait for it."""
+    """Stale values are refreshed batch by batch in one thread or task, behind the call."""
     cache = make(options=Options(load_batch=120))
     policy = LoadPolicy.swr()
     keys = [f"k{n}" for n in range(450)]

@@ -1,4 +1,4 @@
-"""One load: a miss is loaded once in a process, and once in the fleet; the others wait for the value."""
+"""One load: a miss is loaded once in the fleet; the others wait for the value."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_a_plain_function_loads_in_both_colours(cache) -> None:
 
 
 def test_a_lambda_that_returns_a_coroutine(cache, is_async) -> None:
-    """What a loader returns is awaited in the asyncio client, and refused by name in the sync one."""
+    """The asyncio client awaits what a loader returns; the sync client refuses an awaitable."""
 
     async def load():
         return 7
@@ -169,7 +169,7 @@ def test_wait_over_loads_or_raises(make, counter, gate, begin) -> None:
 
 
 def test_wait_over_in_one_process(cache, counter, gate, begin) -> None:
-    """The same for those who wait for a load of their own process; a `LoadResult` is unpacked there too."""
+    """The same for waiters of a load in their own process; a `LoadResult` is unpacked there too."""
     from shardcache import LoadResult
 
     first = begin(cache.get_or_set, "k", gate("first"))
@@ -184,7 +184,7 @@ def test_wait_over_in_one_process(cache, counter, gate, begin) -> None:
 
 @pytest.mark.parametrize("protect", ["process", "none"])
 def test_less_protection(make, gate, begin, protect) -> None:
-    """The policy "process" loads once in each process, "none" once for each caller; the first to fill stores."""
+    """The policy "process" loads once in each process, "none" once for each caller."""
     one, two = make(), make()
     policy = LoadPolicy(protect=protect)
     calls = [
@@ -199,7 +199,7 @@ def test_less_protection(make, gate, begin, protect) -> None:
 
 
 def test_slow_loads_keep_their_lock(make, servers, gate, begin, until) -> None:
-    """The lock of a loader that runs is renewed: longer than its ttl nobody else loads, and the value is stored."""
+    """The lock of a running loader is renewed: no second load, and the value is stored."""
     one, two = make(), make()
     policy = LoadPolicy(lock_ttl=1)
     first = begin(one.get_or_set, "k", gate(), policy=policy)
@@ -234,7 +234,7 @@ def test_slow_loads_without_a_quorum_lock_are_stored(
 
 
 def test_bound_on_loaders(make, gate, begin, until) -> None:
-    """So many loaders at once in a process; those that wait for their turn keep their locks, and all are loaded."""
+    """So many loaders run at once in a process; waiting loads keep their locks."""
     cache = make(options=Options(max_loads=2))
     policy = LoadPolicy(lock_ttl=1)
     calls = [begin(cache.get_or_set, f"k{n}", gate(n), policy=policy) for n in range(6)]

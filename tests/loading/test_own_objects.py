@@ -1,4 +1,7 @@
-"""What callers of one load get: each a value and an exception of his own, and of a loader's exceptions the type that it raised."""
+"""Each caller of one load gets a value and an exception of its own.
+
+A loader's exceptions keep their type.
+"""
 
 import pytest
 
@@ -63,7 +66,7 @@ def test_each_caller_of_many_gets_values_of_his_own(cache, gate, begin, until) -
     ids=["ValueError", "KeyError", "not-to-be-copied", "OSError"],
 )
 def test_each_caller_gets_an_exception_of_his_own(cache, gate, begin, until, kind) -> None:
-    """The same type, arguments, attributes and cause; what one of them adds to it the others do not see."""
+    """The same type, arguments, attributes and cause; a note of one caller is not another's."""
     error = kind()
     error.__cause__ = cause = LookupError("underneath")
     calls = [begin(cache.get_or_set, "k", gate(error=error)) for _ in range(4)]
@@ -87,7 +90,10 @@ def test_each_caller_gets_an_exception_of_his_own(cache, gate, begin, until, kin
 def test_what_would_end_a_generator_is_an_error_like_others(
     cache, servers, is_async, until, kind, many, timeout
 ) -> None:
-    """A loader's own StopIteration and its kin come out; the lock is free at once. From a coroutine StopIteration is RuntimeError, as ever."""
+    """A loader's StopIteration and its kin are raised, and the lock is free at once.
+
+    From a coroutine StopIteration is RuntimeError, as in Python itself.
+    """
 
     def broken(*_):
         raise kind("mine")
@@ -118,7 +124,7 @@ def test_a_stop_can_be_remembered(cache, counter) -> None:
 
 
 def test_who_asks_after_a_delete_elsewhere_gets_nothing_older(make, gate, begin, until) -> None:
-    """A call that begins after another process' delete joins a load that began before it: what that brings is not for this call."""
+    """A call after another process' delete may join an older load, but does not get its value."""
     one, two = make(), make()
     first = begin(one.get_or_set, "k", gate("old"))
     gate.begun()

@@ -1,4 +1,4 @@
-"""What may be served, and when it is refreshed: stale values, early refresh, timeouts, refusals, ttls."""
+"""What may be served, and when it is refreshed: stale, early, timeouts, refusals, ttls."""
 
 from datetime import timedelta
 
@@ -99,7 +99,7 @@ def test_hard_timeout_that_is_kept(cache, counter) -> None:
 
 
 def test_early_refresh_loads_behind_the_lock(make, gate, until, monkeypatch) -> None:
-    """XFetch: near its end a value is refreshed in the background, by one process, while all are served the old one."""
+    """XFetch: near its end one process refreshes a value in the background; all get the old."""
     one, two = make(), make()
     eager = LoadPolicy(beta=1000)
     monkeypatch.setattr(context, "version_draw", lambda *_: 2**-64)  # every version is early
@@ -123,7 +123,7 @@ def test_strict_never_refreshes_early(cache, counter) -> None:
 
 
 def test_negative_caching(make, counter) -> None:
-    """A refusal is remembered: the same process and others get `NegativeHit`, a plain get a miss; then it is loaded anew."""
+    """A refusal is remembered: loads get `NegativeHit`, a get a miss; then it is loaded anew."""
     one, two = make(), make()
 
     def refuse():
@@ -202,7 +202,7 @@ def test_the_lock_lasts_as_long_as_loading_took(cache, counter) -> None:
     "settings", [{}, {"options": Options(signing_key=b"k" * 32)}], ids=["plain", "signed"]
 )
 def test_ttl_and_touch_speak_of_freshness(make, servers, counter, until, settings) -> None:
-    """A ttl of 50 s, and 60 s of grace behind it: 50 are left; touched it is fresh for as long again, and the grace stays."""
+    """A ttl of 50 s and a grace of 60 s: 50 are left; a touch keeps the grace."""
     cache = make(**settings)
     policy = LoadPolicy.swr(60)
 

@@ -195,7 +195,7 @@ def test_a_loader_that_was_cancelled_by_itself(shards, namespace) -> None:
 @pytest.mark.parametrize("protect", ["fleet", "none"])
 @pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
 def test_a_loader_cancelled_by_nobody(shards, namespace, timeout, protect, many) -> None:
-    """Its caller gets an error that says so, not a cancellation that nobody asked for; the next one loads."""
+    """Its caller gets an error that says so, not a cancellation; the next caller loads."""
 
     async def work(cache):
         async def broken(*_):
@@ -237,7 +237,7 @@ def test_a_caller_that_was_cancelled_is_cancelled(shards, namespace) -> None:
 
 
 def test_closing_during_a_load_in_threads(shards, namespace, begin, gate) -> None:
-    """The sync client cannot end a loader: its result is returned or the client is said to be closed, and nothing hangs."""
+    """The sync client cannot end a loader, but close does not hang on it."""
     gate.is_async = False
     cache = ShardCache(shards.urls, namespace=namespace, timeout=20)
     call = begin(cache.get_or_set, "k", gate())
@@ -249,7 +249,7 @@ def test_closing_during_a_load_in_threads(shards, namespace, begin, gate) -> Non
 
 
 def test_an_interrupted_loader_lets_others_load(shards, namespace, begin, gate, until) -> None:
-    """KeyboardInterrupt in one thread's loader is that thread's; those who waited for it load themselves."""
+    """KeyboardInterrupt in one thread's loader is that thread's; its waiters load themselves."""
     gate.is_async = False
     with ShardCache(shards.urls, namespace=namespace, timeout=20) as cache:
         first = begin(cache.get_or_set, "k", gate(error=KeyboardInterrupt()))

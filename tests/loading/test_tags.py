@@ -27,7 +27,7 @@ def test_invalidating_reaches_every_shard(make, counter) -> None:
 
 
 def test_every_way_of_reading(cache) -> None:
-    """Get, get_many, fetch_many and a pipeline: the value while the tag is good, a miss after that."""
+    """Get, get_many, fetch_many and a pipeline: a value while the tag is good, then a miss."""
 
     def read():
         pipe = cache.pipeline()
@@ -100,7 +100,7 @@ def test_a_tag_invalidated_during_the_load(make, begin, gate) -> None:
 
 @pytest.mark.parametrize(("ttl", "own"), [(10, None), (10, 5000), (None, None), (5, 10)])
 def test_tags_outlive_their_values(cache, servers, ttl, own) -> None:
-    """A tag lives longer than the value, also one whose loader says how long, and expires too if the value does."""
+    """A tag lives longer than its value, also with a loader's ttl, and expires with it."""
     result = LoadResult("v", own) if own else "v"
     cache.get_or_set("k", lambda: result, ttl, tags=["t"])
     [left] = [

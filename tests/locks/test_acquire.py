@@ -36,7 +36,7 @@ def test_as_context_manager(cache) -> None:
 
 
 def test_with_gives_up_after_its_timeout(cache) -> None:
-    """`with` of a lock that others have raises LockConflict, which says who holds it where and for how long."""
+    """`with` of a lock held elsewhere raises LockConflict with voters and time left."""
     with (
         cache.lock("l", 30) as held,
         pytest.raises(LockConflict) as caught,
@@ -133,7 +133,7 @@ def test_own_error_of_the_block_matters_more(cache, plain) -> None:
 
 
 def test_release_inside_the_block(cache, plain) -> None:
-    """A block may release early; its end has nothing to add, not even if somebody has the lock by then."""
+    """A block may release early; its end adds nothing, also if the lock has a new holder."""
     with cache.lock("l") as lock:
         lock.release()
         other = cache.lock("l")

@@ -1,4 +1,7 @@
-"""Broken off at any point: an asyncio task cancelled, a thread interrupted, a block whose lease ends. No key is left behind."""
+"""An acquire that is broken off at any point leaves no key behind.
+
+A task is cancelled, a thread is interrupted, or a block's lease ends.
+"""
 
 import asyncio
 import signal
@@ -29,7 +32,7 @@ async def gone(plain, lock) -> None:
 
 @pytest.mark.parametrize("warm", [True, False], ids=["connected", "not connected"])
 def test_cancelled_after_each_turn(voters, plain, warm) -> None:
-    """An acquire that is cancelled after any number of turns has the lock, or leaves nothing on any voter (redis-py, pottery)."""
+    """An acquire cancelled after any number of turns has the lock, or leaves no key behind."""
 
     async def main() -> None:
         had = cancelled = 0
@@ -142,7 +145,7 @@ INTERRUPTS = range(1, 40)
 
 @pytest.mark.parametrize("at", INTERRUPTS)
 def test_interrupted_at_each_step(voters, plain, monkeypatch, until, at) -> None:
-    """A KeyboardInterrupt at any poll, read or write of an acquire leaves no key, and the client goes on working."""
+    """A KeyboardInterrupt at any poll, read or write of an acquire leaves no key."""
     steps = 0
 
     def interrupted(name: str):
@@ -265,7 +268,7 @@ def test_block_that_raises_as_it_is_cancelled(voters, plain) -> None:
 
 
 def test_cancelled_from_outside_as_well(voters, plain) -> None:
-    """Who cancels the task from outside sees it cancelled, lost lease or not, and the lock is let go of."""
+    """A task cancelled from outside is cancelled, lost lease or not, and the lock is released."""
 
     async def main() -> None:
         async with AsyncShardCache(voters.urls, namespace=uuid.uuid4().hex, timeout=20) as cache:

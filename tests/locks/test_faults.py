@@ -31,7 +31,7 @@ def go_on(mortal):
 
 
 def test_hung_minority(make, mortal, look) -> None:
-    """With two of five stopped the lock works, and once they are known to hang nothing is sent to them."""
+    """With two of five voters stopped the lock works, and nothing more is sent to those two."""
     cache, plain = make(mortal.urls, options=QUIET), look(mortal)
     lock = cache.lock("l", 30, voter_timeout=0.3)
     with lock:
@@ -90,7 +90,7 @@ def test_majority_is_out(make, mortal, way) -> None:
 
 
 def test_late_grants_are_released(make, mortal, look, until) -> None:
-    """Voters that wake up after an acquire has failed do not keep the key: its release came behind it."""
+    """Voters that resume after a failed acquire do not keep the key: its release came behind it."""
     cache, plain = make(mortal.urls, options=QUIET), look(mortal)
     lock = cache.lock("l", 600, voter_timeout=0.3)
     with lock:
@@ -125,7 +125,7 @@ def test_late_grants_of_a_lock_that_was_had(make, mortal, look, until) -> None:
 
 
 def test_release_without_a_quorum(make, mortal, look, until, events) -> None:
-    """A release that too few confirm raises, may be repeated, and then does not call itself a loss."""
+    """A release that too few confirm raises, may be repeated, and is then no loss."""
     cache, plain = make(mortal.urls), look(mortal)
     lock = cache.lock("l", 600, voter_timeout=0.3)
     lock.acquire()
@@ -161,7 +161,7 @@ def test_release_without_a_quorum(make, mortal, look, until, events) -> None:
 
 
 def test_block_that_cannot_release(make, mortal, look, until, events) -> None:
-    """At the end of a block the work is done: that nobody confirmed the release is told, not raised."""
+    """At the end of a block an unconfirmed release is logged, not raised."""
     cache = make(mortal.urls)
     lock = cache.lock("l", 600, voter_timeout=0.3, reentrant=True, owner="me")
     with lock:
@@ -201,7 +201,7 @@ def test_fresh_fleet(make, mortal) -> None:
 
 @pytest.mark.parametrize("known", [True, False], ids=["same process", "new process"])
 def test_forgetful_majority(make, mortal, known) -> None:
-    """Voters that restarted, and forgot the holder, do not grant the lock to another: their peers remember them."""
+    """Voters that restarted, and forgot the holder, do not grant: their peers remember them."""
     holder, cache = make(mortal.urls), make(mortal.urls)
     lock, other = holder.lock("l", 600), cache.lock("l", 600)
     if known:
@@ -279,7 +279,7 @@ def test_counters_are_lost_while_it_is_held(cache, plain) -> None:
 
 @pytest.mark.parametrize("key", ["lock", "fence"])
 def test_something_else_under_the_key(cache, plain, key) -> None:
-    """A key of another type makes a voter refuse; a minority of such hinders nobody, a majority is told of."""
+    """A key of another type makes a voter refuse; a majority of such voters is an error."""
     lock = cache.lock("l", 30)
     wrong = getattr(lock._plan.keys, key)
     for name in lock.voters[:2]:
@@ -324,7 +324,7 @@ def test_dead_kept_connections(cache, plain) -> None:
 
 
 def test_connections_that_die_of_the_request(make, until) -> None:
-    """A kept connection that dies while the reply is on its way is replaced, and the request, sent twice, grants once."""
+    """A connection that dies before the reply is replaced; the request, sent twice, grants once."""
     with LocalShards(3) as servers, ExitStack() as stack:
         proxies = {name: stack.enter_context(FaultProxy(url)) for name, url in servers.urls.items()}
         cache = make({name: proxy.url for name, proxy in proxies.items()})

@@ -53,7 +53,7 @@ class Fleet(NamedTuple):
         return next(one for one in self.shards.servers if one.name == self.forgetful)
 
     def remember(self) -> Callable[[], None]:
-        """Write down the forgetful voter's data as they are; return what takes it back to them, or to nothing."""
+        """Note the forgetful voter's data; return a call that takes it back to them, or to none."""
         directory, connection = (
             Path(self.shards.directory or "", self.forgetful),
             self.plain[self.forgetful],
@@ -87,7 +87,11 @@ class Fleet(NamedTuple):
 
 
 def cut(log: Path, size: int) -> None:
-    """Let a log end where the disk had got to. It may be shorter: while one fsync runs, "everysec" keeps back what follows, and the crash takes that."""
+    """Let a log end where the disk had got to.
+
+    It may be shorter: while one fsync runs, "everysec" keeps back what follows, and the crash takes
+    that.
+    """
     with log.open("ab") as file:
         file.truncate(min(size, log.stat().st_size))
 
@@ -141,7 +145,7 @@ def known_to_forget(fleet: Fleet, lock: Any) -> bool:
 
 @pytest.mark.parametrize("loss", LOSSES[:3], indirect=True)
 def test_tokens_increase(fleet: Fleet) -> None:
-    """A voter with an old counter, or none, and one that missed the newer tokens: together they do not give one again."""
+    """A voter with an old counter and one that missed the newer tokens give no token again."""
     lock = fleet.client().lock("l", SHORT)
     all_of_them(fleet, lock)
     forget = fleet.remember()
@@ -158,7 +162,7 @@ def test_tokens_increase(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("known", [True, False], ids=["same client", "new client"])
 def test_nobody_else_gets_it(fleet: Fleet, known: bool) -> None:
-    """A lock stays with its holder though one of the two voters that granted it forgets, and the third was never asked."""
+    """A lock stays with its holder though one of the two voters that granted it forgets."""
     before = fleet.client()
     all_of_them(fleet, before.lock("l", LONG))
     forget = fleet.remember()
@@ -175,7 +179,10 @@ def test_nobody_else_gets_it(fleet: Fleet, known: bool) -> None:
 
 
 def refused(lock: Any, voter: str) -> Any:
-    """Try until this voter is heard (after its restart it may be called out of reach); return its vote, which must not count."""
+    """Try until this voter is heard; return its vote, which must not count.
+
+    After its restart it may be called out of reach for a while.
+    """
     while True:
         with pytest.raises(QuorumUnavailable) as caught:
             lock.acquire(blocking=False)

@@ -11,7 +11,7 @@ from shardcache.errors import InvalidArgument, InvalidOption, LockLost, LockNotH
 
 
 def test_to_another_handle(cache, plain) -> None:
-    """What one hands over another adopts, fencing token and all; the lock is never free in between."""
+    """What one handle hands over another adopts, token and all; the lock is never free."""
     first, second = cache.lock("l", 30), cache.lock("l", 30)
     first.acquire()
     fence, token, text = first.fencing_token, first.token, first.handover()
@@ -26,7 +26,7 @@ def test_to_another_handle(cache, plain) -> None:
 
 
 def test_inside_a_block(cache) -> None:
-    """The end of the block in which a lease was handed over does not take it from its new holder."""
+    """The end of the block that handed a lease over does not take it from its new holder."""
     with cache.lock("l") as first:
         second = cache.lock("l")
         second.adopt(first.handover())
@@ -94,7 +94,7 @@ def test_without_a_lease(cache) -> None:
 
 
 def test_of_several_adopters_one_gets_it(cache, make) -> None:
-    """A text that arrives twice, in two processes or at once in ten threads, gives one lease; the others are told."""
+    """A handed-over text that arrives twice, in processes or threads, gives one lease."""
     for _ in range(5):
         first = cache.lock("l", 30)
         first.acquire(timeout=20)
@@ -119,7 +119,7 @@ def test_of_several_adopters_one_gets_it(cache, make) -> None:
 
 
 def test_a_token_is_not_to_be_adopted(cache) -> None:
-    """Only what was handed over can be adopted: the holder of a token that is merely read goes on."""
+    """Only what was handed over can be adopted: a token that is merely read is refused."""
     lock = cache.lock("l")
     lock.acquire()
     with pytest.raises(InvalidArgument, match="adopt takes the text that `handover` gave, got"):

@@ -33,7 +33,7 @@ def test_extend_to_shorter(cache) -> None:
 
 
 def test_a_longer_ttl_is_known_to_the_register(cache, plain) -> None:
-    """Voters that restart must stay out for the longest ttl in use, one that came by an extension too."""
+    """Voters that restart stay out for the longest ttl in use, one of an extension too."""
     lock = cache.lock("l", 5)
     lock.acquire()
     lock.extend(3600)
@@ -114,7 +114,7 @@ def test_lost_voters_come_back(cache, plain, until) -> None:
 
 
 def test_ensure_held(cache, plain) -> None:
-    """ensure_held raises LockLost once the lease has ended by the holder's own clock, LockNotHeld without one."""
+    """ensure_held raises LockLost once the lease has ended, LockNotHeld without one."""
     lock = cache.lock("l", 10)
     with pytest.raises(LockNotHeld):
         lock.ensure_held()
@@ -155,7 +155,7 @@ def test_renewed_with_a_shorter_ttl(cache, until) -> None:
 
 
 def test_renewal_tells_of_the_loss(cache, plain, events, until) -> None:
-    """The renewal notices that the keys are gone, and tells by event, callback and hook, once each."""
+    """The renewal notices that the keys are gone, and tells event, callback and hook once."""
     seen = []
     lock = cache.lock("l", 0.3, auto_renew=True, on_lost=seen.append)
     lock.acquire()

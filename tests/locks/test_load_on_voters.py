@@ -11,7 +11,7 @@ from shardcache.embedded import LocalShards
 def test_a_sign_that_somebody_waits_is_not_renewed_by_who_lets_others_go_first(
     cache, plain
 ) -> None:
-    """Else one contention would cost every later acquisition a second attempt, as long as there is one a second."""
+    """One contention does not cost the later acquisitions a second attempt."""
     lock = cache.lock("l", 600)
     for name in lock.voters:
         plain[name].set(lock._plan.keys.waiting, "", px=600_000)
@@ -22,7 +22,7 @@ def test_a_sign_that_somebody_waits_is_not_renewed_by_who_lets_others_go_first(
 
 
 def test_frozen_voters_are_asked_a_few_times_and_keep_no_key_when_they_wake() -> None:
-    """Of a connection that we have closed a server reads 16 KiB: an acquire within that and its release behind it left the key there."""
+    """An acquire of up to 16 KiB on a closed connection leaves no key: its release is behind it."""
     with LocalShards(5) as servers, ShardCache(servers.urls, timeout=0.3) as cache:
         lock = cache.lock("l", 600)
         lock.acquire()

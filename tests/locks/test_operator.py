@@ -63,7 +63,7 @@ def test_minority_is_no_owner(cache, plain) -> None:
 
 
 def test_force_release(cache, plain) -> None:
-    """The operator takes the lock away; the holder learns of it, and the next fencing token is above its own."""
+    """The operator breaks the lock; the holder learns of it, and the next token is higher."""
     lock = cache.lock("l", 30)
     lock.acquire()
     fence = lock.fencing_token
@@ -114,7 +114,7 @@ def test_namespaces(make, namespace) -> None:
 
 
 def test_lock_is_no_value(cache) -> None:
-    """A lock and a value of the same name have nothing to do with each other, and clear() leaves locks alone."""
+    """A lock and a value of the same name are independent, and clear() leaves locks alone."""
     cache.set("l", 1)
     with cache.lock("l", 30) as lock:
         cache.delete("l")

@@ -59,7 +59,7 @@ os.waitpid(child, 0)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_fork(voters) -> None:
-    """A child neither owns, renews, releases nor disturbs its parent's lease, and can lock for itself."""
+    """A child neither owns, renews nor releases its parent's lease, and can lock for itself."""
     words = [word for pair in voters.urls.items() for word in pair]
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", CHILD, uuid.uuid4().hex, *words],
@@ -130,7 +130,7 @@ def test_several_event_loops(voters, loops) -> None:
 
 
 def test_one_handle_on_two_loops(voters, loops) -> None:
-    """A handle that one loop has done with can be used on the next, and the first renews no more."""
+    """A handle that one loop has used works on the next, and the first renews no more."""
     lock = AsyncQuorumLock(uuid.uuid4().hex, 0.5, nodes=voters.urls, auto_renew=True)
     asyncio.run_coroutine_threadsafe(lock.acquire(), loops[0]).result()
     first = lock._hold.renewal
@@ -150,7 +150,7 @@ def test_one_handle_on_two_loops(voters, loops) -> None:
 
 
 def test_garbage_renews_nothing(voters, until) -> None:
-    """A handle that was forgotten while it held the lock is collected, its thread ends, and the ttl ends the lease."""
+    """A forgotten handle is collected, its thread ends, and the ttl ends the lease."""
     name = uuid.uuid4().hex
     with ShardCache(voters.urls, namespace=name, timeout=20) as cache:
         lock = cache.lock("l", 0.3, auto_renew=True)

@@ -1,4 +1,7 @@
-"""Arguments that cannot be: each is refused by name, with what is allowed and what came, before anything is sent."""
+"""Each impossible argument is refused by name before anything is sent.
+
+The message says what is allowed and what came.
+"""
 
 import pytest
 
@@ -28,7 +31,7 @@ def test_name(nowhere, name) -> None:
     "ttl", [0, -1, 0.0199, 604_801, "10", None, True, float("nan"), float("inf")], ids=str
 )
 def test_ttl(nowhere, ttl) -> None:
-    """A ttl of zero would be a lock without an end (redis-py), so there is a least one, and a longest."""
+    """A ttl of zero would be a lock without an end (redis-py), so it has bounds."""
     with pytest.raises(
         InvalidOption, match=r"a lock's ttl must be from 0.02 to 604800 seconds, got"
     ):
@@ -123,6 +126,6 @@ def test_names_of_a_set(cache, names, said) -> None:
 
 
 def test_set_is_not_reentrant() -> None:
-    """Several locks at once cannot be entered again: to say so is better than to wait for oneself."""
+    """Several locks at once cannot be entered again: an error, not a wait for oneself."""
     with pytest.raises(InvalidOption, match="several locks at once are not re-entrant"):
         LockSet(["a"], nodes={"a": "redis://127.0.0.1:1"}, reentrant=True)

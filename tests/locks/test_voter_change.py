@@ -1,4 +1,7 @@
-"""A new list of nodes is rolled out: clients with five nodes and with six hold one lock, one at a time, before, while and after voters are changed."""
+"""A new list of nodes is rolled out: clients with five nodes and with six share one lock.
+
+It has one holder at a time, before, while and after voters are changed.
+"""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -35,7 +38,10 @@ def client(six: LocalShards, namespace: str) -> Iterator[Callable[[int], ShardCa
 
 @pytest.fixture
 def long_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the servers seem to have been up for an hour: else those who lack a voter, and so cannot ask all, wait for a minute."""
+    """Let the servers seem to have been up for an hour.
+
+    Else clients that lack a voter, and so cannot ask all, wait for a minute.
+    """
     real = Life.of
     monkeypatch.setattr(
         Life, "of", lambda *arguments: (found := real(*arguments)) and found._replace(age=3600.0)
@@ -78,7 +84,7 @@ class Contest:
 
 
 def test_five_nodes_and_six(client) -> None:
-    """Clients with five nodes and with six have the same voters: those that were agreed on first."""
+    """Clients with five nodes and with six have the same voters: those agreed on first."""
     with client(5).lock("l"):
         pass
     Contest().run([client(5 + number % 2) for number in range(8)], ROUNDS)
@@ -87,13 +93,13 @@ def test_five_nodes_and_six(client) -> None:
 
 @pytest.mark.usefixtures("long_up")
 def test_five_nodes_and_six_at_the_very_first(client) -> None:
-    """They agree also if nobody has agreed before; if on six, who lacks one of them goes on with the others."""
+    """They agree without an earlier agreement too; a client that lacks a voter goes on."""
     Contest().run([client(5 + number % 2) for number in range(8)], ROUNDS)
 
 
 @pytest.mark.usefixtures("long_up")
 def test_five_nodes_where_six_vote(client) -> None:
-    """Who lacks one node takes all locks without that voter, of a majority of all, and keeps others out; nor is it short of its voters' answers."""
+    """A client that lacks one node takes all locks without that voter, by a majority of all."""
     with client(6).lock("l"):
         pass
     five, six = client(5), client(6)
@@ -139,7 +145,7 @@ def test_voters_are_changed_under_way(client) -> None:
 
 
 def test_holder_of_before(client, long_up, six, look, until) -> None:
-    """Who held a lock before the change goes on holding it, keeps others out, and keeps the change from being finished."""
+    """A holder from before the change keeps the lock, and keeps the change from its end."""
     holder = client(5)
     names = [f"l{number}" for number in range(20)]
     locks = [holder.lock(name, 30) for name in names]

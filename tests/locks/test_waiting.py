@@ -1,4 +1,4 @@
-"""How long a caller waits for a lock who says nothing, or says it once to the handle; and that he is not silent about it."""
+"""How long a caller waits for a lock without a timeout of its own, and that this is logged."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ def outage(servers) -> None:
 
 
 def test_acquire_takes_the_handles_timeout(cache) -> None:
-    """A handle made with a timeout waits no longer, by acquire and by with; a call's own timeout goes before it."""
+    """A handle made with a timeout waits no longer; a call's own timeout goes before it."""
     cache.lock("held", ttl=60).acquire()
     lock = cache.lock("held", ttl=60, timeout=0.05)
     assert (lock.acquire(), lock.acquire(timeout=0.01), lock.acquire(blocking=False)) == (
@@ -59,7 +59,7 @@ def test_minus_one_has_no_end(cache, begin, until, events) -> None:
 
 @pytest.mark.parametrize("way", ["acquire", "with", "several", "with several"])
 def test_an_outage_ends_the_wait(make, mortal, way) -> None:
-    """Without a majority nobody can have it, so that a wait without a timeout ends after the ttl, and the error says so."""
+    """Without a majority a wait without a timeout ends after the ttl, and the error says so."""
     outage(mortal)
     cache = make(mortal.urls)
     lock = cache.lock_many(["a", "b"], ttl=0.4) if "several" in way else cache.lock("a", ttl=0.4)
@@ -68,7 +68,7 @@ def test_an_outage_ends_the_wait(make, mortal, way) -> None:
 
 
 def test_an_outage_ends_all_waits_of_a_process_together(make, mortal) -> None:
-    """Those who stand in line wait one ttl, not one after the other: the line is empty after some, though each attempt takes its time."""
+    """Waiters in one process' queue wait one ttl together, not one after the other."""
     outage(mortal)
     cache = make(mortal.urls)
     with ThreadPoolExecutor(20) as pool:
@@ -80,7 +80,7 @@ def test_an_outage_ends_all_waits_of_a_process_together(make, mortal) -> None:
 
 
 def test_a_wait_is_told(cache, begin, until, events, caplog) -> None:
-    """After a second the hook and the log hear why somebody waits: once, and of those too who only wait for others in this process."""
+    """After a second hook and log hear once why a caller waits, in the local queue too."""
     caplog.set_level(logging.INFO, "shardcache")
     holder = cache.lock("held", ttl=60)
     holder.acquire()

@@ -108,7 +108,7 @@ def answering(port):
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory):
-    """A twemproxy over servers of its own; without the Debian packages nutcracker and redis-server, a skip."""
+    """A twemproxy over its own servers; without Debian's nutcracker and redis-server, a skip."""
     if MISSING:
         pytest.skip(f"not installed: {', '.join(MISSING)}")
     folder = tmp_path_factory.mktemp("proxy")

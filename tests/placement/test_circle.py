@@ -91,7 +91,7 @@ def test_key_of_another_type_is_refused(make, key):
 @rings
 @given(names=names, key=keys, n=st.integers(1, 8))
 def test_any_key_has_distinct_owners(make, names, key, n):
-    """Any text or bytes, the empty key and lone surrogates too, has an owner, and it comes first."""
+    """Any text or bytes, the empty key and lone surrogates too, has an owner, which is first."""
     ring = make(names)
     owners = ring.owners(key, n)
     assert owners[0] == ring.owner(key)

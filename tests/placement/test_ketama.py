@@ -56,7 +56,7 @@ def test_hashes_give_their_published_check_values(key_hash, key, value):
 
 @given(name=st.text(st.characters(codec="utf-8"), min_size=1, max_size=15))
 def test_server_has_four_points_of_each_of_forty_digests(name):
-    """A server alone on the ring has the 160 points of its name, and their order is the circle's."""
+    """A server alone on the ring has the 160 points of its name, in the circle's order."""
     digests = [md5(name.encode() + b"-%d" % count).digest() for count in range(40)]
     assert list(KetamaRing([name])._ends) == sorted(
         point for one in digests for point in struct.unpack("<4I", one)
@@ -75,7 +75,7 @@ def test_server_has_four_points_of_each_of_forty_digests(name):
     ids=["equal", "unequal", "three", "too light", "rounded down"],
 )
 def test_points_follow_the_weights_in_single_precision(nodes, points):
-    """Equal weights may get 39 digests instead of 40, and a light server none: that is how the C code rounds."""
+    """Equal weights may get 39 digests, not 40, and a light server none, as in the C code."""
     assert points_of(KetamaRing(nodes)) == points
 
 

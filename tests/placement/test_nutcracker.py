@@ -37,7 +37,7 @@ POOLS = [
 
 
 def keys(seed):
-    """Return 3,000 keys: plain, with tags of both kinds, empty and broken ones too, and of any bytes."""
+    """Return 3,000 keys: plain, with tags of both kinds, empty and broken ones, of any bytes."""
     chance = random.Random(seed)
     parts = [b"{", b"}", b"$", b"user", b"a", b"\xff", b"\x80", b"7"]
     found = {b"user:%d" % number for number in range(1000)}

@@ -186,7 +186,7 @@ def test_leaving_node_only_gives(nodes, vnodes, keys):
 
 @given(nodes=weighted, more=st.floats(1, 5), vnodes=few, keys=keys)
 def test_heavier_node_only_takes(nodes, more, vnodes, keys):
-    """A change of weight moves keys to the heavier node only, and back again when it is undone (G5)."""
+    """A change of weight moves keys to the heavier node only, and back when undone (G5)."""
     old = HashRing(nodes, vnodes=vnodes)
     name = max(nodes)
     new = old.with_node(name, weight=nodes[name] * more)

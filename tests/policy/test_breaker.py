@@ -31,7 +31,7 @@ def test_one_timeout_opens() -> None:
 
 
 def test_timeout_that_is_not_lonely_counts_as_any_failure() -> None:
-    """A shard that answers others meanwhile has lost one request, no more: it takes as many in a row as of other failures."""
+    """A lost request of a shard that answers others counts as any other failure in a row."""
     breaker = Breaker(POLICY)
     assert [breaker.failed(timeout=True, lonely=False) for _ in range(2)] == [False, False]
     breaker.succeeded()
@@ -39,7 +39,7 @@ def test_timeout_that_is_not_lonely_counts_as_any_failure() -> None:
 
 
 def test_lost_request_on_trial() -> None:
-    """On trial too, one request that is lost among others that are answered only gives its place back."""
+    """On trial too, one lost request among answered ones only gives its place back."""
     breaker = opened()
     breaker.probed(answered=True)
     assert breaker.admit()

@@ -1,4 +1,4 @@
-"""Freshness: every row of the table, the probability of an early refresh, and the bounds of what is computed."""
+"""Freshness: every row of the table, and the probability and bounds of an early refresh."""
 
 import math
 import random
@@ -52,13 +52,13 @@ def test_table(pttl, grace, expected):
     ("stale_ttl", "expected"), [(0, Freshness.GONE), (3, Freshness.GONE), (3.001, Freshness.STALE)]
 )
 def test_reader_decides_how_stale_is_too_stale(stale_ttl, expected):
-    """A value stored with a long grace is gone for a caller whose policy allows less: here it is 3 seconds over."""
+    """A value stored with a long grace is gone for a caller whose policy allows less."""
     assert judge(2000, 5000, 100, LoadPolicy(stale_ttl=stale_ttl), 0.5) is expected
 
 
 @given(pttls, graces, deltas, policies, lucks)
 def test_early_is_the_formula(pttl, grace, delta, policy, random):
-    """Early exactly when -delta · beta · ln(u) is not less than the time left, and there is something to go by."""
+    """Early exactly when -delta · beta · ln(u) is at least the time left, if both are known."""
     left = pttl - grace
     assume(left > 0 or grace == 0)
     early = delta * policy.beta > 0 and -delta * policy.beta * math.log(random) >= left
@@ -98,7 +98,7 @@ def test_beta_0_is_never_early(pttl, delta, random):
 @pytest.mark.parametrize("beta", [0.5, 1, 2])
 @pytest.mark.parametrize("left", [100, 400, 800, 2000])
 def test_probability_of_an_early_refresh(left, beta):
-    """P(early | r left) = exp(-r / (beta · delta)), within five standard deviations of 40,000 draws."""
+    """P(early | r left) = exp(-r / (beta · delta)), within five deviations of 40,000 draws."""
     policy, delta, draws = LoadPolicy(beta=beta), 400, 40_000
     chance = random.Random(f"{left} {beta}")
     early = sum(
@@ -170,7 +170,7 @@ def test_lock_ttl(delta, lock_ttl, expected):
     st.binary(max_size=2000), st.binary(min_size=1, max_size=100), st.sampled_from([b"", b"s" * 16])
 )
 def test_draw_of_a_version_is_the_same_for_all(raw, wire, salt):
-    """It depends on nothing else, and lies where it must: early at beta · delta from the end, never before the longest draw."""
+    """It depends on nothing else, and lies between the longest draw and the end."""
     draw = version_draw(raw, wire, salt)
     assert draw == version_draw(bytes(raw), bytes(wire), salt)
     assert 1 <= -math.log(draw) <= LONGEST_DRAW
@@ -179,7 +179,7 @@ def test_draw_of_a_version_is_the_same_for_all(raw, wire, salt):
 
 
 def test_draws_of_versions_are_spread():
-    """Another value, key, process (salt) or time of loading is another draw; on average one and a half times beta · delta."""
+    """Another value, key, salt or time of loading is another draw; the mean is 1.5 beta · delta."""
     one = version_draw(b"value", b"key")
     assert one not in {
         version_draw(b"other", b"key"),

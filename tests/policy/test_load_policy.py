@@ -48,7 +48,7 @@ def test_unknown_preset_is_refused(policy):
 
 
 def test_presets_say_what_they_promise():
-    """Simple and strict serve nothing stale; strict loads nothing twice; swr serves stale values for as long as told."""
+    """Simple and strict serve nothing stale; strict loads nothing twice; swr serves stale."""
     simple, swr, strict = LoadPolicy.simple(), LoadPolicy.swr(stale_ttl=7.5), LoadPolicy.strict()
     assert (simple.stale_ttl, simple.early, simple.on_wait_over) == (0, True, "load")
     assert (swr.stale_ttl, swr.grace_ms, swr.background) == (7.5, 7500, True)

@@ -1,4 +1,4 @@
-"""Servers and clients of both colours, and programs of their own, for trials that bug reports of other projects led to."""
+"""Servers, both clients and programs for trials that other projects' bug reports led to."""
 
 import subprocess
 import sys

@@ -21,7 +21,7 @@ def url(shards, monkeypatch) -> str:
 
 # dbx #149, redis-ui #28, redis-cli #8561
 def test_keys_that_are_no_text(url, capsys) -> None:
-    """A key of bytes that are no text is read, written, placed, listed and deleted as it is typed."""
+    """A key of bytes that are no text is read, written, placed, listed and deleted as typed."""
     typed = "k" + os.fsdecode(b"\xff\xfe")
     assert main(["set", typed, "v"]) == 0
     with ShardCache.from_url(url) as cache:

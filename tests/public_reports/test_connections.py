@@ -127,7 +127,7 @@ def serving(
     ],
 )
 def test_proxies_that_know_no_hello(make, words) -> None:
-    """A proxy that refuses HELLO in words of its own is spoken to in RESP2, and need know neither INFO nor ROLE nor CLIENT."""
+    """A proxy that refuses HELLO in its own words is spoken to in RESP2, without INFO or ROLE."""
     if words.startswith(("NOPROTO", "NOAUTH")):  # these two are about HELLO only
         words = "unsupported command '{}'"
     with serving(Proxy, words) as url:
@@ -149,7 +149,7 @@ TOLD = {
 @pytest.mark.parametrize("told", TOLD)
 @pytest.mark.parametrize("by", ["tcp", "unix"])
 def test_what_a_server_says_before_it_hangs_up(make, tmp_path, told, by) -> None:
-    """A server that says why it takes no connection is quoted, not "broken pipe"; under "degrade" that is a miss like others."""
+    """A server's reason to take no connection is quoted; under "degrade" that is a miss."""
     path = str(tmp_path / "socket") if by == "unix" else None
     with serving(Refusing, TOLD[told], path) as url:
         strict = make({"a": url}, on_unavailable="raise", options=Options(max_out=0))
@@ -162,7 +162,7 @@ def test_what_a_server_says_before_it_hangs_up(make, tmp_path, told, by) -> None
 # go-redis #2251
 @pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
 def test_a_server_that_is_full(make, tcp) -> None:
-    """A server that has all the clients it takes says so, and is served again when there is room."""
+    """A server at its limit of clients says so, and is served again when it has a place."""
     with LocalShards(1, tcp=tcp, options={"maxclients": "2"}) as servers, ExitStack() as stack:
         full = [stack.enter_context(plain(servers.urls["shard-1"])) for _ in range(2)]
         for each in full:
@@ -177,7 +177,7 @@ def test_a_server_that_is_full(make, tcp) -> None:
 
 # redis-py #4252 and #4260, blnk #389
 def test_connections_closed_by_the_server_while_idle(make, colour) -> None:
-    """Over connections that the server closed while they were idle no call fails, and a counter counts once."""
+    """Over connections that the server closed while idle no call fails; INCR counts once."""
     with LocalShards(2) as servers:
         cache = make(servers.urls, on_unavailable="raise")
         keys = [f"k{n}" for n in range(8)]
@@ -199,7 +199,7 @@ def test_connections_closed_by_the_server_while_idle(make, colour) -> None:
 
 # valkey-glide #5487
 def test_places_in_flight_are_given_back() -> None:
-    """After an overload of a stalled server nothing is in flight any more, and as many calls as may be are answered at once."""
+    """After an overload of a stalled server nothing is in flight, and all places are free."""
 
     async def main(url: str, stalled: Any) -> None:
         async with AsyncShardCache(

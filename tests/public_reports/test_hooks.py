@@ -31,7 +31,7 @@ class Teller:
     ids=["function", "partial", "object", "mock"],
 )
 def test_coroutine_functions_are_no_hooks(cache, hook) -> None:
-    """A coroutine function where a plain one is called is refused at once, since it would never run."""
+    """A coroutine function where a plain one is called is refused at once: it would never run."""
     with pytest.raises(InvalidOption, match="on_event must be a plain function"):
         Options(on_event=hook)
     with pytest.raises(InvalidOption, match="on_lost must be a plain function"):
@@ -52,7 +52,7 @@ def test_a_hook_that_returns_a_coroutine(make, caplog) -> None:
 
 # opentelemetry-python #4532: an observer that observes itself
 def test_a_hook_that_uses_its_client(make, is_async) -> None:
-    """What a hook does with its own client tells it nothing, so that a failure there is not told for ever."""
+    """What a hook does with its own client tells it nothing, so a failure there ends."""
     if is_async:
         pytest.skip("its hooks start tasks: see below")
     told: list[str] = []

@@ -76,7 +76,7 @@ def test_refresh_in_the_background_sees_the_callers_context(shards, namespace) -
 
 # cashews #382 and #392
 def test_decorated_once_called_in_many_loops(shards, namespace) -> None:
-    """A coroutine function that was decorated at import is called by asyncio.run in several threads at once."""
+    """A coroutine function decorated at import is called by asyncio.run in several threads."""
     cache = AsyncShardCache(shards.urls, namespace=namespace, timeout=20)
 
     @cache.cached(ttl=60, key="item:{number}")
@@ -93,7 +93,7 @@ def test_decorated_once_called_in_many_loops(shards, namespace) -> None:
 
 # cachebox #54: a tracer or a log handler that comes back to the function it is called from
 def test_decorated_function_that_comes_back_to_itself(shards, namespace) -> None:
-    """A function that calls itself with the same arguments is an error in each of several threads, and none waits for itself."""
+    """A function that calls itself with the same arguments is an error in each thread."""
     with ShardCache(shards.urls, namespace=namespace, timeout=20) as cache:
 
         @cache.cached(ttl=60, key="f:{name}")
@@ -174,7 +174,7 @@ def test_two_calls_are_never_one(shards, namespace) -> None:
 
 # wp-redis #448, django #15825, django-redis #257
 def test_keys_named_several_times_and_not_at_all(cache) -> None:
-    """A key that is named several times is asked for, loaded and answered once; no key is no error; an iterator is read once."""
+    """A key named twice is asked for, loaded and answered once; an iterator is read once."""
     asked = []
 
     def load(keys: Any) -> dict[Any, int]:

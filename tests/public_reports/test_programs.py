@@ -51,7 +51,7 @@ def last():
 
 # litellm #4511, cpython #113964
 def test_threads_that_cannot_be_had_at_the_end(program) -> None:
-    """What needs a thread of its own while the interpreter ends works, or says that there was none."""
+    """What needs a thread while the interpreter ends works, or says that there was none."""
     assert program(THREADS_AT_LAST) == (0, "True\nTrue\n", "")
 
 
@@ -95,7 +95,7 @@ asyncio.run(main(), debug=True)
 # cashews #205: tasks of the cache that outlive the application
 @pytest.mark.parametrize("close", [True, False], ids=["closed", "left open"])
 def test_work_in_the_background_ends_with_its_loop(program, close) -> None:
-    """A refresh and a renewal that are under way when their event loop ends leave no noise behind."""
+    """A refresh and a renewal under way when their event loop ends print no warning."""
     assert program(f"CLOSE = {close}\n{UNFINISHED_LOOP}") == (0, "1\n", "")
 
 

@@ -83,7 +83,7 @@ class Colour(enum.StrEnum):
     "value", [Text("a"), type("I", (int,), {})(5), type("L", (list,), {})([1]), Colour.RED]
 )
 def test_subclasses(cache, value) -> None:
-    """A value of a subclass is refused, rather than come back as another class; a key of a subclass is its text."""
+    """A value of a subclass is refused; a key of a subclass is its text."""
     with pytest.raises(SerializationError):
         cache.set("k", value)
     cache.set(Colour.RED, 1)
@@ -92,7 +92,7 @@ def test_subclasses(cache, value) -> None:
 
 # pymemcache #122
 def test_text_that_is_no_unicode(cache) -> None:
-    """A lone surrogate is refused in a key and in a lock's name; a value that holds one comes back or is refused."""
+    """A lone surrogate is refused in a key and in a lock's name; a value keeps it or is refused."""
     with pytest.raises(InvalidKey):
         cache.get("\ud800")
     with pytest.raises(InvalidKey):
@@ -139,7 +139,7 @@ class Settings:
 # litestar #333, hiredis-py #112, django-redis #606
 @pytest.mark.parametrize("kind", [ShardCache, AsyncShardCache])
 def test_copies_of_a_client(shards, kind) -> None:
-    """A copy of a client is the client itself, as settings that hold one are copied by frameworks."""
+    """A copy of a client is the client itself, because frameworks copy their settings."""
     cache = kind(shards.urls)
     assert copy.copy(cache) is cache
     assert copy.deepcopy([cache])[0] is cache

@@ -11,7 +11,7 @@ from shardcache.embedded import LocalShards
 
 @pytest.fixture(scope="module", params=["valkey", "redis"])
 def connection(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
-    """A client of one real server: the one that comes with the package, and the system's if there is one."""
+    """A client of one real server: the packaged one, and the system's if there is one."""
     program = None
     if request.param == "redis" and (program := shutil.which("redis-server")) is None:
         pytest.skip("no redis-server on this machine")

@@ -90,7 +90,7 @@ class Peer:
         return data
 
     def rest(self) -> bytes | str:
-        """Read to the end: the bytes, with "reset" instead of them if it came to that before any."""
+        """Read to the end: the bytes, or "reset" if the connection was reset before any."""
         data = b""
         try:
             while more := self.sock.recv(65536):
@@ -134,7 +134,7 @@ def is_reset(proxy: FaultProxy) -> bool:
 
 
 def test_passes_everything_on(proxy):
-    """Without a fault the proxy is transparent, in both directions, also for a client that reads late and little."""
+    """Without a fault the proxy is transparent both ways, also for a slow reader."""
     data = random.Random(1).randbytes(3_000_000)
     with Peer(proxy) as peer:
         sender = threading.Thread(target=peer.send, args=(data,))
@@ -428,7 +428,7 @@ def test_close_twice_and_then_nothing(echo):
     ],
 )
 def test_url_is_the_upstreams_elsewhere(upstream, expected):
-    """Database, login and query carry over; the address is the proxy's; the repr shows no password."""
+    """Database, login and query carry over; the address is the proxy's; no password shows."""
     with FaultProxy(upstream) as proxy:
         assert proxy.url == expected.format(port=proxy.port)
         assert parse_url(proxy.url).address.port == proxy.port

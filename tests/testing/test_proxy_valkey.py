@@ -42,7 +42,7 @@ def read(sock: socket.socket, count: int) -> bytes:
 
 @pytest.mark.parametrize("at", range(len(REPLY) + 1))
 def test_cut_in_a_pipeline(valkey, at):
-    """The reply of a real server to a pipeline is cut at exactly each offset; the handshake passes."""
+    """The reply of a real server to a pipeline is cut at exactly each offset."""
     with FaultProxy(valkey) as proxy, connect(proxy) as sock:
         sock.sendall(b"*1\r\n$4\r\nPING\r\n")
         assert read(sock, 7) == b"+PONG\r\n"

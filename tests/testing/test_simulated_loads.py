@@ -1,4 +1,4 @@
-"""The scripts of loads, and the commands beside them, do on a simulated server what they do on a real one."""
+"""The scripts of loads do on a simulated server what they do on a real one."""
 
 import hashlib
 import itertools
@@ -164,7 +164,7 @@ RARE = [a("foreign", KEYS, range(4)), a("crowd")]
 def test_scripts_do_what_they_do_on_a_real_server(
     connection: redis.Redis, steps: list[Step]
 ) -> None:
-    """Any sequence of loads and writes, of keys that end and of foreign values, gives the same replies and leaves the same keys."""
+    """Any sequence of loads, writes, expiries and foreign values gives equal replies and keys."""
     assert LoadTwins(connection, REAL).difference(steps) == ""
 
 
@@ -276,7 +276,7 @@ def test_a_script_that_is_changed_is_noticed(
 
 
 def test_every_script_is_there() -> None:
-    """No script of loads is missing; two are those of locks, compared in `test_simulated_server`."""
+    """No script of loads is missing; two are those of locks, in `test_simulated_server`."""
     named = {getattr(real, name) for name in real.__all__ if isinstance(getattr(real, name), bytes)}
     assert named < set(REAL.values())
     assert set(LOAD_SCRIPTS) == {*REAL.values(), EXTEND, REGISTER}

@@ -177,7 +177,7 @@ REAL = {name: getattr(real, name) for name in real.__all__}
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, max_size=25))
 def test_scripts_answer_as_on_a_real_server(connection: redis.Redis, steps: list[tuple]) -> None:
-    """Any sequence of the voters' scripts, of keys lost and keys that end, gives the same replies and leaves the same keys."""
+    """Any sequence of the voters' scripts and of lost keys gives equal replies and keys."""
     assert LockTwins(connection, REAL).difference(steps) == ""
 
 
@@ -386,7 +386,7 @@ def test_blocking_pop_answers_alike(connection: redis.Redis) -> None:
 
 
 def test_age_is_never_too_high() -> None:
-    """INFO counts seconds between two readings that are cut off, up to one too many; the simulated age takes that off."""
+    """INFO's seconds may be one too many; the simulated age takes that off."""
     server = Server(0, ServerPlan(0.0, 1000.0, 0.1))
     assert [server.age(now) for now in (0.0, 0.8, 0.9, 1.0, 1.9, 2.0)] == [
         0.0,

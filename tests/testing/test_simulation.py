@@ -1,4 +1,4 @@
-"""The lock in the simulated fleet: it keeps what is promised, and the judge can see when it does not."""
+"""The lock in the simulated fleet keeps its promises, and the judge sees a broken one."""
 
 from dataclasses import replace
 
@@ -62,7 +62,7 @@ def last(*args, **options):
 
 
 def test_nothing_is_violated() -> None:
-    """Whatever happens within the assumptions, there is one holder, tokens grow, nothing is left behind, and every acquire ends."""
+    """Within the assumptions: one holder, growing tokens, nothing left, every acquire ends."""
     total = last(HISTORIES, 0)
     assert total.failed == {}, total.first
     assert total.histories == HISTORIES
@@ -113,7 +113,7 @@ def test_processes_agree() -> None:
     ids=["a text that came twice", "voters that were not met"],
 )
 def test_who_has_forgotten_says_nothing(plot: str, part: str, seed: int) -> None:
-    """Histories in which a voter that had forgotten made a second holder: by an adoption across its rollback, by extensions that it had answered unmet."""
+    """Histories in which a forgetful voter made a second holder: by adoption, by extensions."""
     assert play(draw(seed, plot=plot)).violations == ()
     with ablated(part):
         assert {one.kind for one in play(draw(seed, plot=plot)).violations} == {"two-holders"}
@@ -129,19 +129,19 @@ def test_no_story_ends_badly(plot: str) -> None:
 
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_outside_the_assumptions(name: str) -> None:
-    """Faults outside the assumptions break mutual exclusion, and never the order of tokens or the fenced store."""
+    """Faults outside the assumptions break mutual exclusion, never the fenced store."""
     total = last(2000, 0, outside=(name,))
     assert set(total.failed) <= BROKEN[name], total.first
     assert "two-holders" in total.failed
 
 
 def test_lost_counters_and_clocks_set_back_break_the_order() -> None:
-    """Counters that are evicted start from the clock; if that is set back as well, tokens may fall."""
+    """Evicted counters start from the clock; if that is set back too, tokens may fall."""
     assert "fence-order" in last(2000, 0, outside=("eviction", "clock-jumps")).failed
 
 
 def test_failing_history_is_told_in_short(capsys: pytest.CaptureFixture[str]) -> None:
-    """The command line prints figures, and the first failing seed as a history in which it still fails."""
+    """The command line prints figures, and the first failing seed as a history that fails."""
     assert main(["--histories", "20", "--ablate", "no-write-back"]) == 1
     out = capsys.readouterr().out
     assert "20 histories in" in out

@@ -30,7 +30,7 @@ NOW = 100.0
 
 
 def feed(fault: Fault | None, chunks: Iterable[bytes]) -> tuple[list[Step], int]:
-    """Feed the chunks through the fault; return the steps with neighbouring bytes joined, and the strikes."""
+    """Feed the chunks through the fault; return steps with bytes joined, and the strikes."""
     struck: list[None] = []
     stream = Stream(lambda: struck.append(None))
     stream.arm(fault)

@@ -14,7 +14,7 @@ MOST = 30
 
 
 def test_nobody_waits_for_a_free_lock() -> None:
-    """From one holder to the next it takes a few round trips, however many want it and however they come together."""
+    """From one holder to the next it takes a few round trips, however many wait."""
     waits = {seed: idle(seed) for seed in range(CROWDS)}
     slow = {seed: wait.longest for seed, wait in waits.items() if wait.longest > FEW}
     assert len(slow) <= CROWDS // 100, slow

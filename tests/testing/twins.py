@@ -1,4 +1,7 @@
-"""Scripts and their twins in Python, compared: both are given the same steps, one on a real server, the other on a simulated one."""
+"""Scripts and their twins in Python, compared step by step.
+
+One runs on a real server, the other on a simulated one.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +59,7 @@ class Twins(ABC):
 
     @abstractmethod
     def adopt(self) -> None:
-        """Take over what the real server read from its clock, where the twin has read something near to it."""
+        """Take over what the real server read from its clock, where the twin read about that."""
 
     def difference(self, steps: Sequence[Step]) -> str:
         """Return how the twins differ after these steps; empty if they do not."""
@@ -73,7 +76,7 @@ class Twins(ABC):
         return next(filter(None, map(self._differs, self.keys)), "")
 
     def _asked(self, command: Command) -> Any:
-        """Return what the real server answers; set the twin's clock to the moment at which it did."""
+        """Return what the real server answers; set the twin's clock to that moment."""
         with self.connection.pipeline(transaction=True) as both:  # nothing comes in between
             both.time()
             both.execute_command(*command)
@@ -132,6 +135,9 @@ def close(left: object, right: object, place: int | None) -> bool:
 def tells_apart(
     twins: Callable[[], Twins], step: Callable[[Random], Step], *, tries: int = 400
 ) -> bool:
-    """Whether sequences of 25 random steps find a difference. ``twins`` makes a pair with keys that nobody has used."""
+    """Whether sequences of 25 random steps find a difference.
+
+    ``twins`` makes a pair with keys that no other pair has used.
+    """
     rng = Random(7)
     return any(twins().difference([step(rng) for _ in range(25)]) for _ in range(tries))

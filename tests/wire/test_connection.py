@@ -1,4 +1,4 @@
-"""One connection against a peer on a socketpair: replies in pieces, in excess, out of nowhere, or not at all."""
+"""One connection against a peer on a socketpair: replies in pieces, in excess, or none."""
 
 import socket
 import threading
@@ -127,7 +127,7 @@ def test_end_of_stream_is_closed(pair) -> None:
 
 @pytest.mark.parametrize("pieces", [1, 3, 10])
 def test_deadline_is_of_the_whole(pieces) -> None:
-    """However many pieces a reply trickles in, the call ends at its deadline and not a reading later."""
+    """However many pieces a reply comes in, the call ends at its deadline, no read later."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ticks = iter(range(1000))
@@ -154,7 +154,7 @@ def late(seconds: float) -> Callable[[], float]:
 @pytest.mark.parametrize("seconds", [0.01, 5.0], ids=["just now", "long ago"])
 @pytest.mark.parametrize("many", [False, True])
 def test_reply_that_lies_there_when_the_time_is_over(seconds, many) -> None:
-    """Past its deadline a call looks once more: a reply that has come in while the process stood still is taken."""
+    """Past its deadline a call reads once more: a reply that came during a pause is taken."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         connection = Connection("a", ours, late(seconds))
@@ -166,7 +166,7 @@ def test_reply_that_lies_there_when_the_time_is_over(seconds, many) -> None:
 
 @pytest.mark.parametrize("many", [False, True])
 def test_reply_just_after_a_pause(many, monkeypatch) -> None:
-    """A process that stood still gives a request that it sent just before, or after, a moment more."""
+    """A process that was paused gives a request that it sent around then a moment more."""
     monkeypatch.setattr(
         "shardcache.wire.sync.connection.longer", lambda now, deadline: 1000 * longer(now, deadline)
     )
@@ -186,7 +186,7 @@ def test_reply_just_after_a_pause(many, monkeypatch) -> None:
 
 
 def test_last_look_is_the_last(pair) -> None:
-    """A server that drips does not hold up a call for longer than that look, whether the process stood still or not."""
+    """A server that sends byte by byte does not hold up a call for longer than that read."""
     connection, peer = pair
     for ago in (0.001, 5.0):
         peer.sendall(b"$100\r\nx")
@@ -203,7 +203,7 @@ def test_peer_that_takes_nothing(pair) -> None:
 
 
 def test_big_request_and_reply(pair) -> None:
-    """A request and a reply beyond every buffer pass, also where the peer answers while it reads."""
+    """A request and a reply beyond every buffer pass, also if the peer answers while it reads."""
     connection, peer = pair
     size = 8_000_000
     request = b"x" * size
@@ -246,7 +246,7 @@ def test_answer_before_the_request_is_read(pair) -> None:
 
 
 def test_stale(pair) -> None:
-    """A link at rest is not stale; one with bytes that nobody asked for is, and so is one that ended."""
+    """An idle connection is not stale; one with unasked bytes is, and one that ended is."""
     connection, peer = pair
     fresh = connection.stale()
     peer.sendall(b"+OK\r\n")
@@ -287,7 +287,7 @@ def test_announcement_beyond_all_answers(pair, hostile) -> None:
 
 @pytest.mark.parametrize("begin", [b"$60000000\r\n", b"+", b">2\r\n+a\r\n+b\r\n"], ids=repr)
 def test_stream_that_never_ends(begin) -> None:
-    """Of a reply that goes on and on no more is taken than there can be in the answer, and the clock is looked at meanwhile."""
+    """Of an endless reply no more is read than an answer can have, and the deadline holds."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.setblocking(False)

@@ -1,4 +1,4 @@
-"""Opening connections: what a dial must not do, however many threads do it and whatever forks meanwhile."""
+"""Opening connections: what a dial must not do, with many threads and with forks."""
 
 import os
 import subprocess
@@ -51,7 +51,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("program", [SYNC, ASYNC], ids=["sync", "async"])
 def test_no_import_on_the_way(url, program) -> None:
-    """A first connection imports nothing: a fork in that moment would hand the import lock down to a child that waits for it for ever."""
+    """A first connection imports nothing: a child forked then would wait for the import lock."""
     assert child(program, url) == ("[] False", "")
 
 
@@ -97,5 +97,5 @@ print(codes)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_fork_while_siblings_dial(url) -> None:
-    """A child forked while other threads open connections opens its own, and does not wait for anything they held."""
+    """A child forked while threads open connections opens its own, and waits for no lock."""
     assert child(FORKS, url) == (str([0] * 12), "")

@@ -139,7 +139,7 @@ def test_big_payloads_both_ways(peers) -> None:
 
 
 def test_answer_before_the_payload_is_read(peers) -> None:
-    """A peer that has answered in full before it read all of the payload is done once it has read it."""
+    """A peer that answered in full before it read the payload is done once it has read it."""
     [(connection, peer)] = peers(1)
     connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10_000)
     peer.sendall(b":1\r\n")
@@ -163,7 +163,7 @@ def test_nothing_to_do() -> None:
 
 
 def test_deadline_is_common(peers) -> None:
-    """Every turn that is open at the deadline ends there, and those that are done keep their replies."""
+    """Every turn that is open at the deadline ends there; finished ones keep their replies."""
     made = peers(3)
     made[1][1].sendall(b":1\r\n")
     ticks = iter([0.0])

@@ -1,4 +1,7 @@
-"""What a server announces is looked at before hiredis makes room for it: nothing harmless is changed by that, nothing hostile gets through."""
+"""What a server announces is checked before hiredis takes memory for it.
+
+Nothing harmless is changed by that, and nothing hostile passes.
+"""
 
 import tracemalloc
 from collections.abc import Iterable
@@ -89,7 +92,7 @@ def plain(replies: list[Any]) -> Any:
 )
 @given(st.lists(replies, min_size=1, max_size=6), cuts)
 def test_harmless_streams_are_parsed_as_ever(stream: list[bytes], at: list[int]) -> None:
-    """However a stream is cut, and whatever its values look like, each reply is what hiredis alone makes of it."""
+    """However a stream is cut, each reply is what hiredis alone makes of it."""
     whole = b"".join(stream)
     parser = ReplyParser("a", MAX_VALUE)
     parser.answers = 10
@@ -138,7 +141,7 @@ HOSTILE = [
 @pytest.mark.parametrize("cut", [1, 2, 3, 5, 8, 13, 100_000])
 @pytest.mark.parametrize("stream", HOSTILE, ids=lambda stream: repr(stream[:40]))
 def test_announcements_beyond_all_answers(stream, cut) -> None:
-    """A list or value that is too long for any answer is refused before there is room for it, wherever its header is cut."""
+    """A list or value too long for any answer is refused early, wherever its header is cut."""
     parser = ReplyParser("a", MAX_VALUE)
     parser.answers = 1
     tracemalloc.start()
@@ -215,7 +218,7 @@ def test_hostile_streams_take_little_memory(stream: bytes, at: list[int]) -> Non
     ],
 )
 def test_most(answers, most) -> None:
-    """Replies are bounded by what the commands can answer: values times `max_value`, and a little more."""
+    """Replies are bounded by what the commands can answer: values times `max_value`."""
     parser = ReplyParser("a", MAX_VALUE)
     parser.answers = answers
     assert parser.most() == most

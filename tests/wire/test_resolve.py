@@ -51,7 +51,7 @@ def test_addresses_are_not_looked_up(monkeypatch, host) -> None:
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example"])
 def test_no_host_name(host) -> None:
-    """A host that the DNS could not even be asked for is an OSError like any unknown one: no stray UnicodeError."""
+    """A host that DNS cannot be asked for is an OSError like any unknown one."""
     with pytest.raises(OSError, match="is no host name"):
         Resolver(host, 1).get(time.monotonic() + 60, time.monotonic)
 

@@ -1,4 +1,4 @@
-"""A blocking function in a thread of its own: shared, waited for within a deadline, harmless when it hangs."""
+"""A blocking function in a thread: shared, waited for until a deadline, harmless if hung."""
 
 import asyncio
 import gc
@@ -50,7 +50,7 @@ def test_error(error) -> None:
 
 
 def test_joined() -> None:
-    """Those who ask while it runs get the same result of one run; who comes in vain is told what it was."""
+    """Callers that ask while it runs get the same result; a timeout says what it was."""
     call: SharedCall[object] = SharedCall("thinking")
     runs: list[int] = []
     go = threading.Event()
@@ -79,7 +79,7 @@ def test_joined() -> None:
 
 
 def test_loop_goes_on() -> None:
-    """On an event loop others run meanwhile; a result that comes too late, or an error, troubles nobody."""
+    """On an event loop other tasks run meanwhile; a late result or error does no harm."""
     call: SharedCall[int] = SharedCall("thinking")
     go = threading.Event()
     said: list[object] = []
@@ -114,7 +114,7 @@ def no_thread(_: threading.Thread) -> None:
 
 
 def test_no_thread(monkeypatch) -> None:
-    """Without a thread a thread's caller does it itself; a loop does not, and is told. An event tells of both."""
+    """Without a thread a sync caller does it itself, and a loop raises; an event tells both."""
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     call: SharedCall[int] = SharedCall("thinking")
     told: list[tuple[str, str, str]] = []

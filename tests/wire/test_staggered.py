@@ -1,4 +1,4 @@
-"""Attempts that overlap (RFC 8305), in virtual time: which one wins, and what is left of the others."""
+"""Attempts that overlap (RFC 8305), in virtual time: the winner, and the others' end."""
 
 import asyncio
 import selectors
