@@ -50,7 +50,8 @@ def main() -> None:
     with nullcontext(False) if said.sleepy else awake() as kept:
         clock = "this thread's CPU time" if said.cpu else "wall clock"
         print(
-            f"{clock}, {said.rounds} rounds, cores {'kept awake' if kept else 'left to themselves'}\n\n{header()}"
+            f"{clock}, {said.rounds} rounds, cores "
+            f"{'kept awake' if kept else 'left to themselves'}\n\n{header()}"
         )
         found = run(said.subjects or SUBJECTS, race)
     goals = [figure for figure in found if figure.goal is not None]

@@ -303,8 +303,10 @@ from shardcache.testing import FaultProxy, Stall
 
 async def main(proxy):
     tasks = 50_000
-    # All are sent, so that each has its place on the connection, and none is answered before it is counted.
-    cache = AsyncShardCache({"one": proxy.url}, timeout=60, options=Options(max_in_flight=1_000_000))
+    # All are sent, so that each has its place on the connection.
+    # None is answered before it is counted.
+    options = Options(max_in_flight=1_000_000)
+    cache = AsyncShardCache({"one": proxy.url}, timeout=60, options=options)
     await cache.get("key")
     proxy.set(Stall())
     gc.collect()

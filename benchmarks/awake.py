@@ -1,8 +1,9 @@
 """Cores that stay awake: on each, a process that runs only when nothing else would.
 
-A virtual core that falls asleep takes tens of microseconds to wake, in both directions of every round trip. Where it
-does, a bare socket takes 110 µs instead of 27, all clients look alike, and the figures say more of the machine's sleep
-than of the code. The kernel's idle priority (Linux) gives way at once, so nobody is slowed down.
+A virtual core that falls asleep takes tens of microseconds to wake, in both directions of every
+round trip. Where it does, a bare socket takes 110 µs instead of 27, all clients look alike, and the
+figures say more of the machine's sleep than of the code. The kernel's idle priority (Linux) gives
+way at once, so nobody is slowed down.
 """
 
 import os

@@ -1,7 +1,7 @@
 """How each library is asked for "this key, or load it": what the stampede is run on.
 
-A `Way` is made in the worker's own process, after the fork. ``read`` returns the value, by itself or as a coroutine.
-Peers use the first server only: none of them knows shards.
+A `Way` is made in the worker's own process, after the fork. ``read`` returns the value, by itself
+or as a coroutine. Peers use the first server only: none of them knows shards.
 """
 
 import warnings

@@ -22,7 +22,8 @@ def local_cluster(nodes: int) -> Iterator[RedisCluster]:
     with ExitStack() as stack:
         met: list[tuple[Redis, int, int]] = []
         for at in range(nodes):
-            # The bus would listen at the port + 10000, which need not exist: it is given a port of its own.
+            # The bus would listen at the port + 10000, which need not exist: it is given a port of
+            # its own.
             bus, holder = reserve_port()
             stack.callback(holder.close)
             options = {"cluster-enabled": "yes", "cluster-port": str(bus)}

@@ -36,7 +36,9 @@ def by_keys(race: Race) -> Iterator[Figure]:
         )
         for size in SIZES[1:]:
             share = SIZES[0] / size
-            costs = f"{laps.micros(str(size)) / size:.2f} / {laps.micros(str(SIZES[0])) / SIZES[0]:.2f} µs per key"
+            many = laps.micros(str(size)) / size
+            few = laps.micros(str(SIZES[0])) / SIZES[0]
+            costs = f"{many:.2f} / {few:.2f} µs per key"
             ratio = Spread(*(value * share for value in laps.ratio(str(size), str(SIZES[0]))))
             yield Figure(
                 f"get_many, cost per key: {size:,} keys / {SIZES[0]}", ratio, 1.0, "", costs

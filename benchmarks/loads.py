@@ -120,7 +120,10 @@ def woken(race: Race) -> Iterator[Figure]:
         for _ in range(rounds):
             lags += lag(name, readers)
         cuts = quantiles(lags, n=20)
-        costs = f"median {Spread.of(lags).middle * 1000:.1f}, longest {max(lags) * 1000:.1f} ms, {len(lags)} waits"
+        costs = (
+            f"median {Spread.of(lags).middle * 1000:.1f}, longest "
+            f"{max(lags) * 1000:.1f} ms, {len(lags)} waits"
+        )
         yield Figure(
             f"{name}: waiters have the value after the fill, p95",
             Spread.of([cuts[18] * 1000]),
@@ -249,7 +252,8 @@ def round_trips(_: Race) -> Iterator[Figure]:
             trips: dict[bool, list[int]] = {False: [], True: []}
             met: set[tuple[str, ...]] = set()
             for number in range(30):
-                # The first load under voters in this order also looks them up in the register of restarts.
+                # The first load under voters in this order also looks them up in the register of
+                # restarts.
                 voters = cache.explain(f"key:{number}").successors
                 time.sleep(away * 2)  # for the last one's late answers
                 asked.clear()

@@ -169,7 +169,8 @@ def at_once(race: Race) -> Iterator[Figure]:
         first = next(iter(servers.urls.values()))
         cache = AsyncShardCache(servers.urls, timeout=PATIENCE)
         stack.callback(lambda: loop.run_until_complete(cache.aclose()))
-        # Its default of 100 connections would refuse the rest; waiting for one of 100 is faster than opening 500.
+        # Its default of 100 connections would refuse the rest; waiting for one of 100 is faster
+        # than opening 500.
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             first, max_connections=100, timeout=PATIENCE
         )
@@ -244,7 +245,8 @@ def contended(race: Race) -> Iterator[Figure]:
         cuts = quantiles(found.waits, n=100)
         fair = gap * WAITERS
         costs = (
-            f"{1 / gap:.0f}/s; waits: median {median(found.waits):.2f}, p99 {cuts[98]:.2f}, longest "
+            f"{1 / gap:.0f}/s; waits: median {median(found.waits):.2f}, p99 "
+            f"{cuts[98]:.2f}, longest "
             f"{max(found.waits):.2f} s (all others once: {fair:.2f}); {found.overlaps} overlaps"
         )
         yield Figure(

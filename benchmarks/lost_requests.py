@@ -1,7 +1,10 @@
-"""How much of a load is served by one shard that loses some requests: ``python benchmarks/lost_requests.py [--callers N …] [--lost SHARE …]``.
+"""How much of a load is served by one shard that loses some requests.
 
-A request is lost with its connection: it gets no answer, and nothing behind it does. Every caller asks at a steady pace, so a breaker that is open costs
-the calls of its time. ``served``: the share of calls that brought the value; ``waited``: the share of the callers' time that went into calls.
+``python benchmarks/lost_requests.py [--callers N …] [--lost SHARE …]``
+
+A request is lost with its connection: it gets no answer, and nothing behind it does. Every caller
+asks at a steady pace, so a breaker that is open costs the calls of its time. ``served``: the share
+of calls that brought the value; ``waited``: the share of the callers' time that went into calls.
 """
 
 import argparse

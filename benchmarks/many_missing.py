@@ -1,7 +1,10 @@
-"""What loading very many missing keys at once costs, and what others notice of it: ``python benchmarks/many_missing.py [--keys N] [--shards N] [--asyncio]``.
+"""What loading very many missing keys at once costs, and what others notice of it.
 
-One process calls `get_or_set_many` for keys of which none is there. Another gets a single key again and again, a hundred times a second, first with
-nothing else going on and then meanwhile. With ``--asyncio`` it is the asyncio client that loads, and a task on its event loop gets a key as well.
+``python benchmarks/many_missing.py [--keys N] [--shards N] [--asyncio]``
+
+One process calls `get_or_set_many` for keys of which none is there. Another gets a single key again
+and again, a hundred times a second, first with nothing else going on and then meanwhile. With
+``--asyncio`` it is the asyncio client that loads, and a task on its event loop gets a key as well.
 """
 
 import argparse
@@ -70,7 +73,8 @@ def told(when: str, took: list[float]) -> None:
         took[min(int(len(took) * share), len(took) - 1)] * 1000 for share in (0.5, 0.99, 1)
     )
     print(
-        f"a get elsewhere, {when}: {middle:.2f} ms, p99 {late:.2f} ms, longest {longest:.1f} ms, {len(took)} calls"
+        f"a get elsewhere, {when}: {middle:.2f} ms, p99 {late:.2f} ms, "
+        f"longest {longest:.1f} ms, {len(took)} calls"
     )
 
 
@@ -122,10 +126,12 @@ def main() -> None:
             caller.kill()
             caller.join()
     print(
-        f"{said.keys:,} missing keys, {said.shards} shards, load average {os.getloadavg()[0]:.1f}: {took:.1f} s"
+        f"{said.keys:,} missing keys, {said.shards} shards, load average "
+        f"{os.getloadavg()[0]:.1f}: {took:.1f} s"
     )
     print(
-        f"returned {found:,}, stored {stored:,}, calls of the loader {len(calls):,}, shards out {len(out)}"
+        f"returned {found:,}, stored {stored:,}, calls of the loader "
+        f"{len(calls):,}, shards out {len(out)}"
     )
     told("alone", alone)
     told("meanwhile", meanwhile)

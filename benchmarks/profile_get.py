@@ -1,8 +1,10 @@
-"""Where the microseconds of one ``get`` and one ``get_many`` of 100 go: ``python benchmarks/profile_get.py``.
+"""Where the microseconds of one ``get`` and one ``get_many`` of 100 go.
 
-Each stage of the path is timed alone, on the real objects and servers, in one race with the whole call.
-What the stages leave over is the calls that bind them together. A profiler would tell another story: its hooks cost
-more than most of these stages.
+``python benchmarks/profile_get.py``
+
+Each stage of the path is timed alone, on the real objects and servers, in one race with the whole
+call. What the stages leave over is the calls that bind them together. A profiler would tell another
+story: its hooks cost more than most of these stages.
 """
 
 import argparse

@@ -1,8 +1,9 @@
 """A race: peers take turns on one track, and only laps of the same round are compared.
 
-A shared machine is now fast, now slow, for seconds at a time. So nobody runs alone: in every round each
-racer runs one short lap, in an order drawn anew, and what counts is the ratio (or the difference) within the round. The
-median over the rounds is the result; the quartiles say how much to trust it.
+A shared machine is now fast, now slow, for seconds at a time. So nobody runs alone: in every round
+each racer runs one short lap, in an order drawn anew, and what counts is the ratio (or the
+difference) within the round. The median over the rounds is the result; the quartiles say how much
+to trust it.
 """
 
 import gc
@@ -68,8 +69,9 @@ class Laps:
 class Race:
     """How races are run: ``rounds`` rounds, laps of about ``lap`` seconds by ``clock``.
 
-    With `time.thread_time` as the clock only this thread's own work counts, not its waiting for a server. That is
-    steadier on a busy machine, and another figure: the round trip, which all peers share, is left out.
+    With `time.thread_time` as the clock only this thread's own work counts, not its waiting for a
+    server. That is steadier on a busy machine, and another figure: the round trip, which all peers
+    share, is left out.
     """
 
     def __init__(

@@ -1,11 +1,13 @@
-"""How often one value is computed when everybody wants it: cold, over many expiries, and while shards die.
+"""How often one value is computed for many readers: cold, over expiries, while shards die.
 
-Alone, with its own options and a plot: ``python benchmarks/stampede.py [--plot FILE]``; and as a subject of ``python benchmarks``.
+Alone, with its own options and a plot: ``python benchmarks/stampede.py [--plot FILE]``; and as a
+subject of ``python benchmarks``.
 
-Many processes with many threads (or tasks) each read one key again and again, with a short ttl and a loader that takes
-a while. Every run of the loader is noted on a server that nobody harms, with its beginning, its end, and what its process
-knew: whether a quorum stood behind it, and whether the key's own shard was out. Loads are then sorted into rounds: what
-begins less than half a ttl after the round's first load ended belongs to it, so a round with more than one load had loads to spare.
+Many processes with many threads (or tasks) each read one key again and again, with a short ttl and
+a loader that takes a while. Every run of the loader is noted on a server that nobody harms, with
+its beginning, its end, and what its process knew: whether a quorum stood behind it, and whether the
+key's own shard was out. Loads are then sorted into rounds: what begins less than half a ttl after
+the round's first load ended belongs to it, so a round with more than one load had loads to spare.
 """
 
 import argparse
@@ -176,13 +178,17 @@ def counts(outcome: Outcome, setting: Setting, goal: float | None) -> Iterator[F
     yield Figure(f"{outcome.name}: loads, cold", Spread.of([cold]), goal, "", said)
     if warm:
         mean = sum(warm) / len(warm)
-        said = f"{len(warm)} expiries, mean {mean:.2f}, {sum(one > 1 for one in warm)} with more than one"
+        said = (
+            f"{len(warm)} expiries, mean {mean:.2f}, "
+            f"{sum(one > 1 for one in warm)} with more than one"
+        )
         if goal is not None:
-            # A load that took so long, or a reader that came so late, is the machine's doing; one not stored is ours.
+            # A load that took so long, or a reader that came so late, is the machine's doing; one
+            # not stored is ours.
             seconds = [
-                f"{(one[1].start - one[0].end) * 1000:.0f} ms behind one of {(one[0].end - one[0].start) * 1000:.0f} ms"
-                for one in rounds[1:]
-                if len(one) > 1
+                f"{(second.start - first.end) * 1000:.0f} ms behind one of "
+                f"{(first.end - first.start) * 1000:.0f} ms"
+                for first, second, *_ in (one for one in rounds[1:] if len(one) > 1)
             ]
             said += f" ({'; '.join(seconds)})" if seconds else ""
             said += f", {outcome.not_stored} not stored"
@@ -214,7 +220,10 @@ def crowds(setting: Setting, peers: Sequence[str], keep: list[Outcome]) -> Itera
         keep.append(outcome)
         kinds, spare = explained(outcome, setting, home)
         said = ", ".join(f"{kind} {number}" for kind, number in kinds.most_common())
-        said += f"; {len(outcome.outages)} kills, {outcome.reads} reads, {outcome.errors.total()} errors"
+        said += (
+            f"; {len(outcome.outages)} kills, {outcome.reads} reads, "
+            f"{outcome.errors.total()} errors"
+        )
         said += f", {outcome.not_stored} not stored"
         yield Figure(
             f"{outcome.name}: loads without a reason", Spread.of([len(spare)]), 0, "", said
@@ -302,7 +311,8 @@ def main() -> None:
     )
     kept: list[Outcome] = []
     print(
-        f"{setting.crowd} readers, {setting.shards} shards, ttl {setting.ttl:g} s, a load of {setting.load:g} s"
+        f"{setting.crowd} readers, {setting.shards} shards, ttl "
+        f"{setting.ttl:g} s, a load of {setting.load:g} s"
     )
     if said.rounds:
         for figure in loads.figures(Race(said.rounds)):

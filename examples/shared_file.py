@@ -1,9 +1,10 @@
-"""Several processes rewrite one file, one at a time, and a process that was asleep for too long cannot spoil it.
+"""Several processes rewrite one file in turn; one that slept for too long cannot spoil it.
 
-Run it: ``python shared_file.py``. Four processes append to one ledger, which means: read it, add a line with the
-new total, replace the file. Without a lock, lines get lost. With one, none does, as long as nobody sleeps longer than
-the lock lasts: so every read and every replacement shows its fencing token, and `FencedFile` refuses those who come too late. At the end one
-process is made to oversleep, to see that happen.
+Run it: ``python shared_file.py``. Four processes append to one ledger, which means: read it, add a
+line with the new total, replace the file. Without a lock, lines get lost. With one, none does, as
+long as nobody sleeps longer than the lock lasts: so every read and every replacement shows its
+fencing token, and `FencedFile` refuses a process that comes too late. At the end one process is
+made to oversleep, to see that happen.
 
 The servers are local ones here; in production, ``nodes`` are the URLs of yours.
 """

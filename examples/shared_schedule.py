@@ -1,12 +1,14 @@
 """Several workers share one schedule; each task is done once per tick, whoever of them is alive.
 
-Run it: ``python shared_schedule.py``. Three workers look through the same list of tasks in every tick. Who gets a task's lock
-looks whether the task is done for this tick, does it, and notes that. In the second tick one worker dies in the middle of a task: its
-lock ends by its ttl, and another worker does that task.
+Run it: ``python shared_schedule.py``. Three workers look through the same list of tasks in every
+tick. The worker that gets a task's lock looks whether the task is done for this tick, does it, and
+notes that. In the second tick one worker dies in the middle of a task: its lock ends by its ttl,
+and another worker does that task.
 
-What is noted lies in a database, behind the lock's fencing token, so that a worker that overslept its lock cannot note a task that
-somebody else has done meanwhile. The doing itself may happen twice when a worker dies or oversleeps between doing and noting: no
-lock can prevent that. A task whose effect is in the same database (as here) happens exactly once.
+What is noted lies in a database, behind the lock's fencing token, so that a worker that overslept
+its lock cannot note a task that somebody else has done meanwhile. The doing itself may happen twice
+when a worker dies or oversleeps between doing and noting: no lock can prevent that. A task whose
+effect is in the same database (as here) happens exactly once.
 
 The servers are local ones here; in production, ``nodes`` are the URLs of yours.
 """
@@ -83,7 +85,8 @@ def work(nodes: Nodes, path: Path, worker: str, accident: Event) -> None:
                     lock = QuorumLock(
                         f"task:{task}", TTL, nodes=first, label=worker, auto_renew=True
                     )
-                    # What is not to be had, or is lost, or cannot be given back for certain: look again.
+                    # What is not to be had, or is lost, or cannot be given back for certain: look
+                    # again.
                     with suppress(LockError):
                         if lock.acquire(blocking=False):
                             try:
@@ -119,7 +122,9 @@ def main() -> None:
         )
         died = sum(process.exitcode == 1 for process in crew)
         print(
-            f"{len(rows)} tasks done, {'each once' if once else 'NOT each once'}; {died} of {WORKERS} workers died"
+            f"{len(rows)} tasks done, "
+            f"{'each once' if once else 'NOT each once'}; {died} of {WORKERS} "
+            "workers died"
         )
 
 

@@ -1,12 +1,13 @@
-"""A database over several SQLite files, placed by a hash ring, that grows and shrinks by moving only what must.
+"""A database over several SQLite files on a hash ring; a resize moves as few rows as can be.
 
-Run it: ``python sqlite_shards.py``. It fills three files with customers, adds a fourth, takes the first away, and
-compares what moved with what the ring had foretold.
+Run it: ``python sqlite_shards.py``. It fills three files with customers, adds a fourth, takes the
+first away, and compares what moved with what the ring had foretold.
 
-The order of a resize is what makes it safe to be stopped at any point: the rows are copied while the old places still
-count, then compared, then one file that says which places count is replaced, and only then are the old rows
-deleted. Whoever comes after a crash begins the resize again. While rows move, nobody else reads or writes: every
-process of this machine locks the folder (flock), and looks whether the layout is still the one that it knows.
+The order of a resize is what makes it safe to be stopped at any point: the rows are copied while
+the old places still count, then compared, then one file that says which places count is replaced,
+and only then are the old rows deleted. A process that comes after a crash begins the resize again.
+While rows move, no other process reads or writes: every process of this machine locks the folder
+(flock), and looks whether the layout is still the one that it knows.
 """
 
 import fcntl
@@ -31,10 +32,10 @@ Row = tuple[str, str]
 
 
 class ShardedCustomers:
-    """Customers by id, each in the file that the ring names; ``layout.json`` in the folder says which files count.
+    """Customers by id, each in its file; ``layout.json`` in the folder says which files count.
 
-    ``files`` are the names of the first files, used only where there is no layout yet. For one thread of any number of
-    processes.
+    ``files`` are the names of the first files, used only where there is no layout yet. For one
+    thread of any number of processes.
     """
 
     ring: HashRing
@@ -73,7 +74,7 @@ class ShardedCustomers:
         return self._file(file).execute("SELECT id, name FROM customers ORDER BY id").fetchall()
 
     def resize(self, ring: HashRing) -> Iterator[str]:
-        """Move to another ring, and yield each step when it is done; all others wait until the last.
+        """Move to another ring; yield each step when it is done; all others wait until the last.
 
         It may be stopped at any point: nothing is lost, and the next resize cleans up.
         """
@@ -123,9 +124,10 @@ class ShardedCustomers:
         return moving
 
     def _sweep(self) -> int:
-        """Delete the rows that lie in a file that does not own them, and files that own none; return how many rows.
+        """Delete rows in files that do not own them, and files that own none; return their number.
 
-        Before the switch those are copies that a stopped resize left behind, after it the originals.
+        Before the switch those are copies that a stopped resize left behind, after it the
+        originals.
         """
         deleted = 0
         for path in sorted(self.folder.glob("*.sqlite")):
@@ -202,15 +204,18 @@ def resize(customers: ShardedCustomers, ring: HashRing) -> None:
     for (source, target), share in foretold.items():
         expected, spread = share * len(before), sqrt(share * (1 - share) * len(before))
         print(
-            f"  {source} -> {target}: foretold {share:6.2%}, about {expected:3.0f} rows; moved {moved[source, target]}"
+            f"  {source} -> {target}: foretold {share:6.2%}, about "
+            f"{expected:3.0f} rows; moved {moved[source, target]}"
         )
         # Keys fall on the ring as if at random: five standard deviations off would be no accident.
         if abs(moved[source, target] - expected) > 5 * spread + 1:
             raise RuntimeError(
-                f"{moved[source, target]} rows moved from {source} to {target}, foretold {expected:.0f}"
+                f"{moved[source, target]} rows moved from {source} to {target}, "
+                f"foretold {expected:.0f}"
             )
     print(
-        f"  {moved.total()} of {len(before)} rows moved ({foretold.total:.2%} foretold), all others stayed"
+        f"  {moved.total()} of {len(before)} rows moved "
+        f"({foretold.total:.2%} foretold), all others stayed"
     )
 
 
@@ -230,7 +235,8 @@ def main() -> None:
         print("taking db-a away")
         resize(customers, customers.ring.without_node("db-a"))
         print(
-            f"customer:42 is {customers.get('customer:42')!r}, in {customers.ring.owner('customer:42')}"
+            f"customer:42 is {customers.get('customer:42')!r}, in "
+            f"{customers.ring.owner('customer:42')}"
         )
 
 

@@ -1,8 +1,8 @@
 """A page that is slow to compute, cached on shards that need no set-up.
 
 Run it with an ASGI server: ``pip install "shardcache[embedded]" starlette uvicorn`` and
-``uvicorn starlette_app:app`` in this folder; then open http://127.0.0.1:8000/squares/1000 twice. With SHARDCACHE_URL
-in the environment it uses those servers instead of starting its own.
+``uvicorn starlette_app:app`` in this folder; then open http://127.0.0.1:8000/squares/1000 twice.
+With SHARDCACHE_URL in the environment it uses those servers instead of starting its own.
 """
 
 import asyncio

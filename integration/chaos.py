@@ -1,8 +1,9 @@
-"""Chaos for a lock: servers that die, hang and get lost, and holders that are stopped in the middle of their work.
+"""Chaos for a lock: servers that die, hang and get lost, holders that are stopped at work.
 
-``Chaos`` runs until it is told to end, in two threads, and then undoes all that it did. What it does is drawn from one seed.
-At most a minority of the servers is *emptied* at a time, and the next only when the one before is known again
-(the restart guard lives from a majority that remembers); now and then a majority hangs, which loses nothing.
+``Chaos`` runs until it is told to end, in two threads, and then undoes all that it did. What it
+does is drawn from one seed. At most a minority of the servers is *emptied* at a time, and the next
+only when the one before is known again (the restart guard lives from a majority that remembers);
+now and then a majority hangs, which loses nothing.
 """
 
 import os
@@ -32,10 +33,13 @@ FAULTS: dict[str, tuple[Callable[[Server], None], Callable[[Server], None] | Non
 
 
 class Chaos:
-    """``servers`` and ``pids`` (of the workers) are what it may harm; ``ttl`` is that of the lock, ``work`` how long
-    each half of a critical section takes at least, in seconds.
+    """Faults for servers and holders of one lock, until it is told to end.
 
-    ``holder`` is a file in which each worker writes its process id once it holds the lock.
+    ``servers``: those that it may harm.
+    ``pids``: the processes of the workers, which it may harm.
+    ``ttl``: of the lock, in seconds.
+    ``work``: how long each half of a critical section takes at least, in seconds.
+    ``holder``: a file in which each worker writes its process id once it holds the lock.
     """
 
     def __init__(
@@ -90,7 +94,8 @@ class Chaos:
                 continue
             self.done[name] += 1
             if name in ("kill", "restart"):
-                # Until somebody has acquired, nobody knows of its new life; and two in a row could be all that knew.
+                # Until somebody has acquired, nobody knows of its new life; and two in a row could
+                # be all that knew.
                 self._over.wait(self._ttl)
 
     def _harm(self, name: str, victims: list[Server], luck: random.Random) -> None:

@@ -1,14 +1,15 @@
-"""One worker of the chaos test, as a process of its own: takes the lock and counts, again and again, until its time is up.
+"""One worker of the chaos test, a process: it takes the lock and counts until its time is up.
 
-``python lock_worker.py '{"urls": {…}, "folder": "…", "ttl": 1.0, "until": 123.4, "worker": 0}'``; ``until`` is a time of CLOCK_BOOTTIME,
-which all processes of a machine share. Everything it did is in ``worker-N.jsonl`` of the folder.
+``python lock_worker.py '{"urls": {…}, "folder": "…", "ttl": 1.0, "until": 123.4, "worker": 0}'``;
+``until`` is a time of CLOCK_BOOTTIME, which all processes of a machine share. Everything it did is
+in ``worker-N.jsonl`` of the folder.
 
 In the critical section it adds one to two numbers, each read first and written later:
 
-- the unguarded one is digits in a file. It looks at the lock right before it writes, as a careful program would,
-  and the write takes a moment, as writes do;
-- the fenced one is a row of a database, behind `FencedSQL`: the first act is to show the token, and with it comes the number;
-  the write shows the token again.
+- the unguarded one is digits in a file. It looks at the lock right before it writes, as a careful
+  program would, and the write takes a moment, as writes do;
+- the fenced one is a row of a database, behind `FencedSQL`: the first act is to show the token, and
+  with it comes the number; the write shows the token again.
 """
 
 import contextlib

@@ -290,8 +290,8 @@ def run_container(image: str, program: str, port: int) -> Any:
     owner = DockerContainer(image, name=name).with_command(
         [program, "--protected-mode", "no", *NOTHING_ON_DISK]
     )
-    # A port that the engine chose would be another one after each restart. `with_bind_ports` knows no address,
-    # and would open the server to the network.
+    # A port that the engine chose would be another one after each restart. `with_bind_ports` knows
+    # no address, and would open the server to the network.
     ports: dict[str, Any] = owner.ports
     ports["6379/tcp"] = (HOST, port)
     try:
@@ -334,8 +334,8 @@ def engine_problem(image: str) -> str | None:
     """Say why no container of this image can be started here, or None if one can."""
     if find_spec("testcontainers") is None:
         return "testcontainers is not installed"
-    # A client that finds no engine leaves its socket to the garbage collector. Where every warning is an
-    # error, that would fail whichever test is running when it comes by: so it comes by here.
+    # A client that finds no engine leaves its socket to the garbage collector. Where every warning
+    # is an error, that would fail whichever test is running when it comes by: so it comes by here.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         problem = ask_engine(image)

@@ -1,11 +1,12 @@
 """The quorum lock in the real world: five servers, several processes, and chaos.
 
-Each worker adds one to two numbers, as `lock_worker` says: one unguarded, one fenced. Servers are killed, paused,
-restarted and cut off meanwhile, and holders are stopped for longer than their lease lasts, so that the unguarded
-number *does* lose additions: no lock with a lease can prevent that, and the number of them is reported, not hidden. The fenced one
-must lose none.
+Each worker adds one to two numbers, as `lock_worker` says: one unguarded, one fenced. Servers are
+killed, paused, restarted and cut off meanwhile, and holders are stopped for longer than their lease
+lasts, so that the unguarded number *does* lose additions: no lock with a lease can prevent that,
+and the number of them is reported, not hidden. The fenced one must lose none.
 
-SHARDCACHE_CHAOS_SECONDS is how long it goes on (15 unless set), SHARDCACHE_CHAOS_SEED which chaos it is.
+SHARDCACHE_CHAOS_SECONDS is how long it goes on (15 unless set), SHARDCACHE_CHAOS_SEED which chaos
+it is.
 """
 
 import json

@@ -194,13 +194,15 @@ class Outage:
 OUTAGES = {
     "kill": Outage(methodcaller("kill"), methodcaller("start")),
     "pause": Outage(methodcaller("pause"), methodcaller("unpause")),
-    # It may be over before enough calls have failed to open the breaker: then the retry was the cure.
+    # It may be over before enough calls have failed to open the breaker: then the retry was the
+    # cure.
     "restart": Outage(methodcaller("restart"), lasts=False),
     "network loss": Outage(methodcaller("cut_network"), methodcaller("restore_network")),
 }
 
 
-# Where a fault looks the same as in a container, processes do: they are killed and started in no time.
+# Where a fault looks the same as in a container, processes do: they are killed and started in no
+# time.
 LOCAL = [backend for backend in BACKENDS if not backend.in_container]
 
 
@@ -244,7 +246,8 @@ def test_one_of_three_goes_and_comes_back(fleet: Fleet, crew: Crew, outage: Outa
     assert out.timeouts <= crew.callers + A_FEW  # each caller waits once, all at the same time
     assert out.ejections <= A_FEW
     assert out.connects - connects <= crew.connections + A_FEW
-    # Attempts that came to nothing count for the server; each caller may make one before the breaker opens.
+    # Attempts that came to nothing count for the server; each caller may make one before the
+    # breaker opens.
     had = received if run_now == run else 0
     assert received_now - had <= 2 * crew.connections + out.probes + 2 * A_FEW + load.looks
     others = [stats.shards[name] for name in servers if name != VICTIM]

@@ -16,8 +16,8 @@ import shardcache
 from shardcache import ShardCache
 from shardcache.events import repeats
 
-# No example is judged by its duration: the machine may be busy with something else. Each interpreter draws other examples, so
-# tox asks for fewer on each.
+# No example is judged by its duration: the machine may be busy with something else. Each
+# interpreter draws other examples, so tox asks for fewer on each.
 settings.register_profile(
     "shardcache", deadline=None, max_examples=int(os.environ.get("SHARDCACHE_EXAMPLES", "100"))
 )

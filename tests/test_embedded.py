@@ -382,7 +382,8 @@ OWNER = """
     shards.servers[0].restart()
     shards.servers[1].pause()
     {before}
-    print(shards.directory, shards._home._guard.pid, *(server.pid for server in shards.servers), flush=True)
+    pids = [server.pid for server in shards.servers]
+    print(shards.directory, shards._home._guard.pid, *pids, flush=True)
     {ending}
 """
 ENDINGS = {

@@ -62,7 +62,8 @@ FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 EXEMPT = ("__init__", "__main__", "exports")
 FLOWS, WIRE, EDGE = FLOOR_OF["flows"], FLOOR_OF["wire"], FLOOR_OF["cli"]
 
-# Drivers of the servers: the wire talks to them, and what stands on the client may (a fault proxy, an adapter).
+# Drivers of the servers: the wire talks to them, and what stands on the client may (a fault proxy,
+# an adapter).
 PEERS = {"redis", "hiredis"}
 # What a pure floor must get as an argument: the network, threads, tasks, clocks and chance.
 IMPURE = {
@@ -92,7 +93,8 @@ def modules() -> Iterator[tuple[str, str]]:
 
 def imports(name: str, source: str) -> Iterator[tuple[str, int]]:
     """Yield every module that the source imports, in absolute terms, with the line."""
-    # `from . import x` counts from the folder, which for a package's own __init__ is the same as for its modules.
+    # `from . import x` counts from the folder, which for a package's own __init__ is the same as
+    # for its modules.
     folder = ["shardcache", *name.split(".")[:-1]]
     for statement in ast.walk(ast.parse(source)):
         match statement:

@@ -77,7 +77,10 @@ def test_damaged(colour: Any, server: Any, name: str, lines: Callable[[], list[s
             assert cache.get(f"key-{n}") is None
         cache.get_many([f"key-{n}" for n in range(100)])
     assert lines() == [
-        f"shard '{name}' holds a value that cannot be read: DamagedPayload in get (fetch_many says which of its keys)"
+        (
+            f"shard '{name}' holds a value that cannot be read: DamagedPayload "
+            "in get (fetch_many says which of its keys)"
+        )
     ]
 
 
@@ -95,7 +98,8 @@ def test_refused_login(colour: Any, name: str, lines: Callable[[], list[str]]) -
                     cache.get("k")
     [line] = lines()
     assert line.startswith(
-        f"shard '{name}' does not accept the login, or its certificate is not accepted: refuses the login"
+        f"shard '{name}' does not accept the login, or its certificate is "
+        "not accepted: refuses the login"
     )
     assert not any(secret in line + repr(events) for secret in ("someone", "sesame", "hunter2"))
     assert [event.kind for event in events] == ["auth_failed"] * 3

@@ -23,7 +23,9 @@ ONLY_SYNC = {
 ONLY_ASYNC = {
     "__aenter__": "`async with`",
     "__aexit__": "`async with`",
-    "aclose": "what contextlib.aclosing and asyncio's own objects call it; the same function as close",
+    "aclose": (
+        "what contextlib.aclosing and asyncio's own objects call it; the same function as close"
+    ),
 }
 PLAIN = {
     "from_url",

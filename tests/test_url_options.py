@@ -189,7 +189,8 @@ def test_misspelt_beside_a_login() -> None:
         read_url("redis://h1?name=a,redis://:p@h2?tiemout=1&name=b,redis://:p@h3?name=c")
     text = str(caught.value)
     assert text.startswith(
-        "URL 2 of 3 has an unknown setting, one that may be part of a password and is not shown (did you mean 'timeout'?)"
+        "URL 2 of 3 has an unknown setting, one that may be part of a "
+        "password and is not shown (did you mean 'timeout'?)"
     )
 
 

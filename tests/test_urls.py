@@ -267,7 +267,8 @@ HOST = st.sampled_from(
     ]
 )
 AFTER = st.sampled_from(
-    ["", "/", "/x", "/-1", "/1?db=2", "?tiemout=1", "?timeout=x", "?name", "?weight=heavy", "?weight=1&weight=2", "#f",
+    ["", "/", "/x", "/-1", "/1?db=2", "?tiemout=1", "?timeout=x", "?name", "?weight=heavy",
+     "?weight=1&weight=2", "#f",
      ",redis://h?x=1", ", redis://:p@h2/y", "?ssl_cert_reqs=x", "?echo_check=ture", "?name=n,redis://i?name=n"]
 )  # fmt: skip
 

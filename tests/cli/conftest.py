@@ -45,9 +45,12 @@ class Command:
         nohup: bool = False,
         **environ: str,
     ) -> subprocess.Popen[str]:
-        """Start it with ``environ`` set; ``closed`` 1: without standard output, 2: without input and error too.
+        """Start it with ``environ`` set.
 
-        SIGHUP has its usual meaning, also where the tests themselves run under nohup, unless ``nohup`` says otherwise.
+        ``closed``: 1: without standard output, 2: without input and error too.
+
+        SIGHUP has its usual meaning, also where the tests themselves run under nohup, unless
+        ``nohup`` says otherwise.
         """
 
         def prepare() -> None:

@@ -80,7 +80,10 @@ def test_exit_by_a_signal(command, url):
 
 def test_command_knows_its_lock(command, url, cache):
     """Name and fencing token are in the command's environment; the token grows with each run."""
-    code = "import os; print(os.environ['SHARDCACHE_LOCK_NAME'], os.environ['SHARDCACHE_FENCING_TOKEN'])"
+    code = (
+        "from os import environ as e; print(e['SHARDCACHE_LOCK_NAME'], "
+        "e['SHARDCACHE_FENCING_TOKEN'])"
+    )
     runs = [command.run("lock", "run", "a job", "--url", url, *python(code)) for _ in range(2)]
     names, tokens = zip(*[out.rsplit(maxsplit=1) for _, out, _ in runs], strict=True)
     assert (names, int(tokens[0]) < int(tokens[1])) == (("a job",) * 2, True)
@@ -220,7 +223,10 @@ def test_loss_ends_the_command(holding, command, url, mark, code):
 
 def test_loss_ends_the_whole_group(holding, command, url, mark):
     """What the command has started ends with it, even if it outlives it and ignores signals."""
-    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {DEAF!r}, sys.argv[1]]); import time; time.sleep(120)"
+    code = (
+        "import subprocess, sys, time; "
+        f"subprocess.Popen([sys.executable, '-c', {DEAF!r}, sys.argv[1]]); time.sleep(120)"
+    )
     process = holding("--ttl", "3", "--grace", "0.5", code=code)
     assert command.run("lock", "break", "job", "--yes", "--url", url)[0] == 0
     assert (process.wait(timeout=60), command.processes()) == (76, [])
@@ -265,7 +271,10 @@ def test_signals_go_to_the_command(holding, command, cache, number):
 def test_nohup(command, url, cache, tmp_path):
     """What nohup started is not ended by SIGHUP; the command ends with its own code."""
     go = tmp_path / "go"
-    code = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\nraise SystemExit(5)"
+    code = (
+        f"import os, time\nwhile not os.path.exists({str(go)!r}): "
+        "time.sleep(0.01)\nraise SystemExit(5)"
+    )
     process = command.start("lock", "run", "job", "--url", url, *python(code), nohup=True)
     until(lambda: cache.lock("job").locked())
     process.send_signal(signal.SIGHUP)

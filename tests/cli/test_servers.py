@@ -134,7 +134,8 @@ def test_completion_of_bash(command, tmp_path):
     assert (code, err) == (0, "")
     script = tmp_path / "completion"
     script.write_text(out)
-    ask = 'source "$1"; COMP_WORDS=(shardcache "$2"); COMP_CWORD=1; _shtab_shardcache; echo "${COMPREPLY[@]}"'
+    ask = 'source "$1"; COMP_WORDS=(shardcache "$2"); COMP_CWORD=1; _shtab_shardcache; '
+    ask += 'echo "${COMPREPLY[@]}"'
     found = subprocess.run(
         ["bash", "-c", ask, "bash", script, "w"], capture_output=True, text=True, check=True
     )

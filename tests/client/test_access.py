@@ -190,7 +190,9 @@ def test_a_minority_that_denies_is_outvoted(make, urls, guarded) -> None:
     """Two voters of three are a majority, whatever the third says."""
     mixed = {**urls("shop"), "shard-2": urls("nobody")["shard-2"]}
     with make(urls("shop"), namespace="shop").lock("mixed", ttl=5):
-        pass  # now it is known that none of them has forgotten anything; else they would wait until they have been up for a minute
+        # Now it is known that no voter has forgotten anything. Else they would wait until they have
+        # been up for a minute.
+        pass
     with make(mixed, namespace="shop").lock("mixed", ttl=5, timeout=20) as lock:
         assert lock.held
 

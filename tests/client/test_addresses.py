@@ -111,7 +111,8 @@ def test_all_are_silent(make, listen, resolve) -> None:
     """The call ends with its deadline, and says what was waited for."""
     one, two = listen(), listen()
     resolve(port_of(one), port_of(two))
-    # Half of it for the first address: enough that the second has its half although a busy machine wakes up late.
+    # Half of it for the first address: enough that the second has its half although a busy machine
+    # wakes up late.
     cache = make({"a": f"redis://{HOST}"}, timeout=1, on_unavailable="raise")
     with pytest.raises(ShardTimeout, match="no connection within the deadline"):
         cache.get("k")

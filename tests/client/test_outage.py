@@ -48,7 +48,8 @@ def keys_of(cache, count: int = 40) -> tuple[list[str], list[str]]:
     return [key for key in keys if key not in dead], dead
 
 
-# name: the call with a key on the dead shard, its answer under "degrade", whether it writes, the operation told
+# name: the call with a key on the dead shard, its answer under "degrade", whether it writes, the
+# operation told
 SINGLE = {
     "get": (lambda cache, key: cache.get(key), None, False),
     "get-default": (lambda cache, key: cache.get(key, MISS), MISS, False),

@@ -224,7 +224,8 @@ def test_loop_makes_no_context(secure, own_authority, made) -> None:
 def test_authority_changes(make, secure, other, certificates, own_authority, made) -> None:
     """An authority file that is replaced counts for the next connection, with no restart."""
     url = f"rediss://localhost:{{}}/0?ssl_ca_certs={own_authority}"
-    mine = f"&ssl_certfile={certificates / 'other-server.pem'}&ssl_keyfile={certificates / 'other-server.key'}"
+    files = {"ssl_certfile": "other-server.pem", "ssl_keyfile": "other-server.key"}
+    mine = "".join(f"&{name}={certificates / file}" for name, file in files.items())
     cache = make({"a": url.format(secure) + mine, "b": url.format(other) + mine})
     before = {name: result.ok for name, result in cache.ping().items()}
     shutil.copy(certificates / "other-ca.pem", own_authority)

@@ -45,7 +45,8 @@ def test_foreign_kinds(make: Any, raw: Any, namespace: str, events: list[Any], k
     assert isinstance(failed.error, WrongType)
     home = cache.explain("k").shard
     assert str(failed.error) == (
-        f"shard '{home}': fetch_many of '{key}': the key holds a {kind}, which this cache has not put there"
+        f"shard '{home}': fetch_many of '{key}': the key holds a {kind}, "
+        "which this cache has not put there"
     )
     with cache.pipeline() as pipe:
         pipe.get("k")
@@ -94,7 +95,8 @@ def test_text_does_not_count(cache: Any, namespace: str) -> None:
     with pytest.raises(WrongType) as caught:
         cache.incr("k")
     assert str(caught.value) == (
-        f"shard '{cache.explain('k').shard}': incr of '{namespace}:k': the value is no whole number of 64 bits, "
+        f"shard '{cache.explain('k').shard}': incr of '{namespace}:k': the "
+        "value is no whole number of 64 bits, "
         "so nothing can be added to it (ERR value is not an integer or out of range)"
     )
 
@@ -140,7 +142,8 @@ def test_refused_command_is_named(
     """What `command` sent and the server refused is told by its name, key and shard."""
     name_of_key = "q" if name == "ZADD" else "k"
     cache.set("k", "text")
-    begins = f"shard '{cache.explain(name_of_key).shard}': command {name} of '{namespace}:{name_of_key}': {says}"
+    shard = cache.explain(name_of_key).shard
+    begins = f"shard '{shard}': command {name} of '{namespace}:{name_of_key}': {says}"
     with pytest.raises(kind) as caught:
         cache.command(name_of_key, *command)
     pipe = cache.pipeline()
@@ -167,9 +170,9 @@ def test_replica(mortal: LocalShards, make: Any, namespace: str) -> None:
     with pytest.raises(ShardUnavailable) as caught:
         cache.set("k", 2)
     assert (
-        f"set of '{namespace}:k': is a replica, which takes no writes: give the address of its primary"
-        in str(caught.value)
-    )
+        f"set of '{namespace}:k': is a replica, which takes no writes: give "
+        "the address of its primary"
+    ) in str(caught.value)
     with pytest.raises(ShardUnavailable, match="set_many of 'k': is a replica"):
         cache.set_many({"k": 2})
 

@@ -381,19 +381,28 @@ class Row:
         (Pair(1), r"store tuple\(…\), or register it: Options\(types=\[Pair\]\)"),
         (
             Model(),
-            r"store .model_dump\(\), or register it: .*ValueType\('model', Model, Model.model_dump, Model.model_validate",
+            (
+                r"store .model_dump\(\), or register it: .*ValueType\('model', Model, "
+                r"Model.model_dump, Model.model_validate"
+            ),
         ),
         (Row(), r"store dict\(row._mapping\) or tuple\(row\)"),
         (
             OrderedDict(a=1),
-            r"store dict\(…\), or register it: Options\(types=\[ValueType\('ordereddict', OrderedDict, to_plain",
+            (
+                r"store dict\(…\), or register it: Options\(types=\["
+                r"ValueType\('ordereddict', OrderedDict, to_plain"
+            ),
         ),
         (defaultdict(int), r"store dict\(…\)"),
         (Path("a"), r"store str\(…\)"),
         (bytearray(b"a"), r"store bytes\(…\)"),
         (
             object(),
-            r"register it: Options\(types=\[ValueType\('object', object, to_plain, from_plain\)\]\)",
+            (
+                r"register it: Options\(types=\["
+                r"ValueType\('object', object, to_plain, from_plain\)\]\)"
+            ),
         ),
     ],
     ids=[
@@ -451,7 +460,10 @@ def test_the_ways_out_are_ways_out():
         ([(1, 2)], r"tuple is not among .*: choose serializer='safe'\. Allowed"),
         (
             Point(1),
-            r"store dataclasses.asdict\(…\), or choose serializer='safe' and Options\(types=\[…\]\), or",
+            (
+                r"store dataclasses.asdict\(…\), or choose serializer='safe' and "
+                r"Options\(types=\[…\]\), or"
+            ),
         ),
         (Path("a"), r"store str\(…\), or choose serializer='safe' and Options\(types=\[…\]\), or"),
     ],

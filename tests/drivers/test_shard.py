@@ -191,7 +191,10 @@ def test_interrupt_closes_the_link(error) -> None:
         ("MASTERDOWN x", ShardUnavailable),
         ("ERR value is not an integer or out of range", WrongType),
         (
-            "ERR Error running script (call to f_1): @user_script:6: WRONGTYPE Operation against a key",
+            (
+                "ERR Error running script (call to f_1): @user_script:6: WRONGTYPE "
+                "Operation against a key"
+            ),
             WrongType,
         ),
     ],
@@ -371,7 +374,8 @@ def wait_for(condition) -> None:
     [ConnectionRefusedError(), AuthenticationFailed("a", "x"), RuntimeError("the vault is sealed")],
     ids=["refused", "login", "credential provider"],
 )
-# A thread that dies of an exception is reported as a warning; what matters here is that the shard comes back.
+# A thread that dies of an exception is reported as a warning; what matters here is that the shard
+# comes back.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_prober_outlives_any_failure(error) -> None:
     """Whatever a probe meets, the prober knocks on, and the shard comes back when it can."""

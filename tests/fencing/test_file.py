@@ -223,7 +223,8 @@ def test_like_a_model(tmp_path_factory, attempts) -> None:
         assert (path.read_bytes() if path.exists() else None, fenced.seen) == (data, highest)
 
 
-# Runs one write and dies, by a signal that nothing can catch, before its n-th call of the system, or halfway through a write.
+# Runs one write and dies, by a signal that nothing can catch, before its n-th call of the system,
+# or halfway through a write.
 MORTAL = """
 import fcntl, io, os, signal, sys
 from shardcache.fencing import FencedFile

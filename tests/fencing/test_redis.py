@@ -119,7 +119,10 @@ def test_guard_ttl(client, plain, key) -> None:
 def test_script(client, plain, key) -> None:
     """A script sees its own keys and arguments, and its reply comes back."""
     fenced = FencedRedis(client)
-    body = "redis.call('RPUSH', KEYS[2], KEYS[1], unpack(ARGV)) return {#KEYS, #ARGV, tonumber(ARGV[1]) + 1} -- done"
+    body = (
+        "redis.call('RPUSH', KEYS[2], KEYS[1], unpack(ARGV)) return {#KEYS, "
+        "#ARGV, tonumber(ARGV[1]) + 1} -- done"
+    )
     assert fenced.run(body, [key, f"{key}:list"], [41, "b"], 7) == [2, 2, 42]
     assert plain.lrange(f"{key}:list", 0, -1) == [key.encode(), b"41", b"b"]
     assert fenced.run("local nothing", [key], [], 7) is None

@@ -8,15 +8,19 @@ from typing import Any, Self
 
 import hiredis
 
-GREETING = b"%7\r\n+server\r\n+redis\r\n+version\r\n+7.0.0\r\n+proto\r\n:3\r\n+id\r\n:1\r\n+mode\r\n+standalone\r\n+role\r\n+master\r\n+modules\r\n*0\r\n"
+GREETING = (
+    b"%7\r\n+server\r\n+redis\r\n+version\r\n+7.0.0\r\n+proto\r\n:3\r\n+id\r\n:1\r\n"
+    b"+mode\r\n+standalone\r\n+role\r\n+master\r\n+modules\r\n*0\r\n"
+)
 ABOUT = b"# Server\r\nrun_id:0123456789\r\nuptime_in_seconds:1000\r\n"
 Answer = Callable[[tuple[bytes, ...]], Iterable[bytes]]
 
 
 class HostileServer:
-    """Answers each command with the pieces that ``answer`` yields for it, as fast as they are taken; a context manager.
+    """Answers each command with the pieces that ``answer`` yields; a context manager.
 
-    A piece that is empty ends the connection. ``greets``: it answers the handshake as a server does.
+    A piece that is empty ends the connection. ``greets``: it answers the handshake as a server
+    does.
     """
 
     def __init__(self, answer: Answer, *, greets: bool = True) -> None:

@@ -1,7 +1,7 @@
 """One process of a crowd: ``python hot_reader.py COLOUR URLS READERS``.
 
-Reads until the time, by the monotonic clock, that it is told on its standard input; prints how often it loaded the value that all of them read,
-and how many seconds that took.
+Reads until the time, by the monotonic clock, that it is told on its standard input; prints how
+often it loaded the value that all of them read, and how many seconds that took.
 """
 
 import asyncio

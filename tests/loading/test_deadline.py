@@ -1,6 +1,7 @@
-"""The deadline of a call that loads: what it exchanges with servers, all together, takes no longer than the client's timeout.
+"""The deadline of a call that loads: all its exchanges together take one timeout at most.
 
-These are the tests of a promise about time, so they measure it; without the promise each hung server costs a timeout of its own.
+These are the tests of a promise about time, so they measure it; without the promise each hung
+server costs a timeout of its own.
 """
 
 import time

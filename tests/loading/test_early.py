@@ -50,9 +50,10 @@ def context(seed: int) -> LoadContext:
 
 
 def loads(policy: LoadPolicy, processes: int, readers: int, seed: int) -> int:
-    """Return how often a value is loaded in ten seconds if so many readers in each process look every ten milliseconds.
+    """Return how often a value is loaded in ten seconds by readers that read each 10 ms.
 
-    One loads at a time, as under the load lock, and one load takes a tenth of a second, more or less.
+    One loads at a time, as under the load lock, and one load takes a tenth of a second, more or
+    less.
     """
     chance = random.Random(seed)
     desks = [context(chance.randrange(2**32)) for _ in range(processes)]

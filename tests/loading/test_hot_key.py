@@ -20,12 +20,15 @@ TTL, MOST = 1.0, 12  # seconds; loads in SECONDS if each takes 0.1 s
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_hot_key_is_loaded_once_for_each_ttl(kind, shards, namespace) -> None:
-    """64 readers in 8 processes, ttl 1 s, a loader of 0.1 s: 10 to 12 times in 10 s, not once for each reader or process.
+    """64 readers in 8 processes, ttl 1 s, a loader of 0.1 s: 10 to 12 loads in 10 s.
 
-    A refresh begins one and a half times as long before the end as the last load took, on the average, so one follows the other after the ttl less half
-    of that. From a third of a second on, which a busy machine may make of the tenth, that is more often than 12 times, and is meant to be.
+    A refresh begins one and a half times as long before the end as the last load took, on the
+    average, so one follows the other after the ttl less half of that. From a third of a second on,
+    which a busy machine may make of the tenth, that is more often than 12 times, and is meant to
+    be.
     """
-    urls = f"{','.join(f'{url}&name={name}' for name, url in shards.urls.items())}&namespace={namespace}&timeout=20"
+    nodes = ",".join(f"{url}&name={name}" for name, url in shards.urls.items())
+    urls = f"{nodes}&namespace={namespace}&timeout=20"
     with ExitStack() as stack:
         crowd = []
         for _ in range(PROCESSES):

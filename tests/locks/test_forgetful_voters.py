@@ -1,7 +1,8 @@
-"""Voters that come back with old data or with none: from a snapshot, from a log that was cut off, emptied, replaced.
+"""Voters that come back with old data or none: snapshot, log cut off, emptied, replaced.
 
-Of three voters, one is to forget (`forgetful`), one is out of reach while the others go on (`behind`), and one knows everything (`knowing`). Whoever
-cannot reach a voter has a client with an address at which nobody answers.
+Of three voters, one is to forget (`forgetful`), one is out of reach while the others go on
+(`behind`), and one knows everything (`knowing`). A client that cannot reach a voter has an
+address at which nobody answers.
 """
 
 import shutil

@@ -40,8 +40,10 @@ def test_to_another_process(cache, voters, namespace) -> None:
     fence = lock.fencing_token
     program = (
         "import sys; from shardcache import ShardCache\n"
-        "with ShardCache(dict(zip(sys.argv[3::2], sys.argv[4::2])), namespace=sys.argv[1], timeout=20) as cache:\n"
-        "    lock = cache.lock('l', 30); lock.adopt(sys.argv[2]); print(lock.fencing_token, lock.held); lock.release()"
+        "urls = dict(zip(sys.argv[3::2], sys.argv[4::2]))\n"
+        "with ShardCache(urls, namespace=sys.argv[1], timeout=20) as cache:\n"
+        "    lock = cache.lock('l', 30); lock.adopt(sys.argv[2])\n"
+        "    print(lock.fencing_token, lock.held); lock.release()"
     )
     words = [word for pair in voters.urls.items() for word in pair]
     done = subprocess.run(

@@ -31,7 +31,8 @@ with lock:
         wrong = []
         if lock.held or lock.remaining() or lock.lost.is_set():
             wrong.append("the child holds it")
-        for forbidden in (lock.release, lock.extend, lock.handover, lock.ensure_held, lambda: lock.token):
+        methods = (lock.release, lock.extend, lock.handover, lock.ensure_held)
+        for forbidden in (*methods, lambda: lock.token):
             try:
                 forbidden()
                 wrong.append(forbidden)

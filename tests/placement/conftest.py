@@ -53,7 +53,8 @@ class Proxy:
     def landings(self, keys, nodes, options):
         """Return the port of the server that got each key.
 
-        ``nodes`` are lines of ``servers:`` such as ``2 alpha`` (weight and name), spread over the ports in turn.
+        ``nodes`` are lines of ``servers:`` such as ``2 alpha`` (weight and name), spread over the
+        ports in turn.
         """
         listen, held = reserve_port()
         stats, held_too = reserve_port()

@@ -140,7 +140,8 @@ def test_other_processes_agree(seed):
     case = CASES[0]
     keys = [row["key"] for row in case["keys"]]
     script = (
-        "import json, sys; from shardcache.placement import HashRing; nodes, keys = json.loads(sys.argv[1]);"
+        "import json, sys; from shardcache.placement import HashRing;"
+        "nodes, keys = json.loads(sys.argv[1]);"
         "print(json.dumps([HashRing(nodes).owner(bytes.fromhex(key)) for key in keys]))"
     )
     done = subprocess.run(

@@ -61,7 +61,8 @@ def test_a_user_without_dangerous_commands(make, protocol) -> None:
         assert [result.ok for result in cache.ping().values()] == [True] * 3
 
 
-# redis-py #2384, apollographql/router #2825, twemproxy #460: a name for operators is nothing to fail for
+# redis-py #2384, apollographql/router #2825, twemproxy #460: a name for operators is nothing to
+# fail for
 @protocols
 def test_a_server_that_takes_no_client_name(make, protocol) -> None:
     """Where CLIENT is switched off, connections go without their name."""
@@ -141,7 +142,10 @@ def test_proxies_that_know_no_hello(make, words) -> None:
 
 TOLD = {
     "maxclients": b"-ERR max number of clients reached\r\n",
-    "protected mode": b"-DENIED Redis is running in protected mode because protected mode is enabled and no password is set\r\n",
+    "protected mode": (
+        b"-DENIED Redis is running in protected mode because protected mode "
+        b"is enabled and no password is set\r\n"
+    ),
 }
 
 
@@ -225,7 +229,10 @@ def test_urls_are_decoded_once() -> None:
         url = servers.urls["shard-1"]
         with plain(url) as server:
             server.execute_command("ACL", "SETUSER", "us%20er", "on", ">p%40ss+w", "~*", "+@all")
-        wide = f"{with_login(url, 'us%2520er:p%2540ss+w')}&name=a%2520b&client_name=worker%2520name&namespace=s%2541"
+        wide = (
+            f"{with_login(url, 'us%2520er:p%2540ss+w')}"
+            "&name=a%2520b&client_name=worker%2520name&namespace=s%2541"
+        )
         with ShardCache.from_url(wide, on_unavailable="raise") as cache:
             assert (cache.set("k", 1), list(cache.stats().shards)) == (True, ["a%20b"])
         with plain(url) as server:

@@ -145,7 +145,8 @@ async def main():
     asyncio.get_running_loop().slow_callback_duration = 60  # the machine may be busy
     async with AsyncShardCache(URLS, namespace=NAMESPACE) as cache:
         async with cache.lock("l", 5, auto_renew=True):
-            print(await asyncio.gather(*(cache.get_or_set("a", lambda: 1) for _ in range(50))) == [1] * 50)
+            loads = (cache.get_or_set("a", lambda: 1) for _ in range(50))
+            print(await asyncio.gather(*loads) == [1] * 50)
 
 asyncio.run(main(), debug=True)
 gc.collect()
@@ -173,7 +174,8 @@ async def main():
         def task(call):
             return asyncio.create_task(call)
 
-        print(await asyncio.gather(*(task(cache.set(f"k{n}", n)) for n in range(50))) == [True] * 50)
+        sets = (task(cache.set(f"k{n}", n)) for n in range(50))
+        print(await asyncio.gather(*sets) == [True] * 50)
         print(sum(await asyncio.gather(*(task(cache.get_or_set("one", load)) for n in range(50)))))
         print(await cache.get_or_set("hard", load, policy=LoadPolicy(hard_timeout=20)))
         async with cache.lock("l", 5, auto_renew=True) as lock:

@@ -14,7 +14,8 @@ from shardcache.testing.simulation.stories import STORIES
 pytestmark = pytest.mark.long
 
 HISTORIES = 3000
-# What each fault outside the assumptions may break, as docs/guarantees.md says: never the order of fencing tokens, nor the store.
+# What each fault outside the assumptions may break, as docs/guarantees.md says: never the order of
+# fencing tokens, nor the store.
 BROKEN = {
     "clock-jumps": {"two-holders", "fence-late", "left-behind"},
     "eviction": {"two-holders", "fence-late"},

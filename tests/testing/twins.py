@@ -16,7 +16,7 @@ __all__ = ("LOOSE", "PASS", "WRONG", "Command", "Step", "Twins", "close", "tells
 
 LOOSE = 5_000  # ms by which times left may differ on a busy machine; ttls are far above
 WRONG = "WRONGTYPE"
-"""What stands for the reply of a server that found another kind of value than the command is for."""
+"""Stands for the reply of a server whose value is of another kind than the command is for."""
 
 # KEYS: any. ARGV: ms. What a server is like when so much time has passed.
 PASS = b"""\
@@ -32,7 +32,9 @@ Step = tuple[Any, ...]
 
 
 class Twins(ABC):
-    """What one family of scripts does to one set of keys. ``scripts``: those that the real server runs, by name.
+    """What one family of scripts does to one set of keys.
+
+    ``scripts``: those that the real server runs, by name.
 
     ``keys``: all that the scripts and the steps beside them may write.
     """

@@ -1,6 +1,8 @@
-"""Only bytes reach hiredis' `pack_command`: a number there, and a signal handler that raises at that moment, ends the process.
+"""Only bytes reach hiredis' `pack_command`.
 
-It calls `PyObject_Repr` for a number, which looks after signals, and uses what comes of it without looking (hiredis 3.5.0).
+A number there, and a signal handler that raises at that moment, ends the process. It calls
+`PyObject_Repr` for a number, which looks after signals, and uses what comes of it without looking
+(hiredis 3.5.0).
 """
 
 import subprocess
@@ -35,17 +37,20 @@ urls = sys.argv[1:]
 swr = LoadPolicy(stale_ttl=60, negative_on=(KeyError,), negative_ttl=5)
 for protocol in (2, 3):
     options = Options(protocol=protocol, client_name="tour", first_probe=0.01)
-    with ShardCache([f"{url}?db=1" if "?" not in url else url.replace("db=0", "db=1") for url in urls],
-                    namespace="tour", timeout=20, options=options) as cache:
+    nodes = [f"{url}?db=1" if "?" not in url else url.replace("db=0", "db=1") for url in urls]
+    with ShardCache(nodes, namespace="tour", timeout=20, options=options) as cache:
         cache.set("a", 1); cache.set("a", 1, ttl=60); cache.set("a", 1, ttl=0)
         cache.add("a", 1, ttl=60); cache.add("a", 1); cache.add("a", 1, ttl=0)
         cache.replace("a", 2, ttl=60); cache.replace("a", 2); cache.replace("a", 2, ttl=0)
-        cache.set_many({"a": 1, "b": 2}, ttl=60); cache.set_many({"a": 1}, ttl=0); cache.set_many({"a": 5})
-        cache.get("a"); cache.get_many(["a", "b"]); cache.fetch_many(["a", "b"]); cache.contains("a")
-        cache.incr("a"); cache.incr("n", 5, initial=7); cache.incr("m", 5, initial=7, ttl=60); cache.decr("a", 3)
+        cache.set_many({"a": 1, "b": 2}, ttl=60); cache.set_many({"a": 1}, ttl=0)
+        cache.set_many({"a": 5}); cache.get("a"); cache.get_many(["a", "b"])
+        cache.fetch_many(["a", "b"]); cache.contains("a"); cache.incr("a")
+        cache.incr("n", 5, initial=7); cache.incr("m", 5, initial=7, ttl=60); cache.decr("a", 3)
         cache.touch("a", 60); cache.touch("a", None); cache.ttl("a"); cache.touch("a", 0)
-        cache.get_or_set("l", lambda: 1, ttl=60); cache.get_or_set("l", lambda: 1, ttl=60, policy=swr)
-        cache.get_or_set("l2", lambda: 1, ttl=None); cache.get_or_set("l3", lambda: 1, ttl=60, policy=swr, tags=["t"])
+        cache.get_or_set("l", lambda: 1, ttl=60)
+        cache.get_or_set("l", lambda: 1, ttl=60, policy=swr)
+        cache.get_or_set("l2", lambda: 1, ttl=None)
+        cache.get_or_set("l3", lambda: 1, ttl=60, policy=swr, tags=["t"])
         try:
             cache.get_or_set("no", lambda: {}["no"], ttl=60, policy=swr)
         except KeyError:
@@ -76,12 +81,15 @@ urls = sys.argv[1:]
 swr = LoadPolicy(stale_ttl=60)
 
 async def main():
-    async with AsyncShardCache(urls, namespace="tour", timeout=20, options=Options(client_name="tour")) as cache:
+    options = Options(client_name="tour")
+    async with AsyncShardCache(urls, namespace="tour", timeout=20, options=options) as cache:
         await cache.set("a", 1); await cache.set("a", 1, ttl=60); await cache.add("a", 1, ttl=60)
         await cache.replace("a", 2, ttl=60); await cache.set_many({"a": 1, "b": 2}, ttl=60)
-        await cache.get("a"); await cache.get_many(["a", "b"]); await cache.incr("a"); await cache.incr("n", initial=7, ttl=60)
+        await cache.get("a"); await cache.get_many(["a", "b"]); await cache.incr("a")
+        await cache.incr("n", initial=7, ttl=60)
         await cache.touch("a", 60); await cache.touch("a", None); await cache.ttl("a")
-        await cache.get_or_set("l", lambda: 1, ttl=60, policy=swr); await cache.get_or_set("l3", lambda: 1, ttl=60, tags=["t"])
+        await cache.get_or_set("l", lambda: 1, ttl=60, policy=swr)
+        await cache.get_or_set("l3", lambda: 1, ttl=60, tags=["t"])
         await cache.get_or_set_many(["l4", "l5"], lambda keys: dict.fromkeys(keys, 1), ttl=60)
         await cache.invalidate_tags(["t"])
         async with cache.lock("lock", 60) as lock:
