@@ -80,7 +80,7 @@ def figures(race: Race) -> Iterator[Figure]:
 def grouped(
     cache: ShardCache, keys: list[str], links: Mapping[str, Any]
 ) -> list[tuple[Any, list[bytes]]]:
-    """Return each shard's link with its keys, placed as the client places them."""
+    """Return each shard's connection with its keys, placed as the client places them."""
     groups: dict[str, list[bytes]] = {}
     for key in keys:
         groups.setdefault(cache.explain(key).shard, []).append(key.encode())

@@ -49,7 +49,7 @@ def main() -> None:
 
 @contextmanager
 def borrowed(cache: ShardCache) -> Iterator[list[Connection]]:
-    """Lend a link of each shard, beside the ones that the client keeps."""
+    """Lend a connection of each shard, beside the ones that the client keeps."""
     deadline = time.monotonic() + 1
     links = [shard.pool.open(deadline) for shard in cache._runner.shards]
     yield links

@@ -11,7 +11,7 @@ from shardcache import HashRing
 WIRES = [f"user:{number}:profile".encode() for number in range(10_000)]
 SIZES = (1, 10, 100, 1_000)
 PEAK_GOALS = {10: 1.05, 100: 1.08}
-FLEETS = 15  # fleets of other names: one name more or less is luck
+FLEETS = 15  # fleets of other names: one name more or less is chance
 
 
 def figures(race: Race) -> Iterator[Figure]:

@@ -41,15 +41,15 @@ def figures(race: Race) -> Iterator[Figure]:
                     Racer("redis.Redis.get", redis.get, KEYS),
                     Racer("bare socket + hiredis", bare.get, wires),
                     Racer("bare socket + hiredis, a second one", again.get, wires),
-                    Racer("bare wire Link", wire_get, wires),
+                    Racer("bare wire connection", wire_get, wires),
                 ]
             )
             yield against(gets, "get", "redis.Redis.get", 0.60)
             yield against(gets, "get", "bare socket + hiredis", 1.35)
-            costs = f"{gets.micros('get'):.1f} - {gets.micros('bare wire Link'):.1f} µs"
+            costs = f"{gets.micros('get'):.1f} - {gets.micros('bare wire connection'):.1f} µs"
             yield Figure(
-                "ring + codec + health: get - bare wire Link",
-                gets.excess("get", "bare wire Link"),
+                "ring + codec + health: get - bare wire connection",
+                gets.excess("get", "bare wire connection"),
                 5,
                 " µs",
                 costs,

@@ -84,12 +84,12 @@ class Chaos:
         except BaseException as error:
             self._errors.append(error)
 
-    def _harm_servers(self, luck: random.Random) -> None:
-        while not self._over.wait(luck.uniform(*BREAK)):
-            name = luck.choice(["kill", "pause", "restart", "cut", "pause two", "pause three"])
-            victims = luck.sample(self._servers, {"pause two": 2, "pause three": 3}.get(name, 1))
+    def _harm_servers(self, chance: random.Random) -> None:
+        while not self._over.wait(chance.uniform(*BREAK)):
+            name = chance.choice(["kill", "pause", "restart", "cut", "pause two", "pause three"])
+            victims = chance.sample(self._servers, {"pause two": 2, "pause three": 3}.get(name, 1))
             try:
-                self._harm(name.split()[0], victims, luck)
+                self._harm(name.split()[0], victims, chance)
             except NoNetworkOfItsOwn:
                 continue
             self.done[name] += 1
@@ -98,7 +98,7 @@ class Chaos:
                 # be all that knew.
                 self._over.wait(self._ttl)
 
-    def _harm(self, name: str, victims: list[Server], luck: random.Random) -> None:
+    def _harm(self, name: str, victims: list[Server], chance: random.Random) -> None:
         begin, end = FAULTS[name]
         hit = []
         try:
@@ -106,20 +106,20 @@ class Chaos:
                 begin(victim)
                 hit.append(victim)
             if end is not None:
-                self._over.wait(luck.uniform(*OUT))
+                self._over.wait(chance.uniform(*OUT))
         finally:
             for victim in hit if end is not None else ():
                 end(victim)
 
-    def _stop_holders(self, luck: random.Random) -> None:
-        while not self._over.wait(luck.uniform(0.05, 0.3) * self._ttl):
-            pid = self._next_holder() if luck.random() < AIMED else luck.choice(self._pids)
+    def _stop_holders(self, chance: random.Random) -> None:
+        while not self._over.wait(chance.uniform(0.05, 0.3) * self._ttl):
+            pid = self._next_holder() if chance.random() < AIMED else chance.choice(self._pids)
             if pid is None:
                 continue
-            time.sleep(luck.uniform(0, 2 * self._work))  # anywhere in its work
+            time.sleep(chance.uniform(0, 2 * self._work))  # anywhere in its work
             os.kill(pid, signal.SIGSTOP)
             try:
-                self._over.wait(luck.uniform(1.1, 2.0) * self._ttl)
+                self._over.wait(chance.uniform(1.1, 2.0) * self._ttl)
             finally:
                 os.kill(pid, signal.SIGCONT)
             self.done["SIGSTOP"] += 1

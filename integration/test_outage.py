@@ -112,10 +112,10 @@ def six_threads(urls: Mapping[str, str]) -> Iterator[Load]:
     witness, over = prepared(urls), threading.Event()
 
     def caller(seed: int) -> None:
-        luck = random.Random(seed)
+        chance = random.Random(seed)
         try:
             while not over.is_set():
-                one, *batch = luck.sample(KEYS, 12)
+                one, *batch = chance.sample(KEYS, 12)
                 witness.read(batch, cache.get_many(batch))
                 witness.read([one], {one: value} if (value := cache.get(one)) is not None else {})
                 unstored = cache.set_many({key: value_of(key) for key in batch[:4]})
@@ -143,10 +143,10 @@ def fifty_tasks(urls: Mapping[str, str]) -> Iterator[Load]:
     cache = AsyncShardCache(**settings(urls))
 
     async def caller(seed: int) -> None:
-        luck = random.Random(seed)
+        chance = random.Random(seed)
         try:
             while not over.is_set():
-                one, *batch = luck.sample(KEYS, 12)
+                one, *batch = chance.sample(KEYS, 12)
                 witness.read(batch, await cache.get_many(batch))
                 witness.read(
                     [one], {one: value} if (value := await cache.get(one)) is not None else {}

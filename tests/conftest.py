@@ -5,7 +5,8 @@ import gc
 import inspect
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from hypothesis import settings
 
 import shardcache
 from shardcache import ShardCache
+from shardcache.embedded import LocalShards
 from shardcache.events import repeats
 
 # No example is judged by its duration: the machine may be busy with something else. Each
@@ -124,3 +126,21 @@ def colour(request: pytest.FixtureRequest) -> Iterator[Any]:
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@pytest.fixture
+def make(colour: Any, shards: LocalShards, namespace: str) -> Iterator[Callable[..., Any]]:
+    """Make clients that are closed at the end.
+
+    The three fixtures are those of the test's folder.
+    """
+    with ExitStack() as stack:
+
+        def build(nodes: Any = None, **settings: Any) -> Any:
+            chosen = shards.urls if nodes is None else nodes
+            return stack.enter_context(
+                # The deadline of calls that are not about time.
+                colour(chosen, **{"namespace": namespace, "timeout": 20.0, **settings})
+            )
+
+        yield build

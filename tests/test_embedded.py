@@ -69,7 +69,7 @@ def gone(pid: int) -> bool:
 
 
 def happens(condition: Callable[[], bool]) -> bool:
-    """Whether the condition holds within the patience."""
+    """Whether the condition holds within the timeout."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:

@@ -41,20 +41,6 @@ def events() -> list[Event]:
 
 
 @pytest.fixture
-def make(colour: Any, shards: LocalShards, namespace: str) -> Iterator[Callable[..., Any]]:
-    """Make clients that are closed at the end."""
-    with ExitStack() as stack:
-
-        def build(nodes: Any = None, **settings: Any) -> Any:
-            chosen = shards.urls if nodes is None else nodes
-            return stack.enter_context(
-                colour(chosen, **{"namespace": namespace, "timeout": PATIENCE, **settings})
-            )
-
-        yield build
-
-
-@pytest.fixture
 def cache(make: Callable[..., Any]) -> Any:
     """A client with a namespace of its own."""
     return make()

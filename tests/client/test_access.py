@@ -132,7 +132,7 @@ def test_denied_the_librarys_own_keys(make, urls, name) -> None:
 
 
 def test_pipelined_writes_are_denied(make, urls) -> None:
-    """Of a pipeline, each write that could not void loads says so."""
+    """Of a pipeline, each write that could not invalidate loads says so."""
     cache = make(urls("values"), namespace="shop")
     with cache.pipeline() as pipe:
         pipe.get("k")

@@ -29,7 +29,7 @@ def cache(servers):
         yield client
 
 
-def ask(cache, *commands, places=(0, 1), enough=2, patience=5.0, undo=False):
+def ask(cache, *commands, places=(0, 1), enough=2, timeout=5.0, undo=False):
     """Send commands to the shards at ``places``; return the outcomes until ``enough`` came."""
     found = {}
 
@@ -42,7 +42,7 @@ def ask(cache, *commands, places=(0, 1), enough=2, patience=5.0, undo=False):
     batches = [
         Batch(place, list(commands), True, lambda _: True, compensates=undo) for place in places
     ]
-    run_broadcast(shards, Broadcast(batches, take if enough else None, patience), time.monotonic)
+    run_broadcast(shards, Broadcast(batches, take if enough else None, timeout), time.monotonic)
     return found
 
 
@@ -53,7 +53,7 @@ def server_of(servers, cache, place):
 
 
 def test_all_answer(cache) -> None:
-    """Every outcome is the list of its replies, and the links are kept."""
+    """Every outcome is the list of its replies, and the connections are kept."""
     assert ask(cache, (b"ECHO", b"x"), (b"ECHO", b"y")) == {0: [b"x", b"y"], 1: [b"x", b"y"]}
     assert [len(shard.pool) + len(shard.overdue) for shard in cache._driver.shards] == [1, 1]
 
@@ -113,10 +113,10 @@ def test_overdue_is_a_timeout(cache, servers) -> None:
     """A shard that still owes a reply when its time is over is called hung, and left alone."""
     ask(cache, (b"PING",))
     server_of(servers, cache, 0).pause()
-    assert isinstance(ask(cache, (b"PING",), patience=0.05)[0], ShardTimeout)
+    assert isinstance(ask(cache, (b"PING",), timeout=0.05)[0], ShardTimeout)
     shard = cache._driver.shards[0]
     assert (shard.breaker.state, len(shard.overdue)) == (State.CLOSED, 1)
-    assert isinstance(ask(cache, (b"PING",), patience=0.05)[0], ShardTimeout)
+    assert isinstance(ask(cache, (b"PING",), timeout=0.05)[0], ShardTimeout)
     assert (shard.breaker.state, len(shard.overdue)) == (State.OPEN, 0)
     assert isinstance(ask(cache, (b"PING",))[0], ShardOut)
 
@@ -126,10 +126,10 @@ def test_being_asked_again_does_not_put_off_the_due_time(cache, servers) -> None
     ask(cache, (b"PING",))
     server_of(servers, cache, 0).pause()
     shard = cache._driver.shards[0]
-    ask(cache, (b"PING",), enough=0, patience=0.2)
+    ask(cache, (b"PING",), enough=0, timeout=0.2)
     [first] = shard.overdue.values()
     for _ in range(5):
-        ask(cache, (b"PING",), enough=0, patience=50)
+        ask(cache, (b"PING",), enough=0, timeout=50)
     [late] = shard.overdue.values()
     assert (late.due, late.owed) == (first.due, 6)
 
@@ -140,7 +140,7 @@ def test_undoing_reaches_a_hung_shard(cache, servers) -> None:
     server = server_of(servers, cache, 0)
     for undo, left in ((True, 0), (False, 1)):
         server.pause()
-        ask(cache, (b"SET", b"k", b"1"), places=(0,), enough=1, patience=0.05)
+        ask(cache, (b"SET", b"k", b"1"), places=(0,), enough=1, timeout=0.05)
         ask(cache, (b"DEL", b"k"), places=(0,), enough=1, undo=undo)
         server.resume()
         while cache._driver.shards[0].breaker.state is not State.CLOSED:
@@ -183,7 +183,7 @@ def test_trial_place_is_given_back(cache, how) -> None:
 
 
 def test_error_of_take(cache) -> None:
-    """What ``take`` raises comes out, and no place on trial and no link is lost with it."""
+    """What ``take`` raises comes out, and no place on trial and no connection is lost with it."""
 
     def take(place, outcome, run):
         raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""One shard and its runner, with a fake clock and links that do as they are told."""
+"""One shard and its runner, with a fake clock and connections that do as they are told."""
 
 import threading
 
@@ -22,8 +22,8 @@ from shardcache.policy.breaker import Breaker, BreakerPolicy, State
 from shardcache.resp import ErrorReply, Op
 
 
-class FakeLink:
-    """A link that answers, or raises, what the script says next."""
+class FakeConnection:
+    """A connection that answers, or raises, what the script says next."""
 
     def __init__(self, dialer, generation: int) -> None:
         self.dialer = dialer
@@ -43,13 +43,13 @@ class FakeLink:
 
 
 class FakeDialer:
-    """Opens fake links; connecting itself fails while ``refuses`` is set."""
+    """Opens fake connections; connecting itself fails while ``refuses`` is set."""
 
     shard = "a"
 
     def __init__(self, script) -> None:
         self.script = list(script)
-        self.links: list[FakeLink] = []
+        self.connections: list[FakeConnection] = []
         self.refuses: BaseException | None = None
         self.refuses_later: BaseException | None = None  # every connection but the first
         self.sent = 0
@@ -64,12 +64,12 @@ class FakeDialer:
             raise answer
         return answer
 
-    def __call__(self, deadline: float, generation: int = 0) -> FakeLink:
+    def __call__(self, deadline: float, generation: int = 0) -> FakeConnection:
         if self.refuses is not None:
             raise self.refuses
         self.refuses = self.refuses_later
-        connection = FakeLink(self, generation)
-        self.links.append(connection)
+        connection = FakeConnection(self, generation)
+        self.connections.append(connection)
         return connection
 
 
@@ -136,7 +136,7 @@ def test_dead_kept_connection(error, idempotent) -> None:
     assert (dialer.sent, shard.tally.retries, shard.tally.failures) == (
         (3, 1, 0) if idempotent else (2, 0, 1)
     )
-    assert dialer.links[0].open is False
+    assert dialer.connections[0].open is False
 
 
 def test_fresh_connection_is_not_retried() -> None:
@@ -150,29 +150,32 @@ def test_retried_once_only() -> None:
     dialer = FakeDialer([b"1", ConnectionResetError(), ConnectionResetError(), b"never"])
     shard = shard_of(dialer)
     assert [outcome(shard), outcome(shard)] == [b"1", ShardUnavailable]
-    assert (dialer.sent, [connection.open for connection in dialer.links]) == (3, [False, False])
+    assert (dialer.sent, [connection.open for connection in dialer.connections]) == (
+        3,
+        [False, False],
+    )
 
 
 @pytest.mark.parametrize(
     ("error", "kind"), [(TimeoutError(), ShardTimeout), (OutOfStep("a", "odd"), OutOfStep)]
 )
 def test_no_retry_after_timeout_or_nonsense(error, kind) -> None:
-    """After a timeout or a broken protocol nothing is sent again, and the link is closed."""
+    """After a timeout or a broken protocol nothing is sent again, and the connection is closed."""
     dialer = FakeDialer([b"1", error, b"never"])
     shard = shard_of(dialer)
     assert [outcome(shard), outcome(shard)] == [b"1", kind]
-    assert (dialer.sent, dialer.links[0].open, shard.idle()) == (2, False, 0)
+    assert (dialer.sent, dialer.connections[0].open, shard.idle()) == (2, False, 0)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError, GeneratorExit])
 def test_interrupt_closes_the_link(error) -> None:
-    """An interrupt in the middle of a call closes the link: its reply is still to come (G1)."""
+    """An interrupt in the middle of a call closes the connection: its reply is still to come (G1)."""
     dialer = FakeDialer([b"1", error(), b"2"])
     shard = shard_of(dialer)
     shard.call(b"", 1.0, TWICE)
     with pytest.raises(error):
         shard.call(b"", 1.0, TWICE)
-    assert (dialer.links[0].open, shard.idle(), outcome(shard), len(dialer.links)) == (
+    assert (dialer.connections[0].open, shard.idle(), outcome(shard), len(dialer.connections)) == (
         False,
         0,
         b"2",
@@ -204,7 +207,7 @@ def test_error_replies(reply, kind) -> None:
     dialer = FakeDialer([ErrorReply(reply), b"1"])
     shard = shard_of(dialer)
     assert (outcome(shard), shard.breaker.failures) == (kind, int(kind is ShardUnavailable))
-    assert (outcome(shard), len(dialer.links), shard.breaker.failures) == (b"1", 1, 0)
+    assert (outcome(shard), len(dialer.connections), shard.breaker.failures) == (b"1", 1, 0)
 
 
 def test_breaker_opens_after_failures_in_a_row() -> None:
@@ -329,7 +332,7 @@ def test_trials_of_the_parent_do_not_bind_a_fork() -> None:
 
 
 def test_child_starts_a_prober_of_its_own() -> None:
-    """In a fork of a process whose shard was out, the first call starts to knock."""
+    """In a fork of a process whose shard was out, the first call starts to probe."""
     shard = shard_of(FakeDialer([TimeoutError()]))
     outcome(shard)
     shard.after_fork()
@@ -378,7 +381,7 @@ def wait_for(condition) -> None:
 # comes back.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_prober_outlives_any_failure(error) -> None:
-    """Whatever a probe meets, the prober knocks on, and the shard comes back when it can."""
+    """Whatever a probe meets, the prober goes on, and the shard comes back when it can."""
     dialer = FakeDialer([TimeoutError(), b"PONG"])
     dialer.shard = "probed for " + type(error).__name__
     shard = shard_of(dialer, Shard)
@@ -392,7 +395,7 @@ def test_prober_outlives_any_failure(error) -> None:
 
 
 def test_close_ends_the_prober() -> None:
-    """After close nothing knocks, and every call is told."""
+    """After close nothing probes, and every call raises."""
     dialer = FakeDialer([TimeoutError()])
     dialer.shard = "closed"
     shard = shard_of(dialer, Shard)
@@ -404,7 +407,7 @@ def test_close_ends_the_prober() -> None:
 
 
 def test_link_in_use_at_close_is_closed_when_it_comes_back() -> None:
-    """A call under way at close ends with its answer; its link is not kept."""
+    """A call under way at close ends with its answer; its connection is not kept."""
     dialer = FakeDialer([])
     shard = shard_of(dialer)
 
@@ -413,4 +416,4 @@ def test_link_in_use_at_close_is_closed_when_it_comes_back() -> None:
         return b"1"
 
     dialer.next = answer
-    assert (outcome(shard), shard.idle(), dialer.links[0].open) == (b"1", 0, False)
+    assert (outcome(shard), shard.idle(), dialer.connections[0].open) == (b"1", 0, False)

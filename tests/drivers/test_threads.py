@@ -146,15 +146,15 @@ def test_load_locks_are_renewed_after_all(limit, told) -> None:
     def hook(event: shardcache.Event) -> None:
         told.append((event.kind, event.operation, type(event.error).__name__))
 
-    keeper = LeaseRenewer(time.monotonic, hook)
+    renewer = LeaseRenewer(time.monotonic, hook)
     renewed: list[str] = []
     limit.full = True
     first = LoadRenewal(0.001, lambda: renewed.append("first") is None)
-    keeper.add(first)
+    renewer.add(first)
     assert told == [("thread_not_started", "renew", "ThreadNotStarted")]
     limit.full = False
     second = LoadRenewal(0.001, lambda: renewed.append("second") is None)
-    keeper.add(second)
+    renewer.add(second)
     until(lambda: {"first", "second"} <= set(renewed))
     first.stopped = second.stopped = True
 

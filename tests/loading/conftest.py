@@ -19,9 +19,9 @@ from shardcache.embedded import LocalShards
 PATIENCE = 20.0  # seconds: the deadline of what is not about time
 
 
-def until(true: Callable[[], Any], patience: float = PATIENCE) -> Any:
+def until(true: Callable[[], Any], timeout: float = PATIENCE) -> Any:
     """Wait until something is so; return it."""
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout
     while not (found := true()):
         assert time.monotonic() < end, "it never happened"
         time.sleep(0.002)
@@ -188,20 +188,6 @@ def events() -> list[Event]:
 @pytest.fixture
 def is_async(colour: Any) -> bool:
     return colour.__class__.__name__ == "AwaitedClass"
-
-
-@pytest.fixture
-def make(colour: Any, shards: LocalShards, namespace: str) -> Iterator[Callable[..., Any]]:
-    """Make clients that are closed at the end; each stands for a process."""
-    with ExitStack() as stack:
-
-        def build(nodes: Any = None, **settings: Any) -> Any:
-            chosen = shards.urls if nodes is None else nodes
-            return stack.enter_context(
-                colour(chosen, **{"namespace": namespace, "timeout": PATIENCE, **settings})
-            )
-
-        yield build
 
 
 @pytest.fixture

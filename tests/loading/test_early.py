@@ -21,7 +21,7 @@ TTL, DELTA, SECONDS = 1000, 100, 10_000  # milliseconds
 
 
 def context(seed: int) -> LoadContext:
-    """Return the desk of one process, whose chances are all of ``seed``."""
+    """Return the load context of one process, whose chances are all of ``seed``."""
     chance = random.Random(seed)
     salt = chance.randbytes(16)
     context = ClientContext(
@@ -56,21 +56,21 @@ def loads(policy: LoadPolicy, processes: int, readers: int, seed: int) -> int:
     less.
     """
     chance = random.Random(seed)
-    desks = [context(chance.randrange(2**32)) for _ in range(processes)]
+    contexts = [context(chance.randrange(2**32)) for _ in range(processes)]
     count, expires, raw = 0, 0, b""
     began, over = 0, None
     for now in range(0, SECONDS, 10):
         if over is not None and now >= over:
             took = over - began
             over = None
-            raw = desks[0].codec.encode_loaded(f"value {count}", WIRE, delta_ms=took)
+            raw = contexts[0].codec.encode_loaded(f"value {count}", WIRE, delta_ms=took)
             expires = now + TTL
         if over is not None:
             continue  # whoever looks now sees that somebody is at it, or waits
         left = expires - now
         early = left <= 0 or any(
             one.judge(raw, left, WIRE, policy)[1] is Freshness.EARLY
-            for one in desks
+            for one in contexts
             for _ in range(readers)
         )
         if early:

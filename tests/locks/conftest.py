@@ -36,9 +36,9 @@ class Plain:
             self[name].delete(lock._plan.keys.lock)
 
 
-def until(true: Callable[[], Any], patience: float = PATIENCE) -> Any:
+def until(true: Callable[[], Any], timeout: float = PATIENCE) -> Any:
     """Wait until something is so; return it."""
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout
     while not (found := true()):
         assert time.monotonic() < end, "it never happened"
         time.sleep(0.002)

@@ -50,7 +50,7 @@ class Proxy:
         self.folder = folder
         self.ports = ports
 
-    def landings(self, keys, nodes, options):
+    def owners(self, keys, nodes, options):
         """Return the port of the server that got each key.
 
         ``nodes`` are lines of ``servers:`` such as ``2 alpha`` (weight and name), spread over the

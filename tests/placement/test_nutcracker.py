@@ -53,7 +53,7 @@ def test_every_key_is_where_twemproxy_puts_it(proxy, nodes, key_hash, hash_tag):
     """No key is missed after moving over, whatever the hash, the weights and the tags."""
     options = {"hash": key_hash} | ({"hash_tag": f'"{hash_tag}"'} if hash_tag else {})
     wanted = keys(key_hash)
-    landed = proxy.landings(wanted, [f"{weight} {name}" for name, weight in nodes.items()], options)
+    landed = proxy.owners(wanted, [f"{weight} {name}" for name, weight in nodes.items()], options)
     ring = KetamaRing(nodes, key_hash=key_hash, hash_tag=hash_tag)
     port_of = {name: proxy.ports[at % len(proxy.ports)] for at, name in enumerate(nodes)}
     assert [port_of[ring.owner(key)] for key in wanted] == landed
@@ -62,7 +62,7 @@ def test_every_key_is_where_twemproxy_puts_it(proxy, nodes, key_hash, hash_tag):
 def test_servers_without_a_name_are_called_host_and_port(proxy):
     """The usual configuration: no names, and the weight is no part of what is hashed."""
     wanted = keys(1)
-    landed = proxy.landings(wanted, ["1", "4", "2"], {"hash": "fnv1a_64"})
+    landed = proxy.owners(wanted, ["1", "4", "2"], {"hash": "fnv1a_64"})
     ring = KetamaRing(
         [
             Node(f"127.0.0.1:{port}", weight)
@@ -82,7 +82,7 @@ def test_equal_points_belong_to_the_same_server(proxy, nodes):
         key for key in map(b"%d".__mod__, range(5_000_000)) if before < ring._position(key) <= end
     )
     wanted = [next(found) for _ in range(5)]
-    landed = proxy.landings(
+    landed = proxy.owners(
         wanted, [f"{weight} {name}" for name, weight in nodes.items()], {"hash": "md5"}
     )
     port_of = dict(zip(nodes, proxy.ports, strict=False))

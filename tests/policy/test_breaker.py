@@ -115,7 +115,7 @@ def test_abandoned_trial_gives_its_place_back() -> None:
 
 
 def test_delays_grow_to_the_cap_and_are_jittered() -> None:
-    """Delays double from the first to the longest; luck takes off up to a half."""
+    """Delays double from the first to the longest; chance takes off up to a half."""
     breaker = opened()
     assert [round(breaker.next_delay(0.0), 3) for _ in range(7)] == [
         0.1,

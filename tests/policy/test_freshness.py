@@ -69,7 +69,7 @@ def test_early_is_the_formula(pttl, grace, delta, policy, random):
 
 @given(pttls, graces, deltas, policies, lucks, lucks)
 def test_less_luck_is_never_later(pttl, grace, delta, policy, random, other):
-    """A lower draw refreshes wherever a higher one does, and luck decides about nothing else."""
+    """A lower draw refreshes wherever a higher one does, and chance decides about nothing else."""
     low, high = (judge(pttl, grace, delta, policy, draw) for draw in sorted((random, other)))
     assert (low, high) == (high, high) or (low, high) == (Freshness.EARLY, Freshness.FRESH)
 

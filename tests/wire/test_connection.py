@@ -32,7 +32,7 @@ FAR = 20.0  # seconds that no test waits for
 
 @pytest.fixture
 def pair() -> Iterator[tuple[Connection, socket.socket]]:
-    """A link and its peer."""
+    """A connection and its peer."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield Connection("a", ours, time.monotonic), theirs
@@ -44,7 +44,7 @@ def far() -> float:
 
 @pytest.mark.parametrize(("wire", "reply"), REPLIES.values(), ids=REPLIES)
 def test_reply_in_pieces(pair, wire, reply) -> None:
-    """A reply cut at any byte is put together, and the link is in step for the next one."""
+    """A reply cut at any byte is put together, and the connection is in step for the next one."""
     connection, peer = pair
     for at in range(len(wire) + 1):
         peer.sendall(wire[:at])
@@ -71,7 +71,7 @@ def test_reply_byte_by_byte(pair) -> None:
 
 
 def test_error_reply_is_data(pair) -> None:
-    """An error reply is returned, and leaves the link in step."""
+    """An error reply is returned, and leaves the connection in step."""
     connection, peer = pair
     peer.sendall(b"-WRONGTYPE no\r\n")
     found = connection.call(GET, far())
@@ -80,7 +80,7 @@ def test_error_reply_is_data(pair) -> None:
 
 @pytest.mark.parametrize("more", [b"$1\r\nw\r\n", b"$", b"\r\n", b"+", b":1\r\n:2\r\n"], ids=repr)
 def test_leftovers(pair, more) -> None:
-    """More than was asked for, even one byte, says that nothing on this link can be trusted."""
+    """More than was asked for, even one byte, says that nothing on this connection can be trusted."""
     connection, peer = pair
     peer.sendall(b"$1\r\nv\r\n" + more)
     with pytest.raises(OutOfStep, match=r"'a'.*more"):
@@ -262,7 +262,7 @@ def test_stale_after_the_end(pair) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_link_is_not_reusable_by_itself_after_an_interrupt(error) -> None:
-    """An interrupt in the middle goes through as it is: whoever holds the link must close it."""
+    """An interrupt in the middle goes through as it is: the caller that holds the connection must close it."""
     ours, theirs = socket.socketpair()
 
     def clock() -> float:

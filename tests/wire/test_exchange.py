@@ -1,4 +1,4 @@
-"""An exchange with many links at once: each ends with its own replies or its own error."""
+"""An exchange with many connections at once: each ends with its own replies or its own error."""
 
 import socket
 import threading
@@ -18,7 +18,7 @@ FAR = 20.0  # seconds that no test waits for
 
 @pytest.fixture
 def peers():
-    """Make links and their peers."""
+    """Make connections and their peers."""
     with ExitStack() as stack:
 
         def build(count: int):
@@ -36,7 +36,7 @@ def far() -> float:
 
 
 def test_each_has_its_own_replies(peers) -> None:
-    """Replies go to the turn whose link they came by, in their order, whoever answers first."""
+    """Replies go to the turn whose connection they came by, in their order, whoever answers first."""
     made = peers(5)
     turns = [Turn(connection, b"ask", number + 1) for number, (connection, _) in enumerate(made)]
     for number, (_, peer) in reversed(list(enumerate(made))):
