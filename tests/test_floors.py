@@ -24,7 +24,6 @@ FLOORS = (
         "options",
         "results",
         "stats",
-        "types",
         "value_type",
         "votes",
     ),
@@ -49,15 +48,29 @@ FLOORS = (
         "async_many",
         "client",
         "client_base",
-        "decorators",
         "loading",
         "locks",
         "pipeline",
         "turns",
     ),
-    ("cli", "contrib", "fencing", "observe", "testing"),
+    ("cli", "fencing", "testing"),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+# module -> why it may bear the name of the function in it. A folder that passes the function on hides the module behind it.
+NAMED_AS_FUNCTION = {
+    "cli.confirm": "no folder passes the function on",
+    "cli.connect": "no folder passes the function on",
+    "codecs.ways_out": "no folder passes the function on",
+    "embedded.find_server": "its folder passes the function on; nobody asks for the module by its dotted name",
+    "flows.stored_form": "no folder passes the function on",
+    "key_templates.stable_text": "no folder passes the function on",
+    "locks.guard": "no folder passes the function on",
+    "locks.voter_nodes": "users import from it (docs/locks.md)",
+    "testing.simulation.campaign": "no folder passes the function on",
+    "testing.simulation.shrink": "no folder passes the function on",
+    "wire.handshake": "no folder passes the function on",
+    "wire.redis_client": "no folder passes the function on",
+}
 # They only pass names on, or start the command line.
 EXEMPT = ("__init__", "__main__", "exports")
 FLOWS, WIRE, EDGE = FLOOR_OF["flows"], FLOOR_OF["wire"], FLOOR_OF["cli"]
@@ -135,6 +148,44 @@ def violations(name: str, source: str) -> list[str]:
         elif root in IMPURE and floor <= FLOWS and root not in ALLOWED.get(name, {}):
             found.append(f"{name}:{line}: a pure floor imports {root}: take it as an argument")
     return found
+
+
+def named_as(name: str, source: str) -> list[str]:
+    """Return what the module defines under its own name: a function, or a class (of a class in capitals it is the file)."""
+    last = name.rpartition(".")[2]
+    return [
+        statement.name
+        for statement in ast.parse(source).body
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        and statement.name == last
+    ]
+
+
+def test_no_module_is_named_as_its_function() -> None:
+    """`import shardcache.flows.load.get_or_load` gives a module, whatever a folder passes on; exceptions are used."""
+    found = {name for name, source in modules() if named_as(name, source)}
+    assert found == set(NAMED_AS_FUNCTION)
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        pytest.param("def get_or_load(): ...", ["get_or_load"], id="function"),
+        pytest.param("async def get_or_load(): ...", ["get_or_load"], id="coroutine"),
+        pytest.param("class get_or_load: ...", ["get_or_load"], id="class"),
+        pytest.param("class A:\n    def get_or_load(self): ...", [], id="method"),
+        pytest.param("def get_or_load_flow(): ...", [], id="another-name"),
+    ],
+)
+def test_rule_of_module_names(source: str, found: list[str]) -> None:
+    """The rule looks at what stands at the top of a module."""
+    assert named_as("flows.load.get_or_load", source) == found
+
+
+def test_floors_name_what_exists() -> None:
+    """A room that is gone leaves the map."""
+    there = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert set(FLOOR_OF) - there == set()
 
 
 @pytest.mark.parametrize(

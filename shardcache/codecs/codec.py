@@ -177,26 +177,6 @@ class Codec:
         )
         return self._signed(self._signer, raw, wire_key) if self._signer else raw
 
-    def encode_many(self, values: Sequence[object], wire_keys: Sequence[bytes]) -> list[bytes]:
-        """Return `encode` of each value, in order, at half the cost per text; the error names the key."""
-        encode = self.encode
-        try:
-            raws = [
-                _TEXT + value.encode() if type(value) is str else encode(value, key)
-                for value, key in zip(values, wire_keys, strict=True)
-            ]
-            if not raws or max(map(len, raws)) <= self._direct:
-                return raws
-        except (SerializationError, UnicodeEncodeError):
-            pass  # below, where the key is known
-        raws = []
-        for value, key in zip(values, wire_keys, strict=True):
-            try:
-                raws.append(encode(value, key))
-            except SerializationError as error:
-                raise SerializationError(f"the value of key {key!r:.80}: {error}") from error
-        return raws
-
     def decode(self, raw: bytes, wire_key: bytes) -> object:
         """Return the value stored as ``raw``; raise `DamagedPayload`, and nothing else, if it cannot be had.
 

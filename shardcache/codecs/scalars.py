@@ -13,7 +13,7 @@ from uuid import UUID, SafeUUID
 
 from shardcache.errors import SerializationError
 
-__all__ = ("SCALARS", "pack_scalar", "unpack_scalar")
+__all__ = ("pack_scalar", "unpack_scalar")
 
 BIG_INT, DATETIME, DATE, TIME, TIMEDELTA, DECIMAL, UUID_ = range(0x10, 0x17)
 
@@ -174,11 +174,10 @@ _UNPACK: dict[int, Callable[[bytes], object]] = {
     DECIMAL: _unpack_decimal,
     UUID_: _unpack_uuid,
 }
-SCALARS = frozenset(_PACK)
 
 
 def pack_scalar(value: object) -> tuple[int, bytes]:
-    """Return the extension code and bytes of ``value``, whose type is exactly one of `SCALARS`.
+    """Return the extension code and bytes of ``value``, whose type is exactly one of those packed here.
 
     Raise `SerializationError` for a time zone that would not come back the same, `KeyError` for another type.
     """

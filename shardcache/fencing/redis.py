@@ -11,7 +11,7 @@ from shardcache.ttl import TTL, milliseconds
 
 __all__ = ("FencedRedis", "guard_of")
 
-STALE, ADMITTED, DAMAGED = 0, 1, 2
+STALE, DAMAGED = 0, 2  # 1: admitted
 
 # KEYS: guard, then the body's own. ARGV: token, life of the guard in ms ("" for ever), then the body's own. Tokens
 # are compared as text, since a number of Lua is a double and loses digits from 2**53 on: the longer one is greater.

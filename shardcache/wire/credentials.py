@@ -160,8 +160,7 @@ class _Done:
     """Nothing more to wait for: some providers await what a callback returns, others do not."""
 
     def __await__(self) -> Generator[Any, None, None]:
-        return
-        yield
+        yield from ()
 
 
 def _describe(error: Exception) -> str:

@@ -126,12 +126,11 @@ class AsyncShard(ShardState):
         await self.close()
         self.closed = closed
 
-    async def call(self, payload: bytes, deadline: float, op: Op) -> Reply:
-        """Send one command and return its reply. Raises `ShardError` or `ClientClosed`, by the deadline."""
-        return await self.ask(payload, deadline, op)
-
     def ask(self, payload: bytes, deadline: float, op: Op) -> Awaitable[Reply]:
-        """Send one command; return what to await for its reply: `call` without a coroutine while all is well."""
+        """Send one command; return what to await for its reply: no coroutine while all is well.
+
+        Awaiting it raises `ShardError` or `ClientClosed`, by the deadline.
+        """
         shared = self.main if len(payload) < BULK else self._bulk
         if self.breaker.state is _CLOSED:
             return shared.send(payload, deadline, op, op.idempotent)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from shardcache.codecs import Loaded
+from shardcache.codecs.load_record import VERSION_SIZE
 from shardcache.errors import InvalidArgument, ShardError, WrongType
 from shardcache.flows import batch
 from shardcache.flows.grouping import exchange_grouped
@@ -31,7 +32,6 @@ __all__ = (
 
 LONGEST_TAG = 1024  # bytes
 MOST_TAGS = 255
-VERSION = 16  # bytes
 _SLACK_MS = 3600_000  # so much longer than its value does a tag live at least: it is made before the value is loaded
 
 # KEYS: the tag. ARGV: a version to start from, ms that a value tagged now will live ("": for ever). Answers the version.
@@ -96,7 +96,7 @@ def ensure(
     for shard, version in zip(owners, versions, strict=True):
         if isinstance(version, ShardError):
             failed = version
-        elif len(version) != VERSION:
+        elif len(version) != VERSION_SIZE:
             name = context.planner.placement.nodes[shard].name
             failed = WrongType(
                 name,
