@@ -133,9 +133,7 @@ def load_unprotected(request: LoadRequest, context: LoadContext) -> Flow[Values]
 
 def reload(request: LoadRequest, context: LoadContext) -> Flow[Values]:
     """Load and store whether or not there are values, and void other loads of these keys under way."""
-    claims = [
-        LoadClaim(load_key, context.new_token("load_once_flow")) for load_key in request.load_keys
-    ]
+    claims = [LoadClaim(load_key, context.new_token("load")) for load_key in request.load_keys]
     try:
         for claim in claims:
             claim.sent, claim.asked = context.clock(), 1

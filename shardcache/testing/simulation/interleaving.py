@@ -43,7 +43,7 @@ from shardcache.topology.nodes import members
 __all__ = ("KEY", "Act", "History", "interleave")
 
 KEY = "k"
-Act = Literal["load_once_flow", "delete", "set"]
+Act = Literal["load", "delete", "set"]
 _MOST = 4000  # commands in one history
 _CORE = ClientContext(
     members([f"redis://server-{n}" for n in range(3)]),
@@ -206,7 +206,7 @@ class _Stage:
     def _actor(self, number: int, act: Act) -> _Actor:
         name = f"{act}-{number}"
         flow: Flow[Any]
-        if act == "load_once_flow":
+        if act == "load":
             context = self._context(name)
             policy = LoadPolicy(beta=0, lock_ttl=3, wait=600)
             order = LoadRequest(
