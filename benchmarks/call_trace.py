@@ -1,8 +1,9 @@
 """What a reader of one call has to read: ``python benchmarks/call_trace.py [CALL …] [--totals]``.
 
-Prints the files and functions of the package that the call touches in the thread that makes it, in the order of their
-first call, and their numbers beside the goals. The servers are local, the client has made such a call before, so that
-connections and caches are there. Comprehensions and lambdas are not counted: they are read with the function around them.
+Prints the files and functions of the package that the call touches in the thread that makes it, in
+the order of their first call, and their numbers beside the goals. The servers are local, the client
+has made such a call before, so that connections and caches are there. Comprehensions and lambdas
+are not counted: they are read with the function around them.
 """
 
 import argparse
@@ -46,7 +47,7 @@ class Touched(NamedTuple):
 
 
 def touched(call: Callable[[], object]) -> list[Touched]:
-    """Return the functions of the package that ``call`` calls in this thread, in the order of their first call."""
+    """Return the functions of the package that ``call`` runs in this thread, by first call."""
     seen: dict[Touched, None] = {}
 
     def profile(frame: FrameType, event: str, _argument: Any) -> None:
@@ -66,7 +67,7 @@ def touched(call: Callable[[], object]) -> list[Touched]:
 
 @contextmanager
 def traced_calls() -> Iterator[dict[str, Callable[[], list[Touched]]]]:
-    """Lend the four calls, over servers of their own: each makes its call once and says what it touched."""
+    """Lend the four calls over servers of their own: each returns what its call touched."""
     with LocalShards(SHARDS) as servers, ShardCache(servers.urls) as cache:
         yield {
             "get": lambda: _get(cache),

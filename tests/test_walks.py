@@ -1,4 +1,4 @@
-"""The walks of ARCHITECTURE.md are true: its steps are called in that order; and the paths that the pages name exist."""
+"""The walks of ARCHITECTURE.md are true, and the paths that the pages name exist."""
 
 import ast
 import importlib.util
@@ -16,7 +16,8 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "ARCHITECTURE.md"
 STEP = re.compile(r"^\d+\. `(?P<file>[\w/]+\.py)` `(?P<function>[\w.]+)`: ", re.MULTILINE)
 WALKS = ("get", "get_many", "lock.acquire", "get_or_set")
-# What pages call a file or folder: `wire/tls.py`, `flows/grouping.py::together`, `ballot.py`, `flows/lock/`.
+# What pages call a file or folder: `wire/tls.py`, `flows/grouping.py::together`, `ballot.py`,
+# `flows/lock/`.
 NAMED = re.compile(r"`(?P<path>[\w.]+(?:/[\w.]+)*(?:\.py|/))(?:::(?P<name>\w+))?`")
 PAGES = [ROOT / "README.md", PAGE, ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 
@@ -100,7 +101,7 @@ def test_steps_exist(title: str) -> None:
 
 @pytest.mark.parametrize("title", WALKS)
 def test_steps_are_called_in_that_order(title: str, calls: Any) -> None:
-    """On a traced run the steps of a walk are called, each for the first time after the one above it."""
+    """On a traced run each step of a walk is first called after the step above it."""
     steps = walk(title, PAGE.read_text(encoding="utf-8"))
     assert out_of_order(steps, [tuple(step) for step in calls[title]()]) == []
 

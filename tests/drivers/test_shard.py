@@ -169,7 +169,7 @@ def test_no_retry_after_timeout_or_nonsense(error, kind) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError, GeneratorExit])
 def test_interrupt_closes_the_link(error) -> None:
-    """An interrupt in the middle of a call closes the connection: its reply is still to come (G1)."""
+    """An interrupt in a call closes the connection: its reply is still to come (G1)."""
     dialer = FakeDialer([b"1", error(), b"2"])
     shard = shard_of(dialer)
     shard.call(b"", 1.0, TWICE)

@@ -80,7 +80,7 @@ def test_error_reply_is_data(pair) -> None:
 
 @pytest.mark.parametrize("more", [b"$1\r\nw\r\n", b"$", b"\r\n", b"+", b":1\r\n:2\r\n"], ids=repr)
 def test_leftovers(pair, more) -> None:
-    """More than was asked for, even one byte, says that nothing on this connection can be trusted."""
+    """More than was asked for, even one byte, says that the connection cannot be trusted."""
     connection, peer = pair
     peer.sendall(b"$1\r\nv\r\n" + more)
     with pytest.raises(OutOfStep, match=r"'a'.*more"):
@@ -262,7 +262,7 @@ def test_stale_after_the_end(pair) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_link_is_not_reusable_by_itself_after_an_interrupt(error) -> None:
-    """An interrupt in the middle goes through as it is: the caller that holds the connection must close it."""
+    """An interrupt is raised as it is: the caller must close the connection."""
     ours, theirs = socket.socketpair()
 
     def clock() -> float:

@@ -36,7 +36,7 @@ def far() -> float:
 
 
 def test_each_has_its_own_replies(peers) -> None:
-    """Replies go to the turn whose connection they came by, in their order, whoever answers first."""
+    """Replies go to the turn whose connection they came by, in order, whichever peer is first."""
     made = peers(5)
     turns = [Turn(connection, b"ask", number + 1) for number, (connection, _) in enumerate(made)]
     for number, (_, peer) in reversed(list(enumerate(made))):
