@@ -32,7 +32,7 @@ from shardcache.errors import ServerNotStarted
 __all__ = ("ProcessGuard",)
 
 GUARD = 'trap "" HUP INT TERM; read -r _; rm -rf -- "$1"; kill -KILL 0'
-_homes: "weakref.WeakSet[ProcessGuard]" = weakref.WeakSet()
+_guards: "weakref.WeakSet[ProcessGuard]" = weakref.WeakSet()
 
 
 class ProcessGuard:
@@ -60,7 +60,7 @@ class ProcessGuard:
         self._end = weakref.finalize(
             self, _end, self.owner, self.path, self._guard, self._processes, self._ports
         )
-        _homes.add(self)
+        _guards.add(self)
 
     @property
     def closed(self) -> bool:
@@ -129,8 +129,8 @@ def _end(
 
 
 def _after_fork() -> None:
-    for home in list(_homes):
-        home.disown()
+    for guard in list(_guards):
+        guard.disown()
 
 
 os.register_at_fork(after_in_child=_after_fork)

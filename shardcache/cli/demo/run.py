@@ -88,7 +88,7 @@ class Demo:
         show.fail(server)
         display.stage(
             f"4. {server.name} comes back, empty",
-            "Each process knocks now and then, lets a few calls through first, then all.",
+            "Each process probes it now and then, lets a few calls through first, then all.",
         )
         show.recover(server)
         show.stop()

@@ -58,7 +58,7 @@ def _tell(history: History) -> None:
     scenario = history.scenario
     sys.stdout.write(
         f"{len(scenario.servers)} voters, {sum(client.cycles > 0 for client in scenario.clients)} clients, "
-        f"ttl {scenario.ttl:.4f} s, patience {scenario.voter_timeout:.4f} s\n"
+        f"ttl {scenario.ttl:.4f} s, timeout {scenario.voter_timeout:.4f} s\n"
     )
     sys.stdout.writelines(f"{note}\n" for note in history.notes)
 

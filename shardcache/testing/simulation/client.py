@@ -1,6 +1,6 @@
 """A simulated client: drives the real flows in virtual time, as the drivers do in real time.
 
-It shows the flows what the drivers show them: answers in any order, in time, late or not at all; errors of connections; a patience
+It shows the flows what the drivers show them: answers in any order, in time, late or not at all; errors of connections; a timeout
 that ends; a cancellation thrown in at any step. While it is paused nothing reaches it, and its clock goes on.
 """
 

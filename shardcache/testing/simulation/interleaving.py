@@ -178,8 +178,8 @@ class _Stage:
         self.written = 0  # when the last set took effect
         self.loaded: dict[bytes, int] = {}  # stored form -> when its loader began
         self.numbers = 0
-        home = _CORE.placement.owner_index(_WIRE)
-        self.out = {(home + 1) % 3} if outage else set()
+        owner = _CORE.placement.owner_index(_WIRE)
+        self.out = {(owner + 1) % 3} if outage else set()
         self.jumps = jumps
         self.actors = [self._actor(number, act) for number, act in enumerate(acts)]
 

@@ -1,4 +1,4 @@
-"""What one history is made of, drawn from a seed: everything but the luck of the single messages.
+"""What one history is made of, drawn from a seed: everything but the chances of the single messages.
 
 The assumptions (see docs/guarantees.md) are kept here: clocks that drift apart by less than a lease allows for, and memory lost by
 a minority only: all of it with the process (wipe), all of it without (flush), or back to an older state (rollback). Anybody may miss
