@@ -1,6 +1,6 @@
 """One worker process of the demo: it serves files through a cache client of its own, here the sync one.
 
-The parent sends an `LoadRequest` over a pipe and may send anything else to stop it; the worker
+The parent sends an `Order` over a pipe and may send anything else to stop it; the worker
 answers with a `Report` every tenth of a second, the last one marked ``done``. A worker whose parent
 is gone reads end of file and ends.
 """
