@@ -64,7 +64,7 @@ def test_change(change, then, capsys):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        pytest.param(["--node", "a", "--node", "a"], "a", id="idempotent"),
+        pytest.param(["--node", "a", "--node", "a"], "a", id="twice"),
         pytest.param(["--node", "a=0"], "0", id="weight-zero"),
         pytest.param(["--node", "a=nan"], "nan", id="weight-nan"),
         pytest.param(["--node", "a=big"], "a=big", id="weight-word"),

@@ -21,7 +21,7 @@ SIX = [Endpoint(socket.AF_INET6, 1, 6, (f"fd00::{number}", 1, 0, 0)) for number 
         ([FOUR[0], FOUR[1], FOUR[0]], FOUR[:2]),
         (SIX[:1], SIX[:1]),
     ],
-    ids=["v6 first", "v4 first", "idempotent", "one"],
+    ids=["v6 first", "v4 first", "twice", "one"],
 )
 def test_families_take_turns(found, expected) -> None:
     """A family that is silent as a whole holds up the other by one attempt only."""
