@@ -7,14 +7,13 @@ if TYPE_CHECKING:
     from shardcache.async_client import AsyncShardCache
     from shardcache.client import ShardCache
     from shardcache.events import Event
-    from shardcache.explanation import Explanation
     from shardcache.locks import AsyncLockSet, AsyncQuorumLock, Holder, LockSet, QuorumLock
     from shardcache.options import TLS, Options
     from shardcache.pipeline import AsyncPipeline, Pipeline
     from shardcache.placement import HashRing, KetamaRing, Node
     from shardcache.policy import LoadPolicy
     from shardcache.policy.load_result import LoadResult
-    from shardcache.results import MISS, Failed, Hit, Miss, PingResult, Results
+    from shardcache.results import MISS, Explanation, Failed, Hit, Miss, PingResult, Results
     from shardcache.stats import Stats
     from shardcache.topology.nodes import AddressAsNameWarning
     from shardcache.ttl import DEFAULT

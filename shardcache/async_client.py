@@ -52,15 +52,20 @@ class AsyncShardCache(AsyncManyKeys):
     """A cache over several independent Redis or Valkey servers.
 
     ``nodes``: URLs in a list or one text, a mapping of names to URLs, or `Node` objects.
-    ``namespace`` is put before every key. ``default_ttl``: seconds or a timedelta, None for
-    no expiry. ``serializer``: "safe", "json", "pickle", "raw" (bytes alone, without a header), or an object with dumps and loads.
-    ``compression``: None, "zlib" or "zstd". ``timeout``: the deadline of one call in seconds,
-    all shards and retries together. ``on_unavailable``: "degrade"
-    (reads miss, writes say False) or "raise" (`ShardUnavailable`).
+    ``namespace``: text that is put before every key, with a colon. Default: none.
+    ``default_ttl``: seconds or a timedelta, above 0; None: no expiry. Default: 300.
+    ``serializer``: "safe" (the default), "json", "pickle", "raw" (bytes alone, without a header),
+        or an object with dumps and loads.
+    ``compression``: None (the default), "zlib" or "zstd".
+    ``timeout``: the deadline of one call in seconds, all shards and retries together, 0.001 to
+        3600. Default: 0.5.
+    ``on_unavailable``: "degrade" (the default: reads miss, writes say False) or "raise"
+        (`ShardUnavailable`).
+    ``options``: an `Options` with all other settings; None: the defaults.
 
-    Safe to share between threads and to use after a fork. No connection is made before the
-    first call. Guarantees: see docs/guarantees.md. Raises `InvalidArgument` for anything that
-    it cannot work with, before anything is sent.
+    Raises `InvalidArgument` for values that cannot be, before anything is sent. Safe to share
+    between threads and to use after a fork; no connection is made before the first call.
+    Guarantees: docs/guarantees.md.
     """
 
     def _open(self, context: ClientContext) -> AsyncRunner:
@@ -95,7 +100,8 @@ class AsyncShardCache(AsyncManyKeys):
     ) -> bool:
         """Store ``value``; return whether it was. ``ttl`` in seconds, None for no expiry, zero or less deletes.
 
-        With ``tags`` the value is a miss once one of them is invalidated (`invalidate_tags`); reading it costs one more exchange.
+        With ``tags`` the value is a miss once one of them is invalidated (`invalidate_tags`);
+        reading it costs one more exchange.
         """
         if tags is not None:
             versions = await self._run(self._loader.tagged(key, value, ttl, tags))
@@ -117,7 +123,8 @@ class AsyncShardCache(AsyncManyKeys):
     async def invalidate_tags(self, tags: Iterable[str]) -> int:
         """Make every value that has one of these tags a miss, on whichever shard it lies; return how many of the tags were in use.
 
-        Costs one exchange with the tags' own shards, whatever the number of values: nothing is scanned or deleted.
+        Costs one exchange with the tags' own shards, whatever the number of values: nothing is
+        scanned or deleted.
         """
         try:
             return await self._run(self._loader.invalidation(tags))
@@ -145,16 +152,16 @@ class AsyncShardCache(AsyncManyKeys):
     async def touch(self, key: Key, ttl: TTL | Default = DEFAULT) -> bool:
         """Give ``key`` a new ttl (None: no expiry; zero or less deletes); return whether it was there.
 
-        Of a value that may be served stale (`LoadPolicy.stale_ttl`) it is the ttl that begins anew, so it is fresh again; the time for
-        which it may be served after that stays what it was.
+        Of a value that may be served stale (`LoadPolicy.stale_ttl`) it is the ttl that begins anew,
+        so it is fresh again; the time for which it may be served after that stays what it was.
         """
         return bool(await self._call(self._requests.touch(key, ttl)))
 
     async def ttl(self, key: Key) -> float | None:
         """Return the seconds that ``key`` has left: None if it does not expire, 0.0 if it is not there, or stale.
 
-        The time for which a stale value may still be served (`LoadPolicy.stale_ttl`) does not count: what is stale is there for
-        `contains` and `get`, and has no time left.
+        The time for which a stale value may still be served (`LoadPolicy.stale_ttl`) does not
+        count: what is stale is there for `contains` and `get`, and has no time left.
         """
         result: float | None = await self._call(self._requests.ttl(key))
         return result
@@ -166,18 +173,23 @@ class AsyncShardCache(AsyncManyKeys):
     async def command(self, key: Key, name: str, *arguments: Argument) -> Any:
         """Send one command of the server's about ``key``, such as ``command("user:1", "HSET", "name", "Ada")``; return the reply as it comes.
 
-        ``name``: a command whose one key comes first and that answers at once; where it has two words, both ("OBJECT ENCODING").
-        ``arguments``: what follows the key: bytes, str (as UTF-8), int, float. The key gets the namespace, the arguments do not. Texts in the reply are bytes;
-        maps are dicts, or flat lists where the server speaks RESP2. None if the shard is out and the policy is "degrade".
-        A reading command may be sent twice over a dead connection, a writing one is not; it also invalidates a load of the key, as `set` does.
-        Raises `InvalidArgument` for all other commands (`redis` is for those) and the `errors.ShardError` that a reply stands for.
+        ``name``: a command whose one key comes first and that answers at once; where it has two
+            words, both ("OBJECT ENCODING").
+        ``arguments``: what follows the key: bytes, str (as UTF-8), int, float. The key gets the
+            namespace, the arguments do not. Texts in the reply are bytes; maps are dicts, or flat
+            lists where the server speaks RESP2. None if the shard is out and the policy is
+            "degrade". A reading command may be sent twice over a dead connection, a writing one is
+            not; it also invalidates a load of the key, as `set` does. Raises `InvalidArgument` for
+            all other commands (`redis` is for those) and the `errors.ShardError` that a reply
+            stands for.
         """
         return await self._call(self._requests.command(key, name, arguments))
 
     def redis(self, key: Key) -> "AsyncRedis":
         """Return a new client of redis-py for the shard of ``key``, with its login and TLS and this client's timeout, for all that has no method here.
 
-        Whoever asks for it closes it: ``with`` or ``close()``, with asyncio ``async with`` or ``aclose()``. It has connections of its own, no breaker, no retries and no namespace:
+        Whoever asks for it closes it: ``with`` or ``close()``, with asyncio ``async with`` or
+        ``aclose()``. It has connections of its own, no breaker, no retries and no namespace:
         `explain` tells a key's bytes (``wire_key``). What it writes voids no load under way.
         """
         return async_redis_client(*self._peer(key))
@@ -221,10 +233,12 @@ class AsyncShardCache(AsyncManyKeys):
     ) -> Any:
         """Return the value of ``key``; if it is not there, load it, once in the whole fleet, and store it for ``ttl``.
 
-        ``loader`` is called without arguments (or is the value itself); it may return a `LoadResult` to set a ttl of its own. What it raises
-        is raised to every caller of that load in this process. ``policy``: a `LoadPolicy`, "simple" (the default), "swr" or "strict".
-        Guarantee (G3): while a majority of the voters of the load lock answers, one loader runs in the fleet; without it, or
-        with the key's shard out, one in each process. A load that was overtaken by `set` or `delete` is not stored.
+        ``loader`` is called without arguments (or is the value itself); it may return a
+        `LoadResult` to set a ttl of its own. What it raises is raised to every caller of that load
+        in this process. ``policy``: a `LoadPolicy`, "simple" (the default), "swr" or "strict".
+        Guarantee (G3): while a majority of the voters of the load lock answers, one loader runs in
+        the fleet; without it, or with the key's shard out, one in each process. A load that was
+        overtaken by `set` or `delete` is not stored.
         """
         return await self._loader.get_or_set(key, loader, ttl, LoadPolicy.of(policy), tags)
 
@@ -257,9 +271,10 @@ class AsyncShardCache(AsyncManyKeys):
     ) -> dict[Any, Any]:
         """Return the keys with their values; load those that are not there in one call, each once in the whole fleet.
 
-        ``loader`` is called with a list of keys and returns a mapping of keys to values (or `LoadResult` s); a key that it leaves
-        out is left out here. Keys that somebody else is loading are waited for. All else as `get_or_set`; what is stale or
-        nearly so is refreshed in the background as there.
+        ``loader`` is called with a list of keys and returns a mapping of keys to values (or
+        `LoadResult` s); a key that it leaves out is left out here. Keys that somebody else is
+        loading are waited for. All else as `get_or_set`; what is stale or nearly so is refreshed in
+        the background as there.
         """
         return await self._loader.get_or_set_many(
             distinct(keys), loader, ttl, LoadPolicy.of(policy), tags
@@ -275,9 +290,11 @@ class AsyncShardCache(AsyncManyKeys):
     ) -> AsyncDecorator:
         """Return a decorator: results are kept for ``ttl`` under ``key``, a template such as ``"user:{id}:{lang}"``, each loaded once in the fleet.
 
-        The template's names are the function's parameters; unknown ones are an error when decorating. Left out, the key is made of the function's
-        name and all arguments. ``tags`` are templates too. The function gets ``key``, ``invalidate`` and ``refresh``, called with the
-        arguments of the call they are about. On a classmethod or staticmethod this decorator should stand outermost. Generator functions are refused.
+        The template's names are the function's parameters; unknown ones are an error when
+        decorating. Left out, the key is made of the function's name and all arguments. ``tags`` are
+        templates too. The function gets ``key``, ``invalidate`` and ``refresh``, called with the
+        arguments of the call they are about. On a classmethod or staticmethod this decorator should
+        stand outermost. Generator functions are refused.
         """
         chosen = LoadPolicy.of(policy)
 
@@ -342,7 +359,8 @@ class AsyncShardCache(AsyncManyKeys):
     ) -> AsyncLockSet:
         """Return several locks to be taken together, all or none.
 
-        The parameters are those of `QuorumLock`, ``nodes``, ``namespace``, ``options`` and ``reentrant`` excepted; ``timeout`` is for all of them together.
+        The parameters are those of `QuorumLock`, ``nodes``, ``namespace``, ``options`` and
+        ``reentrant`` excepted; ``timeout`` is for all of them together.
         """
         return AsyncLockSet(
             names,
@@ -361,10 +379,10 @@ class AsyncShardCache(AsyncManyKeys):
     async def scan(self, match: str | bytes = "*") -> AsyncIterator[Key]:
         """Iterate over the keys of this namespace that fit a glob, shard by shard.
 
-        Keys come as str, those that are no UTF-8 as bytes. As with SCAN, a key that is
-        there all the while comes at least once, and may come twice while a server resizes its table.
-        Keys that lie on a shard that does not own them are left out: `get` would not find them.
-        Each step has the deadline of a call; a shard that is out is left out, or raises.
+        Keys come as str, those that are no UTF-8 as bytes. As with SCAN, a key that is there all
+        the while comes at least once, and may come twice while a server resizes its table. Keys
+        that lie on a shard that does not own them are left out: `get` would not find them. Each
+        step has the deadline of a call; a shard that is out is left out, or raises.
         """
         context = self._context
         glob = context.glob(match)
@@ -378,9 +396,11 @@ class AsyncShardCache(AsyncManyKeys):
     async def clear(self, *, flush: bool = False) -> int:
         """Delete every value of this namespace; return how many. Locks and tags stay, and so do other namespaces.
 
-        Each step has the deadline of a call, not the whole. ``flush=True`` empties the whole database of every shard instead (FLUSHDB), and returns 0.
-        That takes all of locks, registers and counters of fencing tokens (which start again from the servers' clocks): **every lock is free at once
-        while its holders still believe in it**, so that a second one may run beside them. Do it only where nobody holds a lock.
+        Each step has the deadline of a call, not the whole. ``flush=True`` empties the whole
+        database of every shard instead (FLUSHDB), and returns 0. That takes all of locks, registers
+        and counters of fencing tokens (which start again from the servers' clocks): **every lock is
+        free at once while its holders still believe in it**, so that a second one may run beside
+        them. Do it only where nobody holds a lock.
         """
         try:
             swept = await self._run(self._context.sweep(flush=flush))
@@ -391,7 +411,8 @@ class AsyncShardCache(AsyncManyKeys):
     async def ping(self) -> dict[str, PingResult]:
         """Ask every shard for a sign of life over a new connection; return a `PingResult` for each, by name.
 
-        One deadline for all together. A health endpoint may return ``{name: found.as_dict() for name, found in answers.items()}``.
+        One deadline for all together. A health endpoint may return ``{name: found.as_dict() for
+        name, found in answers.items()}``.
         """
         return {
             name: PingResult.of(found) for name, found in (await self._runner.ping_all()).items()

@@ -58,8 +58,9 @@ class AsyncManyKeys(CacheBase):
     async def fetch_many(self, keys: Iterable[Key]) -> Results[Any]:
         """Return for each key whether it was there (`Hit`), was not (`Miss`), or cannot be said to be and why (`Failed`).
 
-        `Failed` has the error: a shard that is out, a value that does not decode, a list or hash of somebody else's (`WrongType`).
-        One exchange per shard, and a second one, about their types, for keys that the first did not find.
+        `Failed` has the error: a shard that is out, a value that does not decode, a list or hash of
+        somebody else's (`WrongType`). One exchange per shard, and a second one, about their types,
+        for keys that the first did not find.
         """
         asked = distinct(keys)
         if len(asked) > IN_ONE_TURN:

@@ -42,15 +42,20 @@ class ShardCache(CacheBase):
     """A cache over several independent Redis or Valkey servers.
 
     ``nodes``: URLs in a list or one text, a mapping of names to URLs, or `Node` objects.
-    ``namespace`` is put before every key. ``default_ttl``: seconds or a timedelta, None for
-    no expiry. ``serializer``: "safe", "json", "pickle", "raw" (bytes alone, without a header), or an object with dumps and loads.
-    ``compression``: None, "zlib" or "zstd". ``timeout``: the deadline of one call in seconds,
-    all shards and retries together. ``on_unavailable``: "degrade"
-    (reads miss, writes say False) or "raise" (`ShardUnavailable`).
+    ``namespace``: text that is put before every key, with a colon. Default: none.
+    ``default_ttl``: seconds or a timedelta, above 0; None: no expiry. Default: 300.
+    ``serializer``: "safe" (the default), "json", "pickle", "raw" (bytes alone, without a header),
+        or an object with dumps and loads.
+    ``compression``: None (the default), "zlib" or "zstd".
+    ``timeout``: the deadline of one call in seconds, all shards and retries together, 0.001 to
+        3600. Default: 0.5.
+    ``on_unavailable``: "degrade" (the default: reads miss, writes say False) or "raise"
+        (`ShardUnavailable`).
+    ``options``: an `Options` with all other settings; None: the defaults.
 
-    Safe to share between threads and to use after a fork. No connection is made before the
-    first call. Guarantees: see docs/guarantees.md. Raises `InvalidArgument` for anything that
-    it cannot work with, before anything is sent.
+    Raises `InvalidArgument` for values that cannot be, before anything is sent. Safe to share
+    between threads and to use after a fork; no connection is made before the first call.
+    Guarantees: docs/guarantees.md.
     """
 
     def _open(self, context: ClientContext) -> Runner:
@@ -100,8 +105,9 @@ class ShardCache(CacheBase):
     def fetch_many(self, keys: Iterable[Key]) -> Results[Any]:
         """Return for each key whether it was there (`Hit`), was not (`Miss`), or cannot be said to be and why (`Failed`).
 
-        `Failed` has the error: a shard that is out, a value that does not decode, a list or hash of somebody else's (`WrongType`).
-        One exchange per shard, and a second one, about their types, for keys that the first did not find.
+        `Failed` has the error: a shard that is out, a value that does not decode, a list or hash of
+        somebody else's (`WrongType`). One exchange per shard, and a second one, about their types,
+        for keys that the first did not find.
         """
         asked = distinct(keys)
         wires = self._context.keys.wire_many(asked)
@@ -127,7 +133,8 @@ class ShardCache(CacheBase):
     ) -> bool:
         """Store ``value``; return whether it was. ``ttl`` in seconds, None for no expiry, zero or less deletes.
 
-        With ``tags`` the value is a miss once one of them is invalidated (`invalidate_tags`); reading it costs one more exchange.
+        With ``tags`` the value is a miss once one of them is invalidated (`invalidate_tags`);
+        reading it costs one more exchange.
         """
         if tags is not None:
             versions = self._run(self._loader.tagged(key, value, ttl, tags))
@@ -164,7 +171,8 @@ class ShardCache(CacheBase):
     def invalidate_tags(self, tags: Iterable[str]) -> int:
         """Make every value that has one of these tags a miss, on whichever shard it lies; return how many of the tags were in use.
 
-        Costs one exchange with the tags' own shards, whatever the number of values: nothing is scanned or deleted.
+        Costs one exchange with the tags' own shards, whatever the number of values: nothing is
+        scanned or deleted.
         """
         try:
             return self._run(self._loader.invalidation(tags))
@@ -201,16 +209,16 @@ class ShardCache(CacheBase):
     def touch(self, key: Key, ttl: TTL | Default = DEFAULT) -> bool:
         """Give ``key`` a new ttl (None: no expiry; zero or less deletes); return whether it was there.
 
-        Of a value that may be served stale (`LoadPolicy.stale_ttl`) it is the ttl that begins anew, so it is fresh again; the time for
-        which it may be served after that stays what it was.
+        Of a value that may be served stale (`LoadPolicy.stale_ttl`) it is the ttl that begins anew,
+        so it is fresh again; the time for which it may be served after that stays what it was.
         """
         return bool(self._call(self._requests.touch(key, ttl)))
 
     def ttl(self, key: Key) -> float | None:
         """Return the seconds that ``key`` has left: None if it does not expire, 0.0 if it is not there, or stale.
 
-        The time for which a stale value may still be served (`LoadPolicy.stale_ttl`) does not count: what is stale is there for
-        `contains` and `get`, and has no time left.
+        The time for which a stale value may still be served (`LoadPolicy.stale_ttl`) does not
+        count: what is stale is there for `contains` and `get`, and has no time left.
         """
         result: float | None = self._call(self._requests.ttl(key))
         return result
@@ -224,18 +232,23 @@ class ShardCache(CacheBase):
     def command(self, key: Key, name: str, *arguments: Argument) -> Any:
         """Send one command of the server's about ``key``, such as ``command("user:1", "HSET", "name", "Ada")``; return the reply as it comes.
 
-        ``name``: a command whose one key comes first and that answers at once; where it has two words, both ("OBJECT ENCODING").
-        ``arguments``: what follows the key: bytes, str (as UTF-8), int, float. The key gets the namespace, the arguments do not. Texts in the reply are bytes;
-        maps are dicts, or flat lists where the server speaks RESP2. None if the shard is out and the policy is "degrade".
-        A reading command may be sent twice over a dead connection, a writing one is not; it also invalidates a load of the key, as `set` does.
-        Raises `InvalidArgument` for all other commands (`redis` is for those) and the `errors.ShardError` that a reply stands for.
+        ``name``: a command whose one key comes first and that answers at once; where it has two
+            words, both ("OBJECT ENCODING").
+        ``arguments``: what follows the key: bytes, str (as UTF-8), int, float. The key gets the
+            namespace, the arguments do not. Texts in the reply are bytes; maps are dicts, or flat
+            lists where the server speaks RESP2. None if the shard is out and the policy is
+            "degrade". A reading command may be sent twice over a dead connection, a writing one is
+            not; it also invalidates a load of the key, as `set` does. Raises `InvalidArgument` for
+            all other commands (`redis` is for those) and the `errors.ShardError` that a reply
+            stands for.
         """
         return self._call(self._requests.command(key, name, arguments))
 
     def redis(self, key: Key) -> "Redis":
         """Return a new client of redis-py for the shard of ``key``, with its login and TLS and this client's timeout, for all that has no method here.
 
-        Whoever asks for it closes it: ``with`` or ``close()``, with asyncio ``async with`` or ``aclose()``. It has connections of its own, no breaker, no retries and no namespace:
+        Whoever asks for it closes it: ``with`` or ``close()``, with asyncio ``async with`` or
+        ``aclose()``. It has connections of its own, no breaker, no retries and no namespace:
         `explain` tells a key's bytes (``wire_key``). What it writes voids no load under way.
         """
         return redis_client(*self._peer(key))
@@ -271,10 +284,12 @@ class ShardCache(CacheBase):
     ) -> Any:
         """Return the value of ``key``; if it is not there, load it, once in the whole fleet, and store it for ``ttl``.
 
-        ``loader`` is called without arguments (or is the value itself); it may return a `LoadResult` to set a ttl of its own. What it raises
-        is raised to every caller of that load in this process. ``policy``: a `LoadPolicy`, "simple" (the default), "swr" or "strict".
-        Guarantee (G3): while a majority of the voters of the load lock answers, one loader runs in the fleet; without it, or
-        with the key's shard out, one in each process. A load that was overtaken by `set` or `delete` is not stored.
+        ``loader`` is called without arguments (or is the value itself); it may return a
+        `LoadResult` to set a ttl of its own. What it raises is raised to every caller of that load
+        in this process. ``policy``: a `LoadPolicy`, "simple" (the default), "swr" or "strict".
+        Guarantee (G3): while a majority of the voters of the load lock answers, one loader runs in
+        the fleet; without it, or with the key's shard out, one in each process. A load that was
+        overtaken by `set` or `delete` is not stored.
         """
         return self._loader.get_or_set(key, loader, ttl, LoadPolicy.of(policy), tags)
 
@@ -305,9 +320,10 @@ class ShardCache(CacheBase):
     ) -> dict[Any, Any]:
         """Return the keys with their values; load those that are not there in one call, each once in the whole fleet.
 
-        ``loader`` is called with a list of keys and returns a mapping of keys to values (or `LoadResult` s); a key that it leaves
-        out is left out here. Keys that somebody else is loading are waited for. All else as `get_or_set`; what is stale or
-        nearly so is refreshed in the background as there.
+        ``loader`` is called with a list of keys and returns a mapping of keys to values (or
+        `LoadResult` s); a key that it leaves out is left out here. Keys that somebody else is
+        loading are waited for. All else as `get_or_set`; what is stale or nearly so is refreshed in
+        the background as there.
         """
         return self._loader.get_or_set_many(
             distinct(keys), loader, ttl, LoadPolicy.of(policy), tags
@@ -323,9 +339,11 @@ class ShardCache(CacheBase):
     ) -> Decorator:
         """Return a decorator: results are kept for ``ttl`` under ``key``, a template such as ``"user:{id}:{lang}"``, each loaded once in the fleet.
 
-        The template's names are the function's parameters; unknown ones are an error when decorating. Left out, the key is made of the function's
-        name and all arguments. ``tags`` are templates too. The function gets ``key``, ``invalidate`` and ``refresh``, called with the
-        arguments of the call they are about. On a classmethod or staticmethod this decorator should stand outermost. Generator functions are refused.
+        The template's names are the function's parameters; unknown ones are an error when
+        decorating. Left out, the key is made of the function's name and all arguments. ``tags`` are
+        templates too. The function gets ``key``, ``invalidate`` and ``refresh``, called with the
+        arguments of the call they are about. On a classmethod or staticmethod this decorator should
+        stand outermost. Generator functions are refused.
         """
         chosen = LoadPolicy.of(policy)
 
@@ -388,7 +406,8 @@ class ShardCache(CacheBase):
     ) -> LockSet:
         """Return several locks to be taken together, all or none.
 
-        The parameters are those of `QuorumLock`, ``nodes``, ``namespace``, ``options`` and ``reentrant`` excepted; ``timeout`` is for all of them together.
+        The parameters are those of `QuorumLock`, ``nodes``, ``namespace``, ``options`` and
+        ``reentrant`` excepted; ``timeout`` is for all of them together.
         """
         return LockSet(
             names,
@@ -406,10 +425,10 @@ class ShardCache(CacheBase):
     def scan(self, match: str | bytes = "*") -> Iterator[Key]:
         """Iterate over the keys of this namespace that fit a glob, shard by shard.
 
-        Keys come as str, those that are no UTF-8 as bytes. As with SCAN, a key that is
-        there all the while comes at least once, and may come twice while a server resizes its table.
-        Keys that lie on a shard that does not own them are left out: `get` would not find them.
-        Each step has the deadline of a call; a shard that is out is left out, or raises.
+        Keys come as str, those that are no UTF-8 as bytes. As with SCAN, a key that is there all
+        the while comes at least once, and may come twice while a server resizes its table. Keys
+        that lie on a shard that does not own them are left out: `get` would not find them. Each
+        step has the deadline of a call; a shard that is out is left out, or raises.
         """
         context = self._context
         glob = context.glob(match)
@@ -422,9 +441,11 @@ class ShardCache(CacheBase):
     def clear(self, *, flush: bool = False) -> int:
         """Delete every value of this namespace; return how many. Locks and tags stay, and so do other namespaces.
 
-        Each step has the deadline of a call, not the whole. ``flush=True`` empties the whole database of every shard instead (FLUSHDB), and returns 0.
-        That takes all of locks, registers and counters of fencing tokens (which start again from the servers' clocks): **every lock is free at once
-        while its holders still believe in it**, so that a second one may run beside them. Do it only where nobody holds a lock.
+        Each step has the deadline of a call, not the whole. ``flush=True`` empties the whole
+        database of every shard instead (FLUSHDB), and returns 0. That takes all of locks, registers
+        and counters of fencing tokens (which start again from the servers' clocks): **every lock is
+        free at once while its holders still believe in it**, so that a second one may run beside
+        them. Do it only where nobody holds a lock.
         """
         try:
             swept = self._run(self._context.sweep(flush=flush))
@@ -435,7 +456,8 @@ class ShardCache(CacheBase):
     def ping(self) -> dict[str, PingResult]:
         """Ask every shard for a sign of life over a new connection; return a `PingResult` for each, by name.
 
-        One deadline for all together. A health endpoint may return ``{name: found.as_dict() for name, found in answers.items()}``.
+        One deadline for all together. A health endpoint may return ``{name: found.as_dict() for
+        name, found in answers.items()}``.
         """
         return {name: PingResult.of(found) for name, found in self._runner.ping_all().items()}
 

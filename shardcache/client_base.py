@@ -8,12 +8,12 @@ from typing import Any, Literal, Protocol, Self
 from shardcache.codecs import Serializer
 from shardcache.embedded import LocalShards
 from shardcache.errors import InvalidURL
-from shardcache.explanation import Explanation
 from shardcache.flows.context import ClientContext
 from shardcache.flows.lock.planner import LockPlanner
 from shardcache.keys import Key
 from shardcache.loading.loader_base import new_load_context
 from shardcache.options import TLS, OnUnavailable, Options
+from shardcache.results import Explanation
 from shardcache.stats import ShardStats, Stats
 from shardcache.topology.nodes import Nodes, members, warn_of_addresses
 from shardcache.ttl import DEFAULT, TTL, Default
@@ -89,11 +89,12 @@ class CacheBase(ABC):
     ) -> Self:
         """Make a client from one text: ``redis://h1/0?name=a,redis://h2:6380/0?name=b&namespace=shop&timeout=0.2``.
 
-        Without ``url`` the environment variable SHARDCACHE_URL is taken. The other parameters are the
-        constructor's: given, they win over what the URL says; left out, the URL or the constructor's default counts.
+        Without ``url`` the environment variable SHARDCACHE_URL is taken. The other parameters are
+        the constructor's: given, they win over what the URL says; left out, the URL or the
+        constructor's default counts.
 
-        A client that was made without ``url`` and without ``options`` can be pickled: where it is unpickled, it is made anew
-        from SHARDCACHE_URL there. No other client can be.
+        A client that was made without ``url`` and without ``options`` can be pickled: where it is
+        unpickled, it is made anew from SHARDCACHE_URL there. No other client can be.
         """
         text = os.environ.get("SHARDCACHE_URL") if url is None else url
         if not text:

@@ -135,8 +135,8 @@ class InvalidToken(InvalidArgument):
 class SerializationError(ShardCacheError, ValueError):
     """A value would not come back equal and of the same type, so it was not written.
 
-    ``value`` is that value, also where a loader had returned it: what was loaded is not lost. It does not go along when
-    the error is pickled.
+    ``value`` is that value, also where a loader had returned it: what was loaded is not lost. It
+    does not go along when the error is pickled.
     """
 
     value: Any = None
@@ -163,7 +163,8 @@ class ServerNotStarted(ShardCacheError):
 
 class ThreadNotStarted(ShardCacheError):
     """The system had no thread (a limit on processes, say) for what cannot be done without one: a loader with a hard timeout, or a
-    lock with ``auto_renew``. Nothing was begun; all else (a prober, a refresh) does without, and tells by an event.
+    lock with ``auto_renew``. Nothing was begun; all else (a prober, a refresh) does without, and
+    tells by an event.
     """
 
 
@@ -241,8 +242,8 @@ class LoadCancelled(LoadFailed):
 
 class TooManyLoaders(LoadFailed):
     """No loader was begun: ``Options.max_loads`` of them were given up after ``LoadPolicy.hard_timeout`` and have not ended; or as many
-    are running, and none has ended for ``LoadPolicy.wait`` seconds (a second at least); or as many refreshes are at work in the background.
-    The message names the keys of some of them.
+    are running, and none has ended for ``LoadPolicy.wait`` seconds (a second at least); or as many
+    refreshes are at work in the background. The message names the keys of some of them.
     """
 
 
@@ -257,7 +258,8 @@ class LoadCycle(LoadFailed):
 class NegativeHit(LoadFailed):
     """The loader refused lately, in this process or another, and by ``LoadPolicy.negative_ttl`` that is remembered.
 
-    ``error_type`` is the name of the error's type, with its module unless builtin; ``error_text`` what it said.
+    ``error_type`` is the name of the error's type, with its module unless builtin; ``error_text``
+    what it said.
     """
 
     def __init__(self, error_type: str, error_text: str) -> None:
@@ -311,7 +313,8 @@ class ReplyTooLarge(OutOfStep):
 class CommandRefused(ShardError):
     """The server answered with an error reply; ``code`` is its first word, such as ``NOPERM``.
 
-    Where the call was about one key, the reason begins with the method and the key as the server has it, with its namespace.
+    Where the call was about one key, the reason begins with the method and the key as the server
+    has it, with its namespace.
     """
 
     def __init__(self, shard: str, reason: str, code: str = "") -> None:

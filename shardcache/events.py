@@ -1,8 +1,8 @@
 """What the client tells a hook: one frozen object for each thing that must not pass unseen (G6); and what of it is logged.
 
-The log, under the name "shardcache", gets what an operator has to know and never one line for each call: a shard that goes out of
-service or comes back, and at most once a minute for each shard or lock what may come in crowds (`Repeats`). No line has a key, a
-value or a credential in it.
+The log, under the name "shardcache", gets what an operator has to know and never one line for each
+call: a shard that goes out of service or comes back, and at most once a minute for each shard or
+lock what may come in crowds (`Repeats`). No line has a key, a value or a credential in it.
 """
 
 import logging
@@ -39,16 +39,18 @@ log.addHandler(
 class Event:
     """One event.
 
-    ``kind``: a read that was answered as a miss because its shard was out (`degraded_read`),
-    a write that did not happen (`dropped_write`), a stored value that does not decode
-    (`damaged`), a shard whose breaker opened or closed (`shard_out`, `shard_back`), a lock whose lease ended under its
-    holder (`lock_lost`), or that could not be released for certain, so that it stays until its ttl ends it (`lock_kept`), or
-    that somebody has waited for for a second, because others hold it or too few voters answer (`lock_waiting`),
-    a loader that failed in the background or behind a stale value (`load_failed`), a thread that the system did not have
-    (`thread_not_started`: ``operation`` says what for, "probe", "refresh", "load", "renew" or "connect", and it is tried again when next needed),
-    a shard that does not accept the credentials, or whose certificate is not accepted (`auth_failed`).
-    ``operation`` is the method called, ``keys`` how many keys it concerns, ``error`` why.
-    Keys and values themselves are left out: they may be secret, and there are too many of them.
+    ``kind``: a read that was answered as a miss because its shard was out (`degraded_read`), a
+        write that did not happen (`dropped_write`), a stored value that does not decode
+        (`damaged`), a shard whose breaker opened or closed (`shard_out`, `shard_back`), a lock
+        whose lease ended under its holder (`lock_lost`), or that could not be released for certain,
+        so that it stays until its ttl ends it (`lock_kept`), or that somebody has waited for for a
+        second, because others hold it or too few voters answer (`lock_waiting`), a loader that
+        failed in the background or behind a stale value (`load_failed`), a thread that the system
+        did not have (`thread_not_started`: ``operation`` says what for, "probe", "refresh", "load",
+        "renew" or "connect", and it is tried again when next needed), a shard that does not accept
+        the credentials, or whose certificate is not accepted (`auth_failed`). ``operation`` is the
+        method called, ``keys`` how many keys it concerns, ``error`` why. Keys and values themselves
+        are left out: they may be secret, and there are too many of them.
     """
 
     kind: Kind
@@ -109,7 +111,8 @@ class Repeats(logging.Filter):
         return True
 
 
-# The hooks that are being called: in this context, which a task takes along from where it is started.
+# The hooks that are being called: in this context, which a task takes along from where it is
+# started.
 _told: ContextVar[tuple[Hook, ...]] = ContextVar("shardcache_told", default=())
 
 repeats = Repeats()
@@ -119,9 +122,10 @@ log.addFilter(repeats)
 def emit(hook: Hook | None, event: Event) -> None:
     """Log ``event`` if it is one for the log, and give it to ``hook``.
 
-    An exception from the hook is logged (once a minute), for a cache call must not die of its observer.
-    What the hook itself does with the client, and the tasks that it starts, tell it nothing: where they fail for the same
-    reason, that would have no end. They count in `stats()` and in the log as everything does.
+    An exception from the hook is logged (once a minute), for a cache call must not die of its
+    observer. What the hook itself does with the client, and the tasks that it starts, tell it
+    nothing: where they fail for the same reason, that would have no end. They count in `stats()`
+    and in the log as everything does.
     """
     if event.kind in _SINGLE:
         log.warning(_SINGLE[event.kind], event.shard, _reason(event.error), extra=_extra(event))

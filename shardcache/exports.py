@@ -1,6 +1,7 @@
 """What the package gives away, imported when it is first asked for.
 
-So ``import shardcache`` is light, and the command can answer Ctrl-C before the heavy parts are there (PEP 562).
+So ``import shardcache`` is light, and the command can answer Ctrl-C before the heavy parts are
+there (PEP 562).
 """
 
 import sys
@@ -14,14 +15,13 @@ HOMES = {
     "async_client": ("AsyncShardCache",),
     "client": ("ShardCache",),
     "events": ("Event",),
-    "explanation": ("Explanation",),
     "policy.load_result": ("LoadResult",),
     "locks": ("AsyncLockSet", "AsyncQuorumLock", "Holder", "LockSet", "QuorumLock"),
     "options": ("TLS", "Options"),
     "pipeline": ("AsyncPipeline", "Pipeline"),
     "placement": ("HashRing", "KetamaRing", "Node"),
     "policy": ("LoadPolicy",),
-    "results": ("MISS", "Failed", "Hit", "Miss", "PingResult", "Results"),
+    "results": ("MISS", "Explanation", "Failed", "Hit", "Miss", "PingResult", "Results"),
     "stats": ("Stats",),
     "topology.nodes": ("AddressAsNameWarning",),
     "ttl": ("DEFAULT",),

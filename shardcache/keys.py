@@ -1,11 +1,12 @@
 """Keys: checked, put into their namespace, and the part of them that is placed.
 
-A wire key is ``namespace + ":" + key`` as bytes. What decides its shard is the text
-in its first ``{…}``, if there is one that is not empty, exactly by the rule of
-Redis Cluster (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
+A wire key is ``namespace + ":" + key`` as bytes. What decides its shard is the text in its first
+``{…}``, if there is one that is not empty, exactly by the rule of Redis Cluster
+(https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
 
-Keys of the library's own (locks, counters, tags …) lie inside the namespace too, so that an ACL with its pattern is enough, and
-two namespaces share none. `INTERNAL` tells them from values: no namespace and no caller's key may contain it. Byte by byte: docs/wire-format.md.
+Keys of the library's own (locks, counters, tags …) lie inside the namespace too, so that an ACL
+with its pattern is enough, and two namespaces share none. `INTERNAL` tells them from values: no
+namespace and no caller's key may contain it. Byte by byte: docs/wire-format.md.
 """
 
 from binascii import crc_hqx
@@ -19,7 +20,8 @@ __all__ = ("INTERNAL", "MAX_KEY", "Key", "KeySpace", "distinct", "hash_tag", "is
 
 Key = str | bytes
 _STR: frozenset[type] = frozenset({str})
-INTERNAL = b"@shardcache:"  # stands in every key of the library's own, behind the namespace, and in no other key
+# Stands in every key of the library's own, behind the namespace, and in no other key
+INTERNAL = b"@shardcache:"
 MAX_KEY = 64 * 1024  # bytes, namespace included
 _SLOTS = 16384  # of a Redis Cluster
 # To look for one byte takes 50 ns, for more 600: so most keys are let by at the first.
@@ -59,7 +61,8 @@ def _tag_of_slot(slot: int) -> bytes:
 class KeySpace:
     """Turns a caller's keys into wire keys and back, for one namespace.
 
-    Colons nest: the namespace ``shop:eu`` lies inside ``shop``, whose `scan` and `clear` reach its values too (but not its locks).
+    Colons nest: the namespace ``shop:eu`` lies inside ``shop``, whose `scan` and `clear` reach its
+    values too (but not its locks).
     """
 
     __slots__ = ("_pass", "internals", "namespace", "prefix")

@@ -42,7 +42,13 @@ def check_on_unavailable(choice: object) -> OnUnavailable:
 class TLS:
     """How ``rediss://`` shards are checked: by default fully, against the system's authorities (G7).
 
-    Paths are of PEM files. ``verify=False`` takes any certificate: for tests only.
+    ``ca_file``: path of a PEM file with the authorities; None: those of the system.
+    ``cert_file``: path of a PEM file with the client's certificate; None: the client has none.
+    ``key_file``: path of a PEM file with the key of that certificate; None: it is in ``cert_file``.
+    ``verify``: False accepts any certificate: for tests only. Default: True.
+    ``check_hostname``: whether the certificate must be for the host. Default: True.
+
+    Raises `InvalidOption` for a path without a file.
     """
 
     ca_file: str | None = None
@@ -64,30 +70,45 @@ class TLS:
 class Options:
     """Settings that most callers never touch.
 
-    ``signing_key``: values are HMAC-signed, bound to their keys, and checked before anything is
-    decoded; a sequence of keys signs with the first and accepts all.
-    ``types``: classes of your own that the serializer "safe" keeps as well: dataclasses, Enums, NamedTuples, and
-    others as `ValueType`.
-    ``compress_min``: bytes from which a value is worth compressing. ``max_value``: the largest
-    value in bytes, encoded or decompressed. ``max_idle``: connections kept per shard (sync).
-    ``max_in_flight``, ``max_bytes_in_flight``: calls and bytes sent to a shard and not yet answered,
-    beyond which callers wait within their deadline (asyncio).
-    ``placement``: "ring", "ketama", or a callable from the nodes to a placement.
-    ``failures``, ``first_probe``, ``max_probe``: the breaker (failures in a row that open it;
-    seconds to the first probe; longest seconds between probes). ``max_out``: the share of the
-    shards that may be out at once, at least one; 0 turns the breakers off. ``on_event``: a plain function, called with an `Event`.
-    ``max_loads``: loaders that run at once in this process (on one event loop); others wait for their turn. As many again may run on
-    that were given up (`LoadPolicy.hard_timeout`), and as many refreshes may be at work in the background.
-    ``load_batch``: keys that `get_or_set_many` gives its loader in one call, at most. Their load locks are held until all of them are stored, and
-    whoever waits for one of them in this process waits for all.
-    ``void_loads``: every write also voids the lock of a load of that key under way (one more command in the same
-    exchange), so that what was loaded before cannot overwrite it. False only where nobody in the fleet uses `get_or_set` or `cached`.
-    ``echo_check``: end every exchange with an ECHO of a fresh number, so that even a broken proxy that
-    repeats bytes cannot pass one request's reply off as another's; costs a command per exchange.
-    ``protocol``: RESP version to ask for; 3 falls back to 2 by itself.
-    ``client_name``: what CLIENT LIST shows; where a server or a proxy refuses it, connections go without.
-    ``credential_provider``: an object with redis-py's ``get_credentials()`` (asyncio: ``get_credentials_async()``, if
-    it has it), for all shards; asked for each connection. One with ``on_next()`` renews the login of live connections.
+    ``signing_key``: bytes or str of at least 16 bytes, or a list of such; None by default: values
+        are not signed. Values are signed by HMAC with the first key, bound to their cache keys, and
+        accepted if one of the keys made the signature. It is checked before anything is decoded.
+    ``types``: a list of the application's own classes that the serializer "safe" keeps too:
+        dataclasses, Enums, NamedTuples, and other classes as `ValueType`. Default: none.
+    ``compress_min``: bytes from which a value is compressed, 0 to 2³¹. Default: 1024.
+    ``max_value``: bytes that a value may have, encoded or decompressed, 1 to 512 MiB. Default: 64
+        MiB.
+    ``max_idle``: connections that are kept for each shard (sync), 0 to 100 000. Default: 64.
+    ``max_in_flight``: calls that are sent to a shard and not answered (asyncio), 1 to 1 000 000.
+        Further calls wait within their deadline. Default: 4096.
+    ``max_bytes_in_flight``: the same limit in bytes, 1 to 2⁴⁰. Default: 8 MiB.
+    ``placement``: "ring" (the default), "ketama", or a callable from the nodes to a placement.
+    ``failures``: failures in a row that open the breaker of a shard, 1 to 1000. Default: 3.
+    ``first_probe``: seconds from the opening to the first probe, 0.001 to 3600. Default: 0.1.
+    ``max_probe``: longest seconds between two probes, ``first_probe`` to 3600. Default: 2.
+    ``max_out``: the share of the shards that may be out at once, 0 to 1; at least one shard may be,
+        unless it is 0, which turns the breakers off. Default: 1.
+    ``on_event``: a plain function that is called with each `Event`, or None (the default).
+    ``protocol``: the RESP version that is asked for, 2 or 3; 3 falls back to 2. Default: 3.
+    ``max_loads``: loaders that run at once in this process (on one event loop), 1 to 1 000 000;
+        other loads wait for their turn. As many loaders may still run that were given up
+        (`LoadPolicy.hard_timeout`), and as many refreshes in the background. Default: 64.
+    ``load_batch``: keys that `get_or_set_many` gives its loader in one call, 1 to 10 000. Their
+        load locks are held until all of them are stored; a call in this process that waits for one
+        of them waits for all. Default: 1000.
+    ``void_loads``: whether a write also invalidates a load of that key under way (one more command
+        in the same exchange), so that the loaded value cannot overwrite it. Default: True. Use
+        False only where no process of the fleet calls `get_or_set` or `cached`.
+    ``echo_check``: whether each exchange ends with an ECHO of a fresh number, so that a broken
+        proxy that repeats bytes cannot give one request the reply of another. Default: False.
+    ``client_name``: what CLIENT LIST shows: printable ASCII without spaces; None by default. Where
+        a server or a proxy refuses the name, connections have none.
+    ``tls``: how certificates are checked (`TLS`). Default: fully.
+    ``credential_provider``: an object with redis-py's ``get_credentials()`` (asyncio:
+        ``get_credentials_async()``, if it has it) for all shards; it is asked for each connection.
+        A provider with ``on_next()`` renews the login of live connections. Default: None.
+
+    Raises `InvalidOption` for a value of another type or outside its range.
     """
 
     signing_key: Any = field(default=None, repr=False)

@@ -1,4 +1,4 @@
-"""What a look-up says about one key, when "not there" has to be told from "could not ask"; and what a ping says about one shard."""
+"""What a look-up says about one key, a ping about one shard, and `explain` about a key's place."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -6,8 +6,19 @@ from enum import Enum
 from typing import ClassVar, Final, Generic, Self, TypeVar
 
 from shardcache.errors import ShardCacheError, ShardError
+from shardcache.stats import SERVICE
 
-__all__ = ("MISS", "Failed", "Hit", "Miss", "Missing", "Outcome", "PingResult", "Results")
+__all__ = (
+    "MISS",
+    "Explanation",
+    "Failed",
+    "Hit",
+    "Miss",
+    "Missing",
+    "Outcome",
+    "PingResult",
+    "Results",
+)
 
 T = TypeVar("T")
 
@@ -25,12 +36,15 @@ class Missing(Enum):
 
 
 MISS: Final = Missing.MISS
-"""A default that no stored value equals: ``cache.get(key, MISS) is MISS`` tells None from a miss."""
+"""A default that no stored value equals: ``cache.get(key, MISS) is MISS`` tells it from None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit(Generic[T]):
-    """The key is there, with this value."""
+    """The key is there.
+
+    ``value``: its value.
+    """
 
     value: T
 
@@ -42,7 +56,10 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Nobody knows: the shard did not answer, or what it holds does not decode."""
+    """It is not known whether the key is there: no answer from its shard, or no readable value.
+
+    ``error``: the error that says why.
+    """
 
     error: ShardCacheError
 
@@ -51,7 +68,7 @@ Outcome = Hit[T] | Miss | Failed
 
 
 class Results(Mapping[str | bytes, "Outcome[T]"], Generic[T]):
-    """One outcome per key asked for, in the order of asking. Read-only."""
+    """One outcome per key asked for, in the order of asking: `Hit`, `Miss` or `Failed`. Read-only."""
 
     __slots__ = ("_outcomes",)
 
@@ -76,7 +93,7 @@ class Results(Mapping[str | bytes, "Outcome[T]"], Generic[T]):
         return {key: outcome.value for key, outcome in self.items() if isinstance(outcome, Hit)}
 
     def with_hits(self, values: Iterable[tuple[str | bytes, T]]) -> "Results[T]":
-        """Return these results with other values for some keys; `MISS` as value makes a miss of a hit."""
+        """Return these results with other values for some keys; the value `MISS` makes a hit a miss."""
         changed: dict[str | bytes, Outcome[T]] = {
             key: Miss() if value is MISS else Hit(value) for key, value in values
         }
@@ -89,7 +106,7 @@ class Results(Mapping[str | bytes, "Outcome[T]"], Generic[T]):
 
     @property
     def failures(self) -> dict[str | bytes, ShardCacheError]:
-        """The keys that nothing is known of, and why."""
+        """The keys of which nothing is known, and why."""
         return {key: outcome.error for key, outcome in self.items() if isinstance(outcome, Failed)}
 
 
@@ -131,6 +148,35 @@ class PingResult:
         }
 
     def raise_for_error(self) -> None:
-        """Raise the `ShardError` that stood in the way of an answer; do nothing if there was one."""
+        """Raise the `ShardError` that prevented an answer; do nothing if there was an answer."""
         if self._cause is not None:
             raise self._cause
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where one key lives, and why there.
+
+    ``key``: the key as the caller gave it.
+    ``wire_key``: the key as the server has it, with its namespace.
+    ``hashed``: the part of ``wire_key`` that decides: its ``{tag}``, or all of it.
+    ``shard``: the name of the owner.
+    ``address``: where the owner listens, without credentials.
+    ``successors``: the nodes clockwise from the key, the owner first.
+    ``state``: the state of the owner's breaker as this process sees it.
+    """
+
+    key: str | bytes
+    wire_key: bytes
+    hashed: bytes
+    shard: str
+    address: str
+    successors: tuple[str, ...]
+    state: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.key!r} is stored as {self.wire_key!r}, hashed by {self.hashed!r}, "
+            f"on {self.shard!r} ({self.address}, {SERVICE[self.state]}); next on the ring: "
+            f"{', '.join(self.successors[1:]) or 'nobody'}"
+        )

@@ -47,11 +47,14 @@ class LoadStats:
     alone: (
         int  # of those, the ones run without a quorum, so that other processes may have loaded too
     )
-    joined: int  # keys that calls of this process waited for, or wait for now, because another one was loading them
+    # Keys that calls of this process waited for, or wait for now, because another one was loading
+    # them
+    joined: int
     waits: int  # loads that waited for another process
     stale: int  # stale values served
     refreshes: int  # loads in the background, before or after the ttl
-    not_stored: int  # loaded values that were not stored: the key was set or deleted meanwhile, or the lock was lost
+    # Loaded values that were not stored: the key was set or deleted meanwhile, or the lock was lost
+    not_stored: int
     negative: int  # calls answered by a remembered refusal
     abandoned: (
         int  # loaders that were given up after hard_timeout and ran on, since nothing can end them

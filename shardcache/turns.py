@@ -33,7 +33,8 @@ class Turns:
 async def in_turns(work: Callable[[T], Coroutine[Any, Any, R]], parts: Sequence[T]) -> list[R]:
     """Begin the work on each part in a turn of the loop of its own, in order; return the results in the order of the parts.
 
-    The parts are under way at once. When one fails, or the caller is cancelled, the others are cancelled.
+    The parts are under way at once. When one fails, or the caller is cancelled, the others are
+    cancelled.
     """
     tasks: list[asyncio.Task[R]] = []
     try:

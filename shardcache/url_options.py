@@ -1,6 +1,7 @@
 """Settings out of a URL: ``redis://h1?name=a,redis://h2?name=b&namespace=shop&timeout=0.2`` says it all in one text.
 
-Every field of `Options` that is a text, a number or a flag may stand there: its annotation says how it is read.
+Every field of `Options` that is a text, a number or a flag may stand there: its annotation says how
+it is read.
 """
 
 import types

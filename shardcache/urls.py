@@ -8,13 +8,15 @@ Forms (the notation of redis-py, so that existing URLs work)::
     unix://[[user]:password@]/path/to.sock[?db=1&name=a&weight=2]
     host:port[/db][?name=a&weight=2]             as redis://, without a login
 
-Several shards in one text, with or without spaces after the commas: hosts (or paths of sockets) joined by commas
-share everything else (``redis://:password@h1:6379,h2:6379/0``), except that each may have a login of its own
-(``redis://:p1@h1,:p2@h2``); whole URLs joined by commas stand for themselves.
+Several shards in one text, with or without spaces after the commas: hosts (or paths of sockets)
+joined by commas share everything else (``redis://:password@h1:6379,h2:6379/0``), except that each
+may have a login of its own (``redis://:p1@h1,:p2@h2``); whole URLs joined by commas stand for
+themselves.
 
-Outside of the login an ``@`` is written %40; within it ``/``, ``?``, ``#`` and ``,`` are written %2F, %3F, %23 and %2C.
-So a login that was not escaped is refused rather than misread, and whatever stands before the last ``@`` of a text,
-or in the place of a host, port or path, is never quoted in a message (G7).
+Outside of the login an ``@`` is written %40; within it ``/``, ``?``, ``#`` and ``,`` are written
+%2F, %3F, %23 and %2C. So a login that was not escaped is refused rather than misread, and whatever
+stands before the last ``@`` of a text, or in the place of a host, port or path, is never quoted in
+a message (G7).
 """
 
 import re
@@ -82,8 +84,8 @@ class Address:
 class ParsedURL:
     """One URL: its address and what its query said, each option as text.
 
-    ``quotable`` is False where an ``@`` stands further on in the text that it came from: then the query and the address may be
-    part of a login that was not escaped, and no message quotes them.
+    ``quotable`` is False where an ``@`` stands further on in the text that it came from: then the
+    query and the address may be part of a login that was not escaped, and no message quotes them.
     """
 
     address: Address
@@ -326,6 +328,8 @@ def _name(text: str) -> str | None:
         return None
     if _NUMBER.search(
         asked
-    ):  # by its last part it is an IPv4 address: what is not four numbers each resolver reads in its own way
+        # By its last part it is an IPv4 address: what is not four numbers each resolver reads in its
+        # own way
+    ):
         return _ip(asked)
     return name.lower()

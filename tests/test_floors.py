@@ -19,7 +19,6 @@ FLOORS = (
     (
         "errors",
         "events",
-        "explanation",
         "hooks",
         "options",
         "results",

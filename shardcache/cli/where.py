@@ -9,9 +9,9 @@ from shardcache.cli.parser import Commands, key, takes_url
 from shardcache.cli.text import bars, columns, key_text, paint, printable, say
 from shardcache.client import ShardCache
 from shardcache.errors import ShardError
-from shardcache.explanation import Explanation
 from shardcache.flows.stored_form import StoredForm, stored_form
 from shardcache.placement.circle import Circle
+from shardcache.results import Explanation
 
 __all__ = ("add",)
 

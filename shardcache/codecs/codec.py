@@ -1,8 +1,8 @@
 """The envelope: one header byte that says how a value is stored, and who may read it.
 
-Byte by byte in ``docs/wire-format.md``. An int of 64 bits is bare ASCII digits; everything else begins with
-0xF5 to 0xFF, which neither UTF-8 text, nor a digit, nor what other caches write begins with.
-Bytes without a header are somebody else's and come back as they are.
+Byte by byte in ``docs/wire-format.md``. An int of 64 bits is bare ASCII digits; everything else
+begins with 0xF5 to 0xFF, which neither UTF-8 text, nor a digit, nor what other caches write begins
+with. Bytes without a header are somebody else's and come back as they are.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -34,16 +34,18 @@ _ZERO = ord("0")
 class Codec:
     """Turns values into the bytes that are stored, and back: equal and of the same type, or an error.
 
-    ``serializer`` is for values other than str, bytes and 64-bit ints: "safe", "json", "pickle" or an object with
-    ``dumps(value) -> bytes`` and ``loads(bytes) -> value``, which is also given bytes without a header if the object has a true
-    attribute ``reads_foreign`` (for "raw" see `RawCodec`). Everybody reads "safe" and "json"; a pickle is only ever
-    read under "pickle", a custom payload only under a custom serializer. ``compression`` (None, "zlib", "zstd")
-    applies above ``compress_min`` bytes and where it makes the value smaller; it does not matter for reading.
-    ``signing_key`` (at least 16 bytes; or several: the first signs, all verify) makes every value but bare ints carry
-    a signature, checked before anything is decompressed or decoded; without it a signed value cannot be
-    checked, so it is damaged. ``max_value`` bounds, in bytes before compression, what is written and what
-    a stored value may decompress to; to keep the server's limit it is at most 512 MiB. ``types``: what "safe" keeps besides
-    its own types (`ValueType`); everybody who reads such a value needs them too.
+    ``serializer`` is for values other than str, bytes and 64-bit ints: "safe", "json", "pickle" or
+    an object with ``dumps(value) -> bytes`` and ``loads(bytes) -> value``, which is also given
+    bytes without a header if the object has a true attribute ``reads_foreign`` (for "raw" see
+    `RawCodec`). Everybody reads "safe" and "json"; a pickle is only ever read under "pickle", a
+    custom payload only under a custom serializer. ``compression`` (None, "zlib", "zstd") applies
+    above ``compress_min`` bytes and where it makes the value smaller; it does not matter for
+    reading. ``signing_key`` (at least 16 bytes; or several: the first signs, all verify) makes
+    every value but bare ints carry a signature, checked before anything is decompressed or decoded;
+    without it a signed value cannot be checked, so it is damaged. ``max_value`` bounds, in bytes
+    before compression, what is written and what a stored value may decompress to; to keep the
+    server's limit it is at most 512 MiB. ``types``: what "safe" keeps besides its own types
+    (`ValueType`); everybody who reads such a value needs them too.
 
     Immutable, and safe to share between threads. Raises `InvalidOption` for options that cannot be.
     """
@@ -102,7 +104,8 @@ class Codec:
         )
         self._wrapper = bytes([ZSTD if compression == "zstd" else ZLIB])
         self._signer = None if signing_key is None else Signer(signing_key)
-        # Up to this many bytes an envelope is stored as it is: the one comparison that most values need.
+        # Up to this many bytes an envelope is stored as it is: the one comparison that most values
+        # need.
         self._direct = min(self._max_value, self._min) if self._compressor else self._max_value
         self._unsigned = self  # what encodes the value inside of a loaded one
         if self._signer:
@@ -166,7 +169,8 @@ class Codec:
     ) -> bytes:
         """Return what is stored for a ``value`` that was loaded; see `Loaded` for the other arguments.
 
-        Raises `SerializationError` as `encode` does, and `InvalidArgument` for what the format has no room for.
+        Raises `SerializationError` as `encode` does, and `InvalidArgument` for what the format has
+        no room for.
         """
         if negative and type(value) is not str:
             raise InvalidArgument(
@@ -180,7 +184,8 @@ class Codec:
     def decode(self, raw: bytes, wire_key: bytes) -> object:
         """Return the value stored as ``raw``; raise `DamagedPayload`, and nothing else, if it cannot be had.
 
-        A loaded value that has tags, or is a refusal, is no value yet: it comes as `Loaded`, and only it does.
+        A loaded value that has tags, or is a refusal, is no value yet: it comes as `Loaded`, and
+        only it does.
         """
         try:
             if self._signer is None:
@@ -344,7 +349,8 @@ def _foreign(raw: bytes) -> object:
             number = int(raw)
         except ValueError:
             return raw
-        # int() also takes "007", "+1", "1_0" and blanks: somebody else's bytes, which must not change.
+        # int() also takes "007", "+1", "1_0" and blanks: somebody else's bytes, which must not
+        # change.
         if b"%d" % number == raw and _LOWEST <= number <= _HIGHEST:
             return number
     return raw

@@ -1,12 +1,14 @@
 """Members of one set or dict whose hashes collide, which somebody may have chosen so.
 
-Adding a member compares it with those of the same hash that are there, so n of them cost n² / 2 comparisons. str and bytes
-are hashed with a secret; the hash of an int is its rest modulo 2**61 - 1, that of a UUID, a Decimal, a tuple or a frozenset
-follows from such, and it takes nothing to make a million that are alike. msgpack's own ints and floats have 64 bits, so that
-not even a hundred of them can be.
+Adding a member compares it with those of the same hash that are there, so n of them cost n² / 2
+comparisons. str and bytes are hashed with a secret; the hash of an int is its rest modulo 2**61 -
+1, that of a UUID, a Decimal, a tuple or a frozenset follows from such, and it takes nothing to make
+a million that are alike. msgpack's own ints and floats have 64 bits, so that not even a hundred of
+them can be.
 
-The bound is on members with one and the same hash. Members of different hashes that visit the same places of the
-table can be found too, by trying: that is slower for everybody who tries, and not covered here.
+The bound is on members with one and the same hash. Members of different hashes that visit the same
+places of the table can be found too, by trying: that is slower for everybody who tries, and not
+covered here.
 """
 
 from collections import Counter

@@ -1,6 +1,7 @@
 """Compressors, each with a decompression that yields no more than it was allowed to.
 
-zstd comes from Python's own ``compression.zstd`` (3.14), else from the package ``zstandard`` (extra ``zstd``).
+zstd comes from Python's own ``compression.zstd`` (3.14), else from the package ``zstandard`` (extra
+``zstd``).
 """
 
 import zlib
@@ -43,7 +44,8 @@ class Zlib:
 
     def decompress(self, data: bytes, limit: int) -> bytes:
         stream = zlib.decompressobj()
-        # One byte more than allowed, or the end of a stream of exactly that length would stay unread.
+        # One byte more than allowed, or the end of a stream of exactly that length would stay
+        # unread.
         return _whole(stream.decompress(data, limit + 1), stream, limit)
 
 

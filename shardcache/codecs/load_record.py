@@ -2,10 +2,11 @@
 
 Byte by byte in ``docs/wire-format.md``::
 
-    0xFF | flags u8 | grace u64 | delta u32 | number of tags u8 | tags | the value as it would be stored alone
+0xFF | flags u8 | grace u64 | delta u32 | number of tags u8 | tags | the value as it would be stored
+alone
 
-The shard's own expiry is set to ttl + grace. So of a value with p milliseconds to live, p - grace are fresh, and
-nobody compares two machines' clocks.
+The shard's own expiry is set to ttl + grace. So of a value with p milliseconds to live, p - grace
+are fresh, and nobody compares two machines' clocks.
 """
 
 import struct
@@ -31,9 +32,10 @@ Tag = tuple[bytes, bytes]
 class Loaded(NamedTuple):  # a tuple, since one is made for every hit
     """A value and how it was loaded; times in milliseconds.
 
-    ``grace``: how long the value may still be served once it is stale. ``delta``: how long loading took.
-    ``tags``: what it was tagged with. ``negative``: there is no value, the loader refused, and ``value`` is its
-    `refusal_text`.
+    ``grace``: how long the value may still be served once it is stale. ``delta``: how long loading
+        took.
+    ``tags``: what it was tagged with. ``negative``: there is no value, the loader refused, and
+        ``value`` is its `refusal_text`.
     """
 
     value: Any

@@ -1,7 +1,8 @@
 """The serializer "raw": bytes as they are, without a header, for programs that know nothing of this library.
 
-What has no header has no room: for types other than bytes, compression, a signature, or what `get_or_set` stores beside a value
-(grace, tags, refusals). And nothing that is read is taken for more than bytes, so that what begins with a header byte by chance comes back too.
+What has no header has no room: for types other than bytes, compression, a signature, or what
+`get_or_set` stores beside a value (grace, tags, refusals). And nothing that is read is taken for
+more than bytes, so that what begins with a header byte by chance comes back too.
 """
 
 # ruff: noqa: ARG002 - the parameters are those of `Codec`, and some tell a plain value nothing

@@ -1,8 +1,9 @@
 """Registered types: classes of the application's own that "safe" keeps, each under a name.
 
-A class alone is enough where its values say by themselves what they are made of. Reading calls nothing of such a class, neither
-``__init__``, ``__new__`` nor ``__post_init__``: a member is looked up by its name, fields are put where they were.
-So a value comes back as it was stored even if making a new one would change it, and a payload can at most choose fields.
+A class alone is enough where its values say by themselves what they are made of. Reading calls
+nothing of such a class, neither ``__init__``, ``__new__`` nor ``__post_init__``: a member is looked
+up by its name, fields are put where they were. So a value comes back as it was stored even if
+making a new one would change it, and a payload can at most choose fields.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -127,7 +127,8 @@ def _refuse_crowds(value: object, crowds: list[Any]) -> None:
 def _walk(data: bytes) -> None:
     """Skip over everything, which builds nothing, to show that all elements are there that the headers claim.
 
-    A header may claim 4 billion of them, and msgpack sets aside room for those of a list before it looks.
+    A header may claim 4 billion of them, and msgpack sets aside room for those of a list before it
+    looks.
     """
     walker = msgpack.Unpacker(max_buffer_size=len(data))
     walker.feed(data)
@@ -152,7 +153,8 @@ def _unpack(data: bytes, registry: Registry, **how: Any) -> object:
 def _unpack_checked(data: bytes, registry: Registry) -> object:
     """Unpack ``data``, the keys of large dicts checked before their dict is made.
 
-    That takes Python code for each dict, so it is tried first whether there is anything to check: any extension, then any large dict.
+    That takes Python code for each dict, so it is tried first whether there is anything to check:
+    any extension, then any large dict.
     """
     try:
         return msgpack.unpackb(data, strict_map_key=False, ext_hook=_refuse_extension)

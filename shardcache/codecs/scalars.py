@@ -84,7 +84,8 @@ def _unpack_timedelta(data: bytes) -> dt.timedelta:
 
 
 def _pack_decimal(value: Decimal) -> bytes:
-    # A context with capitals=0 writes 1e+5; the stored form must not depend on the thread that wrote it.
+    # A context with capitals=0 writes 1e+5; the stored form must not depend on the thread that
+    # wrote it.
     return str(value).replace("e", "E").encode()
 
 
@@ -124,8 +125,9 @@ def _pack_zone(zone: dt.tzinfo) -> bytes:
             "allowed are None, datetime.timezone and zoneinfo.ZoneInfo"
         )
     key = zone.key  # type: ignore[attr-defined]
-    # Two datetimes whose zones are not one object may compare unequal though all else is the same (PEP 495),
-    # so a zone outside the cache of ZoneInfo (from_file, no_cache) would come back changed.
+    # Two datetimes whose zones are not one object may compare unequal though all else is the same
+    # (PEP 495), so a zone outside the cache of ZoneInfo (from_file, no_cache) would come back
+    # changed.
     if not _is_zone_key(key) or ZoneInfo(key) is not zone:
         raise SerializationError(
             f"its ZoneInfo (key {key!r:.80}) is not the one that ZoneInfo(key) gives"
@@ -179,7 +181,8 @@ _UNPACK: dict[int, Callable[[bytes], object]] = {
 def pack_scalar(value: object) -> tuple[int, bytes]:
     """Return the extension code and bytes of ``value``, whose type is exactly one of those packed here.
 
-    Raise `SerializationError` for a time zone that would not come back the same, `KeyError` for another type.
+    Raise `SerializationError` for a time zone that would not come back the same, `KeyError` for
+    another type.
     """
     code, pack = _PACK[type(value)]
     return code, pack(value)

@@ -12,7 +12,8 @@ from shardcache.errors import SerializationError
 __all__ = ("JsonSerializer", "PickleSerializer", "Serializer")
 
 JSON_TYPES = frozenset({type(None), bool, int, float, str, list, dict})
-MAX_JSON_DIGITS = 4300  # CPython's default limit for int(str): a reader with it must be able to read what we write
+# CPython's default limit for int(str): a reader with it must be able to read what we write
+MAX_JSON_DIGITS = 4300
 _TOO_LONG = re.compile(rb"\d{%d}" % (MAX_JSON_DIGITS + 1))
 
 
@@ -20,11 +21,12 @@ _TOO_LONG = re.compile(rb"\d{%d}" % (MAX_JSON_DIGITS + 1))
 class Serializer(Protocol):
     """What ``serializer=`` takes besides a name: the caller's own format.
 
-    ``loads(dumps(value))`` must give back an equal value of the same type. Both may raise anything: it becomes
-    `SerializationError` at the write and `DamagedPayload` at the read.
+    ``loads(dumps(value))`` must give back an equal value of the same type. Both may raise anything:
+    it becomes `SerializationError` at the write and `DamagedPayload` at the read.
 
-    With an attribute ``reads_foreign`` that is true, ``loads`` is also given the bytes of other programs, those without this library's
-    header; an int in digits is read before. Without it, such bytes are returned as they are.
+    With an attribute ``reads_foreign`` that is true, ``loads`` is also given the bytes of other
+    programs, those without this library's header; an int in digits is read before. Without it, such
+    bytes are returned as they are.
     """
 
     def dumps(self, value: object, /) -> bytes: ...
@@ -35,8 +37,8 @@ class Serializer(Protocol):
 class JsonSerializer:
     """JSON that comes back as it went in; everything that would not is refused.
 
-    Refused are tuples, bytes, keys other than str, subclasses, NaN and infinities (no other reader takes
-    them) and ints of more than 4300 digits.
+    Refused are tuples, bytes, keys other than str, subclasses, NaN and infinities (no other reader
+    takes them) and ints of more than 4300 digits.
     """
 
     __slots__ = ("_limit",)
@@ -106,7 +108,8 @@ def _odd_number(value: object) -> str:
 class PickleSerializer:
     """Python's pickle, protocol 5, for those who ask for it: **reading a pickle can run any code**.
 
-    It keeps what the objects' own ``__reduce__`` keeps, so equality and types are the caller's affair.
+    It keeps what the objects' own ``__reduce__`` keeps, so equality and types are the caller's
+    affair.
     """
 
     __slots__ = ("_pickle",)

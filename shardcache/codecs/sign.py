@@ -1,8 +1,8 @@
 """Signatures: HMAC-SHA256 over the key and the envelope, cut to 16 bytes.
 
-Cut to half, as RFC 2104 (section 5) allows: a forger has one chance in 2**128 per try, each try is a
-write to the server, and every small value saves 16 bytes. The key's name is signed too, so
-a value moved to another key does not verify.
+Cut to half, as RFC 2104 (section 5) allows: a forger has one chance in 2**128 per try, each try is
+a write to the server, and every small value saves 16 bytes. The key's name is signed too, so a
+value moved to another key does not verify.
 """
 
 from collections.abc import Sequence

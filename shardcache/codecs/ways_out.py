@@ -73,7 +73,8 @@ def _instead(kind: type) -> tuple[str, str | None]:
 def refused_result(function: Any, allowed: Iterable[type]) -> type | None:
     """Return a class that a function says it returns, or part of it, and that is certainly refused; None if there is none.
 
-    Certain are classes whose values are made of exactly themselves: dataclasses, Enums, named tuples, models.
+    Certain are classes whose values are made of exactly themselves: dataclasses, Enums, named
+    tuples, models.
     """
     try:
         result = get_type_hints(function).get("return")

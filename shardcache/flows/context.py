@@ -6,7 +6,6 @@ from typing import Any, Self
 
 from shardcache.codecs import Codec, RawCodec
 from shardcache.errors import InvalidArgument, InvalidOption, ShardError
-from shardcache.explanation import Explanation
 from shardcache.flows import batch
 from shardcache.flows import scan as sweep
 from shardcache.flows.operations import Requests
@@ -16,6 +15,7 @@ from shardcache.keys import Key, KeySpace, hash_tag, is_own
 from shardcache.options import OnUnavailable, Options, check_on_unavailable, check_timeout
 from shardcache.placement import HashRing, KetamaRing, Placement
 from shardcache.placement.node import Node
+from shardcache.results import Explanation
 from shardcache.topology.nodes import Member
 from shardcache.ttl import TTL, Default
 

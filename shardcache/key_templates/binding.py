@@ -14,8 +14,8 @@ _SIMPLE = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ON
 class Binding:
     """The parameters of ``function``: ``names`` in their order, and the values that a call gives them.
 
-    ``complete`` is the number of positional arguments that are all there is to say, or -1 if no number is.
-    Raises `InvalidArgument` if ``function`` is no function.
+    ``complete`` is the number of positional arguments that are all there is to say, or -1 if no
+    number is. Raises `InvalidArgument` if ``function`` is no function.
     """
 
     __slots__ = (
@@ -77,6 +77,7 @@ def _signature(function: Callable[..., object]) -> inspect.Signature:
     if sys.version_info >= (3, 14):
         from annotationlib import Format
 
-        # Annotations may name what is imported for type checkers only: they are not to be evaluated.
+        # Annotations may name what is imported for type checkers only: they are not to be
+        # evaluated.
         return inspect.signature(function, annotation_format=Format.STRING)
     return inspect.signature(function)

@@ -1,14 +1,14 @@
 """Key templates: ``"user:{id}:{lang}"`` and a function's arguments make a key, and no two calls share one by accident.
 
-How rendered values are kept apart
-----------------------------------
-Put together as they are, ("a:b", "c") and ("a", "b:c") would both be ``a:b:c``. So in rendered values some characters are
-written as ``%`` and two hexadecimal digits per UTF-8 byte, as in a URL: ``%`` itself, ``:``, both braces, and of each
-text that stands between two fields the first character that is neither letter nor digit. ``user:{id}:{lang}`` of ("a:b", "c") is
-``user:a%3Ab:c``. A value therefore ends where that character first comes; so two calls whose values
-render differently have different keys, and since ``:`` is always written so, no key of ``user:{id}`` is one of
-``user:{id}:{lang}``. The braces are escaped because those of the template make the hash tag: ``{{user:{id}}}:cart`` puts all of a user's keys
-on one shard, and no user can choose another's.
+How rendered values are kept apart ---------------------------------- Put together as they are,
+("a:b", "c") and ("a", "b:c") would both be ``a:b:c``. So in rendered values some characters are
+written as ``%`` and two hexadecimal digits per UTF-8 byte, as in a URL: ``%`` itself, ``:``, both
+braces, and of each text that stands between two fields the first character that is neither letter
+nor digit. ``user:{id}:{lang}`` of ("a:b", "c") is ``user:a%3Ab:c``. A value therefore ends where
+that character first comes; so two calls whose values render differently have different keys, and
+since ``:`` is always written so, no key of ``user:{id}`` is one of ``user:{id}:{lang}``. The braces
+are escaped because those of the template make the hash tag: ``{{user:{id}}}:cart`` puts all of a
+user's keys on one shard, and no user can choose another's.
 """
 
 import operator
@@ -34,15 +34,18 @@ Read = Callable[[Any], str]
 class KeyTemplate:
     """Makes a key from the arguments of a call of ``function``, by a text in the syntax of `str.format`.
 
-    ``{name}`` is an argument, passed by position, by name, or left to its default; ``{name.attribute}`` and
-    ``{name[item]}`` are parts of it; ``{{`` and ``}}`` are braces. ``self`` and ``cls`` are arguments like others: not in the key
-    unless the template names them (``{self.id}``). A value is rendered as `str` shows it, so 1 and "1" share a key;
-    ``{name!r}`` tells them apart; ``{price:.2f}`` formats it. Sets and dicts are sorted. Of ``*args`` and ``**kwargs`` all is rendered, or
-    ``{args[0]}``, ``{kwargs[lang]}``. What is not named makes no difference to the key.
+    ``{name}`` is an argument, passed by position, by name, or left to its default;
+    ``{name.attribute}`` and ``{name[item]}`` are parts of it; ``{{`` and ``}}`` are braces.
+    ``self`` and ``cls`` are arguments like others: not in the key unless the template names them
+    (``{self.id}``). A value is rendered as `str` shows it, so 1 and "1" share a key; ``{name!r}``
+    tells them apart; ``{price:.2f}`` formats it. Sets and dicts are sorted. Of ``*args`` and
+    ``**kwargs`` all is rendered, or ``{args[0]}``, ``{kwargs[lang]}``. What is not named makes no
+    difference to the key.
 
-    Raises `InvalidArgument`: here if the text is malformed, names what ``function`` does not have, or puts nothing between two
-    fields that would keep their values apart; at the call if a value has no text that is the same in every process (an
-    object that shows its address). Wrong arguments raise the `TypeError` that the function would.
+    Raises `InvalidArgument`: here if the text is malformed, names what ``function`` does not have,
+    or puts nothing between two fields that would keep their values apart; at the call if a value
+    has no text that is the same in every process (an object that shows its address). Wrong
+    arguments raise the `TypeError` that the function would.
     """
 
     __slots__ = ("_binding", "_complete", "_escaped", "_fields", "_head", "text")

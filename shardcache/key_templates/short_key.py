@@ -34,7 +34,8 @@ class ShortKey:
 def shortened(key: str) -> str:
     """Return ``key``, or if it takes more than `LONGEST` bytes its first 200 characters, ``sha256:``, and the digest of all of it in hexadecimal.
 
-    A hash tag of up to 16 KiB stays as it is, in its place, so that the key stays on its shard: what is cut is the text around it.
+    A hash tag of up to 16 KiB stays as it is, in its place, so that the key stays on its shard:
+    what is cut is the text around it.
     """
     try:
         raw = key.encode()
@@ -45,7 +46,8 @@ def shortened(key: str) -> str:
     digest = hashlib.sha256(raw).hexdigest()
     tag = hash_tag(raw)
     if tag is raw or len(tag) > LONGEST // 2:
-        # Without the braces: half of a tag in what is left would make none, and a whole one another.
+        # Without the braces: half of a tag in what is left would make none, and a whole one
+        # another.
         return f"{key[:_HEAD].replace('{', '(').replace('}', ')')}sha256:{digest}"
     text = tag.decode()
     head = key[: min(key.index("{"), _HEAD)]

@@ -1,7 +1,7 @@
 """Texts of values that are the same in every process, and different for different values.
 
-`repr` and `str` alone will not do: the order of a set depends on the process, an object without a text of its own shows
-its address, and braces would make a hash tag.
+`repr` and `str` alone will not do: the order of a set depends on the process, an object without a
+text of its own shows its address, and braces would make a hash tag.
 """
 
 import datetime as dt
@@ -24,9 +24,10 @@ _TEXT_METHODS = ("__str__", "__repr__", "__format__")
 def stable_text(value: object) -> str:
     """Return a text that tells the value, its type included: ``'1'`` and ``1`` differ.
 
-    For None, bool, numbers, str, bytes, Decimal, UUID, dates and times, list, tuple, set, frozenset, dict (these exactly,
-    in any nesting), members of an Enum, classes, and dataclasses of such. Equal sets, and equal dicts, have the same
-    text whatever their order. There are no braces in it. Raises `InvalidArgument` for other types.
+    For None, bool, numbers, str, bytes, Decimal, UUID, dates and times, list, tuple, set,
+    frozenset, dict (these exactly, in any nesting), members of an Enum, classes, and dataclasses of
+    such. Equal sets, and equal dicts, have the same text whatever their order. There are no braces
+    in it. Raises `InvalidArgument` for other types.
     """
     write = _WRITERS.get(type(value))
     if write is not None:
@@ -48,8 +49,9 @@ def stable_text(value: object) -> str:
 def plain_text(value: object) -> str:
     """Return the text that a reader expects in a key: ``1`` for 1 and for "1".
 
-    Texts, numbers and dates are as `str` shows them, bytes and containers as `stable_text`, classes by their full name, and objects by
-    their own ``__format__`` or ``__str__``. Raises `InvalidArgument` for objects that have none, or show an address.
+    Texts, numbers and dates are as `str` shows them, bytes and containers as `stable_text`, classes
+    by their full name, and objects by their own ``__format__`` or ``__str__``. Raises
+    `InvalidArgument` for objects that have none, or show an address.
     """
     kind = type(value)
     if kind is str or kind in _SPOKEN:

@@ -98,8 +98,8 @@ class Circle(ABC):
     def owners(self, key: Key, n: int) -> tuple[str, ...]:
         """Return up to ``n`` distinct nodes clockwise from ``key``: its owner first, then who follows.
 
-        The second is who would own the key if the first left, and so on. With ``n`` above the number of
-        nodes: all that own any keys. Raises `InvalidOption` for an ``n`` below 1.
+        The second is who would own the key if the first left, and so on. With ``n`` above the
+        number of nodes: all that own any keys. Raises `InvalidOption` for an ``n`` below 1.
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise InvalidOption(f"n must be a whole number from 1, got {n!r}")
@@ -124,7 +124,8 @@ class Circle(ABC):
     def moved(self, other: Self) -> Moves:
         """Return which shares of the key space change hands from this ring to ``other``, and between whom.
 
-        Raises `InvalidOption` if ``other`` hashes keys in another way, since nothing can be compared then.
+        Raises `InvalidOption` if ``other`` hashes keys in another way, since nothing can be
+        compared then.
         """
         if not isinstance(other, Circle) or not self._hashes_like(other):
             raise InvalidOption(
@@ -145,7 +146,8 @@ class Circle(ABC):
     def with_node(self, node: Node | str, *, weight: float | None = None) -> Self:
         """Return a ring on which ``node`` is added, or stands in place of the one with its name.
 
-        A name alone keeps the address of the node that it names; ``weight`` left out keeps its weight.
+        A name alone keeps the address of the node that it names; ``weight`` left out keeps its
+        weight.
         """
         known = {one.name: one for one in self.nodes}
         if isinstance(node, str):
@@ -194,7 +196,8 @@ class Circle(ABC):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The points follow from the names: nothing else travels, and what arrives is this version's answer.
+        # The points follow from the names: nothing else travels, and what arrives is this version's
+        # answer.
         return _rebuild, (type(self), self.nodes, self._settings())
 
     def __repr__(self) -> str:

@@ -1,17 +1,21 @@
 """The ring of twemproxy and libmemcached, so that a fleet can move over without a cold cache.
 
-The rule (twemproxy ``src/hashkit/nc_ketama.c``, libmemcached ``hosts.cc``), with what surprises in it:
+The rule (twemproxy ``src/hashkit/nc_ketama.c``, libmemcached ``hosts.cc``), with what surprises in
+it:
 
-- A server of weight w among n with W in all gets ``floor(w / W · 40 · n)`` digests of 4 points, reckoned in
-  single precision, each step rounded, with 1e-10 added in double before the floor, which changes nothing: equal
-  weights may get 39 digests instead of 40, and a light server none at all.
+- A server of weight w among n with W in all gets ``floor(w / W · 40 · n)`` digests of 4 points,
+  reckoned in single precision, each step rounded, with 1e-10 added in double before the floor,
+  which changes nothing: equal weights may get 39 digests instead of 40, and a light server none at
+  all.
 - Digest i is the md5 of ``name-i``; its points are its four little-endian words.
-- The name is the one in the configuration, else ``host:port`` as written there, or ``host`` alone if the port is 11211.
+- The name is the one in the configuration, else ``host:port`` as written there, or ``host`` alone
+  if the port is 11211.
 - Names are cut to 85 bytes with their ``-i``, but hashed to their full length, past the end of the
   buffer: what a longer name does is undefined, so it is refused here.
-- Servers are sorted by name, the shorter first, before the points are: with glibc's stable sort that
-  decides between equal points.
-- Points depend on the weights of all, so that any change of weights or nodes moves keys between bystanders too.
+- Servers are sorted by name, the shorter first, before the points are: with glibc's stable sort
+  that decides between equal points.
+- Points depend on the weights of all, so that any change of weights or nodes moves keys between
+  bystanders too.
 """
 
 import struct
@@ -34,17 +38,22 @@ MAX_NAME = 85  # bytes
 
 
 class KetamaRing(Circle):
-    """Places keys exactly as twemproxy (``distribution: ketama``) and libmemcached (weighted ketama) do.
+    """Places keys exactly as twemproxy (``distribution: ketama``) and libmemcached (weighted) do.
 
-    ``nodes`` are as for `HashRing`, but weights are whole numbers, and a node must be called what the proxy calls it:
-    by the name in its configuration, else by ``host:port``, or ``host`` where the port is 11211. ``key_hash`` is the
-    proxy's ``hash:`` (its default: fnv1a_64; libmemcached's weighted ketama: md5), ``hash_tag`` its ``hash_tag:`` of
-    two characters, or None.
+    ``nodes``: as for `HashRing`, but with whole weights. A node must have the name that the proxy
+        uses: the one in its configuration, else ``host:port``, or ``host`` where the port is 11211.
+    ``key_hash``: the proxy's ``hash:``. Default: "fnv1a_64" as there; libmemcached's weighted
+        ketama has "md5".
+    ``hash_tag``: the proxy's ``hash_tag:`` of two characters, or None (the default).
 
-    Checked key by key against nutcracker 0.5.0 on x86-64. It moves more than it must: with unequal weights, 3.6 to
-    10.5 % of all keys on top of those of the node that leaves, and spreads less evenly (160 points a node): use
-    `HashRing` for a new fleet. Raises `InvalidNode` for a weight that is not whole and for a name longer
-    than 85 bytes with its counter, `InvalidOption` for an unknown hash or a tag that is not two characters.
+    Raises `InvalidNode` for a weight that is not whole and for a name longer than 85 bytes with its
+    counter, `InvalidOption` for an unknown hash or a tag that is not two characters.
+
+    Guarantee: checked key by key against nutcracker 0.5.0 on x86-64. It moves more keys than it
+    must: with unequal weights, 3.6 to 10.5 % of all keys on top of those of the node that leaves,
+    and its shares are less even (160 points a node): use `HashRing` for a new fleet.
+
+    Sources: twemproxy ``src/hashkit/nc_ketama.c``, libmemcached ``hosts.cc``.
     """
 
     __slots__ = ("_digest", "_tag", "hash_tag", "key_hash")

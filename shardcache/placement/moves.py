@@ -8,7 +8,8 @@ __all__ = ("Moves",)
 class Moves(Mapping[tuple[str, str], float]):
     """The shares of the key space that change owner, as ``{(from, to): share}``.
 
-    A share is a fraction of 1, exact (a whole number of positions over a power of two), and above 0.
+    A share is a fraction of 1, exact (a whole number of positions over a power of two), and above
+    0.
     """
 
     __slots__ = ("_shares",)

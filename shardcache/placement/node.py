@@ -14,10 +14,12 @@ MAX_WEIGHT = 1000.0
 class Node:
     """One place for keys on a ring.
 
-    ``name`` alone decides where the node's points lie, so its ``url`` may change
-    without moving a key (G5). ``weight`` is its share relative to the others,
-    above 0 and at most 1000. ``url`` is needed by a cache client only; a ring
-    used for database sharding or task placement does without.
+    ``name``: a text that is not empty. It alone decides where the node's points lie, so the URL may
+        change without moving a key (G5).
+    ``weight``: the node's share relative to the other nodes, above 0 and at most 1000. Default: 1.
+    ``url``: the address; a cache client needs it, a ring for other uses does not. Default: None.
+
+    Raises `InvalidNode` for a name, weight or URL that cannot be.
     """
 
     name: str

@@ -23,17 +23,21 @@ MAX_POINTS = 2**22
 class HashRing(Circle):
     """Which node owns a key: consistent hashing with virtual nodes, weights and hash tags.
 
-    ``nodes`` are `Node` objects or names, or a mapping of name to weight; their order does not matter.
-    ``vnodes`` is the number of points per unit of weight: more points, more even shares, a slower build.
-    Keys are any str (as UTF-8) or bytes; only the first ``{tag}`` of a key is hashed, if there is one.
+    ``nodes``: `Node` objects or names, or a mapping of name to weight; their order does not matter.
+    ``vnodes``: points per unit of weight, 1 to 65536: with more points shares are more even, and
+        the build is slower. Default: 4096.
 
-    Guarantees: the answer depends on names, weights and ``vnodes`` alone, in every process and version
-    (``tests/vectors/ring.json``). Adding a node or weight moves keys to that node only, removing only
-    from it (G5). A look-up is one murmur3 hash and one index into a table, whatever the number of nodes.
+    Keys are any str (as UTF-8) or bytes; of a key with a ``{tag}`` only the first tag is hashed.
+    Raises `InvalidNode` for no nodes, for a name twice, and for weights that add up to more than
+    2²² points, `InvalidOption` for ``vnodes`` outside its range.
+
+    Guarantees: the answer depends on names, weights and ``vnodes`` alone, in every process and
+    version (``tests/vectors/ring.json``). Adding a node or weight moves keys to that node only,
+    removing a node moves keys from it only (G5). A look-up is one murmur3 hash and one index into a
+    table, whatever the number of nodes.
 
     Sources: Karger et al., "Consistent hashing and random trees" (STOC 1997); the rule, to the bit,
-    is in `shardcache.placement.points`. Raises `InvalidNode` for no nodes, for a name twice, and for
-    weights that add up to more than 2²² points, `InvalidOption` for ``vnodes`` outside 1 to 65536.
+    is in `shardcache.placement.points`.
     """
 
     __slots__ = ("_table", "vnodes")

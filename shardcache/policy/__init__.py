@@ -1,4 +1,4 @@
-"""Decisions about failure, age and loading, as pure functions and machines without clocks or threads of their own."""
+"""Decisions about failure, age and loading: pure functions and machines without clocks or threads."""
 
 from shardcache.policy.breaker import Breaker, State
 from shardcache.policy.freshness import Freshness

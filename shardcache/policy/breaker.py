@@ -15,9 +15,9 @@ a breaker, and a call first looks at its state:
                 at once                  FULL; to OPEN at the first failure, timeouts
                                          that are not lonely apart
 
-A timeout is lonely if the shard has answered nobody else meanwhile. If it has, one request was lost, or one
-connection stands still: that counts as any failure, and the next answer makes up for it. Otherwise one lost
-request in a hundred would keep a shard out that serves all the others.
+A timeout is lonely if the shard has answered nobody else meanwhile. If it has, one request was
+lost, or one connection stands still: that counts as any failure, and the next answer makes up for
+it. Otherwise one lost request in a hundred would keep a shard out that serves all the others.
 
 A prober knocks while the state is OPEN: first after about `first_delay`, then at intervals
 that double up to `max_delay`, each shortened by a random part so that a fleet does not knock

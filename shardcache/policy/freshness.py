@@ -2,38 +2,42 @@
 
 Theory of operation
 -------------------
-A loaded value is stored with PX = ttl + grace. Its shard says how many milliseconds it has to live (PTTL, p), and
-r = p - grace of them are fresh. Only differences of one clock are looked at.
+A loaded value is stored with PX = ttl + grace. Its shard
+says how many milliseconds it has to live (PTTL, p), and r = p - grace of them are fresh. Only
+differences of one clock are looked at.
 
     r > 0               FRESH   or EARLY, see below
     r ≤ 0, grace > 0    STALE   while it is no longer stale than this caller's ``stale_ttl``; else GONE
     no expiry           FRESH   (PTTL -1)
     not there           GONE    (PTTL -2)
 
-If everybody waited for r = 0, everybody would miss at once. So each reader draws u, random in (0, 1], and
-refreshes early if
+If everybody waited for r = 0, everybody would miss at once. So each reader draws u, random in (0,
+1], and refreshes early if
 
     -delta · beta · ln(u) ≥ r
 
-where delta is how long loading took last time. This is XFetch: A. Vattani, F. Chierichetti, K. Lowenstein, "Optimal
-Probabilistic Cache Stampede Prevention", PVLDB 8(8), 2015; they show the exponential distribution to be the best. Since u ≤ x with
-probability x,
+where delta is how long loading took last time. This is XFetch: A. Vattani, F. Chierichetti, K.
+Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", PVLDB 8(8), 2015; they show the
+exponential distribution to be the best. Since u ≤ x with probability x,
 
     P(early | r left) = exp(-r / (beta · delta))
 
-so with beta = 1 and delta = 0.4 s one read in 148 is early at r = 2 s, and more than one in three at r = 0.4 s. With R
-reads a second the refresh begins about beta · delta · ln(R · beta · delta) before the end: the busier the key, the earlier, which is the
-point. XFetch alone does not promise one refresh (several readers may draw low), nor help with a value
-that is not there at all: both are up to the load lock.
+so with beta = 1 and delta = 0.4 s one read in 148 is early at r = 2 s, and more than one in three
+at r = 0.4 s. With R reads a second the refresh begins about beta · delta · ln(R · beta · delta)
+before the end: the busier the key, the earlier, which is the point. XFetch alone does not promise
+one refresh (several readers may draw low), nor help with a value that is not there at all: both are
+up to the load lock.
 
 One draw for one version
 ------------------------
-XFetch is for readers who cannot agree: whoever draws lowest refreshes, so with many readers that is far too early. Where a load lock
-lets only one of them load anyway, one draw is enough, and all should have the same. So with ``protect="fleet"`` the draw is a
-hash of what is stored (`version_draw`): each reader in each process computes the same, and the next version has another. It is mapped
-so that a refresh begins at least beta · delta before the end, one and a half times that on average. A load that takes as long
-as the last one has then brought the next value in time. With ``protect="process"`` each process has a draw of its own for each
-version, and with "none" each read has one, as in the paper.
+XFetch is for readers that cannot agree: the reader with the lowest draw refreshes, so with many
+readers that is far too early. Where a load lock lets only one
+of them load anyway, one draw is enough, and all should have the same. So with ``protect="fleet"``
+the draw is a hash of what is stored (`version_draw`): each reader in each process computes the
+same, and the next version has another. It is mapped so that a refresh begins at least beta · delta
+before the end, one and a half times that on average. A load that takes as long as the last one has
+then brought the next value in time. With ``protect="process"`` each process has a draw of its own
+for each version, and with "none" each read has one, as in the paper.
 """
 
 from enum import Enum
@@ -51,8 +55,9 @@ _LOADS_PER_LOCK = (
 LONGEST_DRAW = 1 + 32 * log(
     2
 )  # no `version_draw` is early when more than so many times beta · delta is left
-_ENDS = 256  # bytes at either end that tell one version from another: a large value need not be hashed whole
-_LONGEST_LOCK_MS = 60_000  # nobody should wait longer for a loader that died
+# Bytes at either end that tell one version from another: a large value need not be hashed whole
+_ENDS = 256
+_LONGEST_LOCK_MS = 60_000  # a fleet should not wait longer for a loader that died
 
 
 class Freshness(Enum):
@@ -69,8 +74,8 @@ def judge(
 ) -> Freshness:
     """Say how fresh a value is that PTTL said ``pttl_ms`` of, stored with ``grace_ms`` after loading for ``delta_ms``.
 
-    ``random`` is random in (0, 1], such as ``1 - random()``. A value whose delta is unknown (0) is never early.
-    A value read with ``pttl_ms`` 0 is still there, in its last millisecond.
+    ``random`` is random in (0, 1], such as ``1 - random()``. A value whose delta is unknown (0) is
+    never early. A value read with ``pttl_ms`` 0 is still there, in its last millisecond.
     """
     if pttl_ms < 0:
         return Freshness.FRESH if pttl_ms == _NO_EXPIRY else Freshness.GONE
@@ -104,8 +109,8 @@ def jittered(ttl_ms: int | None, jitter: float, random: float) -> int | None:
 def lock_ttl_ms(delta_ms: int, policy: LoadPolicy) -> int:
     """Return the ttl of the load lock: three times what loading took last time (0: unknown), within bounds.
 
-    At least the policy's ``lock_ttl``; at most that, or a minute if that is more: the ttl is how long the fleet waits
-    for a loader that died, and one that lives renews its lock.
+    At least the policy's ``lock_ttl``; at most that, or a minute if that is more: the ttl is how
+    long the fleet waits for a loader that died, and one that lives renews its lock.
     """
     lowest = round(policy.lock_ttl * 1000)
     return min(max(lowest, _LOADS_PER_LOCK * delta_ms), max(lowest, _LONGEST_LOCK_MS))

@@ -1,4 +1,4 @@
-"""How a missing or ageing value is loaded: one frozen object, and presets for what most people want."""
+"""How a missing or ageing value is loaded: one frozen object, and presets for common needs."""
 
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -17,36 +17,44 @@ _SWR_GRACE = 60.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class LoadPolicy:
-    """What `get_or_set` does about a value that is not there, or will not be for long. Times in seconds.
+    """What `get_or_set` does about a value that is not there, or will soon expire. Times in seconds.
 
     What may be served:
 
-    ``stale_ttl``: how long a value may still be served after its ttl, while somebody loads the next one (grace).
-    ``stale_if_error``: whether it is served too when the loader fails.
-    ``beta``: how eagerly a value is refreshed before its ttl is over: from about so many times as long before its end as loading took
-    (see the module `freshness`); 0 turns that off.
-    ``jitter``: the share of the ttl, 0 to 1, by which it is shortened at random, so that values stored together do not
-    expire together.
-    ``negative_on``, ``negative_ttl``: the loader raising one of these types is remembered for so long, and callers get
-    `errors.NegativeHit` meanwhile.
+    ``stale_ttl``: how long a value may be served after its ttl while it is loaded again, 0 to 100
+        years. Default: 0.
+    ``stale_if_error``: whether such a value is also served when the loader fails. Default: True.
+    ``beta``: how early a value is refreshed before its ttl ends, in multiples of the time that its
+        last load took, 0 to 1000; 0: never early (see the module `freshness`). Default: 1.
+    ``jitter``: the share of the ttl by which it is shortened at random, 0 to 1, so that values
+        that were stored together do not expire together. Default: 0.
+    ``negative_on``: a tuple of Exception types; when the loader raises one, that is remembered, and
+        callers get `errors.NegativeHit` meanwhile. Default: none.
+    ``negative_ttl``: how long that is remembered, 0.001 to 100 years. Needed with ``negative_on``.
 
-    Who loads, and who waits:
+    Which call loads, and which calls wait:
 
-    ``protect``: "fleet": one loader for a key in all processes, by the quorum lock; "process": one in each process,
-    without a lock; "none": every caller loads.
-    ``background``: whether a refresh before or after the ttl goes on behind the caller's back; if not, the one caller
-    who got the lock loads before it returns.
-    ``lock_ttl``: the ttl of the load lock: at first, and at least; it grows with the measured time of loading.
-    ``wait``: how long those who do not load wait for the value. ``on_wait_over``: what they do then: "load" it
-    themselves, or "raise" `errors.LoadWaitTimeout`. Who waits for one of the places for loaders (`Options.max_loads`) while no loader
-    ends for as long (1 s at least) gets `errors.TooManyLoaders`.
-    ``poll``: the first and the longest delay between two looks at the value while waiting.
-    ``soft_timeout``: a caller who loads is given the stale value after so long, while the loader goes on.
-    ``hard_timeout``: after so long the load is given up with `errors.LoadTimeout`; the wait for one of the places for loaders
-    (`Options.max_loads`) counts. The loader runs in a thread or task of its own. None: it takes as long as it takes.
+    ``protect``: "fleet": one loader for a key in all processes, by the quorum lock (the default);
+        "process": one in each process, without a lock; "none": every caller loads.
+    ``background``: whether a refresh runs in the background; if not, the one caller that has the
+        load lock loads before it returns. Default: True.
+    ``lock_ttl``: the ttl of the load lock, at first and at least, 0.1 to 3600; it grows with the
+        measured time of loading. Default: 3.
+    ``wait``: how long the other callers wait for the value, 0 to 3600. A call that waits for one of
+        the places for loaders (`Options.max_loads`) gets `errors.TooManyLoaders` if no loader ends
+        for as long (1 s at least). Default: 5.
+    ``on_wait_over``: what they do then: "load" it themselves (the default), or "raise"
+        `errors.LoadWaitTimeout`.
+    ``poll``: the first and the longest delay between two looks at the value while waiting, 0.001
+        to 60 each. Default: (0.005, 0.1).
+    ``soft_timeout``: a caller that loads is given the stale value after this time, while the loader
+        goes on; 0.001 to 86 400, less than ``hard_timeout``; needs ``stale_ttl``. Default: None.
+    ``hard_timeout``: after this time, the wait for a place for loaders included, the load is given
+        up with `errors.LoadTimeout`; 0.001 to 86 400. The loader runs in a thread or task of its
+        own. Default: None: there is no limit.
 
-    Raises `InvalidOption` for values outside their range and for those that contradict each other. To change a
-    preset: ``dataclasses.replace(LoadPolicy.strict(), wait=1)``.
+    Raises `InvalidOption` for values outside their range and for values that contradict each other.
+    To change a preset: ``dataclasses.replace(LoadPolicy.strict(), wait=1)``.
     """
 
     stale_ttl: float = 0
@@ -90,12 +98,15 @@ class LoadPolicy:
 
     @classmethod
     def simple(cls) -> Self:
-        """Return the default: one loader in the fleet, the others wait, nothing stale is served."""
+        """Return the default: one loader in the fleet, all other callers wait, nothing stale is served."""
         return cls()
 
     @classmethod
     def swr(cls, stale_ttl: float = _SWR_GRACE) -> Self:
-        """Return "stale while revalidate": for ``stale_ttl`` seconds after its ttl a value is served while it is refreshed."""
+        """Return "stale while revalidate": a value is served after its ttl while it is refreshed.
+
+        ``stale_ttl``: for how many seconds, more than 0. Default: 60. Raises `InvalidOption` for 0.
+        """
         if stale_ttl == 0:
             raise InvalidOption(
                 "stale_ttl must be more than 0 for swr: with 0 nothing stale is ever served"
@@ -104,7 +115,7 @@ class LoadPolicy:
 
     @classmethod
     def strict(cls) -> Self:
-        """Return "no load but the one": nothing early or stale, and who has waited in vain raises instead of loading."""
+        """Return "only one load": nothing early or stale; a caller that has waited too long raises."""
         return cls(stale_if_error=False, beta=0, on_wait_over="raise")
 
     @classmethod
@@ -134,7 +145,8 @@ class LoadPolicy:
         if not isinstance(kinds, tuple) or not all(
             isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds
         ):
-            # What is no Exception (KeyboardInterrupt, a cancellation) is about the caller, not about the value.
+            # What is no Exception (KeyboardInterrupt, a cancellation) is about the caller, not
+            # about the value.
             raise InvalidOption(
                 f"negative_on must be a tuple of Exception types, got {kinds!r:.80}"
             )

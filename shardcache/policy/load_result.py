@@ -14,7 +14,9 @@ T = TypeVar("T")
 class LoadResult(Generic[T]):
     """A value with a ttl of its own.
 
-    ``ttl``: seconds or a timedelta, None for no expiry, zero or less for "give it to the callers, and do not store it".
+    ``value``: what the callers get.
+    ``ttl``: seconds or a timedelta; None: no expiry; zero or less: the callers get the value, and
+        it is not stored; left out: the ttl of the call.
     """
 
     value: T

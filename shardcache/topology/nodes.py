@@ -53,7 +53,8 @@ class AddressAsNameWarning(UserWarning):
 def warn_of_addresses(found: Iterable[Member]) -> None:
     """Warn, at the line outside of the library that asked for it, if a host name that may change names one node of several.
 
-    An IP address, a Unix socket and localhost are taken for what they say: they are used in trials, and where somebody has decided for them.
+    An IP address, a Unix socket and localhost are taken for what they say: they are used in trials,
+    and where somebody has decided for them.
     """
     found = list(found)
     unnamed = sum(not member.named and _may_change(member.address) for member in found)
