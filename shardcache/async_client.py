@@ -77,7 +77,10 @@ class AsyncShardCache(AsyncManyKeys):
         return self._runner
 
     async def get(self, key: Key, default: Any = None) -> Any:
-        """Return the value of ``key``, or ``default``. `MISS` as default tells a stored None from a miss."""
+        """Return the value of ``key``, or ``default`` if it is not there.
+
+        ``default``: None by default; `MISS` as default tells a stored None from a miss.
+        """
         # `_call` without a `Request`: the one method for which its making is worth saving.
         wire = self._wire(key)
         shard = self._owner(wire)
@@ -98,10 +101,12 @@ class AsyncShardCache(AsyncManyKeys):
         *,
         tags: Iterable[str] | None = None,
     ) -> bool:
-        """Store ``value``; return whether it was. ``ttl`` in seconds, None for no expiry, zero or less deletes.
+        """Store ``value``; return whether it was stored.
 
-        With ``tags`` the value is a miss once one of them is invalidated (`invalidate_tags`);
-        reading it costs one more exchange.
+        ``ttl``: seconds or a timedelta; None: no expiry; zero or less deletes. Default: the
+            client's.
+        ``tags``: texts; once one of them is invalidated (`invalidate_tags`), the value is a miss.
+            To read a value with tags costs one more exchange. Default: none.
         """
         if tags is not None:
             versions = await self._run(self._loader.tagged(key, value, ttl, tags))
@@ -121,10 +126,10 @@ class AsyncShardCache(AsyncManyKeys):
         return bool(await self._call(self._requests.delete(key)))
 
     async def invalidate_tags(self, tags: Iterable[str]) -> int:
-        """Make every value that has one of these tags a miss, on whichever shard it lies; return how many of the tags were in use.
+        """Make every value that has one of these tags a miss, on any shard.
 
-        Costs one exchange with the tags' own shards, whatever the number of values: nothing is
-        scanned or deleted.
+        Returns how many of the tags were in use. Costs one exchange with the tags' own shards,
+        whatever the number of values: nothing is scanned or deleted.
         """
         try:
             return await self._run(self._loader.invalidation(tags))
@@ -134,10 +139,14 @@ class AsyncShardCache(AsyncManyKeys):
     async def incr(
         self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
     ) -> int | None:
-        """Add ``delta`` to an integer; return the sum, or None if the shard is out and the policy is "degrade".
+        """Add ``delta`` to an integer; return the sum.
 
-        An absent key raises `KeyMissing`, or starts from ``initial`` with ``ttl``; the ttl of a
-        present key stays. A value that is no integer raises `WrongType`.
+        ``delta``: a whole number of 64 bits. Default: 1.
+        ``initial``: the number that an absent key starts from; None (the default): `KeyMissing`.
+        ``ttl``: that of a key that starts; the ttl of a present key stays. Default: the client's.
+
+        Returns None if the shard is out and the policy is "degrade". Raises `KeyMissing` for an
+        absent key without ``initial``, and `WrongType` for a value that is no integer.
         """
         result: int | None = await self._call(self._requests.incr(key, delta, initial, ttl))
         return result
@@ -150,18 +159,21 @@ class AsyncShardCache(AsyncManyKeys):
         return result
 
     async def touch(self, key: Key, ttl: TTL | Default = DEFAULT) -> bool:
-        """Give ``key`` a new ttl (None: no expiry; zero or less deletes); return whether it was there.
+        """Give ``key`` a new ttl; return whether it was there.
 
-        Of a value that may be served stale (`LoadPolicy.stale_ttl`) it is the ttl that begins anew,
-        so it is fresh again; the time for which it may be served after that stays what it was.
+        ``ttl``: seconds or a timedelta; None: no expiry; zero or less deletes. Default: the
+            client's.
+
+        A value that may be served stale (`LoadPolicy.stale_ttl`) is fresh again for the new ttl;
+        the time for which it may be served after that stays as it was.
         """
         return bool(await self._call(self._requests.touch(key, ttl)))
 
     async def ttl(self, key: Key) -> float | None:
-        """Return the seconds that ``key`` has left: None if it does not expire, 0.0 if it is not there, or stale.
+        """Return the seconds that ``key`` has left; None: no expiry; 0.0: not there, or stale.
 
-        The time for which a stale value may still be served (`LoadPolicy.stale_ttl`) does not
-        count: what is stale is there for `contains` and `get`, and has no time left.
+        The time for which a stale value may be served (`LoadPolicy.stale_ttl`) does not count: a
+        stale value is there for `contains` and `get`, and has no time left.
         """
         result: float | None = await self._call(self._requests.ttl(key))
         return result
@@ -171,26 +183,28 @@ class AsyncShardCache(AsyncManyKeys):
         return bool(await self._call(self._requests.contains(key)))
 
     async def command(self, key: Key, name: str, *arguments: Argument) -> Any:
-        """Send one command of the server's about ``key``, such as ``command("user:1", "HSET", "name", "Ada")``; return the reply as it comes.
+        """Send one of the server's commands about ``key``; return the reply as it comes.
 
-        ``name``: a command whose one key comes first and that answers at once; where it has two
-            words, both ("OBJECT ENCODING").
+        ``name``: a command whose one key comes first and that answers at once, such as "HSET";
+            where it has two words, both ("OBJECT ENCODING").
         ``arguments``: what follows the key: bytes, str (as UTF-8), int, float. The key gets the
-            namespace, the arguments do not. Texts in the reply are bytes; maps are dicts, or flat
-            lists where the server speaks RESP2. None if the shard is out and the policy is
-            "degrade". A reading command may be sent twice over a dead connection, a writing one is
-            not; it also invalidates a load of the key, as `set` does. Raises `InvalidArgument` for
-            all other commands (`redis` is for those) and the `errors.ShardError` that a reply
-            stands for.
+            namespace, the arguments do not.
+
+        Texts in the reply are bytes; maps are dicts, or flat lists where the server speaks RESP2.
+        None if the shard is out and the policy is "degrade". A reading command may be sent twice
+        over a dead connection, a writing one is not; it also invalidates a load of the key, as
+        `set` does. Raises `InvalidArgument` for all other commands (use `redis`) and the
+        `errors.ShardError` of the reply.
         """
         return await self._call(self._requests.command(key, name, arguments))
 
     def redis(self, key: Key) -> "AsyncRedis":
-        """Return a new client of redis-py for the shard of ``key``, with its login and TLS and this client's timeout, for all that has no method here.
+        """Return a new client of redis-py for the shard of ``key``, for all that has no method here.
 
-        Whoever asks for it closes it: ``with`` or ``close()``, with asyncio ``async with`` or
-        ``aclose()``. It has connections of its own, no breaker, no retries and no namespace:
-        `explain` tells a key's bytes (``wire_key``). What it writes voids no load under way.
+        It has the shard's login and TLS and this client's timeout. It has connections of its own,
+        no breaker, no retries and no namespace: `explain` tells a key's bytes (``wire_key``). Its
+        writes do not invalidate a load under way. The caller closes it: ``with`` or ``close()``,
+        with asyncio ``async with`` or ``aclose()``.
         """
         return async_redis_client(*self._peer(key))
 
@@ -231,14 +245,17 @@ class AsyncShardCache(AsyncManyKeys):
         policy: LoadPolicy | Preset | None = None,
         tags: Iterable[str] | None = None,
     ) -> Any:
-        """Return the value of ``key``; if it is not there, load it, once in the whole fleet, and store it for ``ttl``.
+        """Return the value of ``key``; if it is not there, load it once in the fleet, and store it.
 
-        ``loader`` is called without arguments (or is the value itself); it may return a
-        `LoadResult` to set a ttl of its own. What it raises is raised to every caller of that load
-        in this process. ``policy``: a `LoadPolicy`, "simple" (the default), "swr" or "strict".
+        ``loader``: called without arguments, or the value itself; it may return a `LoadResult` with
+            a ttl. Its exception is raised to every caller of that load in this process.
+        ``ttl``: seconds or a timedelta; None: no expiry. Default: the client's.
+        ``policy``: a `LoadPolicy`, "simple" (the default), "swr" or "strict".
+        ``tags``: texts, as for `set`. Default: none.
+
         Guarantee (G3): while a majority of the voters of the load lock answers, one loader runs in
-        the fleet; without it, or with the key's shard out, one in each process. A load that was
-        overtaken by `set` or `delete` is not stored.
+        the fleet; without it, or with the key's shard out, one in each process. The value of a load
+        that was superseded by `set` or `delete` is not stored.
         """
         return await self._loader.get_or_set(key, loader, ttl, LoadPolicy.of(policy), tags)
 
@@ -269,12 +286,13 @@ class AsyncShardCache(AsyncManyKeys):
         policy: LoadPolicy | Preset | None = None,
         tags: Iterable[str] | None = None,
     ) -> dict[Any, Any]:
-        """Return the keys with their values; load those that are not there in one call, each once in the whole fleet.
+        """Return the keys with their values; load absent ones in one call, each once in the fleet.
 
-        ``loader`` is called with a list of keys and returns a mapping of keys to values (or
-        `LoadResult` s); a key that it leaves out is left out here. Keys that somebody else is
-        loading are waited for. All else as `get_or_set`; what is stale or nearly so is refreshed in
-        the background as there.
+        ``loader``: called with a list of keys, returns a mapping of keys to values (or
+            `LoadResult`); a key that is not in it is not in the result either.
+
+        All else is as for `get_or_set`. The call waits for keys that another call is loading; stale
+        and nearly stale values are refreshed in the background.
         """
         return await self._loader.get_or_set_many(
             distinct(keys), loader, ttl, LoadPolicy.of(policy), tags
@@ -288,13 +306,17 @@ class AsyncShardCache(AsyncManyKeys):
         policy: LoadPolicy | Preset | None = None,
         tags: Iterable[str] = (),
     ) -> AsyncDecorator:
-        """Return a decorator: results are kept for ``ttl`` under ``key``, a template such as ``"user:{id}:{lang}"``, each loaded once in the fleet.
+        """Return a decorator that keeps results, each loaded once in the fleet.
 
-        The template's names are the function's parameters; unknown ones are an error when
-        decorating. Left out, the key is made of the function's name and all arguments. ``tags`` are
-        templates too. The function gets ``key``, ``invalidate`` and ``refresh``, called with the
-        arguments of the call they are about. On a classmethod or staticmethod this decorator should
-        stand outermost. Generator functions are refused.
+        ``ttl``: seconds or a timedelta; None: no expiry. Default: the client's.
+        ``key``: a template with the function's parameters, such as ``"user:{id}:{lang}"``; unknown
+            names are an error when decorating. Default: the function's name and all arguments.
+        ``policy``: as for `get_or_set`.
+        ``tags``: templates too. Default: none.
+
+        The function gets ``key``, ``invalidate`` and ``refresh``, called with the arguments of the
+        call in question. On a classmethod or staticmethod this decorator stands outermost. Raises
+        `InvalidArgument` for generator functions.
         """
         chosen = LoadPolicy.of(policy)
 
@@ -306,7 +328,7 @@ class AsyncShardCache(AsyncManyKeys):
         return decorate
 
     def pipeline(self) -> AsyncPipeline:
-        """Return a context manager on which calls queue; at its end each shard gets its share in one exchange."""
+        """Return a context manager that queues calls; at its end one exchange per shard sends them."""
         return AsyncPipeline(self._context, self._load_context, self._runner)
 
     def lock(
@@ -394,13 +416,14 @@ class AsyncShardCache(AsyncManyKeys):
                     yield key
 
     async def clear(self, *, flush: bool = False) -> int:
-        """Delete every value of this namespace; return how many. Locks and tags stay, and so do other namespaces.
+        """Delete every value of this namespace; return how many. Locks and tags stay.
 
-        Each step has the deadline of a call, not the whole. ``flush=True`` empties the whole
-        database of every shard instead (FLUSHDB), and returns 0. That takes all of locks, registers
-        and counters of fencing tokens (which start again from the servers' clocks): **every lock is
-        free at once while its holders still believe in it**, so that a second one may run beside
-        them. Do it only where nobody holds a lock.
+        ``flush``: True empties the whole database of every shard (FLUSHDB) instead, and returns 0.
+            That deletes all locks, registers and counters of fencing tokens (which start again from
+            the servers' clocks): **every lock is free at once while its holder still works**, so a
+            second holder may run beside it. Use it only where no lock is held. Default: False.
+
+        Each step has the deadline of a call, not the whole. Other namespaces stay as they are.
         """
         try:
             swept = await self._run(self._context.sweep(flush=flush))
@@ -409,17 +432,20 @@ class AsyncShardCache(AsyncManyKeys):
         return self._reply_policy.swept(*swept)
 
     async def ping(self) -> dict[str, PingResult]:
-        """Ask every shard for a sign of life over a new connection; return a `PingResult` for each, by name.
+        """Ping every shard over a new connection; return a `PingResult` for each, by name.
 
-        One deadline for all together. A health endpoint may return ``{name: found.as_dict() for
-        name, found in answers.items()}``.
+        One deadline for all together. A health endpoint may return
+        ``{name: found.as_dict() for name, found in answers.items()}``.
         """
         return {
             name: PingResult.of(found) for name, found in (await self._runner.ping_all()).items()
         }
 
     async def close(self) -> None:
-        """Close all connections (and embedded servers). Later calls raise `ClientClosed`. May be called twice."""
+        """Close all connections (and embedded servers); may be called twice.
+
+        Later calls raise `ClientClosed`.
+        """
         await self._runner.close()
         if self._servers is not None:
             self._servers.close()

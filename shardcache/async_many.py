@@ -1,4 +1,4 @@
-"""The methods of `AsyncShardCache` on many keys: they pack and decode in turns of the event loop."""
+"""The methods of `AsyncShardCache` on many keys: the work is done in turns of the event loop."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ K = TypeVar("K", bound=Key)
 
 
 class AsyncManyKeys(CacheBase):
-    """What an asyncio client does with many keys at once. Other tasks go on between two parts of the work."""
+    """What an asyncio client does with many keys at once; other tasks run between two parts."""
 
     _runner: AsyncRunner
 
@@ -31,7 +31,10 @@ class AsyncManyKeys(CacheBase):
     @overload
     async def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]: ...  # type: ignore[overload-cannot-match]
     async def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
-        """Return the keys that are there with their values; one exchange per shard, all shards at once."""
+        """Return the keys that are there with their values.
+
+        One exchange per shard, all shards at once.
+        """
         asked = distinct(keys)
         if len(asked) > IN_ONE_TURN:
             parts = await in_turns(partial(self._found, turns=Turns()), parts_of(asked))
@@ -56,11 +59,11 @@ class AsyncManyKeys(CacheBase):
         return found
 
     async def fetch_many(self, keys: Iterable[Key]) -> Results[Any]:
-        """Return for each key whether it was there (`Hit`), was not (`Miss`), or cannot be said to be and why (`Failed`).
+        """Return an outcome for each key: `Hit`, `Miss`, or `Failed` with the error.
 
-        `Failed` has the error: a shard that is out, a value that does not decode, a list or hash of
-        somebody else's (`WrongType`). One exchange per shard, and a second one, about their types,
-        for keys that the first did not find.
+        `Failed`: the shard is out, the value does not decode, or the key holds a list or hash of
+        another program (`WrongType`). One exchange per shard, and a second exchange, about their
+        types, for keys that the first did not find.
         """
         asked = distinct(keys)
         if len(asked) > IN_ONE_TURN:
@@ -93,7 +96,11 @@ class AsyncManyKeys(CacheBase):
         self, mapping: Mapping[Key, object], ttl: TTL | Default = DEFAULT
     ) -> list[Key]: ...
     async def set_many(self, mapping: Mapping[Any, Any], ttl: TTL | Default = DEFAULT) -> list[Any]:
-        """Store all values; return the keys that were not stored, so an empty list says that all were."""
+        """Store all values; return the keys that were not stored.
+
+        ``ttl``: seconds or a timedelta; None: no expiry; zero or less deletes. Default: the
+            client's. An empty list says that all values were stored.
+        """
         if isinstance(mapping, Mapping) and len(mapping) > IN_ONE_TURN:
             return await self._set_in_turns(mapping, ttl)
         part = self._context.encoded(mapping, ttl)

@@ -153,7 +153,7 @@ class CacheBase(ABC):
         return cache
 
     def __copy__(self) -> Self:
-        """Return the client itself: its connections are shared anyway, and settings that hold one can be copied."""
+        """Return the client itself, so that settings that hold a client can be copied."""
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -161,7 +161,7 @@ class CacheBase(ABC):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the call of `from_url` that made it; refuse where a secret or a connection would have to go along."""
+        """Pickle as the call of `from_url` that made it; refuse where a secret would go along."""
         if self._made_again_by is None:
             raise TypeError(
                 f"this {type(self).__name__} cannot be pickled, since its addresses may hold credentials: make one in each "
@@ -190,5 +190,5 @@ class CacheBase(ABC):
 
 
 def _made_again(kind: type[CacheBase], settings: dict[str, Any]) -> CacheBase:
-    """Return a client as the one that was pickled, with the shards and credentials that the environment names here."""
+    """Return a client as the pickled one, with the shards that the environment here names."""
     return kind.from_url(**settings)

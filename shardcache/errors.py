@@ -109,7 +109,7 @@ class InvalidArgument(ShardCacheError, ValueError):
 
 
 class InvalidKey(InvalidArgument):
-    """A key is empty, longer than 64 KiB, not UTF-8 encodable, or of another type than str or bytes."""
+    """A key is empty, longer than 64 KiB, not UTF-8 encodable, or neither str nor bytes."""
 
 
 class InvalidTTL(InvalidArgument):
@@ -150,7 +150,7 @@ class DamagedPayload(SerializationError):
 
 
 class KeyMissing(ShardCacheError, ValueError):
-    """``incr`` or ``decr`` of an absent key, and no ``initial`` was given. The message names shard, method and key."""
+    """``incr`` or ``decr`` of an absent key without ``initial``. It names shard, method and key."""
 
 
 class ClientClosed(ShardCacheError):
@@ -162,16 +162,20 @@ class ServerNotStarted(ShardCacheError):
 
 
 class ThreadNotStarted(ShardCacheError):
-    """The system had no thread (a limit on processes, say) for what cannot be done without one: a loader with a hard timeout, or a
-    lock with ``auto_renew``. Nothing was begun; all else (a prober, a refresh) does without, and
-    tells by an event.
+    """The system had no thread for what needs one (a limit on processes, say).
+
+    That is a loader with a hard timeout, or a lock with ``auto_renew``. Nothing was begun; all else
+    (a prober, a refresh) does without a thread, and an event tells of it.
     """
 
 
 class StaleToken(ShardCacheError):
-    """A fencing token is older than one that ``resource`` has seen: somebody else has taken the lock since.
+    """A fencing token is older than one that ``resource`` has seen: the lock has a newer holder.
 
-    ``token`` is the one refused, ``seen`` the highest so far. Nothing was written.
+    ``token``: the one refused.
+    ``seen``: the highest so far.
+
+    Nothing was written.
     """
 
     def __init__(self, resource: str | bytes, token: int, seen: int) -> None:
@@ -185,7 +189,7 @@ class StaleToken(ShardCacheError):
 
 
 class FenceBusy(ShardCacheError, TimeoutError):
-    """Another process has been writing a fenced file for as long as this one was willing to wait."""
+    """Another process has been writing a fenced file for longer than this one may wait."""
 
 
 class LockError(ShardCacheError):
@@ -201,7 +205,11 @@ class LockError(ShardCacheError):
 
 
 class LockNotAcquired(LockError):
-    """The lock could not be had. ``votes`` are the voters' answers to the last attempt, `shardcache.votes.Vote` each."""
+    """The lock could not be taken.
+
+    ``votes``: the voters' answers to the last attempt, a `shardcache.votes.Vote` each.
+    ``retry_after``: seconds until the lock may be free, or None.
+    """
 
     def __init__(
         self, name: str, reason: str, votes: Sequence[Vote] = (), retry_after: float | None = None
@@ -213,42 +221,45 @@ class LockNotAcquired(LockError):
 
 
 class LockConflict(LockNotAcquired):
-    """Somebody else holds the lock; if nobody renews it, it is free in ``retry_after`` seconds."""
+    """Another holder has the lock; if it is not renewed, it is free in ``retry_after`` seconds."""
 
 
 class QuorumUnavailable(LockNotAcquired):
-    """Fewer than a majority of the voters can vote; the message names those that cannot, and why."""
+    """Fewer than a majority of the voters can vote; the message names the others, and why."""
 
 
 class LockLost(LockError):
-    """The lease ended while its holder was still at work: somebody else may hold the lock by now."""
+    """The lease ended while its holder was at work: there may be another holder by now."""
 
 
 class LockNotHeld(LockError):
-    """The lock is not held by who wants to release, extend or hand it over."""
+    """The lock is not held by the caller that releases, extends or hands it over."""
 
 
 class LoadFailed(ShardCacheError):
-    """A value was to be loaded, and none came. What a loader itself raises comes out as it is, not as this."""
+    """A load brought no value. What a loader itself raises comes out as it is, not as this."""
 
 
 class LoadTimeout(LoadFailed):
-    """The loader took longer than ``LoadPolicy.hard_timeout``, the wait for its turn (``Options.max_loads``) included."""
+    """The loader, with the wait for its turn, took longer than ``LoadPolicy.hard_timeout``."""
 
 
 class LoadCancelled(LoadFailed):
-    """The loader ended by `asyncio.CancelledError`, though nobody had cancelled the call that it was for."""
+    """The loader ended by `asyncio.CancelledError`, though the call it was for was not cancelled."""
 
 
 class TooManyLoaders(LoadFailed):
-    """No loader was begun: ``Options.max_loads`` of them were given up after ``LoadPolicy.hard_timeout`` and have not ended; or as many
-    are running, and none has ended for ``LoadPolicy.wait`` seconds (a second at least); or as many
-    refreshes are at work in the background. The message names the keys of some of them.
+    """No loader was begun, because too many of them hang or are at work.
+
+    That is: ``Options.max_loads`` of them were given up after ``LoadPolicy.hard_timeout`` and have
+    not ended; or as many are running, and none has ended for ``LoadPolicy.wait`` seconds (a second
+    at least); or as many refreshes are at work in the background. The message names some of the
+    keys.
     """
 
 
 class LoadWaitTimeout(LoadFailed):
-    """Somebody else was loading the value for longer than ``LoadPolicy.wait``, and the policy says "raise"."""
+    """Another load of the value took longer than ``LoadPolicy.wait``, and the policy says "raise"."""
 
 
 class LoadCycle(LoadFailed):
@@ -256,10 +267,10 @@ class LoadCycle(LoadFailed):
 
 
 class NegativeHit(LoadFailed):
-    """The loader refused lately, in this process or another, and by ``LoadPolicy.negative_ttl`` that is remembered.
+    """The loader refused lately, in any process, and ``LoadPolicy.negative_ttl`` is not over.
 
-    ``error_type`` is the name of the error's type, with its module unless builtin; ``error_text``
-    what it said.
+    ``error_type``: the name of the error's type, with its module unless builtin.
+    ``error_text``: what it said.
     """
 
     def __init__(self, error_type: str, error_text: str) -> None:
@@ -287,7 +298,7 @@ class ShardError(ShardCacheError):
 
 
 class ShardUnavailable(ShardError):
-    """The shard cannot be reached or does not serve now. Under "degrade" this is a miss or a False."""
+    """The shard cannot be reached or does not serve now. Under "degrade": a miss or a False."""
 
 
 class ShardTimeout(ShardUnavailable):
@@ -299,15 +310,21 @@ class ShardOut(ShardUnavailable):
 
 
 class WritesRefused(ShardUnavailable):
-    """The server takes no writes now (a full disk, a read-only replica, too few replicas). It serves reads, so it stays in service."""
+    """The server takes no writes now, but serves reads, so it stays in service.
+
+    Causes: a full disk, a read-only replica, too few replicas.
+    """
 
 
 class OutOfStep(ShardUnavailable):
-    """The stream broke the protocol or held more than was asked for. The connection was closed (G1)."""
+    """The stream broke the protocol or held more than was asked. The connection was closed (G1)."""
 
 
 class ReplyTooLarge(OutOfStep):
-    """The reply was longer than any answer to the command: a value above ``Options.max_value``, say. It was not read to its end."""
+    """The reply was longer than any answer to the command. It was not read to its end.
+
+    For example, a value was longer than ``Options.max_value``.
+    """
 
 
 class CommandRefused(ShardError):
@@ -324,7 +341,10 @@ class CommandRefused(ShardError):
 
 
 class AccessDenied(CommandRefused):
-    """The server's ACL does not let this user run the command, or touch the key. The message names the pattern of the client's keys."""
+    """The server's ACL does not let this user run the command, or touch the key.
+
+    The message names the pattern of the client's keys.
+    """
 
 
 class WrongType(CommandRefused):

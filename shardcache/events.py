@@ -1,8 +1,8 @@
-"""What the client tells a hook: one frozen object for each thing that must not pass unseen (G6); and what of it is logged.
+"""The events that a hook is given, one frozen object each (G6); and which of them are logged.
 
 The log, under the name "shardcache", gets what an operator has to know and never one line for each
 call: a shard that goes out of service or comes back, and at most once a minute for each shard or
-lock what may come in crowds (`Repeats`). No line has a key, a value or a credential in it.
+lock what may come often (`Repeats`). No line has a key, a value or a credential in it.
 """
 
 import logging
@@ -39,18 +39,22 @@ log.addHandler(
 class Event:
     """One event.
 
-    ``kind``: a read that was answered as a miss because its shard was out (`degraded_read`), a
-        write that did not happen (`dropped_write`), a stored value that does not decode
-        (`damaged`), a shard whose breaker opened or closed (`shard_out`, `shard_back`), a lock
-        whose lease ended under its holder (`lock_lost`), or that could not be released for certain,
-        so that it stays until its ttl ends it (`lock_kept`), or that somebody has waited for for a
-        second, because others hold it or too few voters answer (`lock_waiting`), a loader that
-        failed in the background or behind a stale value (`load_failed`), a thread that the system
-        did not have (`thread_not_started`: ``operation`` says what for, "probe", "refresh", "load",
-        "renew" or "connect", and it is tried again when next needed), a shard that does not accept
-        the credentials, or whose certificate is not accepted (`auth_failed`). ``operation`` is the
-        method called, ``keys`` how many keys it concerns, ``error`` why. Keys and values themselves
-        are left out: they may be secret, and there are too many of them.
+    ``kind``: what happened: ``degraded_read``: a read was answered as a miss because its shard was
+        out. ``dropped_write``: a write did not happen. ``damaged``: a stored value does not decode.
+        ``shard_out``, ``shard_back``: the breaker of a shard opened or closed. ``lock_lost``: the
+        lease of a lock ended while it was held. ``lock_kept``: a lock was perhaps not released, so
+        that it stays until its ttl ends it. ``lock_waiting``: a call has waited a second for a
+        lock, because another holder has it or too few voters answer. ``load_failed``: a loader
+        failed in the background or behind a stale value. ``thread_not_started``: the system had no
+        thread for ``operation``: "probe", "refresh", "load", "renew" or "connect"; it is tried
+        again when next needed. ``auth_failed``: a shard does not accept the credentials, or its
+        certificate is not accepted.
+    ``shard``: the shard's name, or the lock's.
+    ``operation``: the method called. Default: "".
+    ``keys``: how many keys it concerns. Default: 0.
+    ``error``: why, or None.
+
+    Keys and values themselves are left out: they may be secret, and there are too many of them.
     """
 
     kind: Kind
@@ -78,9 +82,10 @@ _LIMITED = {
 
 
 class Repeats(logging.Filter):
-    """Lets a warning of one kind about one shard or lock through once in ``seconds``, and says then how many it kept back.
+    """Lets a warning of one kind about one shard or lock through once in ``seconds``.
 
-    Time is the records' own, so that this needs no clock. It remembers ``most`` of them at most.
+    It then says how many it kept back. Time is the records' own, so that this needs no clock. It
+    remembers ``most`` of them at most.
     """
 
     def __init__(self, seconds: float = 60.0, most: int = 1024) -> None:
@@ -152,7 +157,7 @@ def _extra(event: Event) -> dict[str, object]:
 
 
 def _why(event: Event) -> str:
-    """Return what may be said of an event's error: not the text of what a value or a loader brought along, which may be secret."""
+    """Return what a log may say of an event's error: no text of a value or a loader: it may be secret."""
     if event.kind == "load_failed":
         return f": {type(event.error).__name__}"
     if event.kind == "damaged":

@@ -1,4 +1,4 @@
-"""Functions of the application that the library calls: what they may be, and how they are called."""
+"""Functions of the application that the library calls: what they may be, how they are called."""
 
 import inspect
 from collections.abc import Callable
@@ -12,7 +12,10 @@ T = TypeVar("T")
 
 
 def check_hook(name: str, hook: object) -> None:
-    """Raise `InvalidOption` if ``hook`` is neither None nor a plain function. Nobody would await a coroutine function."""
+    """Raise `InvalidOption` if ``hook`` is neither None nor a plain function.
+
+    A coroutine function is refused, since no code would await its result.
+    """
     if hook is None:
         return
     if not callable(hook):

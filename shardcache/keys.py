@@ -54,7 +54,7 @@ def literal(text: bytes) -> bytes:
 
 @lru_cache(_SLOTS)
 def _tag_of_slot(slot: int) -> bytes:
-    """Return the smallest number whose digits, as a hash tag, lie in this slot of a Redis Cluster."""
+    """Return the smallest number that, as a hash tag, lies in this slot of a Redis Cluster."""
     return next(tag for tag in map(b"%d".__mod__, count()) if crc_hqx(tag, 0) % _SLOTS == slot)
 
 
@@ -121,7 +121,7 @@ class KeySpace:
         return wire if wire and self.internal(family, wire) == key else None
 
     def fill_token(self, wire: bytes) -> bytes:
-        """Return the key without which a load of ``wire`` under way cannot store its value: whoever writes takes it away."""
+        """Return the key of the fill token: a write deletes it, so a load of ``wire`` is not stored."""
         if (
             _CLOSING not in wire
         ):  # then it has no tag either: the short way, since every write comes by
@@ -153,7 +153,7 @@ class KeySpace:
         return raw
 
     def wire_many(self, keys: list[Key]) -> list[bytes]:
-        """Return the wire keys of ``keys``, in their order: `wire` at a third of the cost per key."""
+        """Return the wire keys of ``keys``, in their order, at a third of the cost of `wire` each."""
         if not set(map(type, keys)) <= _STR:
             return [self.wire(key) for key in keys]
         prefix = self.prefix

@@ -40,7 +40,7 @@ def check_on_unavailable(choice: object) -> OnUnavailable:
 
 @dataclass(frozen=True, slots=True)
 class TLS:
-    """How ``rediss://`` shards are checked: by default fully, against the system's authorities (G7).
+    """How ``rediss://`` shards are checked: fully by default, with the system's authorities (G7).
 
     ``ca_file``: path of a PEM file with the authorities; None: those of the system.
     ``cert_file``: path of a PEM file with the client's certificate; None: the client has none.

@@ -81,7 +81,7 @@ class Queue:
         return len(self._requests) - 1
 
     def _take(self) -> tuple[list[Request], list[bytes]]:
-        """Return what is queued, and the keys that it writes; forget the queue and the results before it."""
+        """Return what is queued, and the keys that it writes; forget the queue and older results."""
         requests, self._requests = self._requests, []
         self.results = []
         return requests, [request.key for request in requests if request.op.writes]
@@ -181,7 +181,7 @@ class Pipeline(Queue):
 
 
 class AsyncPipeline(Queue):
-    """A pipeline of the asyncio client: as `Pipeline`, with ``async with`` and ``await execute()``."""
+    """A pipeline of the asyncio client: `Pipeline` with ``async with`` and ``await execute()``."""
 
     def __init__(
         self, context: ClientContext, load_context: LoadContext, runner: _AsyncRunner

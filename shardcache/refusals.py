@@ -1,4 +1,7 @@
-"""What a server's error reply says to people: its words cleaned of what scripts and arguments put into them, and a sentence before them."""
+"""What an error reply of a server means: its words cleaned, with a sentence before them.
+
+Scripts and arguments put words into replies that are taken out here.
+"""
 
 import re
 
@@ -44,12 +47,12 @@ _BY_TEXT = {
 
 
 def words(text: str) -> str:
-    """Return an error reply's own words: without the script that they passed through, and without arguments, which may be secret."""
+    """Return an error reply's own words, without the script and without arguments (maybe secret)."""
     return _ARGUMENTS.sub("", _BEFORE.sub("", _BEHIND.sub("", text))).strip()
 
 
 def explained(text: str) -> str:
-    """Return a sentence that says what is the matter, with the server's words behind it; the words alone where there is none."""
+    """Return a sentence that says what is wrong, with the server's words; else the words alone."""
     sentence = _BY_CODE.get(text.partition(" ")[0])
     if sentence is None:
         sentence = next((said for sign, said in _BY_TEXT.items() if sign in text), None)

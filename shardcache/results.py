@@ -68,7 +68,7 @@ Outcome = Hit[T] | Miss | Failed
 
 
 class Results(Mapping[str | bytes, "Outcome[T]"], Generic[T]):
-    """One outcome per key asked for, in the order of asking: `Hit`, `Miss` or `Failed`. Read-only."""
+    """One outcome per key, in the order of asking: `Hit`, `Miss` or `Failed`. Read-only."""
 
     __slots__ = ("_outcomes",)
 
@@ -93,7 +93,7 @@ class Results(Mapping[str | bytes, "Outcome[T]"], Generic[T]):
         return {key: outcome.value for key, outcome in self.items() if isinstance(outcome, Hit)}
 
     def with_hits(self, values: Iterable[tuple[str | bytes, T]]) -> "Results[T]":
-        """Return these results with other values for some keys; the value `MISS` makes a hit a miss."""
+        """Return these results with other values for some keys; `MISS` makes a hit a miss."""
         changed: dict[str | bytes, Outcome[T]] = {
             key: Miss() if value is MISS else Hit(value) for key, value in values
         }

@@ -1,4 +1,4 @@
-"""How long a value lives: seconds as the caller gives them, milliseconds as the server takes them."""
+"""How long a value lives: the caller's seconds, the server's milliseconds."""
 
 import math
 from datetime import timedelta
@@ -28,7 +28,7 @@ TTL = int | float | timedelta | None
 
 
 def milliseconds(ttl: TTL) -> int | None:
-    """Return ``ttl`` in whole milliseconds, rounded up; None for no expiry, 0 for "zero or less"."""
+    """Return ``ttl`` in whole milliseconds, rounded up; None: no expiry, 0: "zero or less"."""
     if ttl is None:
         return None
     if isinstance(ttl, timedelta):
@@ -53,7 +53,10 @@ def milliseconds(ttl: TTL) -> int | None:
 
 
 def default_milliseconds(ttl: TTL) -> int | None:
-    """Return a client's ``default_ttl`` in milliseconds, None for no expiry; refuse what would make a delete of every ``set``."""
+    """Return a client's ``default_ttl`` in milliseconds, None for no expiry.
+
+    Raises `InvalidTTL` for zero or less, with which every ``set`` would delete.
+    """
     ms = milliseconds(ttl)
     if ms == 0:
         raise InvalidTTL(

@@ -25,13 +25,13 @@ class Turns:
         self._lock = asyncio.Lock()
 
     async def next(self) -> None:
-        """Return in a turn of the loop in which nobody else who waits here goes on; first come, first served."""
+        """Return in a turn of the loop in which no other waiter here goes on; first come, first served."""
         async with self._lock:
             await asyncio.sleep(0)
 
 
 async def in_turns(work: Callable[[T], Coroutine[Any, Any, R]], parts: Sequence[T]) -> list[R]:
-    """Begin the work on each part in a turn of the loop of its own, in order; return the results in the order of the parts.
+    """Begin the work on each part in its own turn of the loop; return the results in their order.
 
     The parts are under way at once. When one fails, or the caller is cancelled, the others are
     cancelled.

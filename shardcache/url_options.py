@@ -1,4 +1,4 @@
-"""Settings out of a URL: ``redis://h1?name=a,redis://h2?name=b&namespace=shop&timeout=0.2`` says it all in one text.
+"""Settings out of a URL such as ``redis://h1?name=a,redis://h2?name=b&timeout=0.2``.
 
 Every field of `Options` that is a text, a number or a flag may stand there: its annotation says how
 it is read.
@@ -110,7 +110,7 @@ class FromURL:
 
 
 def read_url(text: str) -> FromURL:
-    """Parse ``text`` into shards and settings; raise `InvalidURL` for what cannot be read or contradicts itself."""
+    """Parse ``text`` into shards and settings; raise `InvalidURL` for what cannot be read."""
     said: dict[str, tuple[str, ParsedURL]] = {}
     client: dict[str, Any] = {}
     options: dict[str, Any] = {}
@@ -134,7 +134,7 @@ def read_url(text: str) -> FromURL:
 
 
 def unknown_setting(name: str, url: ParsedURL, *, whole_client: bool) -> InvalidURL:
-    """Return the error for a setting that no URL takes, or not here: it names all that may stand, and the nearest."""
+    """Return the error for a setting that is not allowed: it names the allowed ones and the nearest."""
     if not whole_client and (name in _CLIENT or name in _OPTIONS):
         how = f"{name}=…" if name in _CLIENT else f"options=Options({name}=…)"
         return InvalidURL(

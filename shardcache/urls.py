@@ -55,7 +55,7 @@ def redact(text: str) -> str:
 
 
 def shown(url: str) -> str:
-    """Return ``url``, however malformed, with all that may be user and password replaced, fit for a repr."""
+    """Return ``url``, however malformed, with user and password replaced, fit for a repr."""
     scheme = _SCHEME.match(url)
     login, _, rest = url.rpartition("@")
     return f"{scheme[0] if scheme else ''}***@{rest}" if login else url
@@ -95,7 +95,7 @@ class ParsedURL:
 
     @property
     def shown(self) -> str:
-        """This URL for a message, by its address or, where that may be secret, by its place in the text."""
+        """This URL for a message: its address or, where that may be secret, its place in the text."""
         return f"the URL of {self.address.label!r}" if self.quotable else self.which
 
     def quote(self, value: str) -> str:
@@ -108,7 +108,7 @@ class ParsedURL:
 
 
 def parse_url(url: str) -> ParsedURL:
-    """Parse the URL of one server; raise `InvalidURL` naming the part that is wrong, without the credentials."""
+    """Parse the URL of one server; raise `InvalidURL` that names the wrong part, not credentials."""
     found = parse_many(url)
     if len(found) > 1:
         raise InvalidURL(
@@ -328,8 +328,8 @@ def _name(text: str) -> str | None:
         return None
     if _NUMBER.search(
         asked
-        # By its last part it is an IPv4 address: what is not four numbers each resolver reads in its
-        # own way
+        # By its last part it is an IPv4 address: what is not four numbers each resolver reads in
+        # its own way
     ):
         return _ip(asked)
     return name.lower()

@@ -15,17 +15,17 @@ T = TypeVar("T")
 class ValueType(Generic[T]):
     """A type that the serializer "safe" is to keep, for ``Options(types=[…])``.
 
-    ``name``: what is stored for the type, 1 to 255 bytes of UTF-8; give another one when what is
+    ``name``: what is stored for the type, 1 to 255 bytes of UTF-8; choose another name when what is
         stored changes its meaning.
     ``kind``: the class; values of exactly this class count, not those of its subclasses.
-    ``to_plain``: makes of a value what "safe" keeps: plain types, or others that are registered.
+    ``to_plain``: makes of a value what "safe" keeps: plain types, or other registered ones.
     ``from_plain``: makes of that an equal value of exactly this class. It is called with whatever
-        stands in the cache under this name, so it must not trust what it is given: raise, and the
-        stored value is damaged. Both are left out for a dataclass, an Enum or a NamedTuple: its
-        fields, or its member's name, are stored, and nothing of the class is called to read them
-        back.
+        stands in the cache under this name, so it must not trust it: if it raises, the stored value
+        is damaged.
 
-    Raises `InvalidOption` for a name, class or function that cannot be.
+    Both functions are left out for a dataclass, an Enum or a NamedTuple: its fields, or its
+    member's name, are stored, and nothing of the class is called to read them back. Raises
+    `InvalidOption` for a name, class or function that cannot be.
     """
 
     name: str

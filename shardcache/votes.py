@@ -12,12 +12,14 @@ VoteKind = Literal["granted", "held", "guarded", "late", "timeout", "unreachable
 class Vote:
     """One voter's answer.
 
-    ``kind``: our key is there (`granted`); another's is (`held`, for ``left`` more seconds unless
-        renewed; None if unknown); granted, but by a server that has restarted and may have
-        forgotten a holder, so it does not count yet (`guarded`, for ``left`` more seconds); no
-        answer when the outcome was certain (`late`) or when patience was over (`timeout`); no
-        connection (`unreachable`); an error reply (`refused`). ``reason`` says more where there is
-        more to say.
+    ``voter``: the name of the shard.
+    ``kind``: ``granted``: the lock's key is there; ``held``: another holder's is; ``guarded``:
+        granted, but by a server that has restarted and may have forgotten a holder, so it does not
+        count yet; ``late``: no answer when the outcome was certain; ``timeout``: no answer in time;
+        ``unreachable``: no connection; ``refused``: an error reply.
+    ``left``: seconds, for ``held`` unless the lock is renewed, and for ``guarded``; None if
+        unknown.
+    ``reason``: more words, or "".
     """
 
     voter: str

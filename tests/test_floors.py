@@ -50,6 +50,7 @@ FLOORS = (
         "loading",
         "locks",
         "pipeline",
+        "sync_many",
         "turns",
     ),
     ("cli", "fencing", "testing"),

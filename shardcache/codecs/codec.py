@@ -1,8 +1,8 @@
-"""The envelope: one header byte that says how a value is stored, and who may read it.
+"""The envelope: one header byte that says how a value is stored, and which clients may read it.
 
 Byte by byte in ``docs/wire-format.md``. An int of 64 bits is bare ASCII digits; everything else
 begins with 0xF5 to 0xFF, which neither UTF-8 text, nor a digit, nor what other caches write begins
-with. Bytes without a header are somebody else's and come back as they are.
+with. Bytes without a header are another program's and come back as they are.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -32,22 +32,25 @@ _ZERO = ord("0")
 
 
 class Codec:
-    """Turns values into the bytes that are stored, and back: equal and of the same type, or an error.
+    """Turns values into the bytes that are stored, and back: equal and of the same type.
 
-    ``serializer`` is for values other than str, bytes and 64-bit ints: "safe", "json", "pickle" or
-    an object with ``dumps(value) -> bytes`` and ``loads(bytes) -> value``, which is also given
-    bytes without a header if the object has a true attribute ``reads_foreign`` (for "raw" see
-    `RawCodec`). Everybody reads "safe" and "json"; a pickle is only ever read under "pickle", a
-    custom payload only under a custom serializer. ``compression`` (None, "zlib", "zstd") applies
-    above ``compress_min`` bytes and where it makes the value smaller; it does not matter for
-    reading. ``signing_key`` (at least 16 bytes; or several: the first signs, all verify) makes
-    every value but bare ints carry a signature, checked before anything is decompressed or decoded;
-    without it a signed value cannot be checked, so it is damaged. ``max_value`` bounds, in bytes
-    before compression, what is written and what a stored value may decompress to; to keep the
-    server's limit it is at most 512 MiB. ``types``: what "safe" keeps besides its own types
-    (`ValueType`); everybody who reads such a value needs them too.
+    ``serializer``: for values other than str, bytes and 64-bit ints: "safe" (the default), "json",
+        "pickle" or an object with ``dumps(value) -> bytes`` and ``loads(bytes) -> value``, which
+        also gets bytes without a header if it has a true attribute ``reads_foreign`` (for "raw" see
+        `RawCodec`). Every client reads "safe" and "json"; a pickle is read under "pickle" only, a
+        custom payload under a custom serializer only.
+    ``compression``: None (the default), "zlib" or "zstd": for values that get smaller by it. Every
+        client reads both.
+    ``compress_min``: bytes from which a value is compressed. Default: 1024.
+    ``signing_key``: at least 16 bytes, or several keys: the first signs, all verify. Every value
+        but bare ints has a signature, checked before anything is decompressed or decoded; without
+        the key a signed value is damaged. Default: None.
+    ``max_value``: bytes before compression that are written, and to which a stored value may
+        decompress, 64 to 512 MiB. Default: 64 MiB.
+    ``types``: what "safe" keeps besides its own types (`ValueType`); each client that reads such a
+        value needs them too. Default: none.
 
-    Immutable, and safe to share between threads. Raises `InvalidOption` for options that cannot be.
+    Immutable, and safe to share between threads. Raises `InvalidOption` for values that cannot be.
     """
 
     __slots__ = (
@@ -121,9 +124,9 @@ class Codec:
         return f"Codec({kinds[self._header[0]]!r}, compression={compression!r}, signed={self._signer is not None})"
 
     def encode(self, value: object, wire_key: bytes) -> bytes:
-        """Return what is stored for ``value``; raise `SerializationError` if it would not come back the same.
+        """Return what is stored for ``value``; `SerializationError` if it would not come back the same.
 
-        ``wire_key`` is looked at only for a signature.
+        ``wire_key`` is used only for a signature.
         """
         kind = type(value)
         try:
@@ -145,10 +148,10 @@ class Codec:
             raise refused from error
 
     def check_record(self, *, stale: bool, tags: bool, negative: bool) -> None:
-        """Raise `InvalidArgument` if what is wanted has no room beside a value: here it always has."""
+        """Raise `InvalidArgument` if the format cannot hold this beside a value: here it always can."""
 
     def check_result(self, function: object) -> None:
-        """Raise `InvalidArgument` if what ``function`` says that it returns could certainly not be stored."""
+        """Raise `InvalidArgument` if the result type of ``function`` can certainly not be stored."""
         kind = refused_result(function, self._allowed) if self._allowed else None
         if kind is not None:
             name = getattr(function, "__qualname__", repr(function))
@@ -167,10 +170,10 @@ class Codec:
         tags: Sequence[Tag] = (),
         negative: bool = False,
     ) -> bytes:
-        """Return what is stored for a ``value`` that was loaded; see `Loaded` for the other arguments.
+        """Return what is stored for a ``value`` that was loaded; for the other arguments see `Loaded`.
 
-        Raises `SerializationError` as `encode` does, and `InvalidArgument` for what the format has
-        no room for.
+        Raises `SerializationError` as `encode` does, and `InvalidArgument` for what the format
+        cannot hold.
         """
         if negative and type(value) is not str:
             raise InvalidArgument(
@@ -182,10 +185,9 @@ class Codec:
         return self._signed(self._signer, raw, wire_key) if self._signer else raw
 
     def decode(self, raw: bytes, wire_key: bytes) -> object:
-        """Return the value stored as ``raw``; raise `DamagedPayload`, and nothing else, if it cannot be had.
+        """Return the value stored as ``raw``; raise `DamagedPayload` alone, if it cannot be decoded.
 
-        A loaded value that has tags, or is a refusal, is no value yet: it comes as `Loaded`, and
-        only it does.
+        A loaded value that has tags, or is a refusal, is returned as `Loaded`; nothing else is.
         """
         try:
             if self._signer is None:
@@ -206,9 +208,9 @@ class Codec:
             raise _undecodable(raw, error) from error
 
     def decode_loaded(self, raw: bytes, wire_key: bytes) -> Loaded:
-        """Return the value stored as ``raw`` with how it was loaded; a value stored by `encode` has grace and delta 0.
+        """Return the value stored as ``raw`` with how it was loaded.
 
-        Raises `DamagedPayload`, and nothing else.
+        A value stored by `encode` has grace and delta 0. Raises `DamagedPayload`, and nothing else.
         """
         try:
             return self._record(raw, wire_key)
@@ -220,10 +222,10 @@ class Codec:
     def decode_many(
         self, raws: Sequence[bytes | None], wire_keys: Iterable[bytes], absent: object = None
     ) -> tuple[list[object], dict[int, DamagedPayload]]:
-        """Decode the replies to many keys: at half the cost per text, and one bad payload spoils no other.
+        """Decode the replies to many keys; one bad payload does not spoil the others.
 
         Return the values in order, with ``absent`` where the reply is None or damaged, and the
-        errors of the damaged ones by position.
+        errors of the damaged ones by position. It costs half as much per text as `decode`.
         """
         if self._signer is None:
             one = self._one
@@ -357,7 +359,7 @@ def _foreign(raw: bytes) -> object:
 
 
 def _reader_of_foreign(loads: Callable[[bytes], object]) -> Callable[[bytes], object]:
-    """Return what reads bytes without a header: digits are a number to everybody, the rest is the serializer's."""
+    """Return what reads bytes without a header: digits are a number, the serializer reads the rest."""
 
     def read(raw: bytes) -> object:
         found = _foreign(raw)

@@ -23,7 +23,10 @@ SALTED: frozenset[type] = frozenset({str, bytes})
 
 
 def crowd(members: Collection[object]) -> int:
-    """Return how many of the members share one hash, where that is more than `MOST_ALIKE`; else 0. Compares none of them."""
+    """Return how many members share one hash, where that is more than `MOST_ALIKE`; else 0.
+
+    No two members are compared.
+    """
     if len(members) <= MOST_ALIKE or SALTED.issuperset(map(type, members)):
         return 0
     hashes = list(map(hash, members))

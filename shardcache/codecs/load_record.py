@@ -1,12 +1,11 @@
-"""What `get_or_set` stores: before the value stands how it was loaded, and for how long it may be served.
+"""What `get_or_set` stores: before the value, how it was loaded and how long it may be served.
 
 Byte by byte in ``docs/wire-format.md``::
 
-0xFF | flags u8 | grace u64 | delta u32 | number of tags u8 | tags | the value as it would be stored
-alone
+    0xFF | flags u8 | grace u64 | delta u32 | number of tags u8 | tags | the value as stored alone
 
 The shard's own expiry is set to ttl + grace. So of a value with p milliseconds to live, p - grace
-are fresh, and nobody compares two machines' clocks.
+are fresh, and the clocks of two machines are never compared.
 """
 
 import struct
@@ -51,7 +50,7 @@ class Loaded(NamedTuple):  # a tuple, since one is made for every hit
 
 
 def refusal_text(error: BaseException) -> str:
-    """Return what is stored for a loader's refusal: the error's type, a line feed, its text (500 characters at most)."""
+    """Return what is stored for a loader's refusal: type, line feed, text (500 characters at most)."""
     kind = type(error)
     name = (
         kind.__qualname__

@@ -1,8 +1,8 @@
-"""The serializer "raw": bytes as they are, without a header, for programs that know nothing of this library.
+"""The serializer "raw": bytes as they are, without a header, for programs without this library.
 
-What has no header has no room: for types other than bytes, compression, a signature, or what
-`get_or_set` stores beside a value (grace, tags, refusals). And nothing that is read is taken for
-more than bytes, so that what begins with a header byte by chance comes back too.
+Without a header there is no place for types other than bytes, for compression or a signature, or
+for what `get_or_set` stores beside a value (grace, tags, refusals). Nothing that is read is taken
+for more than bytes, so that bytes that begin with a header byte by chance come back too.
 """
 
 # ruff: noqa: ARG002 - the parameters are those of `Codec`, and some tell a plain value nothing
@@ -48,7 +48,7 @@ class RawCodec(Codec):
         return "RawCodec()"
 
     def check_result(self, function: object) -> None:
-        """Raise `InvalidArgument` if what ``function`` says that it returns is certainly not bytes."""
+        """Raise `InvalidArgument` if the result type of ``function`` is certainly not bytes."""
         kind = refused_result(function, [bytes])
         if kind is not None:
             name = getattr(function, "__qualname__", repr(function))
@@ -82,7 +82,7 @@ class RawCodec(Codec):
         tags: Sequence[Tag] = (),
         negative: bool = False,
     ) -> bytes:
-        """Return ``value``; how long loading took is not kept. Raises `InvalidArgument` for what has no room."""
+        """Return ``value``; how long loading took is not kept. `InvalidArgument` for what has no place."""
         self.check_record(stale=bool(grace_ms), tags=bool(tags), negative=negative)
         return self.encode(value, wire_key)
 

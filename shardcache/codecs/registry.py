@@ -27,7 +27,7 @@ class Registered(NamedTuple):
     from_plain: Callable[[Any], Any]
 
     def plain(self, value: Any) -> Any:
-        """Return what is stored of ``value``; raise `SerializationError` if its function does not say."""
+        """Return what is stored of ``value``; raise `SerializationError` if its function fails."""
         try:
             return self.to_plain(value)
         except Exception as error:
@@ -56,7 +56,10 @@ class Registry:
     __slots__ = ("kinds", "names")
 
     def __init__(self, types: Iterable["type | ValueType[Any]"], builtin: frozenset[type]) -> None:
-        """Take classes and `ValueType` s; ``builtin`` are kept anyway. Raises `InvalidOption` for what cannot be registered."""
+        """Take classes and `ValueType` s; ``builtin`` types are kept anyway.
+
+        Raises `InvalidOption` for what cannot be registered.
+        """
         self.kinds: dict[type, Registered] = {}
         self.names: dict[str, Registered] = {}
         if isinstance(types, (str, bytes, type)) or not isinstance(types, Iterable):
@@ -79,7 +82,7 @@ class Registry:
             self.kinds[one.kind] = self.names[one.name] = one
 
     def back(self, name: object, plain: object) -> object:
-        """Return the value stored under a name; raise `DamagedPayload` if the name or what is stored is wrong."""
+        """Return the value stored under a name; raise `DamagedPayload` if the name or the rest is wrong."""
         known = self.names.get(name) if type(name) is str else None
         if known is None:
             raise DamagedPayload(
@@ -183,7 +186,7 @@ def _dataclass(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
 
 
 def _only_fields(value: Any, known: frozenset[str]) -> None:
-    """Raise if a value has attributes that would be lost; what a cached_property keeps is made again."""
+    """Raise if a value has attributes that would be lost; a cached_property is computed again."""
     for name in getattr(value, "__dict__", {}):
         if name not in known and not isinstance(getattr(type(value), name, None), cached_property):
             raise AttributeError(

@@ -30,7 +30,7 @@ SAFE_TYPES = CONTAINERS | {
 
 
 class Typed:
-    """What an array begins with that holds a value of a registered type: its name and what is stored of it follow."""
+    """The first element of an array with a registered type: its name and its content follow."""
 
 
 _MARKED: dict[int, type] = {0x01: tuple, 0x02: set, 0x03: frozenset, 0x04: Typed}
@@ -44,7 +44,7 @@ _LEAST_CROWD = 4 * MOST_ALIKE  # bytes that so many keys with an extension, and 
 
 
 class SafeSerializer:
-    """Packs exactly the types in `SAFE_TYPES`, and those registered as ``types``, at any nesting up to `census.MAX_DEPTH`."""
+    """Packs the types in `SAFE_TYPES` and the registered ``types``, nested up to `MAX_DEPTH`."""
 
     __slots__ = ("_limit", "_registry", "allowed")
 
@@ -54,7 +54,7 @@ class SafeSerializer:
         self.allowed = SAFE_TYPES | self._registry.kinds.keys()
 
     def dumps(self, value: object) -> bytes:
-        """Return ``value`` as msgpack; raise `SerializationError` saying where it holds what cannot be kept."""
+        """Return ``value`` as msgpack; raise `SerializationError` that names the part that is refused."""
         crowds = check_types(value, self.allowed, limit=self._limit)
         registered = self._registry.kinds
         left = self._limit
@@ -101,9 +101,10 @@ class SafeSerializer:
         raise SerializationError(f"{path_to(value, culprit)}: {reason}") from cause
 
     def loads(self, data: bytes) -> object:
-        """Return the value packed in ``data``; raise whatever bad bytes provoke (the caller's to translate).
+        """Return the value packed in ``data``; raise any error that bad bytes cause.
 
-        It allocates at most about 100 bytes for each byte of ``data``, whatever ``data`` claims.
+        The caller translates the error. At most about 100 bytes are allocated for each byte of
+        ``data``, whatever ``data`` claims.
         """
         if _ARRAY16 in data or _ARRAY32 in data:
             _walk(data)
@@ -125,10 +126,9 @@ def _refuse_crowds(value: object, crowds: list[Any]) -> None:
 
 
 def _walk(data: bytes) -> None:
-    """Skip over everything, which builds nothing, to show that all elements are there that the headers claim.
+    """Skip over everything, which builds nothing, to check that all claimed elements are there.
 
-    A header may claim 4 billion of them, and msgpack sets aside room for those of a list before it
-    looks.
+    A header may claim 4 billion elements, and msgpack allocates the list before it looks for them.
     """
     walker = msgpack.Unpacker(max_buffer_size=len(data))
     walker.feed(data)
@@ -178,7 +178,10 @@ def _refuse_extension(*_: object) -> NoReturn:
 
 
 def _may_collide(data: bytes) -> bool:
-    """Whether a dict in ``data`` may be large, and its keys of types whose hashes can be chosen: a few searches for bytes."""
+    """Whether ``data`` may hold a large dict with keys of types whose hashes can be chosen.
+
+    It takes a few searches for bytes.
+    """
     return (_MAP32 in data or _LARGE_MAP16.search(data) is not None) and any(
         head in data for head in _EXTENSIONS
     )

@@ -107,7 +107,7 @@ def _unpack_uuid(data: bytes) -> UUID:
 
 
 def _pack_zone(zone: dt.tzinfo) -> bytes:
-    """Return ``F`` offset, ``N`` offset name, or ``Z`` key; refuse a zone that would not come back the same."""
+    """Return ``F`` offset, ``N`` offset name, or ``Z`` key; refuse a zone that would change."""
     kind = type(zone)
     if kind is dt.timezone:
         offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]  # what pickle and copy use
@@ -189,7 +189,7 @@ def pack_scalar(value: object) -> tuple[int, bytes]:
 
 
 def unpack_scalar(code: int, data: bytes) -> object:
-    """Return the value behind an extension code; raise whatever bad bytes provoke (the caller's to translate)."""
+    """Return the value behind an extension code; raise any error that bad bytes cause."""
     unpack = _UNPACK.get(code)
     if unpack is None:
         raise ValueError(f"unknown extension code {code:#04x}")

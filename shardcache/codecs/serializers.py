@@ -67,7 +67,7 @@ class JsonSerializer:
 
 
 def _check_digits(data: bytes) -> None:
-    """Refuse an int too long for a reader with CPython's default limit, where this process has a laxer one."""
+    """Refuse an int too long for CPython's default limit, where this process has a laxer one."""
     if not 0 < sys.get_int_max_str_digits() <= MAX_JSON_DIGITS and _TOO_LONG.search(data):
         json.loads(data, parse_int=_bounded_int, parse_constant=_no_constant)
 

@@ -1,9 +1,9 @@
-"""The census: which types a value is made of, at every depth, before it is written.
+"""Which types a value is made of, at every depth, checked before it is written.
 
 msgpack packs bytearray, memoryview and its own ExtType and Timestamp without a word, and json turns
-tuples into lists; so what is inside is counted first. It goes level by level: all items at one
-depth are one list, and ``set(map(type, level))`` looks at them at C speed; only containers cost
-more. An offender is searched for only once it is known that there is one.
+tuples into lists; so the types inside are checked first, level by level: all items at one depth are
+one list, and ``set(map(type, level))`` looks at them at C speed; only containers cost more. The
+refused item is searched for only once it is known that there is one.
 """
 
 from collections.abc import Iterable
@@ -30,10 +30,12 @@ def check_types(
 ) -> list[Any]:
     """Raise `SerializationError` unless ``value`` is made of exactly the types in ``allowed``.
 
-    Return the sets and dicts with so many members that their hashes are worth a look
-    (`collisions`). Subclasses do not count as their base. ``keys`` are the types of dictionary
-    keys, if fewer than ``allowed``. At most ``limit`` items and `MAX_DEPTH` levels are looked at,
-    so that a value that contains itself, or one that a few shared lists blow up, ends here too.
+    ``limit``: how many items are looked at, in at most `MAX_DEPTH` levels, so that a value that
+        contains itself, or is blown up by a few shared lists, ends here too.
+    ``keys``: the types of dictionary keys, if fewer than ``allowed``.
+
+    Subclasses do not count as their base. Return the sets and dicts with so many members that their
+    hashes must be checked (`collisions`).
     """
     level: list[Any] = [value]
     seen = 0

@@ -1,4 +1,4 @@
-"""What somebody can do whose value is refused: by its type, without importing what defines it."""
+"""What to do about a value that is refused: by its type, without importing what defines it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
@@ -21,7 +21,7 @@ _CONTAINERS = (Mapping, list, tuple, set, frozenset, dict)
 
 
 def ways_out(kind: type, format: str = "safe") -> str:
-    """Return what to do about a value of this class: what to store instead, how to register it, what else there is."""
+    """Return what to do about a value of this class: store another, register it, or else."""
     name = kind.__name__
     instead, registered = _instead(kind)
     ways = [instead] if instead else []
@@ -45,7 +45,7 @@ def _by_functions(name: str) -> str:
 
 
 def _instead(kind: type) -> tuple[str, str | None]:
-    """Return what to store instead, and what to register where that is short: "" for the class alone."""
+    """Return what to store instead, and what to register where that is short ("": the class alone)."""
     name = kind.__name__
     if kind.__module__.partition(".")[0] == "numpy":
         return "store .tolist() (or .item() of a scalar)", None
@@ -71,7 +71,7 @@ def _instead(kind: type) -> tuple[str, str | None]:
 
 
 def refused_result(function: Any, allowed: Iterable[type]) -> type | None:
-    """Return a class that a function says it returns, or part of it, and that is certainly refused; None if there is none.
+    """Return a class in a function's result type that is certainly refused; None if there is none.
 
     Certain are classes whose values are made of exactly themselves: dataclasses, Enums, named
     tuples, models.

@@ -1,4 +1,4 @@
-"""Keys and tags made from a function's arguments: checked once, at decoration, and never the same for two calls."""
+"""Keys and tags from a function's arguments: checked at decoration, different for different calls."""
 
 from shardcache.key_templates.default_key import DefaultKey
 from shardcache.key_templates.key_template import KeyTemplate

@@ -12,10 +12,12 @@ _SIMPLE = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ON
 
 
 class Binding:
-    """The parameters of ``function``: ``names`` in their order, and the values that a call gives them.
+    """The parameters of ``function``: ``names`` in order, and the values that a call gives them.
 
-    ``complete`` is the number of positional arguments that are all there is to say, or -1 if no
-    number is. Raises `InvalidArgument` if ``function`` is no function.
+    ``complete``: the number of positional arguments that make a whole call, or -1 if no number
+        does.
+
+    Raises `InvalidArgument` if ``function`` is no function.
     """
 
     __slots__ = (
@@ -58,7 +60,7 @@ class Binding:
         return f"{self.function}{self._signature.replace(parameters=bare, return_annotation=self._signature.empty)}"
 
     def values(self, args: Sequence[object], kwargs: Mapping[str, object]) -> Sequence[object]:
-        """Return a value for each of ``names``, defaults included; raise `TypeError` as the call itself would."""
+        """Return a value for each of ``names``, defaults included; raise `TypeError` as a call would."""
         if self._simple and len(args) <= len(self._positional):
             given = self._positional[: len(args)]
             named = {**self._defaults, **kwargs, **dict(zip(given, args, strict=True))}

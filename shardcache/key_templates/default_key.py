@@ -11,14 +11,14 @@ __all__ = ("DefaultKey",)
 
 
 class DefaultKey:
-    """Makes keys like ``shop.users.load(id=42,lang='de')``: the function's module and name, and all arguments by `stable_text`.
+    """Makes keys like ``shop.users.load(id=42,lang='de')``: the full name and all arguments.
 
-    However an argument is passed, the key is the same; 1 and "1" make different keys. A class
-    (``cls``) counts by its full name.
+    Arguments are written by `stable_text`. However an argument is passed, the key is the same; 1
+    and "1" make different keys. A class (``cls``) counts by its full name.
 
-    Raises `InvalidArgument`: here if the name does not tell the function from others (a lambda, a
-    function that depends on variables of one around it, a method, whose object has no text of its
-    own); at the call for an argument of a type that `stable_text` does not take.
+    Raises `InvalidArgument`: here if the name does not tell the function from other functions (a
+    lambda, a function that depends on variables of one around it, a method, whose object has no
+    text of its own); at the call for an argument of a type that `stable_text` does not take.
     """
 
     __slots__ = ("_binding", "_name")

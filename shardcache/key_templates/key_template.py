@@ -1,6 +1,8 @@
 """Key templates: ``"user:{id}:{lang}"`` and a function's arguments make a key, and no two calls share one by accident.
 
-How rendered values are kept apart ---------------------------------- Put together as they are,
+How rendered values are kept apart
+----------------------------------
+Put together as they are,
 ("a:b", "c") and ("a", "b:c") would both be ``a:b:c``. So in rendered values some characters are
 written as ``%`` and two hexadecimal digits per UTF-8 byte, as in a URL: ``%`` itself, ``:``, both
 braces, and of each text that stands between two fields the first character that is neither letter
@@ -32,11 +34,11 @@ Read = Callable[[Any], str]
 
 
 class KeyTemplate:
-    """Makes a key from the arguments of a call of ``function``, by a text in the syntax of `str.format`.
+    """Makes a key from the arguments of a call of ``function``, by a text as for `str.format`.
 
     ``{name}`` is an argument, passed by position, by name, or left to its default;
     ``{name.attribute}`` and ``{name[item]}`` are parts of it; ``{{`` and ``}}`` are braces.
-    ``self`` and ``cls`` are arguments like others: not in the key unless the template names them
+    ``self`` and ``cls`` are arguments like any: not in the key unless the template names them
     (``{self.id}``). A value is rendered as `str` shows it, so 1 and "1" share a key; ``{name!r}``
     tells them apart; ``{price:.2f}`` formats it. Sets and dicts are sorted. Of ``*args`` and
     ``**kwargs`` all is rendered, or ``{args[0]}``, ``{kwargs[lang]}``. What is not named makes no
@@ -87,7 +89,7 @@ class KeyTemplate:
             ) from error
 
     def _parse(self) -> tuple[str, list[tuple[str, tuple[str, str, str], str]]]:
-        """Return the text before the first field, and for each field its name, how it is read, and the text after it."""
+        """Return the text before the first field, and each field: name, how it is read, text after it."""
         if not isinstance(self.text, str) or not self.text:
             raise InvalidArgument(
                 f"a key template must be a str that is not empty, got {self.text!r:.80}"
@@ -137,7 +139,7 @@ class KeyTemplate:
         return names.index(name)
 
     def _reader(self, path: str, conversion: str, spec: str) -> Read | None:
-        """Return what makes a field's text from its argument; None where the argument itself is the text."""
+        """Return what makes a field's text from its argument; None where the argument is the text."""
         if conversion not in ("", "r", "s"):
             raise InvalidArgument(
                 f"in the key template {self.text!r} a conversion may be !r or !s, got !{conversion}"

@@ -32,10 +32,11 @@ class ShortKey:
 
 
 def shortened(key: str) -> str:
-    """Return ``key``, or if it takes more than `LONGEST` bytes its first 200 characters, ``sha256:``, and the digest of all of it in hexadecimal.
+    """Return ``key``, or a digest of it if it takes more than `LONGEST` bytes.
 
-    A hash tag of up to 16 KiB stays as it is, in its place, so that the key stays on its shard:
-    what is cut is the text around it.
+    Such a key becomes its first 200 characters, ``sha256:``, and the digest of all of it in
+    hexadecimal. A hash tag of up to 16 KiB stays as it is, in its place, so that the key stays on
+    its shard: what is cut is the text around it.
     """
     try:
         raw = key.encode()

@@ -36,7 +36,7 @@ def encoded(key: Key) -> bytes:
 
 
 def read_nodes(nodes: Nodes) -> list[Node]:
-    """Return the nodes that a caller named, in the caller's order; raise `InvalidNode` if no ring can hold them."""
+    """Return the nodes in the caller's order; raise `InvalidNode` if no ring can hold them."""
     if isinstance(nodes, Mapping):
         found = [Node(name, weight) for name, weight in nodes.items()]
     elif isinstance(nodes, Iterable) and not isinstance(nodes, (str, bytes)):
@@ -92,14 +92,19 @@ class Circle(ABC):
             object.__setattr__(self, name, value)
 
     def owner(self, key: Key) -> str:
-        """Return the name of the node that owns ``key``; raise `InvalidKey` if it is neither str nor bytes."""
+        """Return the name of the node that owns ``key``.
+
+        Raises `InvalidKey` if ``key`` is neither str nor bytes.
+        """
         return self.names[self.owner_index(encoded(key))]
 
     def owners(self, key: Key, n: int) -> tuple[str, ...]:
-        """Return up to ``n`` distinct nodes clockwise from ``key``: its owner first, then who follows.
+        """Return distinct nodes clockwise from ``key``: its owner first, then the nodes that follow.
 
-        The second is who would own the key if the first left, and so on. With ``n`` above the
-        number of nodes: all that own any keys. Raises `InvalidOption` for an ``n`` below 1.
+        ``n``: how many at most, from 1; if there are fewer, all nodes that own any keys.
+
+        The second would own the key if the first left, and so on. Raises `InvalidOption` for an
+        ``n`` below 1.
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise InvalidOption(f"n must be a whole number from 1, got {n!r}")
@@ -122,9 +127,9 @@ class Circle(ABC):
         return {name: owned[index] / self.size for index, name in enumerate(self.names)}
 
     def moved(self, other: Self) -> Moves:
-        """Return which shares of the key space change hands from this ring to ``other``, and between whom.
+        """Return the shares of the key space that change owner from this ring to ``other``.
 
-        Raises `InvalidOption` if ``other`` hashes keys in another way, since nothing can be
+        Raises `InvalidOption` if ``other`` hashes keys in another way, since they cannot be
         compared then.
         """
         if not isinstance(other, Circle) or not self._hashes_like(other):
@@ -158,7 +163,10 @@ class Circle(ABC):
         return type(self)(known.values(), **self._settings())
 
     def without_node(self, name: str) -> Self:
-        """Return a ring without the node of that name; raise `InvalidNode` if it is not there, or the last."""
+        """Return a ring without the node of that name.
+
+        Raises `InvalidNode` if there is no such node, or if it is the last.
+        """
         if name not in self.names:
             raise InvalidNode(
                 f"no node is called {name!r:.200}; there are {', '.join(map(repr, self.names)):.200}"

@@ -27,7 +27,7 @@ _EXPONENT = struct.pack("<d", 2.0**52)[6:]
 
 
 def lay_out(nodes: Sequence[tuple[str, int]]) -> tuple["array[int]", "array[int]", Sequence[int]]:
-    """Return the slot of every point clockwise, the node of every point, and the node of every slot.
+    """Return the slot and the node of every point clockwise, and the node of every slot.
 
     ``nodes`` are names with their number of points, in the order of their names; a node is an index
     into them, of 8 bits in the table if that is enough, else of 16.

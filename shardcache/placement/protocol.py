@@ -9,7 +9,7 @@ __all__ = ("Placement",)
 
 
 class Placement(Protocol):
-    """Maps wire keys to nodes. Immutable: a change of nodes is another object, swapped by reference."""
+    """Maps wire keys to nodes. Immutable: a change of nodes makes another object."""
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -22,4 +22,4 @@ class Placement(Protocol):
         """Return ``[owner_index(key) for key in wire_keys]``, faster."""
 
     def owners(self, key: Key, n: int, /) -> tuple[str, ...]:
-        """Return the names of up to ``n`` distinct nodes, the owner first, then those that would follow it."""
+        """Return the names of up to ``n`` distinct nodes: the owner, then those that would follow it."""

@@ -1,4 +1,4 @@
-"""Decisions about failure, age and loading: pure functions and machines without clocks or threads."""
+"""Decisions about failure, age and loading: pure functions and machines without clocks."""
 
 from shardcache.policy.breaker import Breaker, State
 from shardcache.policy.freshness import Freshness

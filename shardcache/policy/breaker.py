@@ -61,7 +61,10 @@ class BreakerPolicy:
 
 
 class Breaker:
-    """The state of one shard. ``may_open`` is asked before it opens: the cap on shards out at once."""
+    """The state of one shard.
+
+    ``may_open``: called before it opens: whether one more shard may be out.
+    """
 
     __slots__ = ("_may_open", "_policy", "allowance", "failures", "knocks", "state", "trials")
 
@@ -125,7 +128,7 @@ class Breaker:
             self.failures = self.trials = 0
 
     def next_delay(self, random: float) -> float:
-        """Seconds until the next knock; ``random`` is random in [0, 1) and takes off up to a half."""
+        """Seconds until the next probe; ``random`` in [0, 1) takes off up to a half."""
         delay = min(self._policy.first_delay * 2.0 ** min(self.knocks, 32), self._policy.max_delay)
         self.knocks += 1
         return delay * (1 - random / 2)

@@ -72,10 +72,14 @@ class Freshness(Enum):
 def judge(
     pttl_ms: int, grace_ms: int, delta_ms: int, policy: LoadPolicy, random: float
 ) -> Freshness:
-    """Say how fresh a value is that PTTL said ``pttl_ms`` of, stored with ``grace_ms`` after loading for ``delta_ms``.
+    """Say how fresh a value is.
 
-    ``random`` is random in (0, 1], such as ``1 - random()``. A value whose delta is unknown (0) is
-    never early. A value read with ``pttl_ms`` 0 is still there, in its last millisecond.
+    ``pttl_ms``: what PTTL said of it.
+    ``grace_ms``, ``delta_ms``: how it was stored, and how long its load took.
+    ``random``: random in (0, 1], such as ``1 - random()``.
+
+    A value whose delta is unknown (0) is never early. A value read with ``pttl_ms`` 0 is still
+    there, in its last millisecond.
     """
     if pttl_ms < 0:
         return Freshness.FRESH if pttl_ms == _NO_EXPIRY else Freshness.GONE
@@ -87,7 +91,7 @@ def judge(
 
 
 def version_draw(raw: bytes, wire_key: bytes, salt: bytes = b"") -> float:
-    """Return what `judge` takes as luck for one stored version, the same for whoever has the same ``salt`` (16 bytes at most).
+    """Return the draw of `judge` for one stored version, equal for equal ``salt`` (to 16 bytes).
 
     From exp(-`LONGEST_DRAW`) to 1/e: the square root of a uniform draw, over e.
     """
@@ -97,9 +101,10 @@ def version_draw(raw: bytes, wire_key: bytes, salt: bytes = b"") -> float:
 
 
 def jittered(ttl_ms: int | None, jitter: float, random: float) -> int | None:
-    """Return ``ttl_ms`` shortened by up to its share ``jitter``, the more the greater ``random`` in (0, 1]; at least 1.
+    """Return ``ttl_ms`` shortened by up to its share ``jitter``, at random; at least 1.
 
-    No expiry (None) stays none, and 0 ("do not keep it") stays 0.
+    ``random`` in (0, 1]: the greater, the shorter. No expiry (None) stays none, and 0 ("do not keep
+    it") stays 0.
     """
     if not ttl_ms:
         return ttl_ms
@@ -107,10 +112,11 @@ def jittered(ttl_ms: int | None, jitter: float, random: float) -> int | None:
 
 
 def lock_ttl_ms(delta_ms: int, policy: LoadPolicy) -> int:
-    """Return the ttl of the load lock: three times what loading took last time (0: unknown), within bounds.
+    """Return the ttl of the load lock: three times what the last load took, within bounds.
 
-    At least the policy's ``lock_ttl``; at most that, or a minute if that is more: the ttl is how
-    long the fleet waits for a loader that died, and one that lives renews its lock.
+    ``delta_ms`` 0: unknown. At least the policy's ``lock_ttl``; at most that, or a minute if that
+    is more: the ttl is how long the fleet waits for a loader that died, and one that lives renews
+    its lock.
     """
     lowest = round(policy.lock_ttl * 1000)
     return min(max(lowest, _LOADS_PER_LOCK * delta_ms), max(lowest, _LONGEST_LOCK_MS))

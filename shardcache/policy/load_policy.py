@@ -98,7 +98,7 @@ class LoadPolicy:
 
     @classmethod
     def simple(cls) -> Self:
-        """Return the default: one loader in the fleet, all other callers wait, nothing stale is served."""
+        """Return the default: one loader in the fleet, all other callers wait, nothing is stale."""
         return cls()
 
     @classmethod
@@ -115,7 +115,7 @@ class LoadPolicy:
 
     @classmethod
     def strict(cls) -> Self:
-        """Return "only one load": nothing early or stale; a caller that has waited too long raises."""
+        """Return "only one load": nothing early or stale; a caller that waited too long raises."""
         return cls(stale_if_error=False, beta=0, on_wait_over="raise")
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Which shards there are: what a caller may give as nodes, resolved to names, weights and addresses."""
+"""Which shards there are: the nodes that a caller gives, as names, weights and addresses."""
 
 import math
 import sys
@@ -20,7 +20,7 @@ Nodes = str | Iterable["str | Node | ParsedURL"] | Mapping[str, str]
 
 
 class Member(NamedTuple):
-    """One shard: its place on the ring and its address. ``tls`` is set where its URL said something of it."""
+    """One shard: its place on the ring and its address. ``tls`` is set where its URL says so."""
 
     node: Node
     address: Address
@@ -29,7 +29,7 @@ class Member(NamedTuple):
 
 
 def members(nodes: Nodes) -> list[Member]:
-    """Resolve ``nodes``: URLs in one text or a list, a mapping of names to URLs, or `Node` objects with URLs."""
+    """Resolve ``nodes``: URLs in one text or a list, a mapping of names to URLs, or `Node` objects."""
     given = _given(nodes)
     if not given:
         raise InvalidNode("at least one node is needed, got none")
@@ -47,14 +47,14 @@ def members(nodes: Nodes) -> list[Member]:
 
 
 class AddressAsNameWarning(UserWarning):
-    """Several nodes, and some without a name of their own: their host names decide where keys lie, and a host may be renamed."""
+    """Of several nodes some have no name: their hosts decide where keys lie, and may be renamed."""
 
 
 def warn_of_addresses(found: Iterable[Member]) -> None:
-    """Warn, at the line outside of the library that asked for it, if a host name that may change names one node of several.
+    """Warn, at the line outside of the library, if a host name names one node of several.
 
-    An IP address, a Unix socket and localhost are taken for what they say: they are used in trials,
-    and where somebody has decided for them.
+    An IP address, a Unix socket and localhost give no warning: they are used in trials, and where
+    an operator has decided for them.
     """
     found = list(found)
     unnamed = sum(not member.named and _may_change(member.address) for member in found)
@@ -84,7 +84,7 @@ def _may_change(address: Address) -> bool:
 
 
 def _given(nodes: Nodes) -> list[tuple[str | None, ParsedURL, float]]:
-    """Return for each node the name that it was given beside its URL, the URL, and the weight beside it."""
+    """Return for each node the name given beside its URL, the URL, and the weight beside it."""
     if isinstance(nodes, str):
         return [(None, url, 1.0) for url in parse_many(nodes)]
     if isinstance(nodes, Mapping):
@@ -155,7 +155,7 @@ def _weight(text: str) -> float:
 
 
 def _tls(query: dict[str, str], url: ParsedURL) -> TLS | None:
-    """Return what redis-py's own query settings say about TLS, if anything; take it out of ``query``."""
+    """Return what redis-py's query settings say about TLS, if anything; take it out of ``query``."""
     said = {name: query.pop(name) for name in TLS_SETTINGS if name in query}
     if not said:
         return None
