@@ -199,7 +199,7 @@ class AsyncShardCache(AsyncManyKeys):
         return await self._call(self._requests.command(key, name, arguments))
 
     def redis(self, key: Key) -> "AsyncRedis":
-        """Return a new client of redis-py for the shard of ``key``, for all that has no method here.
+        """Return a new client of redis-py for the shard of ``key``, for all else that it can do.
 
         It has the shard's login and TLS and this client's timeout. It has connections of its own,
         no breaker, no retries and no namespace: `explain` tells a key's bytes (``wire_key``). Its
@@ -328,7 +328,7 @@ class AsyncShardCache(AsyncManyKeys):
         return decorate
 
     def pipeline(self) -> AsyncPipeline:
-        """Return a context manager that queues calls; at its end one exchange per shard sends them."""
+        """Return a context manager that queues calls; at its end each shard gets one exchange."""
         return AsyncPipeline(self._context, self._load_context, self._runner)
 
     def lock(

@@ -191,7 +191,7 @@ class ShardCache(ManyKeys):
         return self._call(self._requests.command(key, name, arguments))
 
     def redis(self, key: Key) -> "Redis":
-        """Return a new client of redis-py for the shard of ``key``, for all that has no method here.
+        """Return a new client of redis-py for the shard of ``key``, for all else that it can do.
 
         It has the shard's login and TLS and this client's timeout. It has connections of its own,
         no breaker, no retries and no namespace: `explain` tells a key's bytes (``wire_key``). Its
@@ -311,7 +311,7 @@ class ShardCache(ManyKeys):
         return decorate
 
     def pipeline(self) -> Pipeline:
-        """Return a context manager that queues calls; at its end one exchange per shard sends them."""
+        """Return a context manager that queues calls; at its end each shard gets one exchange."""
         return Pipeline(self._context, self._load_context, self._runner)
 
     def lock(

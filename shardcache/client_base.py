@@ -164,8 +164,10 @@ class CacheBase(ABC):
         """Pickle as the call of `from_url` that made it; refuse where a secret would go along."""
         if self._made_again_by is None:
             raise TypeError(
-                f"this {type(self).__name__} cannot be pickled, since its addresses may hold credentials: make one in each "
-                "process, or make it by from_url() from the environment variable SHARDCACHE_URL, without options"
+                f"this {type(self).__name__} cannot be pickled, since its addresses may hold "
+                "credentials: make one in each "
+                "process, or make it by from_url() from the environment variable SHARDCACHE_URL, "
+                "without options"
             )
         return _made_again, (type(self), self._made_again_by)
 
@@ -186,7 +188,8 @@ class CacheBase(ABC):
         )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(member.node.name for member in self._context.members)})"
+        names = ", ".join(member.node.name for member in self._context.members)
+        return f"{type(self).__name__}({names})"
 
 
 def _made_again(kind: type[CacheBase], settings: dict[str, Any]) -> CacheBase:

@@ -21,13 +21,13 @@
     │   ├── LoadTimeout                 it took longer than the policy's hard timeout
     │   ├── LoadCancelled               it was cancelled, and its caller was not
     │   ├── TooManyLoaders              so many hang or are at work that no other is begun
-    │   ├── LoadWaitTimeout             somebody else's load took longer than the policy's wait
+    │   ├── LoadWaitTimeout             another load took longer than the policy's wait
     │   └── NegativeHit                 it refused lately, and that is remembered
-    ├── StaleToken                      a newer holder was here: ``.resource``, ``.token``, ``.seen``
+    ├── StaleToken                      a newer holder exists: ``.resource``, ``.token``, ``.seen``
     ├── FenceBusy (TimeoutError)        another process kept a fenced file to itself
     ├── LockError                       concerns a lock: ``.name``
     │   ├── LockNotAcquired             ``.votes`` say why
-    │   │   ├── LockConflict            somebody holds it: ``.retry_after``
+    │   │   ├── LockConflict            another holder has it: ``.retry_after``
     │   │   └── QuorumUnavailable       too many voters are out
     │   ├── LockLost                    the lease ended before the holder was done
     │   └── LockNotHeld                 release or extend of a lock that is not held
@@ -185,7 +185,10 @@ class StaleToken(ShardCacheError):
         self.seen = seen
 
     def __str__(self) -> str:
-        return f"{self.resource!r} has seen token {self.seen}, so {self.token} is refused: the lock has a newer holder"
+        return (
+            f"{self.resource!r} has seen token {self.seen}, so {self.token} is refused: "
+            "the lock has a newer holder"
+        )
 
 
 class FenceBusy(ShardCacheError, TimeoutError):
@@ -245,7 +248,7 @@ class LoadTimeout(LoadFailed):
 
 
 class LoadCancelled(LoadFailed):
-    """The loader ended by `asyncio.CancelledError`, though the call it was for was not cancelled."""
+    """The loader ended by `asyncio.CancelledError`, though its call was not cancelled."""
 
 
 class TooManyLoaders(LoadFailed):
@@ -259,7 +262,7 @@ class TooManyLoaders(LoadFailed):
 
 
 class LoadWaitTimeout(LoadFailed):
-    """Another load of the value took longer than ``LoadPolicy.wait``, and the policy says "raise"."""
+    """Another load of the value took longer than ``LoadPolicy.wait``; the policy says "raise"."""
 
 
 class LoadCycle(LoadFailed):

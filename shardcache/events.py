@@ -39,20 +39,26 @@ log.addHandler(
 class Event:
     """One event.
 
-    ``kind``: what happened: ``degraded_read``: a read was answered as a miss because its shard was
-        out. ``dropped_write``: a write did not happen. ``damaged``: a stored value does not decode.
-        ``shard_out``, ``shard_back``: the breaker of a shard opened or closed. ``lock_lost``: the
-        lease of a lock ended while it was held. ``lock_kept``: a lock was perhaps not released, so
-        that it stays until its ttl ends it. ``lock_waiting``: a call has waited a second for a
-        lock, because another holder has it or too few voters answer. ``load_failed``: a loader
-        failed in the background or behind a stale value. ``thread_not_started``: the system had no
-        thread for ``operation``: "probe", "refresh", "load", "renew" or "connect"; it is tried
-        again when next needed. ``auth_failed``: a shard does not accept the credentials, or its
-        certificate is not accepted.
+    ``kind``: what happened; see the list below.
     ``shard``: the shard's name, or the lock's.
     ``operation``: the method called. Default: "".
     ``keys``: how many keys it concerns. Default: 0.
     ``error``: why, or None.
+
+    Kinds:
+
+    - ``degraded_read``: a read was answered as a miss because its shard was out.
+    - ``dropped_write``: a write did not happen.
+    - ``damaged``: a stored value does not decode.
+    - ``shard_out``, ``shard_back``: the breaker of a shard opened or closed.
+    - ``lock_lost``: the lease of a lock ended while it was held.
+    - ``lock_kept``: a lock was perhaps not released, so that it stays until its ttl ends it.
+    - ``lock_waiting``: a call has waited a second for a lock, because another holder has it or too
+      few voters answer.
+    - ``load_failed``: a loader failed in the background or behind a stale value.
+    - ``thread_not_started``: the system had no thread for ``operation``: "probe", "refresh",
+      "load", "renew" or "connect"; it is tried again when next needed.
+    - ``auth_failed``: a shard does not accept the credentials, or its certificate is not accepted.
 
     Keys and values themselves are left out: they may be secret, and there are too many of them.
     """
@@ -148,7 +154,7 @@ def emit(hook: Hook | None, event: Event) -> None:
         extra = _extra(event) | {"shardcache_repeats": ("hook", event.kind, event.shard)}
         log.exception("event hook failed on %s of shard %s", event.kind, event.shard, extra=extra)
     finally:
-        _told.set(told)  # not by the token of `set`, which whoever is broken off does not have
+        _told.set(told)  # not by the token of `set`: a call that is broken off does not have it
 
 
 def _extra(event: Event) -> dict[str, object]:
@@ -157,7 +163,7 @@ def _extra(event: Event) -> dict[str, object]:
 
 
 def _why(event: Event) -> str:
-    """Return what a log may say of an event's error: no text of a value or a loader: it may be secret."""
+    """Return what a log may say of an event's error: no text of a value or a loader."""
     if event.kind == "load_failed":
         return f": {type(event.error).__name__}"
     if event.kind == "damaged":

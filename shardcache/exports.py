@@ -32,7 +32,7 @@ _HOME_OF = {name: module for module, names in HOMES.items() for name in names}
 
 
 def find(name: str) -> Any:
-    """Return the public name ``name``, as the package's ``__getattr__``; `AttributeError` if none."""
+    """Return the public name ``name``, as the package's ``__getattr__``, or `AttributeError`."""
     if name == "errors":
         return import_module("shardcache.errors")
     if name not in _HOME_OF:

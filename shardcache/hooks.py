@@ -23,7 +23,8 @@ def check_hook(name: str, hook: object) -> None:
     call = getattr(type(hook), "__call__", None)  # noqa: B004  its kind is what matters
     if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(call):
         raise InvalidOption(
-            f"{name} must be a plain function, which may start a task (asyncio.create_task), got the coroutine function {hook!r:.80}"
+            f"{name} must be a plain function, which may start a task (asyncio.create_task), got "
+            f"the coroutine function {hook!r:.80}"
         )
 
 

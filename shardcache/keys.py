@@ -73,7 +73,8 @@ class KeySpace:
             raise InvalidOption(f"namespace must be a str without '{{' and '}}', got {namespace!r}")
         if INTERNAL.decode() in f"{namespace}:":
             raise InvalidOption(
-                f"namespace must not contain {INTERNAL.decode()!r}, which marks the library's own keys, got {namespace!r}"
+                f"namespace must not contain {INTERNAL.decode()!r}, which marks the library's "
+                f"own keys, got {namespace!r}"
             )
         try:
             self.prefix = f"{namespace}:".encode() if namespace else b""
@@ -93,11 +94,11 @@ class KeySpace:
 
     @property
     def glob(self) -> str:
-        """The pattern of all keys of this namespace, the library's own among them, as a server's ACL takes it."""
+        """The pattern of all keys of this namespace, with the library's own, for a server's ACL."""
         return (literal(self.prefix) + b"*").decode()
 
     def internal(self, family: bytes, wire: bytes) -> bytes:
-        """Return a key of the library's own in the same slot of a Redis Cluster as the wire key ``wire``."""
+        """Return a key of the library's own in the Redis Cluster slot of the wire key ``wire``."""
         if hash_tag(wire) is not wire:
             return b"%b%b::%b" % (self.internals, family, wire)
         if _CLOSING not in wire:
@@ -121,7 +122,10 @@ class KeySpace:
         return wire if wire and self.internal(family, wire) == key else None
 
     def fill_token(self, wire: bytes) -> bytes:
-        """Return the key of the fill token: a write deletes it, so a load of ``wire`` is not stored."""
+        """Return the key of the fill token of ``wire``: without it a load is not stored.
+
+        A write deletes it.
+        """
         if (
             _CLOSING not in wire
         ):  # then it has no tag either: the short way, since every write comes by
@@ -148,12 +152,13 @@ class KeySpace:
             raise InvalidKey(f"a key may take {MAX_KEY} bytes with its namespace, got {len(raw)}")
         if _AT in raw and INTERNAL in raw:  # `is_own`, in short
             raise InvalidKey(
-                f"a key must not contain {INTERNAL.decode()!r}, which marks the library's own keys, got {key!r:.80}"
+                f"a key must not contain {INTERNAL.decode()!r}, which marks the library's own "
+                f"keys, got {key!r:.80}"
             )
         return raw
 
     def wire_many(self, keys: list[Key]) -> list[bytes]:
-        """Return the wire keys of ``keys``, in their order, at a third of the cost of `wire` each."""
+        """Return the wire keys of ``keys``, in their order, faster than `wire` for each."""
         if not set(map(type, keys)) <= _STR:
             return [self.wire(key) for key in keys]
         prefix = self.prefix

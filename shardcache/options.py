@@ -157,7 +157,8 @@ class Options:
             for name in ("get_credentials", "get_credentials_async")
         ):
             raise InvalidOption(
-                "credential_provider must have the method get_credentials or get_credentials_async, got an object of "
+                "credential_provider must have the method get_credentials or "
+                "get_credentials_async, got an object of "
                 f"type {type(self.credential_provider).__name__}"
             )
         if not isinstance(self.types, (list, tuple)):

@@ -81,7 +81,7 @@ class Queue:
         return len(self._requests) - 1
 
     def _take(self) -> tuple[list[Request], list[bytes]]:
-        """Return what is queued, and the keys that it writes; forget the queue and older results."""
+        """Return what is queued, and the keys that it writes; forget queue and results."""
         requests, self._requests = self._requests, []
         self.results = []
         return requests, [request.key for request in requests if request.op.writes]

@@ -16,7 +16,9 @@ _BEFORE = re.compile(
 _ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
 
 _BY_CODE = {
-    "WRONGPASS": "refuses the login: the user name or the password is wrong, or the user is switched off",
+    "WRONGPASS": (
+        "refuses the login: the user name or the password is wrong, or the user is switched off"
+    ),
     "NOAUTH": "asks for a login, and got none: it is written redis://user:password@host",
     "DENIED": "lets in clients of its own machine only (protected mode)",
     "NOPERM": "does not let this user do that",
@@ -28,13 +30,20 @@ _BY_CODE = {
     "LOADING": "is still reading its data after a start",
     "BUSY": "is busy with a script that does not end (SCRIPT KILL ends it)",
     "CLUSTERDOWN": "belongs to a Redis Cluster that is down",
-    "MOVED": "belongs to a Redis Cluster, which places keys itself; a ring takes independent servers",
+    "MOVED": (
+        "belongs to a Redis Cluster, which places keys itself; a ring takes independent servers"
+    ),
     "ASK": "belongs to a Redis Cluster, which places keys itself; a ring takes independent servers",
-    "WRONGTYPE": "the key holds another kind of value, such as a list or a hash, which this cache has not put there",
+    "WRONGTYPE": (
+        "the key holds another kind of value, such as a list or a hash, "
+        "which this cache has not put there"
+    ),
 }
 _BY_TEXT = {
     "is not an integer": "the value is no whole number of 64 bits, so nothing can be added to it",
-    "is not a valid integer": "the value is no whole number of 64 bits, so nothing can be added to it",
+    "is not a valid integer": (
+        "the value is no whole number of 64 bits, so nothing can be added to it"
+    ),
     "is not a valid float": "where a number belongs there is none",
     "would overflow": "the sum would not fit in 64 bits",
     "invalid password": _BY_CODE["WRONGPASS"],
@@ -47,7 +56,7 @@ _BY_TEXT = {
 
 
 def words(text: str) -> str:
-    """Return an error reply's own words, without the script and without arguments (maybe secret)."""
+    """Return an error reply's own words, without script and arguments, which may be secret."""
     return _ARGUMENTS.sub("", _BEFORE.sub("", _BEHIND.sub("", text))).strip()
 
 

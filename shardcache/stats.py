@@ -21,7 +21,7 @@ class ShardStats:
     timeouts: int  # of those, the ones that met their deadline
     refused_open: int  # calls that were not sent because the breaker was open
     ejections: int  # times the breaker opened
-    probes: int  # times the prober knocked
+    probes: int  # probes that were sent
     retries: int  # exchanges sent again on a fresh connection
 
     @property

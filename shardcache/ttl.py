@@ -60,7 +60,8 @@ def default_milliseconds(ttl: TTL) -> int | None:
     ms = milliseconds(ttl)
     if ms == 0:
         raise InvalidTTL(
-            "default_ttl must be above zero, or None for no expiry: with a ttl of zero or less every set would delete, "
+            "default_ttl must be above zero, or None for no expiry: with a ttl of zero or less "
+            "every set would delete, "
             f"got {ttl!r:.80}"
         )
     return ms

@@ -25,7 +25,7 @@ class Turns:
         self._lock = asyncio.Lock()
 
     async def next(self) -> None:
-        """Return in a turn of the loop in which no other waiter here goes on; first come, first served."""
+        """Return in a turn of the loop without any other waiter, first come, first served."""
         async with self._lock:
             await asyncio.sleep(0)
 

@@ -134,7 +134,7 @@ def read_url(text: str) -> FromURL:
 
 
 def unknown_setting(name: str, url: ParsedURL, *, whole_client: bool) -> InvalidURL:
-    """Return the error for a setting that is not allowed: it names the allowed ones and the nearest."""
+    """Return the error for a setting that is not allowed; it names the allowed ones."""
     if not whole_client and (name in _CLIENT or name in _OPTIONS):
         how = f"{name}=…" if name in _CLIENT else f"options=Options({name}=…)"
         return InvalidURL(
@@ -147,7 +147,8 @@ def unknown_setting(name: str, url: ParsedURL, *, whole_client: bool) -> Invalid
     meant = f" (did you mean {near[0]!r}?)" if near else ""
     allowed = (*NODE_SETTINGS, *_CLIENT, *_OPTIONS) if whole_client else NODE_SETTINGS
     return InvalidURL(
-        f"{url.shown} has an unknown setting, {url.quote(name)}{meant}; allowed are {', '.join(allowed)}"
+        f"{url.shown} has an unknown setting, {url.quote(name)}{meant}; allowed are "
+        f"{', '.join(allowed)}"
     )
 
 

@@ -95,7 +95,7 @@ class ParsedURL:
 
     @property
     def shown(self) -> str:
-        """This URL for a message: its address or, where that may be secret, its place in the text."""
+        """This URL for a message: its address or, if that may be secret, its place in the text."""
         return f"the URL of {self.address.label!r}" if self.quotable else self.which
 
     def quote(self, value: str) -> str:
@@ -108,11 +108,15 @@ class ParsedURL:
 
 
 def parse_url(url: str) -> ParsedURL:
-    """Parse the URL of one server; raise `InvalidURL` that names the wrong part, not credentials."""
+    """Parse the URL of one server; raise `InvalidURL` that names the wrong part.
+
+    The message has no credentials in it.
+    """
     found = parse_many(url)
     if len(found) > 1:
         raise InvalidURL(
-            f"one URL of one server is expected here, got {len(found)} servers (a ',' in a password is %2C)"
+            f"one URL of one server is expected here, got {len(found)} servers (a ',' in a "
+            "password is %2C)"
         )
     return found[0]
 
@@ -127,7 +131,8 @@ def parse_many(text: str) -> list[ParsedURL]:
         raise InvalidURL("expected URLs such as 'redis://h1:6379,h2:6379/0', got an empty text")
     if text.strip()[0] in "\"'":
         raise InvalidURL(
-            "the URL begins with a quotation mark, as it may come out of a settings file: leave the quotes out"
+            "the URL begins with a quotation mark, as it may come out of a settings file: leave "
+            "the quotes out"
         )
     urls = _NEXT_URL.split(text.strip())
     found: list[ParsedURL] = []
@@ -153,7 +158,8 @@ class _Text:
             self.refuse(f"must begin with one of {', '.join(f'{one}://' for one in SCHEMES)}{got}")
         if not found and "@" in text:
             self.refuse(
-                "has no scheme in front, which it needs where there is a login: redis://user:password@host:6379"
+                "has no scheme in front, which it needs where there is a login: "
+                "redis://user:password@host:6379"
             )
         if not found and text.startswith(("/", ".")):
             self.refuse("has no scheme in front; a Unix socket is written unix:///run/valkey.sock")
@@ -167,7 +173,8 @@ class _Text:
         head, tail = _cut(self.rest, "?#" if unix else "/?#")
         if "@" in tail:
             self.refuse(
-                "has an '@' behind the host; in a password write '/', '?' and '#' as %2F, %3F and %23, "
+                "has an '@' behind the host; in a password write '/', '?' and '#' as %2F, %3F "
+                "and %23, "
                 "elsewhere write '@' as %40"
             )
         if "#" in tail:
@@ -213,7 +220,8 @@ class _Text:
             or (any(signs) and not all(signs) and signs != [1] + [0] * (len(items) - 1))
         ):
             self.refuse(
-                "has a list of hosts in which neither the first alone has a login, which counts for all, nor each its own "
+                "has a list of hosts in which neither the first alone has a login, which counts "
+                "for all, nor each its own "
                 "(in a password write ',' as %2C and '@' as %40)"
             )
         found = [self.login(item.rpartition("@")[0]) for item in items]
@@ -252,7 +260,8 @@ class _Text:
             port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536
         ):
             self.refuse(
-                "has a port that is not a whole number from 1 to 65535 (a login ends with an '@': redis://user:password@host)"
+                "has a port that is not a whole number from 1 to 65535 (a login ends with an "
+                "'@': redis://user:password@host)"
             )
         return self.host(host), int(port or 6379)
 
@@ -262,7 +271,8 @@ class _Text:
         name = _ip(text[1:-1]) if text.startswith("[") else _name(text)
         if name is None:
             self.refuse(
-                "has a host that is neither a name nor an IP address (several are separated by commas)"
+                "has a host that is neither a name nor an IP address (several are separated by "
+                "commas)"
             )
         return name
 

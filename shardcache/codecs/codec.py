@@ -121,12 +121,14 @@ class Codec:
         names = {ZLIB: "zlib", ZSTD: "zstd"}
         kinds = {SAFE: "safe", JSON: "json", PICKLE: "pickle", CUSTOM: "custom"}
         compression = names[self._wrapper[0]] if self._compressor else None
-        return f"Codec({kinds[self._header[0]]!r}, compression={compression!r}, signed={self._signer is not None})"
+        kind, signed = kinds[self._header[0]], self._signer is not None
+        return f"Codec({kind!r}, compression={compression!r}, signed={signed})"
 
     def encode(self, value: object, wire_key: bytes) -> bytes:
-        """Return what is stored for ``value``; `SerializationError` if it would not come back the same.
+        """Return what is stored for ``value``.
 
-        ``wire_key`` is used only for a signature.
+        Raises `SerializationError` if it would not come back the same. ``wire_key`` is used only
+        for a signature.
         """
         kind = type(value)
         try:
@@ -148,16 +150,17 @@ class Codec:
             raise refused from error
 
     def check_record(self, *, stale: bool, tags: bool, negative: bool) -> None:
-        """Raise `InvalidArgument` if the format cannot hold this beside a value: here it always can."""
+        """Raise `InvalidArgument` if the format cannot hold this beside a value: here it can."""
 
     def check_result(self, function: object) -> None:
-        """Raise `InvalidArgument` if the result type of ``function`` can certainly not be stored."""
+        """Raise `InvalidArgument` if the result type of ``function`` can surely not be stored."""
         kind = refused_result(function, self._allowed) if self._allowed else None
         if kind is not None:
             name = getattr(function, "__qualname__", repr(function))
             how = "safe" if self._header[0] == SAFE else "json"
             raise InvalidArgument(
-                f"{name} returns a {kind.__qualname__}, which cannot be stored: {ways_out(kind, how)}"
+                f"{name} returns a {kind.__qualname__}, which cannot be stored: "
+                f"{ways_out(kind, how)}"
             )
 
     def encode_loaded(
@@ -170,7 +173,7 @@ class Codec:
         tags: Sequence[Tag] = (),
         negative: bool = False,
     ) -> bytes:
-        """Return what is stored for a ``value`` that was loaded; for the other arguments see `Loaded`.
+        """Return what is stored for a ``value`` that was loaded; for other arguments see `Loaded`.
 
         Raises `SerializationError` as `encode` does, and `InvalidArgument` for what the format
         cannot hold.
@@ -185,9 +188,10 @@ class Codec:
         return self._signed(self._signer, raw, wire_key) if self._signer else raw
 
     def decode(self, raw: bytes, wire_key: bytes) -> object:
-        """Return the value stored as ``raw``; raise `DamagedPayload` alone, if it cannot be decoded.
+        """Return the value stored as ``raw``; raise `DamagedPayload` if it cannot be decoded.
 
-        A loaded value that has tags, or is a refusal, is returned as `Loaded`; nothing else is.
+        No other error is raised. A loaded value that has tags, or is a refusal, is returned as
+        `Loaded`; nothing else is.
         """
         try:
             if self._signer is None:
@@ -313,7 +317,8 @@ def _choose(serializer: object, safe: Serializer, json: Serializer) -> tuple[int
     elif isinstance(serializer, Serializer) and not isinstance(serializer, type):
         return CUSTOM, _Custom(serializer)
     raise InvalidOption(
-        "serializer must be 'safe', 'json', 'pickle', 'raw' or an object with dumps(value) and loads(bytes), got "
+        "serializer must be 'safe', 'json', 'pickle', 'raw' or an object with dumps(value) and "
+        "loads(bytes), got "
         + (
             f"{serializer!r:.80}"
             if isinstance(serializer, str)
@@ -351,7 +356,7 @@ def _foreign(raw: bytes) -> object:
             number = int(raw)
         except ValueError:
             return raw
-        # int() also takes "007", "+1", "1_0" and blanks: somebody else's bytes, which must not
+        # int() also takes "007", "+1", "1_0" and blanks: another program's bytes, which must not
         # change.
         if b"%d" % number == raw and _LOWEST <= number <= _HIGHEST:
             return number
@@ -359,7 +364,7 @@ def _foreign(raw: bytes) -> object:
 
 
 def _reader_of_foreign(loads: Callable[[bytes], object]) -> Callable[[bytes], object]:
-    """Return what reads bytes without a header: digits are a number, the serializer reads the rest."""
+    """Return what reads bytes without a header: digits as a number, the rest by the serializer."""
 
     def read(raw: bytes) -> object:
         found = _foreign(raw)

@@ -1,4 +1,4 @@
-"""Members of one set or dict whose hashes collide, which somebody may have chosen so.
+"""Members of one set or dict whose hashes collide, perhaps chosen so by an attacker.
 
 Adding a member compares it with those of the same hash that are there, so n of them cost n² / 2
 comparisons. str and bytes are hashed with a secret; the hash of an int is its rest modulo 2**61 -
@@ -7,7 +7,7 @@ a million that are alike. msgpack's own ints and floats have 64 bits, so that no
 them can be.
 
 The bound is on members with one and the same hash. Members of different hashes that visit the same
-places of the table can be found too, by trying: that is slower for everybody who tries, and not
+places of the table can be found too, by trying: that is slower for an attacker, and not
 covered here.
 """
 

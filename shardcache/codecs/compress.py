@@ -27,7 +27,7 @@ MAX_WINDOW_LOG = 23  # 8 MiB of history: what RFC 8878 (3.1.1.1.2) asks every re
 
 
 class Compressor(Protocol):
-    """Compresses, and decompresses into at most ``limit`` bytes; raises unless one whole stream comes."""
+    """Compresses, and decompresses into at most ``limit`` bytes; takes one whole stream only."""
 
     def compress(self, data: bytes, /) -> bytes: ...
 

@@ -25,7 +25,7 @@ _MAX_U64, _MAX_U32, _MAX_U16, _MAX_U8 = 2**64 - 1, 2**32 - 1, 2**16 - 1, 2**8 - 
 _MAX_REFUSAL = 500  # characters of an error's text that are worth keeping
 
 Tag = tuple[bytes, bytes]
-"""A tag's name (1 to 65535 bytes) and the version (16 bytes) that it had when the value was loaded."""
+"""A tag's name (1 to 65535 bytes) and its version (16 bytes) when the value was loaded."""
 
 
 class Loaded(NamedTuple):  # a tuple, since one is made for every hit
@@ -50,7 +50,7 @@ class Loaded(NamedTuple):  # a tuple, since one is made for every hit
 
 
 def refusal_text(error: BaseException) -> str:
-    """Return what is stored for a loader's refusal: type, line feed, text (500 characters at most)."""
+    """Return what is stored for a loader's refusal: type, line feed, 500 characters of text."""
     kind = type(error)
     name = (
         kind.__qualname__
@@ -59,7 +59,7 @@ def refusal_text(error: BaseException) -> str:
     )
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - somebody's __str__ must not turn a refusal into a failed load
+    except Exception:  # noqa: BLE001 - an application's __str__ must not turn a refusal into a failed load
         text = ""
     # Lone surrogates (a file name, say) are no UTF-8.
     return f"{name}\n{text:.{_MAX_REFUSAL}}".encode(errors="backslashreplace").decode()

@@ -66,7 +66,8 @@ class RawCodec(Codec):
             )
         else:
             error = SerializationError(
-                f"the serializer 'raw' keeps bytes alone, got a {type(value).__qualname__}: encode it yourself (a str by "
+                f"the serializer 'raw' keeps bytes alone, got a {type(value).__qualname__}: "
+                "encode it yourself (a str by "
                 ".encode(), others by json.dumps(…).encode()), or choose another serializer"
             )
         error.value = value
@@ -82,7 +83,10 @@ class RawCodec(Codec):
         tags: Sequence[Tag] = (),
         negative: bool = False,
     ) -> bytes:
-        """Return ``value``; how long loading took is not kept. `InvalidArgument` for what has no place."""
+        """Return ``value``; how long its load took is not kept.
+
+        Raises `InvalidArgument` for what has no place.
+        """
         self.check_record(stale=bool(grace_ms), tags=bool(tags), negative=negative)
         return self.encode(value, wire_key)
 
@@ -91,7 +95,8 @@ class RawCodec(Codec):
         for name, wanted in (("stale_ttl", stale), ("tags", tags), ("negative_on", negative)):
             if wanted:
                 raise InvalidArgument(
-                    f"{name} cannot be had with the serializer 'raw', which stores plain bytes alone"
+                    f"{name} cannot be had with the serializer 'raw', which stores plain bytes "
+                    "alone"
                 )
 
     def decode(self, raw: bytes, wire_key: bytes) -> object:

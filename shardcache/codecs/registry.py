@@ -77,12 +77,13 @@ class Registry:
                 raise InvalidOption(f"types: {one.kind.__qualname__} is registered twice")
             if one.name in self.names:
                 raise InvalidOption(
-                    f"types: two types have the name {one.name!r}: give one of them a ValueType(name, …)"
+                    f"types: two types have the name {one.name!r}: give one of them a "
+                    "ValueType(name, …)"
                 )
             self.kinds[one.kind] = self.names[one.name] = one
 
     def back(self, name: object, plain: object) -> object:
-        """Return the value stored under a name; raise `DamagedPayload` if the name or the rest is wrong."""
+        """Return the value stored under a name; raise `DamagedPayload` if any of it is wrong."""
         known = self.names.get(name) if type(name) is str else None
         if known is None:
             raise DamagedPayload(
@@ -149,7 +150,8 @@ def _dataclass(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     names = tuple(field.name for field in fields(kind))
     if kind.__eq__ is object.__eq__:
         raise InvalidOption(
-            f"types: two {kind.__qualname__} are never equal (eq=False), so none could come back equal; register it as a ValueType"
+            f"types: two {kind.__qualname__} are never equal (eq=False), so none could come back "
+            "equal; register it as a ValueType"
         )
     slots = {
         slot
@@ -167,7 +169,8 @@ def _dataclass(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
         hidden = hidden or {str(error)}
     if hidden:
         raise InvalidOption(
-            f"types: {kind.__qualname__} is not made of its fields alone ({', '.join(sorted(hidden))}); register it as a ValueType"
+            f"types: {kind.__qualname__} is not made of its fields alone "
+            f"({', '.join(sorted(hidden))}); register it as a ValueType"
         )
     known = frozenset(names)
 

@@ -49,12 +49,12 @@ class SafeSerializer:
     __slots__ = ("_limit", "_registry", "allowed")
 
     def __init__(self, limit: int, types: Iterable[type | ValueType[Any]] = ()) -> None:
-        self._limit = limit  # items looked at before the census gives up
+        self._limit = limit  # items looked at before the check of types gives up
         self._registry = Registry(types, SAFE_TYPES)
         self.allowed = SAFE_TYPES | self._registry.kinds.keys()
 
     def dumps(self, value: object) -> bytes:
-        """Return ``value`` as msgpack; raise `SerializationError` that names the part that is refused."""
+        """Return ``value`` as msgpack; raise `SerializationError` that names the refused part."""
         crowds = check_types(value, self.allowed, limit=self._limit)
         registered = self._registry.kinds
         left = self._limit
@@ -121,7 +121,8 @@ def _refuse_crowds(value: object, crowds: list[Any]) -> None:
         alike = crowd(item)
         if alike:
             raise SerializationError(
-                f"{path_to(value, item)}: {alike} members share one hash; a reader takes {MOST_ALIKE} at most"
+                f"{path_to(value, item)}: {alike} members share one hash; a reader takes "
+                f"{MOST_ALIKE} at most"
             )
 
 

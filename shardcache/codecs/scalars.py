@@ -179,7 +179,7 @@ _UNPACK: dict[int, Callable[[bytes], object]] = {
 
 
 def pack_scalar(value: object) -> tuple[int, bytes]:
-    """Return the extension code and bytes of ``value``, whose type is exactly one of those packed here.
+    """Return the extension code and bytes of ``value``, whose type is one of those packed here.
 
     Raise `SerializationError` for a time zone that would not come back the same, `KeyError` for
     another type.

@@ -84,7 +84,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-# The census has found no cycle, so the encoder need not look for one.
+# `check_types` has found no cycle, so the encoder need not look for one.
 _ENCODER = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
 )

@@ -41,7 +41,7 @@ class Signer:
         return self._digest(self._keys[0], _message(wire_key, envelope), "sha256")[:SIGNATURE_SIZE]
 
     def verify(self, wire_key: bytes, envelope: bytes, signature: bytes) -> bool:
-        """Whether one of the keys made ``signature``, in a time that does not depend on its bytes."""
+        """Whether one of the keys made ``signature``, in a time that is the same for all bytes."""
         message = _message(wire_key, envelope)
         return any(
             self._equal(self._digest(key, message, "sha256")[:SIGNATURE_SIZE], signature)

@@ -83,7 +83,8 @@ def _refuse(
     culprit = next(item for item in items if type(item) not in allowed)
     names = ", ".join(sorted(kind.__name__ for kind in allowed))
     raise SerializationError(
-        f"{path_to(value, culprit)}: {type(culprit).__qualname__} {why}: {ways_out(type(culprit), format)}. "
+        f"{path_to(value, culprit)}: {type(culprit).__qualname__} {why}: "
+        f"{ways_out(type(culprit), format)}. "
         f"Allowed are exactly {names}"
     )
 

@@ -45,7 +45,7 @@ def _by_functions(name: str) -> str:
 
 
 def _instead(kind: type) -> tuple[str, str | None]:
-    """Return what to store instead, and what to register where that is short ("": the class alone)."""
+    """Return what to store instead, and what to register if that is short ("": the class)."""
     name = kind.__name__
     if kind.__module__.partition(".")[0] == "numpy":
         return "store .tolist() (or .item() of a scalar)", None

@@ -1,4 +1,4 @@
-"""Keys and tags from a function's arguments: checked at decoration, different for different calls."""
+"""Keys and tags from a function's arguments: different for different calls."""
 
 from shardcache.key_templates.default_key import DefaultKey
 from shardcache.key_templates.key_template import KeyTemplate

@@ -41,7 +41,8 @@ class Binding:
                 else ""
             )
             raise InvalidArgument(
-                f"a key is made from a function's parameters, and those of {function!r:.80} cannot be read{hint}"
+                f"a key is made from a function's parameters, and those of {function!r:.80} "
+                f"cannot be read{hint}"
             ) from None
         parameters = self._signature.parameters.values()
         self.function = getattr(function, "__qualname__", repr(function))
@@ -57,10 +58,12 @@ class Binding:
     def __str__(self) -> str:
         """Return the function with its parameters, without annotations, for error messages."""
         bare = [p.replace(annotation=p.empty) for p in self._signature.parameters.values()]
-        return f"{self.function}{self._signature.replace(parameters=bare, return_annotation=self._signature.empty)}"
+        empty = self._signature.empty
+        shown = self._signature.replace(parameters=bare, return_annotation=empty)
+        return f"{self.function}{shown}"
 
     def values(self, args: Sequence[object], kwargs: Mapping[str, object]) -> Sequence[object]:
-        """Return a value for each of ``names``, defaults included; raise `TypeError` as a call would."""
+        """Return a value for each of ``names``, defaults included; `TypeError` as a call would."""
         if self._simple and len(args) <= len(self._positional):
             given = self._positional[: len(args)]
             named = {**self._defaults, **kwargs, **dict(zip(given, args, strict=True))}

@@ -29,7 +29,8 @@ class DefaultKey:
         if self._binding.names[:1] == ("self",):
             raise InvalidArgument(
                 f"the default key of {self._binding.function} would be the same for all objects: "
-                f"give a template that says which one it is, such as key='{self._binding.function}:{{self.id}}'"
+                "give a template that says which one it is, such as "
+                f"key='{self._binding.function}:{{self.id}}'"
             )
 
     def __repr__(self) -> str:
@@ -44,7 +45,8 @@ class DefaultKey:
                 parts.append(f"{name}={stable_text(value)}")
             except (AttributeError, ValueError, RecursionError) as error:
                 raise InvalidArgument(
-                    f"argument {name!r} of {self._binding.function} cannot be part of a default key: {error}"
+                    f"argument {name!r} of {self._binding.function} cannot be part of a default "
+                    f"key: {error}"
                 ) from error
         return f"{self._name}({','.join(parts)})"
 

@@ -1,4 +1,6 @@
-"""Key templates: ``"user:{id}:{lang}"`` and a function's arguments make a key, and no two calls share one by accident.
+"""Key templates: ``"user:{id}:{lang}"`` and a function's arguments make a key.
+
+No two different calls share a key by accident.
 
 How rendered values are kept apart
 ----------------------------------
@@ -85,11 +87,12 @@ class KeyTemplate:
             return read(value)
         except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
             raise InvalidArgument(
-                f"argument {self._binding.names[index]!r} cannot be rendered in {self.text!r}: {error}"
+                f"argument {self._binding.names[index]!r} cannot be rendered in {self.text!r}: "
+                f"{error}"
             ) from error
 
     def _parse(self) -> tuple[str, list[tuple[str, tuple[str, str, str], str]]]:
-        """Return the text before the first field, and each field: name, how it is read, text after it."""
+        """Return the text before the first field, and each field: name, reading, text after it."""
         if not isinstance(self.text, str) or not self.text:
             raise InvalidArgument(
                 f"a key template must be a str that is not empty, got {self.text!r:.80}"
@@ -123,8 +126,10 @@ class KeyTemplate:
             )
             if mark is None:
                 raise InvalidArgument(
-                    f"in the key template {self.text!r} nothing keeps {{{name}}} and {{{following}}} apart: put a character "
-                    f"between them that is neither letter, digit nor '%', such as ':'; there is {after!r}"
+                    f"in the key template {self.text!r} nothing keeps {{{name}}} and "
+                    f"{{{following}}} apart: put a character "
+                    "between them that is neither letter, digit nor '%', such as ':'; there is "
+                    f"{after!r}"
                 )
             separators += mark
         return separators
@@ -139,7 +144,7 @@ class KeyTemplate:
         return names.index(name)
 
     def _reader(self, path: str, conversion: str, spec: str) -> Read | None:
-        """Return what makes a field's text from its argument; None where the argument is the text."""
+        """Return what makes a field's text from its argument; None where they are the same."""
         if conversion not in ("", "r", "s"):
             raise InvalidArgument(
                 f"in the key template {self.text!r} a conversion may be !r or !s, got !{conversion}"

@@ -98,7 +98,8 @@ def _set(name: str) -> Callable[[Any], str]:
 
 
 def _dict(value: dict[object, object]) -> str:
-    return f"dict({','.join(sorted(f'{stable_text(key)}:{stable_text(item)}' for key, item in value.items()))})"
+    items = sorted(f"{stable_text(key)}:{stable_text(item)}" for key, item in value.items())
+    return f"dict({','.join(items)})"
 
 
 _SPOKEN = frozenset(

@@ -1,7 +1,7 @@
 """Placements: which node owns a key, as pure functions of names and weights."""
 
+from shardcache.placement.circle import Moves
 from shardcache.placement.ketama import KetamaRing
-from shardcache.placement.moves import Moves
 from shardcache.placement.node import Node
 from shardcache.placement.protocol import Placement
 from shardcache.placement.ring import HashRing

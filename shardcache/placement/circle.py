@@ -9,17 +9,16 @@ from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, pairwise
 from typing import Any, ClassVar, Self
 
 from shardcache.errors import InvalidKey, InvalidNode, InvalidOption
 from shardcache.keys import Key
-from shardcache.placement.moves import Moves
 from shardcache.placement.node import Node
 
-__all__ = ("Circle", "Nodes", "encoded", "read_nodes")
+__all__ = ("Circle", "Moves", "Nodes", "encoded", "read_nodes")
 
 Nodes = Iterable[Node | str] | Mapping[str, float]
 MAX_NODES = 65535
@@ -43,7 +42,8 @@ def read_nodes(nodes: Nodes) -> list[Node]:
         found = [node if isinstance(node, Node) else Node(node) for node in nodes]
     else:
         raise InvalidNode(
-            f"nodes must be an iterable of Node or str, or a mapping of name to weight, got {nodes!r:.80}"
+            "nodes must be an iterable of Node or str, or a mapping of name to weight, got "
+            f"{nodes!r:.80}"
         )
     if not 1 <= len(found) <= MAX_NODES:
         raise InvalidNode(f"a ring takes 1 to {MAX_NODES} nodes, got {len(found)}")
@@ -51,6 +51,42 @@ def read_nodes(nodes: Nodes) -> list[Node]:
     if times > 1:
         raise InvalidNode(f"nodes must have different names, got {name!r} {times} times")
     return found
+
+
+class Moves(Mapping[tuple[str, str], float]):
+    """The shares of the key space that change owner, as ``{(from, to): share}``.
+
+    A share is a fraction of 1, exact (a whole number of positions over a power of two), and above
+    0.
+    """
+
+    __slots__ = ("_shares",)
+
+    def __init__(self, shares: Mapping[tuple[str, str], float]) -> None:
+        self._shares = dict(sorted(shares.items()))
+
+    @property
+    def total(self) -> float:
+        """The share of all keys whose owner changes, from 0 to 1."""
+        return sum(self._shares.values(), 0.0)
+
+    def __getitem__(self, pair: tuple[str, str]) -> float:
+        return self._shares[pair]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._shares)
+
+    def __len__(self) -> int:
+        return len(self._shares)
+
+    def __str__(self) -> str:
+        flows = "".join(
+            f"\n  {source} -> {target}: {share:.2%}" for (source, target), share in self.items()
+        )
+        return f"{self.total:.2%} of the keys change hands{flows}"
+
+    def __repr__(self) -> str:
+        return f"Moves({self._shares!r})"
 
 
 class Circle(ABC):
@@ -99,7 +135,7 @@ class Circle(ABC):
         return self.names[self.owner_index(encoded(key))]
 
     def owners(self, key: Key, n: int) -> tuple[str, ...]:
-        """Return distinct nodes clockwise from ``key``: its owner first, then the nodes that follow.
+        """Return distinct nodes clockwise from ``key``: its owner, then the nodes that follow.
 
         ``n``: how many at most, from 1; if there are fewer, all nodes that own any keys.
 
@@ -169,7 +205,8 @@ class Circle(ABC):
         """
         if name not in self.names:
             raise InvalidNode(
-                f"no node is called {name!r:.200}; there are {', '.join(map(repr, self.names)):.200}"
+                f"no node is called {name!r:.200}; there are "
+                f"{', '.join(map(repr, self.names)):.200}"
             )
         return type(self)([node for node in self.nodes if node.name != name], **self._settings())
 

@@ -75,7 +75,8 @@ class KetamaRing(Circle):
             isinstance(hash_tag, str) and len(hash_tag) == 2 and hash_tag.isascii()
         ):
             raise InvalidOption(
-                f"hash_tag must be two ASCII characters such as '{{}}', or None, got {hash_tag!r:.80}"
+                f"hash_tag must be two ASCII characters such as '{{}}', or None, got "
+                f"{hash_tag!r:.80}"
             )
         placed = tuple(
             sorted(read_nodes(nodes), key=lambda node: (len(_bytes(node)), _bytes(node)))
@@ -130,7 +131,8 @@ def _points(nodes: tuple[Node, ...]) -> Iterator[tuple[int, int]]:
         digests = _digests(int(node.weight), total, len(nodes))
         if len(b"%b-%d" % (name, max(digests - 1, 0))) > MAX_NAME:
             raise InvalidNode(
-                f"node {node.name!r}: ketama takes names of up to {MAX_NAME} bytes with '-' and a counter"
+                f"node {node.name!r}: ketama takes names of up to {MAX_NAME} bytes with '-' and "
+                "a counter"
             )
         for count in range(digests):
             for point in struct.unpack(

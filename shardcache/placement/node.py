@@ -33,7 +33,8 @@ class Node:
             raise InvalidNode(f"node {self.name!r}: weight must be a number, got {self.weight!r}")
         if not 0 < self.weight <= MAX_WEIGHT:  # NaN as well
             raise InvalidNode(
-                f"node {self.name!r}: weight must be above 0 and at most {MAX_WEIGHT:g}, got {self.weight!r}"
+                f"node {self.name!r}: weight must be above 0 and at most {MAX_WEIGHT:g}, got "
+                f"{self.weight!r}"
             )
         if self.url is not None and not isinstance(self.url, str):
             raise InvalidNode(

@@ -22,4 +22,4 @@ class Placement(Protocol):
         """Return ``[owner_index(key) for key in wire_keys]``, faster."""
 
     def owners(self, key: Key, n: int, /) -> tuple[str, ...]:
-        """Return the names of up to ``n`` distinct nodes: the owner, then those that would follow it."""
+        """Return the names of up to ``n`` distinct nodes: the owner, then those that follow."""

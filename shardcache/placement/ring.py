@@ -55,8 +55,10 @@ class HashRing(Circle):
         counts = [max(1, round(vnodes * node.weight)) for node in placed]
         if sum(counts) > MAX_POINTS:
             raise InvalidNode(
-                f"{len(placed)} nodes with weights of {sum(node.weight for node in placed):g} in all and vnodes={vnodes} "
-                f"make {sum(counts)} points, allowed are {MAX_POINTS}; only the ratios of weights count, so "
+                f"{len(placed)} nodes with weights of {sum(node.weight for node in placed):g} in "
+                f"all and vnodes={vnodes} "
+                f"make {sum(counts)} points, allowed are {MAX_POINTS}; only the ratios of "
+                "weights count, so "
                 "scale them down, or lower vnodes"
             )
         names = tuple(node.name for node in placed)

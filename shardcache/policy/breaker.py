@@ -15,12 +15,12 @@ a breaker, and a call first looks at its state:
                 at once                  FULL; to OPEN at the first failure, timeouts
                                          that are not lonely apart
 
-A timeout is lonely if the shard has answered nobody else meanwhile. If it has, one request was
+A timeout is lonely if the shard has answered no other call meanwhile. If it has, one request was
 lost, or one connection stands still: that counts as any failure, and the next answer makes up for
 it. Otherwise one lost request in a hundred would keep a shard out that serves all the others.
 
-A prober knocks while the state is OPEN: first after about `first_delay`, then at intervals
-that double up to `max_delay`, each shortened by a random part so that a fleet does not knock
+A prober asks while the state is OPEN: first after about `first_delay`, then at intervals
+that double up to `max_delay`, each shortened by a random part so that a fleet does not probe
 in step. One wrong ejection (the server was busy for one deadline) costs a tenth of a second
 of misses; a server that is down for an hour costs a ping every second or two per process.
 
@@ -30,7 +30,7 @@ moment: it lets one call through, then two, then four.
 The delay only falls back to `first_delay` from CLOSED, so a shard that flaps is asked ever
 more seldom.
 
-The machine holds no lock, reads no clock and starts nothing: who uses it serialises the
+The machine holds no lock, reads no clock and starts nothing: its user serialises the
 calls and acts on what they return.
 """
 

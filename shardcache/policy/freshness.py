@@ -7,11 +7,11 @@ says how many milliseconds it has to live (PTTL, p), and r = p - grace of them a
 differences of one clock are looked at.
 
     r > 0               FRESH   or EARLY, see below
-    r ≤ 0, grace > 0    STALE   while it is no longer stale than this caller's ``stale_ttl``; else GONE
+    r ≤ 0, grace > 0    STALE   while not staler than this caller's ``stale_ttl``; else GONE
     no expiry           FRESH   (PTTL -1)
     not there           GONE    (PTTL -2)
 
-If everybody waited for r = 0, everybody would miss at once. So each reader draws u, random in (0,
+If all readers waited for r = 0, all would miss at once. So each reader draws u, random in (0,
 1], and refreshes early if
 
     -delta · beta · ln(u) ≥ r

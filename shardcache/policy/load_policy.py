@@ -17,7 +17,7 @@ _SWR_GRACE = 60.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class LoadPolicy:
-    """What `get_or_set` does about a value that is not there, or will soon expire. Times in seconds.
+    """What `get_or_set` does about a value that is absent or will soon expire. Times in seconds.
 
     What may be served:
 
@@ -154,7 +154,8 @@ class LoadPolicy:
             _number("negative_ttl", self.negative_ttl, 0.001, _LONGEST)
         if (self.negative_ttl is None) != (not kinds):
             raise InvalidOption(
-                "negative_ttl and negative_on go together: which errors are remembered, and for how long; "
+                "negative_ttl and negative_on go together: which errors are remembered, and for "
+                "how long; "
                 f"got negative_ttl={self.negative_ttl!r} and negative_on={kinds!r:.80}"
             )
 
@@ -170,7 +171,8 @@ class LoadPolicy:
             )
         if self.hard_timeout is not None and self.soft_timeout >= self.hard_timeout:
             raise InvalidOption(
-                f"soft_timeout must be less than hard_timeout, got {self.soft_timeout!r} and {self.hard_timeout!r}"
+                f"soft_timeout must be less than hard_timeout, got {self.soft_timeout!r} and "
+                f"{self.hard_timeout!r}"
             )
 
 

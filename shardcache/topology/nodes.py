@@ -29,7 +29,7 @@ class Member(NamedTuple):
 
 
 def members(nodes: Nodes) -> list[Member]:
-    """Resolve ``nodes``: URLs in one text or a list, a mapping of names to URLs, or `Node` objects."""
+    """Resolve ``nodes``: URLs in a text or a list, a mapping of names to URLs, or `Node` s."""
     given = _given(nodes)
     if not given:
         raise InvalidNode("at least one node is needed, got none")
@@ -41,7 +41,8 @@ def members(nodes: Nodes) -> list[Member]:
             # A host may be part of a login that was not escaped.
             named = repr(member.node.name) if name is not None or url.quotable else "one name"
             raise InvalidNode(
-                f"every node needs a name of its own, got {named} more than once (nodes {first + 1} and {at + 1})"
+                f"every node needs a name of its own, got {named} more than once (nodes "
+                f"{first + 1} and {at + 1})"
             )
     return found
 
@@ -64,8 +65,10 @@ def warn_of_addresses(found: Iterable[Member]) -> None:
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "shardcache":
         frame, level = frame.f_back, level + 1
     warnings.warn(
-        f"{unnamed} of {len(found)} shards have no name of their own, so that keys are placed by their host names: if one changes, "
-        'its keys are lost. Give names, as in {"a": "redis://host:6379"} or redis://host:6379?name=a (the present host:port/db '
+        f"{unnamed} of {len(found)} shards have no name of their own, so that keys are placed by "
+        "their host names: if one changes, "
+        'its keys are lost. Give names, as in {"a": "redis://host:6379"} or '
+        "redis://host:6379?name=a (the present host:port/db "
         "as the name leaves every key where it is)",
         AddressAsNameWarning,
         stacklevel=level,
@@ -155,7 +158,7 @@ def _weight(text: str) -> float:
 
 
 def _tls(query: dict[str, str], url: ParsedURL) -> TLS | None:
-    """Return what redis-py's query settings say about TLS, if anything; take it out of ``query``."""
+    """Return what redis-py's query settings say about TLS; take it out of ``query``."""
     said = {name: query.pop(name) for name in TLS_SETTINGS if name in query}
     if not said:
         return None
