@@ -13,7 +13,7 @@ from shardcache import ShardCache
 
 RUNS = 4
 MOST = 6  # signals in a storm
-JOB = [sys.executable, "-c", "import time; time.sleep(0.2)"]
+JOB = ["sleep", "0.2"]  # says nothing when it is interrupted, so whatever is said is ours
 COMMANDS = {  # and about how many seconds it takes
     "ring": (["ring", "--node", "a", "--node", "b"], 0.5),
     "get": (["get", "k"], 0.6),
@@ -58,10 +58,6 @@ def test_storm(name, seed, command, url):
             process.send_signal(signal.SIGINT)  # to one that has ended it does nothing
         _, err = process.communicate(timeout=100)
         told = ("", "shardcache: interrupted\n")
-        if (
-            name == "lock run" and 'File "<string>", line 1' in err
-        ):  # what the interrupted COMMAND itself says
-            err = ""
         assert (process.returncode in (0, 130), err in told) == (True, True), (
             process.returncode,
             err,
