@@ -141,6 +141,7 @@ def run(name: str) -> list[str]:
     return ran.stdout.splitlines()
 
 
+@pytest.mark.long
 def test_shared_file() -> None:
     """Four processes rewrite one file and lose nothing; one that overslept is refused."""
     count, sleeper, last = run("shared_file")
@@ -148,6 +149,7 @@ def test_shared_file() -> None:
     assert "is refused: the lock has a newer holder" in sleeper
 
 
+@pytest.mark.long
 def test_shared_schedule() -> None:
     """Each task is done once per tick, though a worker dies in the middle of one."""
     *done, count = run("shared_schedule")

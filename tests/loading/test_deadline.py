@@ -35,12 +35,23 @@ def tag_on(cache, name):
     return on_shard(cache, name, "t", lambda space, tag: space.internal(b"tag", space.wire(tag)))
 
 
+HUNG = {
+    "home": (0,),
+    "other-voters": (1, 2),
+    "home-and-voter": (0, 1),
+    "tag": (2,),
+    "home-and-tag": (0, 2),
+    "all": (0, 1, 2),
+}
+
+
 @pytest.mark.parametrize(
-    "hung",
-    [(0,), (1, 2), (0, 1), (2,), (0, 2), (0, 1, 2)],
-    ids=["home", "other-voters", "home-and-voter", "tag", "home-and-tag", "all"],
+    ("hung", "many"),
+    [
+        *(pytest.param(hung, False, id=f"one-{name}") for name, hung in HUNG.items()),
+        *(pytest.param(HUNG[name], True, id=f"many-{name}") for name in ("other-voters", "all")),
+    ],
 )
-@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
 def test_hung_servers_cost_one_timeout(mortal, make, counter, hung, many) -> None:
     """Read, tags, claim, votes and fill together, whichever and however many servers hang."""
     cache = make(mortal.urls, timeout=TIMEOUT, options=QUIET)

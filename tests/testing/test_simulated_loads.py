@@ -152,7 +152,7 @@ RARE = [a("foreign", KEYS, range(4)), a("crowd")]
 """After these there is little to be seen for a while."""
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
         st.sampled_from([*STEPS, *RARE]).flatmap(
@@ -262,6 +262,7 @@ CHANGES = {
 MUTANTS = [(name, old, new) for name, changes in CHANGES.items() for old, new in changes]
 
 
+@pytest.mark.long  # about the scripts, which servers run
 @pytest.mark.parametrize("connection", ["valkey"], indirect=True)
 @pytest.mark.parametrize(
     ("name", "old", "new"), MUTANTS, ids=[f"{name}-{at}" for at, (name, _, _) in enumerate(MUTANTS)]

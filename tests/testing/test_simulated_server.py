@@ -174,7 +174,7 @@ class LockTwins(Twins):
 REAL = {name: getattr(real, name) for name in real.__all__}
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, max_size=25))
 def test_scripts_answer_as_on_a_real_server(connection: redis.Redis, steps: list[tuple]) -> None:
     """Any sequence of the voters' scripts and of lost keys gives equal replies and keys."""
@@ -222,6 +222,7 @@ MUTANTS = [
 ]
 
 
+@pytest.mark.long  # about the scripts, which servers run
 @pytest.mark.parametrize("connection", ["valkey"], indirect=True)
 @pytest.mark.parametrize(
     ("name", "old", "new"), MUTANTS, ids=[f"{name}-{at}" for at, (name, _, _) in enumerate(MUTANTS)]
