@@ -13,6 +13,7 @@ import pytest
 from shardcache import AsyncShardCache, ShardCache
 from shardcache.drivers.sync import broadcast
 from shardcache.errors import LockLost
+from shardcache.locks import lock_base
 
 MANY = 80  # turns of the event loop, more than an acquire takes
 
@@ -197,12 +198,12 @@ def test_signal_while_it_waits(voters, plain, until) -> None:
         assert cache.lock("l").acquire(timeout=20) is True
 
 
-def guarded(voters, plain, body, **settings):
+def guarded(voters, plain, body, ttl=0.3, **settings):
     """Run ``body`` under a lock whose block is cancelled on loss."""
 
     async def main():
         async with AsyncShardCache(voters.urls, namespace=uuid.uuid4().hex, timeout=20) as cache:
-            lock = cache.lock("l", 0.3, auto_renew=True, cancel_on_loss=True, **settings)
+            lock = cache.lock("l", ttl, auto_renew=True, cancel_on_loss=True, **settings)
             found = await body(cache, lock)
             assert asyncio.current_task().cancelling() == 0
             await asyncio.sleep(0)
@@ -227,15 +228,19 @@ def test_block_is_cancelled_on_loss(voters, plain) -> None:
     assert guarded(voters, plain, body) == "inside"
 
 
-def test_block_that_is_not_lost(voters, plain) -> None:
+def test_block_that_is_not_lost(voters, plain, monkeypatch) -> None:
     """A block that keeps its lease is left alone."""
+    monkeypatch.setattr(lock_base, "_RENEWALS", 100)  # in a ttl
 
     async def body(cache, lock) -> bool:
         async with lock:
-            await asyncio.sleep(0.6)
+            for _ in range(3):
+                end = lock._hold.lease.valid_until
+                while lock._hold.lease.valid_until == end:  # noqa: ASYNC110  it is not told
+                    await asyncio.sleep(0.01)
         return lock.lost.is_set()
 
-    assert guarded(voters, plain, body) is False
+    assert guarded(voters, plain, body, ttl=10) is False
 
 
 def test_block_that_ends_as_it_is_cancelled(voters, plain) -> None:
