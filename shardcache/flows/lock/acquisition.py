@@ -88,9 +88,14 @@ def acquire(
         )
         others = {plan.electors.names[place]: text for place, text in ballot.memberships.items()}
         if lease is not None:
-            if others and electorate is not None:
-                yield from _kept(plan, lease, electorate.note(plan, others))
-            return lease
+            if not others or electorate is None:
+                return lease
+            yield from _kept(plan, lease, electorate.note(plan, others))
+            if lease.valid_until > clock():
+                return lease
+            # This process stood still meanwhile. Another may have had the lock since, with a newer token.
+            yield from give_back(plan, lease.token, ballot.unsure)
+            others = {}
         if others and electorate is not None:
             again = yield from electorate.settle(plan, others)
             asked, plan = plan, electorate.plan(plan)
@@ -206,11 +211,14 @@ def _confirm(plan: LockPlan, lease: Lease, ballot: Ballot, known: list[int]) -> 
     confirmed = list(known)
     asked = 0
 
-    def take(at: int, outcome: Outcome, _: ServerRun | None) -> bool:
+    def take(at: int, outcome: Outcome, run: ServerRun | None) -> bool:
         nonlocal asked
         asked += 1
         reply = None if isinstance(outcome, ShardError) else outcome[0]
-        if reply == 1 or (reply.__class__ is list and reply[0] == 1):
+        # A server that restarted since its grant may have our key from an old snapshot: it has forgotten
+        # what it granted in between.
+        same = run is None or ballot.runs.get(behind[at], run.id) == run.id
+        if same and (reply == 1 or (reply.__class__ is list and reply[0] == 1)):
             confirmed.append(behind[at])
         return asked == len(behind) or (
             electors.majority(confirmed)

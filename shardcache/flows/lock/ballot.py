@@ -38,6 +38,7 @@ class Ballot:
         "memberships",
         "remembered",
         "reseeded",
+        "runs",
         "voting",
     )
 
@@ -66,6 +67,7 @@ class Ballot:
             int, float | None
         ] = {}  # seconds until the grant of a voter counts; None: to be vetted
         self.lives: dict[int, Life] = {}  # of those that are to be vetted
+        self.runs: dict[int, bytes] = {}  # run ids of the servers that granted, as far as known
         self.remembered = 0  # the highest counter of a voter that refused
         self.reseeded = 0  # grants by voters whose counter was lost, old or new
 
@@ -78,6 +80,8 @@ class Ballot:
             self._no.add(place)
         elif reply[0] == 1:
             life = Life.of(run, *reply[3:])
+            if run is not None:
+                self.runs[place] = run.id
             wait = self._status.wait(self._shards[place], life)
             if wait is None and life is not None:
                 self.lives[place] = life
