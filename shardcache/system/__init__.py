@@ -1,1 +1,1 @@
-"""What the operating system gives: threads, and waiting for each other without locks that could be held for ever."""
+"""Threads, and waiting between threads without a lock that could be held for ever."""

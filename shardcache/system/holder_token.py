@@ -1,7 +1,12 @@
-"""What a holder writes into the key: a name nobody else has, and what an operator wants to read there.
+"""The token that a holder writes into the key of a lock: unique, and readable for an operator.
 
-``random|since|label|attempt``: 24 hex digits, the holder's wall clock in seconds (to be read by people: nothing is
-decided by it), who it says it is, the number of the attempt, and behind a dot that of the membership by which voters were chosen.
+``random|since|label|attempt``, where
+
+- ``random`` is 24 hex digits;
+- ``since`` is the holder's wall clock in seconds, for people only: nothing is decided by it;
+- ``label`` is the name that the holder gives itself;
+- ``attempt`` is the number of the attempt, and behind a dot that of the membership by which the
+  voters were chosen.
 """
 
 import os
@@ -18,7 +23,7 @@ LONGEST_LABEL = 200
 
 
 def new_token(label: str) -> bytes:
-    """Return a new token, up to the attempt."""
+    """Return a new token, without the part ``attempt``."""
     return f"{secrets.token_hex(12)}|{time.time():.3f}|{label}".encode()
 
 
@@ -38,13 +43,17 @@ def check_label(label: str | None) -> str | None:
         and 0 < len(label.encode()) <= LONGEST_LABEL
     ):
         raise InvalidOption(
-            f"label must be printable text of up to {LONGEST_LABEL} bytes without '|', got {label!r:.80}"
+            f"label must be printable text of up to {LONGEST_LABEL} bytes without '|', "
+            f"got {label!r:.80}"
         )
     return label
 
 
 def read(token: bytes) -> tuple[str, float | None]:
-    """Return label and wall-clock time of a token; what somebody else wrote comes as it is, without a time."""
+    """Return label and wall-clock time of a token.
+
+    A token that is not of this form is returned as text, without a time.
+    """
     text = token.decode("utf-8", "backslashreplace")
     parts = text.split("|")
     try:

@@ -1,18 +1,20 @@
-"""Waiting for something to be so, in threads.
+"""A latch: threads wait until it is opened.
 
 Theory
 ------
-Foreign code runs in the middle of ours: a `__del__` that the garbage collector calls, at nearly any allocation, and signal handlers,
-between any two steps of the main thread, which may raise. Either may call the client again. So whatever threads share here
+Foreign code can run in the middle of this code: a `__del__` that the garbage collector calls, at
+nearly any allocation, and a signal handler, between any two steps of the main thread. A handler
+may raise, and both may call the client again. So the state that threads share here
 
-- is changed by single steps that the interpreter carries out whole (an attribute, a deque, a dict), under no lock: a lock that
-  this very thread holds further out would never come free;
-- is true at every moment: what somebody was broken off in the middle of harms nobody, or is seen by the next one;
-- is made when it is first used: made before gevent has patched the process, it would stop all of it, and made before a fork, it
-  might be held by a thread that has not come along.
+- is changed by single atomic operations (of an attribute, a deque, a dict), under no lock: a lock
+  that the same thread holds already, in an outer call, would never be released;
+- is valid at every moment: if a thread is interrupted in the middle, nothing is harmed, or the
+  next thread sees and mends it;
+- is made when it is first used: made before gevent has patched the process, it would stop the
+  whole process, and made before a fork, it might be held by a thread that the child does not have.
 
-The standard library's Event, Condition and Semaphore keep none of this: they hold a plain lock while Python code runs, and a handler that
-raises as they take it leaves it held.
+The standard library's Event, Condition and Semaphore have none of these properties: they hold a
+plain lock while Python code runs, and a handler that raises as they acquire it leaves it held.
 """
 
 import threading
@@ -22,7 +24,9 @@ from contextlib import suppress
 
 __all__ = ("SLICE", "Latch")
 
-SLICE = 1.0  # seconds after which who waits looks for itself: who was to wake it may have been broken off
+# Seconds after which a waiting thread looks for itself, because the thread that should have woken
+# it may have been interrupted.
+SLICE = 1.0
 
 
 class Latch:
@@ -32,21 +36,20 @@ class Latch:
 
     def __init__(self) -> None:
         self.is_open = False
-        self._waiting: deque[threading.Lock] = (
-            deque()
-        )  # a lock for each who waits, held until it is to look again
+        # A lock for each waiting thread, held until that thread is to look again.
+        self._waiting: deque[threading.Lock] = deque()
 
     def open(self) -> None:
-        """Let everybody go on. Opening it twice is opening it."""
+        """Let all waiting threads go on. Opening it again has no effect."""
         self.is_open = True
         while self._waiting:
             try:
                 self._waiting.popleft().release()
-            except (IndexError, RuntimeError):  # somebody else was faster
+            except (IndexError, RuntimeError):  # another thread was faster
                 continue
 
     def wait(self, timeout: float | None) -> bool:
-        """Return whether it is open within ``timeout`` seconds (None: however long it takes)."""
+        """Return whether it is open within ``timeout`` seconds (None: without a limit)."""
         end = None if timeout is None else time.monotonic() + timeout
         while not self.is_open:
             left = SLICE if end is None else min(end - time.monotonic(), SLICE)
@@ -56,17 +59,15 @@ class Latch:
         return True
 
     def _pause(self, seconds: float) -> None:
-        """Wait until somebody opens it, for ``seconds`` at most."""
+        """Wait until a thread opens it, for ``seconds`` at most."""
         lock = threading.Lock()
         try:
             lock.acquire()
             self._waiting.append(lock)
-            if (
-                not self.is_open
-            ):  # looked at behind the append: who opens looks at the deque behind that
+            # Looked at after the append: `open` sets the attribute before it reads the deque.
+            if not self.is_open:
                 lock.acquire(timeout=seconds)
         finally:
-            with suppress(
-                ValueError, IndexError
-            ):  # it was woken, or broken off before it was in there
+            # It is not in there if it was woken, or interrupted before the append.
+            with suppress(ValueError, IndexError):
                 self._waiting.remove(lock)

@@ -1,4 +1,7 @@
-"""Who waits for their turn, in threads: first come, first served. See `latch` for why nothing here is locked."""
+"""A queue of threads that wait for their turn, first come, first served.
+
+`latch` says why no lock is used here.
+"""
 
 import threading
 import time
@@ -12,7 +15,10 @@ __all__ = ("Place", "TurnQueue")
 
 
 class Place:
-    """One caller's place in a queue, for as long as somebody refers to it: who was broken off has left."""
+    """One caller's place in a queue, as long as it is referred to.
+
+    So a caller that was interrupted has left the queue.
+    """
 
     __slots__ = ("__weakref__", "_latch", "queue", "thread")
 
@@ -22,30 +28,30 @@ class Place:
         self._latch = Latch()
 
     def wait(self, timeout: float | None) -> bool:
-        """Return whether its turn has come within ``timeout`` seconds (None: however long it takes)."""
+        """Return whether its turn has come within ``timeout`` seconds (None: without a limit)."""
         end = None if timeout is None else time.monotonic() + timeout
         while not self.queue.has_turn(self):
             left = SLICE if end is None else min(end - time.monotonic(), SLICE)
             if left <= 0:
                 return False
             if self._latch.wait(left):
-                self._latch = Latch()  # before the next look: what wakes it now, it will have seen
+                self._latch = Latch()  # made before the next look, so that no wake-up is lost
         return True
 
     def look(self) -> None:
-        """End its waiting: its turn may have come."""
+        """Wake the caller: its turn may have come."""
         self._latch.open()
 
     def leave(self) -> None:
-        """Give the place up. Leaving twice is leaving."""
+        """Give the place up. Leaving again has no effect."""
         self.queue.remove(self)
 
 
 class TurnQueue:
-    """The first ``most`` have their turn at once.
+    """The first ``most`` callers have their turn at the same time.
 
-    Who has a place already, further out in the same thread, does not wait for himself: a finalizer or a signal handler that comes in
-    between has its turn at once.
+    A thread that has a place already, in an outer call, does not wait for itself: a finalizer or a
+    signal handler that runs in between has its turn at once.
     """
 
     __slots__ = ("_most", "_places")
@@ -77,22 +83,21 @@ class TurnQueue:
         return ahead < self._most
 
     def remove(self, place: Place) -> None:
-        """Take a place away, and let the next one look."""
-        with suppress(
-            ValueError, IndexError
-        ):  # not in there; or it was changed meanwhile, and `_live` finds out
+        """Take a place away, and wake the next caller."""
+        # It is not in there, or the deque was changed meanwhile, which `_live` finds out.
+        with suppress(ValueError, IndexError):
             self._places.remove(weakref.ref(place))
         live = self._live() if self._places else []
         if len(live) >= self._most:
             live[self._most - 1].look()
 
     def _live(self) -> list[Place]:
-        """Return the places in their order, without those that nobody has any more."""
+        """Return the places in their order, without those that no caller refers to any more."""
         while True:
             try:
                 refs = tuple(self._places)
                 break
-            except RuntimeError:  # changed meanwhile, by a finalizer in this very thread
+            except RuntimeError:  # changed meanwhile, by a finalizer in this thread
                 continue
         live = []
         for ref in refs:

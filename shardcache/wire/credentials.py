@@ -1,9 +1,10 @@
-"""What a connection logs in with: the address' own user and password, or what a credential provider says.
+"""The login of a connection: user and password of the address, or those of a credential provider.
 
-Providers are those of redis-py (`redis.credentials`): ``get_credentials``, or ``get_credentials_async`` for an event
-loop; one that renews its tokens also has ``on_next``. What goes wrong in a provider is its shards' trouble:
-`ShardUnavailable`, with the provider's own error as the cause. The message names only the type of
-that error, for its text may hold what nobody should read in a log (G7).
+Providers are those of redis-py (`redis.credentials`). They have ``get_credentials``, or
+``get_credentials_async`` for an event loop; a provider that renews its tokens also has ``on_next``.
+An error of a provider makes its shards unavailable: `ShardUnavailable`, with the provider's own
+error as the cause. The message names only the type of that error, because its text may hold a
+secret that must not be in a log (G7).
 """
 
 import asyncio
@@ -42,7 +43,10 @@ class Credentials:
             self._login = (address.password.encode(),)
 
     def get(self, deadline: float, clock: Callable[[], float]) -> Login:
-        """Return the login. Raises `ShardUnavailable` where the provider has none, `NotInTime` where it takes too long."""
+        """Return the login.
+
+        Raises `ShardUnavailable` if the provider has none, `NotInTime` if it takes too long.
+        """
         if self._call is None:
             return self._login
         try:
@@ -60,6 +64,7 @@ class Credentials:
             return self._login
         ask = _on_loop(self._provider)
         try:
+            # A provider without a coroutine may block, so a thread asks it.
             if ask is None:
                 return _checked(
                     await self._call.get_async(self._provider.get_credentials, deadline, self._hook)
@@ -75,12 +80,11 @@ class Credentials:
         except NotInTime:
             raise
         except asyncio.CancelledError as error:
+            # If nobody cancelled this task, something inside the provider was cancelled.
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            raise self._trouble(
-                error
-            ) from error  # nobody cancelled us: something in the provider was
+            raise self._trouble(error) from error
         except Exception as error:
             raise self._trouble(error) from error
 
@@ -94,7 +98,7 @@ class _NoLogin(TypeError):
 
 
 def _checked(found: Any) -> Login:
-    """Return what a provider said as a login, without the user name where it said None for it."""
+    """Return what a provider said as a login; a user name of None is left out."""
     if inspect.iscoroutine(found):
         found.close()  # it will not be awaited
         raise _NoLogin(
@@ -105,7 +109,8 @@ def _checked(found: Any) -> Login:
         if all(isinstance(part, (str, bytes)) for part in login):
             return tuple(part.encode() if isinstance(part, str) else part for part in login)
     raise _NoLogin(
-        f"it must return (password,) or (user, password), and returned another {type(found).__name__}"
+        "it must return (password,) or (user, password), "
+        f"and returned another {type(found).__name__}"
     )
 
 
@@ -123,13 +128,16 @@ def _on_loop(provider: Any) -> Callable[[], Any] | None:
 
 
 class Renewed(Protocol):
-    """What is told of renewed credentials, in whichever thread the provider renews them. It must not raise."""
+    """A listener that is told of renewed credentials, in the thread in which they are renewed.
+
+    It must not raise.
+    """
 
     def reauthenticate(self, login: Login) -> None: ...
 
 
 class _Provider:
-    """What this process knows of one provider: its call under way, and who wants to hear of renewals."""
+    """What this process knows of one provider: its running call, and the listeners to renewals."""
 
     def __init__(self) -> None:
         self.call: SharedCall[Any] = SharedCall(_STEP)
@@ -137,12 +145,12 @@ class _Provider:
         self.subscribed = False
 
     def on_next(self, token: Any) -> "_Done":
-        """Tell everybody of a token, which is redis-py's `TokenInterface`, or a login."""
+        """Tell each listener of a token, which is redis-py's `TokenInterface`, or a login."""
         try:
             if hasattr(token, "get_value"):
                 token = (token.try_get("oid"), token.get_value())
             login = _checked(token)
-        except Exception as error:  # noqa: BLE001  the connections that there are stay logged in as they are
+        except Exception as error:  # noqa: BLE001  open connections keep the login they have
             log.warning("renewed credentials cannot be used: %s", _describe(error))
             return _Done()
         for listener in list(self.listeners):
@@ -180,9 +188,10 @@ def _of(provider: Any) -> _Provider:
 
 
 def subscribe(provider: Any, listener: Renewed) -> None:
-    """Have ``listener`` told of the credentials that a streaming provider renews. It is not kept alive by that.
+    """Tell ``listener`` of the credentials that a streaming provider renews.
 
-    A provider has one callback only, so all clients of this process share it.
+    The provider holds the listener weakly. It has one callback only, so all clients of this
+    process share it.
     """
     if not callable(getattr(provider, "on_next", None)):
         return

@@ -1,9 +1,10 @@
-"""The first words on a new connection, and whether the server may stand on a ring at all.
+"""The handshake on a new connection, and the check that the server can be a node of a ring.
 
-Everything that the server must hear goes out in one write: HELLO (with AUTH and SETNAME) and
-SELECT; and INFO, for the run id that tells one life of a server from the next. The answer to HELLO tells
-the server's mode and role. A server that does not know HELLO or RESP3 is asked again in RESP2, by AUTH, INFO and ROLE.
-What a proxy does not know of these is left out: a name and a run id are no reason to go without a cache.
+All commands go out in one write: HELLO (with AUTH and SETNAME), SELECT, and INFO for the run id,
+which differs between two runs of a server. The answer to HELLO tells the server's mode and role.
+A server that does not know HELLO or RESP3 is asked again in RESP2, by AUTH, INFO and ROLE. If a
+proxy does not know one of these commands, the client goes on without its answer: neither a name
+nor a run id is needed to use the cache.
 """
 
 import re
@@ -21,21 +22,25 @@ __all__ = ("handshake", "hung_up")
 Handshake = Generator[list[Command], list[Reply], ServerRun | None]
 _INFO: Command = (b"INFO", b"server")
 _UNKNOWN = ("unknown command", "unsupported")
-_QUOTED = 120  # characters of what a server says before it hangs up: protected mode explains itself at length
+# Characters that are quoted of what a server says before it closes the connection: the text of
+# protected mode is long.
+_QUOTED = 120
 _RUN = re.compile(rb"^run_id:(\w+)\r?$.*^uptime_in_seconds:(\d+)\r?$", re.MULTILINE | re.DOTALL)
 
 
 def handshake(
     shard: str, address: Address, options: Options, login: tuple[bytes, ...]
 ) -> Handshake:
-    """Yield commands to send at once, take their replies; end when logged in. Raises `ShardError` for a no.
+    """Yield commands to send in one write, and take their replies, until the client is logged in.
 
-    ``login`` is what AUTH takes: a password, a user and a password, or nothing.
+    Returns the run of the server, or None if the server does not tell it.
+    Raises `ShardError` if the server refuses.
 
-    Returns which life of the server this is, or None where it does not say so.
+    ``login``: what AUTH takes: a password, a user and a password, or nothing.
     """
     select: list[Command] = [(b"SELECT", decimal(address.db))] if address.db else []
     if options.protocol == 3:
+        # RESP3: HELLO carries the login and the name, and its answer the mode and the role.
         hello: Command = (b"HELLO", b"3")
         if login:
             hello += (b"AUTH", *(login if len(login) == 2 else (b"default", *login)))
@@ -47,20 +52,21 @@ def handshake(
             _place(shard, greeting.get(b"mode", b"standalone"), greeting.get(b"role", b"master"))
             _check(shard, address, replies[1:])
             return _run(info)
+        # Only a server that does not know HELLO is asked again; any other answer is an error.
         if not _knows_no_hello(greeting, login):
             _check(shard, address, replies)
             raise OutOfStep(shard, f"HELLO was answered with {type(greeting).__name__}")
+    # RESP2: each step is a command of its own.
     auth: list[Command] = [(b"AUTH", *login)] if login else []
     name: list[Command] = []
     if options.client_name:
         name.append((b"CLIENT", b"SETNAME", options.client_name.encode()))
     replies = yield [*auth, *name, *select, _INFO, (b"ROLE",)]
-    if name:  # it is for operators only: where it is refused, the connection goes without
+    if name:  # the name is for operators only, so its refusal is ignored
         replies = [*replies[: len(auth)], *replies[len(auth) + 1 :]]
     info, role = replies[-2:]
-    if (
-        isinstance(info, bytes) and isinstance(role, list) and role
-    ):  # else the ACL hides it, and it stays unknown
+    # If an ACL hides INFO or ROLE, the mode and the role stay unknown.
+    if isinstance(info, bytes) and isinstance(role, list) and role:
         mode = (
             b"cluster"
             if b"_mode:cluster" in info
@@ -70,6 +76,7 @@ def handshake(
         )
         _place(shard, mode, b"replica" if role[0] == b"slave" else b"master")
     _check(shard, address, replies[:-2])
+    # A refusal of INFO or ROLE by an ACL or a proxy is no error; any other one is.
     for reply in (info, role):
         if isinstance(reply, ErrorReply) and not (
             str(reply).startswith("NOPERM") or _unknown(reply)
@@ -79,9 +86,11 @@ def handshake(
 
 
 def hung_up(error: Exception, replies: list[Reply]) -> ConnectionError | None:
-    """Return an error that quotes the server, if it said why it would end the connection that it has just taken.
+    """Return an error that quotes the server, if it said why it closes the new connection.
 
-    So do a server that has all the clients it lets in, and one in protected mode. ``error`` is what came of it here.
+    A server says so when it has reached its limit of clients, and in protected mode.
+
+    ``error``: the error that the handshake ended with.
     """
     said = next((reply for reply in replies if isinstance(reply, ErrorReply)), None)
     if said is None or not isinstance(error, (ConnectionError, OutOfStep)):
@@ -92,22 +101,21 @@ def hung_up(error: Exception, replies: list[Reply]) -> ConnectionError | None:
 
 
 def _run(info: Reply) -> ServerRun | None:
-    found = (
-        _RUN.search(info) if isinstance(info, bytes) else None
-    )  # RESP3 has texts of its own kind; some proxies none
-    # The server counts in whole seconds of its wall clock, and may be up for almost one less than it says.
+    # The answer of some proxies is not a text.
+    found = _RUN.search(info) if isinstance(info, bytes) else None
+    # The server counts whole seconds of its wall clock, so it may be up for almost one less.
     return ServerRun(found[1], max(float(found[2]) - 1.0, 0.0)) if found else None
 
 
 def _unknown(reply: Reply) -> bool:
-    """Whether this refuses a command as one that is not known. Proxies do so in words of their own."""
+    """Whether a reply says that the command is not known. Proxies use other words for it."""
     return isinstance(reply, ErrorReply) and any(sign in str(reply).lower() for sign in _UNKNOWN)
 
 
 def _knows_no_hello(reply: Reply, login: tuple[bytes, ...]) -> bool:
     """Whether the server is too old for HELLO or RESP3, or a proxy that hides them.
 
-    Some proxies ask for a login where HELLO brings one along; a server never does.
+    Some proxies ask for a login although HELLO contains one; a server never does.
     """
     text = str(reply) if isinstance(reply, ErrorReply) else ""
     return (
@@ -130,7 +138,8 @@ def _place(shard: str, mode: bytes, role: bytes) -> None:
     if mode == b"cluster":
         raise WrongTopology(
             shard,
-            "is a member of a Redis Cluster, which places keys itself; a ring takes independent servers",
+            "is a member of a Redis Cluster, which places keys itself; "
+            "a ring takes independent servers",
         )
     if mode == b"sentinel":
         raise WrongTopology(shard, "is a Sentinel; a ring takes the data servers")

@@ -1,4 +1,7 @@
-"""A client of redis-py for one shard: what this library has no method for, with the shard's address, login and TLS."""
+"""A client of redis-py for one shard, with the shard's address, login and TLS.
+
+It is for what this library has no method for.
+"""
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,16 +18,19 @@ __all__ = ("async_redis_client", "redis_client")
 
 
 def redis_client(address: Address, tls: TLS, options: Options, timeout: float) -> "Redis":
-    """Return a client that connects when it is first used, and is closed by whoever asked for it.
+    """Return a client that connects when it is first used. The caller has to close it.
 
-    It tries nothing again: by default redis-py does so ten times, and each try would have the whole ``timeout``.
+    It retries nothing: redis-py's default is ten retries, each of which has the whole ``timeout``.
+
+    ``timeout``: seconds for connecting, and for each command.
     """
     from redis import Redis  # slow to import, and few need it
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
     settings = _settings(address, tls, options, timeout)
-    if address.path:  # with RESP3, redis-py 7.0 wants to listen for maintenance, and refuses to where there is no host
+    if address.path:
+        # With RESP3, redis-py 7.0 listens for maintenance, and raises if there is no host.
         settings["protocol"] = 2
     return Redis(**settings, retry=Retry(NoBackoff(), 0))
 

@@ -1,22 +1,26 @@
-"""hiredis, and a look at what a server announces before hiredis acts on it.
+"""hiredis, and a check of what a server announces before hiredis allocates memory for it.
 
 Theory of operation
 -------------------
-hiredis makes a list as soon as it has read how long it is to be: ``*2000000000`` takes 15 GiB and seconds, and the
-announcement is 13 bytes long. So the headers of long lists are looked at here, before the bytes go on to hiredis, and
-those of long values too, so that nobody waits for 512 MiB that no command of ours can have asked for.
+hiredis makes a list as soon as it has read its length: ``*2000000000`` takes 15 GiB and seconds,
+and this header is 13 bytes long. So the headers of long lists are checked here, before the bytes
+go on to hiredis. The headers of long values are checked as well, so that no caller waits for
+512 MiB that no command of this client can have asked for.
 
-Looking at every header in Python would cost more than the rest of the exchange. Three facts make it cheap:
+Checking every header in Python would cost more than the rest of the exchange. Three facts make
+it cheap:
 
-- Only a list of 1,000 items or more matters: hiredis nests nine deep at most. So a piece of the stream can go on as it is
-  if nowhere in it a list's mark is followed by four digits. Most pieces hold no such mark at all.
-- hiredis tells where it stands. When it wants more (`gets` has said so), and `has_data` is false, it stands between two
-  items, and what comes next is a header. If `has_data` is true, it is in the middle of a value, and what looks like
-  a header is part of that value.
-- A long value says how long it is, so its bytes can be passed over unseen.
+- Only a list of 1,000 items or more matters: hiredis nests nine deep at most. So a piece of the
+  stream can go on as it is if nowhere in it the first byte of a list is followed by four digits.
+  Most pieces hold no such byte at all.
+- hiredis tells where it stands. When it wants more (`gets` has said so), and `has_data` is false,
+  it stands between two items, and a header comes next. If `has_data` is true, it is in the middle
+  of a value, and what looks like a header is part of that value.
+- A long value says how long it is, so its bytes can be skipped.
 
-So a piece that looks suspicious is handed on up to the suspicious place, hiredis is asked where it stands, and only a
-real header is read. What is handed on later is in `held`; `more` hands on the next part of it.
+So a suspicious piece is handed on up to the suspicious place, hiredis is asked where it stands,
+and only a real header is read. The bytes that are handed on later are in `held`; `more` hands on
+the next part of them.
 """
 
 import re
@@ -35,25 +39,29 @@ SLACK = 256 * 1024  # bytes that a reply may have beside the values in it
 ITEMS = 64 * 1024  # items that a list may have, beside the values that were asked for
 _PAGE = 64 * 1024 * 1024  # bytes of a page of SCAN: some hundred keys of up to 64 KiB
 _NO_VALUES = frozenset({b"SET", b"UNLINK", b"EXISTS", b"PEXPIRE", b"PTTL", b"PING", b"FLUSHDB"})
-_SMALL = 4096  # bytes: in longer pieces there are long values, which are passed over
-_LONG = 256  # bytes of a value that is worth passing over
+_SMALL = 4096  # bytes: longer pieces contain long values, which are skipped
+_LONG = 256  # bytes of a value that is worth skipping
 _LINE = 24  # bytes of a header at most
-_LISTS = frozenset(
-    b"*>~|"
-)  # array, push, set, attribute: hiredis makes a list of each at once, but not of a map
+# Array, push, set, attribute: hiredis allocates the list of each at once, but not that of a map.
+_LISTS = frozenset(b"*>~|")
 _VALUES = frozenset(b"$=!")
 _SHAPE = bytes(42 if byte in _LISTS else 48 if 48 <= byte <= 57 else 46 for byte in range(256))
 _LONG_LIST = b"*0000"  # in that shape
 _BEGINNING = re.compile(rb"[*>~|][0-9]{0,19}\r?\Z")
 
 Answers = int | Sequence[Command]
-"""What the replies can hold: a number of values, or the commands that tell it."""
+"""What the replies can hold: a number of values, or the commands from which it follows."""
 
 
 class ReplyParser:
-    """Parses the stream of one connection to ``shard``; ``answers`` says what may be in it, ``max_value`` how long a value may be.
+    """Parses the stream of one connection.
 
-    ``gets`` and ``has_data`` are those of hiredis. Who calls ``gets`` and is told `NOT_YET` calls `more` before it waits.
+    ``gets`` and ``has_data`` are those of hiredis. A caller that gets `NOT_YET` from ``gets``
+    calls `more` before it waits.
+
+    ``shard``: its name, for errors.
+    ``max_value``: the longest value, in bytes.
+    ``answers``: what the replies can hold; set before each exchange.
     """
 
     __slots__ = (
@@ -80,10 +88,10 @@ class ReplyParser:
         self._max_value = max_value
         self._at = 0
         self._shape = b""  # of what is held
-        self._skip = 0  # bytes yet to come of a value that is passed over
+        self._skip = 0  # bytes yet to come of a value that is skipped
 
     def feed(self, data: bytes) -> None:
-        """Take what has come in, and hand it on as far as it is harmless."""
+        """Take what has come in. Hand it on if it is harmless, else hold it."""
         if (
             not self.held
             and not self._skip
@@ -100,7 +108,10 @@ class ReplyParser:
             self._shape = b""
 
     def more(self) -> bool:
-        """Hand on the next part of what is held, now that hiredis wants more; return whether there was any. Raises `ReplyTooLarge`."""
+        """Hand on the next part of `held`, now that hiredis wants more; return whether it did.
+
+        Raises `ReplyTooLarge`.
+        """
         data, begin = self.held, self._at
         if self._skip:
             known, end = True, begin
@@ -117,7 +128,7 @@ class ReplyParser:
         suspect = self._shape.find(_LONG_LIST, end if known else end + 1)
         if suspect < 0:
             suspect = len(data)
-            if data[-1] != 10:  # a header may have begun, and its digits be yet to come
+            if data[-1] != 10:  # a header may have begun, and its digits are yet to come
                 found = _BEGINNING.search(data, max(end if known else end + 1, suspect - _LINE))
                 suspect = suspect if found is None else found.start()
         return self._hand_on(suspect)
@@ -141,9 +152,10 @@ class ReplyParser:
         return values, extra
 
     def _pass(self, data: bytes, at: int) -> tuple[int, int | None]:
-        """Look at the headers from ``at`` on, where one begins, and pass over long values.
+        """Check the headers from ``at`` on, where one begins, and skip long values.
 
-        Return how far all is known, and the same again if a header begins there that is not whole yet.
+        Return the place up to which all is known; and the same place again if a header begins
+        there that is not complete yet, else None.
         """
         if self._skip:
             at += self._skip
@@ -151,6 +163,7 @@ class ReplyParser:
         size = len(data)
         while at < size:
             kind = data[at]
+            # A number or a short line needs no check: hiredis can have it.
             if kind not in _LISTS and kind not in _VALUES:
                 return at, None
             line = data.find(b"\r\n", at, at + _LINE)
@@ -161,10 +174,10 @@ class ReplyParser:
                         f"the reply breaks the protocol: {data[at : at + _LINE]!r} is no header",
                     )
                 return at, at
+            # What is no number is -1 (nil), or an error that hiredis reports.
             number = data[at + 1 : line]
-            count = (
-                int(number) if number.isdigit() else 0
-            )  # -1, or what hiredis is to complain about
+            count = int(number) if number.isdigit() else 0
+            # Of a list only the header is passed: its items have headers of their own.
             if kind in _LISTS:
                 if count > ITEMS and count > ITEMS + self._counted()[0]:
                     raise ReplyTooLarge(
@@ -205,6 +218,6 @@ def _is_harmless(data: bytes) -> bool:
         and data.find(b">", 1) < 0
         and data.find(b"~", 1) < 0
         and data.find(b"|", 1) < 0
-    ):  # the list that was asked for, of texts
+    ):  # only the list that was asked for, of texts
         return True
     return _LONG_LIST not in data.translate(_SHAPE)

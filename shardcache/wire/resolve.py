@@ -1,11 +1,14 @@
 """The addresses of one host, the one that served last first.
 
-A name may stand for several addresses, of which some are silent: an IPv6 address on a network without a
-route, a machine that is gone. So each address gets a share of the time of a call, and the one over which a
-connection came about is remembered and tried first from then on.
+A name may stand for several addresses, and some of them may not answer: an IPv6 address on a
+network without a route, a machine that is gone. So each address gets a share of the time of a
+call. The address over which a connection was made is remembered, and tried first from then on.
+
+`encodings.idna` is imported here, because getaddrinfo would import it at the first look-up, under
+the import lock, which a forked child may inherit locked.
 """
 
-import encodings.idna  # noqa: F401  else getaddrinfo imports it at the first look-up: under the import lock, which a fork may inherit
+import encodings.idna  # noqa: F401
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -31,7 +34,11 @@ class Endpoint(NamedTuple):
 
 
 class Resolver:
-    """Looks up one host. ``last`` is the endpoint that served last. ``hook`` is told if there is no thread to look up in."""
+    """Looks up one host.
+
+    ``last``: the endpoint of the last connection that was made.
+    ``hook``: is told if no thread could be started for the look-up.
+    """
 
     __slots__ = ("_call", "_hook", "_host", "_port", "last")
 
@@ -43,7 +50,7 @@ class Resolver:
         self.last: Endpoint | None = None
 
     def get(self, deadline: float, clock: Callable[[], float]) -> list[Endpoint]:
-        """Return the endpoints in the order to try them. Raises OSError (`NotInTime` among them)."""
+        """Return the endpoints in the order to try them. Raises OSError (`NotInTime` is one)."""
         if _is_numeric(self._host):
             return self._look_up(socket.AI_NUMERICHOST)
         return self._ordered(self._call.get(self._look_up, deadline, clock, self._hook))
@@ -76,7 +83,10 @@ class Resolver:
 
 
 def interleaved(endpoints: list[Endpoint]) -> list[Endpoint]:
-    """Return each endpoint once, the families by turns, the system's first choice first (RFC 8305, section 4)."""
+    """Return each endpoint once, with the address families in turn (RFC 8305, section 4).
+
+    The family that the system lists first comes first.
+    """
     families: dict[int, list[Endpoint]] = {}
     for endpoint in dict.fromkeys(endpoints):
         families.setdefault(endpoint.family, []).append(endpoint)
@@ -88,14 +98,17 @@ def interleaved(endpoints: list[Endpoint]) -> list[Endpoint]:
 
 
 def telling(errors: Sequence[OSError]) -> OSError:
-    """Return the error that says most, where every endpoint has had one: a certificate that is refused is no outage."""
+    """Return the most important of the errors of all endpoints.
+
+    That is the refusal of a certificate, if there was one, since it is not an outage.
+    """
     return next(
         (error for kind in _BY_WEIGHT for error in errors if isinstance(error, kind)), errors[-1]
     )
 
 
 def _is_numeric(host: str) -> bool:
-    """Whether ``host`` is an address already, so that nobody needs to be asked."""
+    """Whether ``host`` is an address already, so that no look-up is needed."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, host.partition("%")[0])

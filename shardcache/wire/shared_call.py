@@ -1,9 +1,9 @@
-"""A function that may block for long, run in a thread of its own: callers wait for it as long as they may, and share its result.
+"""A function that may block for long, run in a thread of its own, whose result callers share.
 
 Looking up a host name, asking a credential provider, reading certificates: none of them takes a
-deadline, and each can block for half a minute. So none runs in the thread of a call (G4), nor on an event
-loop. While one runs, those who ask for the same join it: a service that hangs costs one thread, not
-one for every call and every knock of a prober.
+deadline, and each can block for half a minute. So none runs in the thread of a call (G4), nor on
+an event loop. A caller waits until its own deadline. While the function runs, further callers wait
+for the same result: a service that hangs costs one thread, not one for each call and each probe.
 """
 
 import asyncio
@@ -22,35 +22,42 @@ T = TypeVar("T")
 
 
 class NotInTime(TimeoutError):
-    """A step of opening a connection was not done before the deadline; the text names the step."""
+    """A step of opening a connection was not done by the deadline; the text names the step."""
 
 
 class SharedCall(Generic[T]):
-    """Runs one function at a time. ``what`` is the step that it does, as a `NotInTime` is to name it.
+    """Runs one function at a time.
 
-    No lock is held while foreign code runs, and a forked child does not wait for a thread that its parent has.
+    No lock is held while foreign code runs, and a forked child does not wait for a thread of its
+    parent.
+
+    ``what``: the name of the step, for `NotInTime`.
     """
 
     __slots__ = ("_running", "_what")
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._running: dict[int, Future[T]] = {}  # by process; at most one of this one
+        self._running: dict[int, Future[T]] = {}  # by process id; at most one of this process
 
     def start(
         self, function: Callable[[], T], *, may_block: bool, hook: Hook | None = None
     ) -> Future[T]:
-        """Run ``function`` in a thread, unless it or its like runs already; return the future of its result.
+        """Run ``function`` in a thread, unless one runs already; return the future of its result.
 
-        Where the system has no thread to give, ``hook`` is told, and it runs here if ``may_block``, else the result is OSError.
+        ``may_block``: run it in the caller's thread if the system gives no thread. If it may not
+            block, the future ends with OSError then.
+        ``hook``: is told if the system gives no thread.
         """
         me = os.getpid()
         future: Future[T] = Future()
-        future.set_running_or_notify_cancel()  # nobody who waits can cancel it for the others
+        future.set_running_or_notify_cancel()  # so that no caller can cancel it for the others
         try:
+            # setdefault is atomic, so of several callers at once only one starts a thread.
             running = self._running.setdefault(me, future)
             if running is not future:
                 return running
+            # After a fork: the threads of the parent do not run in this process.
             for process in self._running.keys() - {me}:
                 self._running.pop(process, None)
             try:
@@ -60,7 +67,7 @@ class SharedCall(Generic[T]):
                     self._run(function, future)
                 else:
                     self._end(future, error=OSError(f"{self._what}: {error.__cause__}"))
-        except BaseException:  # a signal handler raised: those who joined must not wait for ever
+        except BaseException:  # a signal handler raised: the callers that wait must not hang
             self._end(future, error=ConnectionAbortedError(f"{self._what} was broken off"))
             raise
         return future
@@ -72,7 +79,10 @@ class SharedCall(Generic[T]):
         clock: Callable[[], float],
         hook: Hook | None = None,
     ) -> T:
-        """Return what ``function`` returns, or raise what it raises; `NotInTime` after ``deadline``. ``hook`` as in `start`."""
+        """Return what ``function`` returns, or raise what it raises; `NotInTime` at ``deadline``.
+
+        ``hook``: as in `start`.
+        """
         future = self.start(function, may_block=True, hook=hook)
         wait([future], max(deadline - clock(), 0))
         return self._result(future)
@@ -80,7 +90,7 @@ class SharedCall(Generic[T]):
     async def get_async(
         self, function: Callable[[], T], deadline: float, hook: Hook | None = None
     ) -> T:
-        """As `get`, on an event loop, which goes on meanwhile. ``deadline`` is of the loop's clock."""
+        """As `get`, on an event loop, which goes on. ``deadline`` is of the loop's clock."""
         future = self.start(function, may_block=False, hook=hook)
         waiting = asyncio.wrap_future(future)
         try:
@@ -88,7 +98,7 @@ class SharedCall(Generic[T]):
                 [waiting], timeout=max(deadline - asyncio.get_running_loop().time(), 0)
             )
         finally:
-            waiting.cancel()  # else asyncio complains of an error that comes later, and that nobody looks at
+            waiting.cancel()  # else asyncio logs a later error as one that nobody retrieved
         return self._result(future)
 
     def _result(self, future: "Future[T]") -> T:
@@ -99,7 +109,7 @@ class SharedCall(Generic[T]):
     def _run(self, function: Callable[[], T], future: "Future[T]") -> None:
         try:
             result = function()
-        except BaseException as error:  # noqa: BLE001  those who wait raise it
+        except BaseException as error:  # noqa: BLE001  the callers that wait raise it
             self._end(future, error=error)
         else:
             self._end(future, result)
@@ -108,9 +118,8 @@ class SharedCall(Generic[T]):
         self, future: "Future[T]", result: Any = None, error: BaseException | None = None
     ) -> None:
         me = os.getpid()
-        if (
-            self._running.get(me) is future
-        ):  # first, so that who asks from now on gets a newer result
+        # This comes first, so that a caller that comes from now on gets a newer result.
+        if self._running.get(me) is future:
             self._running.pop(me, None)
         if future.done():
             return

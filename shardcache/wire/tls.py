@@ -1,7 +1,8 @@
-"""The SSL context of each way to check servers: made once per process, and again when its files have changed.
+"""The SSL context of each `TLS`: made once per process, and again when its files have changed.
 
-To read the authorities takes 30 to 50 ms of CPU. Done for every connection, that is what a crowd of cold
-threads spends its deadlines on. The context is made in a thread of its own, once for all who wait for it.
+Reading the certificates of the authorities takes 30 to 50 ms of CPU. If each connection did that,
+many threads that start at once would spend their deadlines on it. The context is made in a thread
+of its own, once for all callers that wait for it.
 """
 
 import os
@@ -32,21 +33,22 @@ class TLSContext:
         self._tls = tls
         self._call: SharedCall[ssl.SSLContext] = SharedCall("reading the certificates")
         self._made: _Made | None = None
-        self._failed: Stamp | None = (
-            None  # files of this state were no good, and the older context stays
-        )
+        # Files of this state could not be used, and the older context stays.
+        self._failed: Stamp | None = None
 
     @classmethod
     def of(cls, tls: TLS) -> "TLSContext":
-        """Return the one of this process for ``tls``."""
+        """Return the context that this process has for ``tls``."""
         return _contexts.get(tls) or _contexts.setdefault(tls, cls(tls))
 
     def get(self, deadline: float, clock: Callable[[], float], hook: Hook | None) -> ssl.SSLContext:
-        """Return the context, made anew if a file has changed. ``hook`` is told if there is no thread to do that in.
+        """Return the context, made anew if a file has changed.
 
-        Raises OSError (ssl.SSLError, `NotInTime`) where there never was a good one. Files that become
-        unreadable or do not fit together later on (a new certificate beside the old key, while they are being
-        replaced) are logged, and the context that there is stays.
+        Raises OSError (ssl.SSLError, `NotInTime`) if there has never been a good one. Files may
+        become unreadable later on, or not fit together (a new certificate beside the old key,
+        while they are being replaced): that is logged, and the older context stays.
+
+        ``hook``: is told if no thread could be started.
         """
         return self._current() or self._call.get(self._renew, deadline, clock, hook)
 
@@ -62,9 +64,8 @@ class TLSContext:
         return made.context if stamp in (made.stamp, self._failed) else None
 
     def _renew(self) -> ssl.SSLContext:
-        stamp = _stamp(
-            self._tls
-        )  # before reading: what changes meanwhile is seen at the next connection
+        # Taken before reading, so that a change meanwhile is seen at the next connection.
+        stamp = _stamp(self._tls)
         old = self._made
         try:
             context = make_context(self._tls)
@@ -73,7 +74,8 @@ class TLSContext:
                 raise
             self._failed = stamp
             log.warning(
-                "the TLS files have changed and cannot be used, the ones read before stay in use: %s",
+                "the TLS files have changed and cannot be used, "
+                "the ones read before stay in use: %s",
                 error,
             )
             return old.context

@@ -1,4 +1,7 @@
-"""Opening an asyncio connection: a socket, the transport by the event loop, then the common handshake."""
+"""Opening an asyncio connection.
+
+The steps are a socket, the transport of the event loop, and then the handshake of both colours.
+"""
 
 import asyncio
 import socket
@@ -21,13 +24,14 @@ from shardcache.wire.tls import TLSContext
 
 __all__ = ("AsyncDialer",)
 
-# Seconds that one address has to itself before the next is tried as well (RFC 8305 recommends 0.25).
+# Seconds that one address is tried alone before the next one is tried as well.
+# RFC 8305 recommends 0.25.
 ATTEMPT_DELAY = 0.25
 NewLink = Callable[[], AsyncConnection]
 
 
 class AsyncDialer:
-    """Opens links to one shard."""
+    """Opens connections to one shard."""
 
     __slots__ = ("_context", "_credentials", "_resolver", "address", "options", "shard")
 
@@ -48,9 +52,9 @@ class AsyncDialer:
         on_end: Callable[[AsyncConnection, Exception], None],
         on_room: Callable[[int], None],
     ) -> AsyncConnection:
-        """Return a link that is logged in and checked, by ``deadline`` of the loop's clock.
+        """Return a connection that is logged in and checked, by ``deadline`` of the loop's clock.
 
-        Raises OSError where there is no connection, `ShardError` where the server says no.
+        Raises OSError if no connection can be made, `ShardError` if the server refuses.
         """
         loop = asyncio.get_running_loop()
         new = partial(
@@ -63,12 +67,14 @@ class AsyncDialer:
             else await self._read_certificates(self._context, deadline)
         )
         endpoints = await self._endpoints(deadline)
+        # The addresses are tried one after the other, each with a head start (RFC 8305).
         delay = min(ATTEMPT_DELAY, max(deadline - loop.time(), 0) / len(endpoints))
         attempts = [
             partial(self._open, endpoint, context, login, deadline, new) for endpoint in endpoints
         ]
         async with asyncio.timeout(None) as limit:
-            # As a timeout at the deadline would; but after a pause of this process, what has come in meanwhile is read first.
+            # This is a timeout at the deadline, with one difference: after a pause of this
+            # process, the bytes that have come in meanwhile are read before it ends.
             timer = loop.call_at(
                 deadline, lambda: limit.reschedule(loop.time() + longer(loop.time(), deadline))
             )
@@ -98,16 +104,18 @@ class AsyncDialer:
         deadline: float,
         new: NewLink,
     ) -> AsyncConnection:
-        """Return a link over one endpoint."""
+        """Return a connection over one endpoint."""
         connection = new()
         try:
             await self._connect(connection, endpoint, context)
             steps = handshake(self.shard, self.address, self.options, login)
             commands = next(steps)
+            # The handshake says what to send, and ends with the run of the server.
             while True:
                 try:
                     replies = await connection.send(pack_all(commands), len(commands), deadline)
                 except Exception as error:
+                    # The server may have said why it closes the connection: that is the error.
                     if told := hung_up(error, connection.last_words):
                         raise told from error
                     raise
@@ -119,6 +127,7 @@ class AsyncDialer:
             self._resolver.last = endpoint
             return connection
         except BaseException as error:
+            # A connection that is not ready is closed before anybody else can try another.
             connection.end(
                 error
                 if isinstance(error, Exception)
@@ -143,7 +152,8 @@ class AsyncDialer:
         except BaseException as error:
             sock.close()
             if isinstance(error, ValueError) and not isinstance(error, OSError):
-                # A host that no certificate can be for, or a path with a zero byte. (A refused certificate is both.)
+                # No certificate can be for this host, or the path has a zero byte.
+                # (The error of a refused certificate is a ValueError and an OSError.)
                 raise OSError(str(error)) from error
             raise
 

@@ -23,17 +23,21 @@ __all__ = (
 
 
 class ReplyBatch:
-    """What is owed for ``number`` commands that go together: a list of replies (one: bare), which ``validate`` accepts.
+    """The replies that are due for several commands that go together.
 
-    ``answers``: what there can be in them. ``reads``: the commands change nothing. ``in_order``: they take effect behind those
-    with the same mark that were sent before.
+    The result is a list of replies, or the bare reply if there is only one.
+
+    ``number``: how many commands there are.
+    ``validate``: whether the replies can be replies to these commands.
+    ``answers``: what the replies can hold.
+    ``reads``: the commands change nothing.
+    ``in_order``: the commands take effect behind earlier ones that are ``in_order`` as well.
     """
 
     __slots__ = ("answers", "in_order", "number", "reads", "validate")
 
-    reply_types: ClassVar[frozenset[type]] = (
-        frozenset()
-    )  # none of them answers alone, unlike the reply to an `Op`
+    # No single reply is the result, unlike the reply to an `Op`.
+    reply_types: ClassVar[frozenset[type]] = frozenset()
 
     def __init__(
         self,
@@ -52,7 +56,7 @@ class ReplyBatch:
 
 
 class EchoChecked:
-    """What is owed on a marked link: the replies of ``pending``, and ``answer`` behind them."""
+    """The replies due on a marked connection: those of ``pending``, and ``answer`` behind them."""
 
     __slots__ = ("answer", "number", "pending")
 
@@ -73,7 +77,7 @@ class EchoChecked:
 
 
 class ReplySink(Protocol):
-    """What a reply goes to: a future, or what does as much without waking anybody. It must not raise."""
+    """The receiver of a reply: a future, or an object that wakes no task. It must not raise."""
 
     def done(self) -> bool: ...
 
@@ -82,9 +86,10 @@ class ReplySink(Protocol):
     def set_exception(self, error: Any, /) -> None: ...
 
 
-# A caller's place in the queue of replies: the future that it awaits, its deadline, the bytes that are sent
-# for it, what is owed for them, and who is told instead of the future when there is no reply, or an error
-# reply to one command. A plain tuple, because one is made for every call.
+# A caller's place in the queue of replies: the future that it awaits, its deadline, the bytes that
+# are sent for it, the replies that are due, and the function that is called instead of the future
+# if no reply comes, or an error reply to one command. It is a plain tuple, because each call makes
+# one.
 Lost = Callable[["PendingReply", Exception], None]
 PendingReply = tuple[ReplySink, float, bytes, Op | ReplyBatch | EchoChecked, Lost]
 
@@ -98,7 +103,7 @@ def marked(pending: PendingReply) -> PendingReply:
 
 
 def plain_reply(pending: PendingReply) -> PendingReply:
-    """Return the slot as its caller made it."""
+    """Return ``pending`` as its caller made it, without a mark."""
     op = pending[3]
     return op.pending if isinstance(op, EchoChecked) else pending
 
@@ -113,15 +118,15 @@ def in_place_of(pending: PendingReply, plain: PendingReply) -> PendingReply:
 
 
 def lose(pending: PendingReply, error: Exception) -> None:
-    """Tell whoever cares for ``pending``, if anybody waits for it, that no reply will come."""
+    """Call the function of ``pending`` for a lost reply, unless its future is done already."""
     if not pending[0].done():
         pending[4](plain_reply(pending), error)
 
 
 def ignore(_: PendingReply, __: Exception) -> None:
-    """Tell nobody: the slot waits elsewhere as well."""
+    """Do nothing: the same reply is awaited on another connection as well."""
 
 
 def tell_sink(pending: PendingReply, error: Exception) -> None:
-    """Tell whoever waits for ``pending`` that no reply will come."""
+    """End the future of ``pending`` with the error: no reply will come."""
     pending[0].set_exception(error)

@@ -1,7 +1,7 @@
 """Several attempts at the same thing, of which one is enough (RFC 8305, section 5).
 
-The first attempt starts at once, each further one when those before it have failed, or have had their time to
-themselves. The first that succeeds ends the others.
+The first attempt starts at once. Each further attempt starts when those before it have failed,
+or when their head start is over. The first one that succeeds ends the others.
 """
 
 import asyncio
@@ -20,10 +20,13 @@ async def first_success(
     discard: Callable[[T], object],
     telling: Callable[[list[OSError]], OSError],
 ) -> T:
-    """Return what the first attempt to succeed returns; ``discard`` gets what others bring at the same time.
+    """Return the result of the first attempt that succeeds.
 
-    ``delay``: seconds that each attempt has to itself. An attempt that ends with OSError makes room for the next one;
-    when there are no more, the error that ``telling`` chooses is raised. Any other error is raised at once.
+    When an attempt ends with OSError, the next one starts at once. When all have, the error that
+    ``telling`` chooses is raised. Any other error is raised at once.
+
+    ``delay``: the head start of each attempt, in seconds.
+    ``discard``: is called with the result of each other attempt that succeeds at the same time.
     """
     if len(attempts) == 1:
         return await attempts[0]()
@@ -32,11 +35,13 @@ async def first_success(
     errors: list[OSError] = []
     try:
         while waiting or running:
+            # Each turn starts one more attempt, and waits until one ends or the delay is over.
             if waiting:
                 running.add(asyncio.create_task(_awaited(waiting.popleft())))
             done, _ = await asyncio.wait(
                 running, timeout=delay if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
+            # Successes come first: a failure at the same moment must not hide one.
             for task in sorted(done, key=_failed):
                 try:
                     result = task.result()
@@ -48,6 +53,7 @@ async def first_success(
                     return result
         raise telling(errors)
     finally:
+        # An attempt can still succeed while it is being cancelled; its result is discarded.
         for task in running:
             task.cancel()
         if running:

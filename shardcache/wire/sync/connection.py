@@ -1,11 +1,11 @@
-"""One connection: a connected socket, the parser of what comes back, and no way to get out of step.
+"""One connection: a connected socket, and the parser of what comes back. It stays in step.
 
-A link is used by one thread at a time. Whoever holds it gives it back only after as many replies
-as it sent commands, with nothing left over; after anything else it is closed (G1). So a reply
-that comes late, twice or by halves has no next request to be mistaken for.
+One thread uses a connection at a time. The thread releases it only if as many replies came as
+commands were sent, and nothing is left over; in any other case it closes it (G1). So a reply that
+comes late, twice or in part cannot be taken for the reply to a later request.
 
-The socket never blocks; waiting is done by poll() until the deadline of the call, to the
-millisecond, whatever the number of pieces that a reply comes in (G4).
+The socket never blocks. poll() waits until the deadline of the call, to the millisecond, in however
+many pieces a reply comes (G4).
 """
 
 import select
@@ -58,13 +58,13 @@ _numbers = count(1)
 
 
 def mark() -> tuple[bytes, bytes]:
-    """Return an ECHO command and the answer that only it can have, to go behind the commands of an exchange."""
+    """Return an ECHO command to send behind the commands of an exchange, and its only answer."""
     answer = b"%016x" % next(_numbers)
     return b"*2\r\n$4\r\nECHO\r\n$16\r\n" + answer + b"\r\n", answer
 
 
 def unmark(shard: str, replies: list[Reply], answer: bytes) -> None:
-    """Take the answer to a mark off the end of ``replies``; raise `OutOfStep` if it is another one."""
+    """Remove the answer to a mark from the end of ``replies``; raise `OutOfStep` if it differs."""
     if replies.pop() != answer:
         raise OutOfStep(shard, "the replies belong to other requests")
 
@@ -109,14 +109,14 @@ class Connection:
         self.clock = clock
         self.generation = generation
         self.marked = False
-        self.run_id: bytes | None = (
-            None  # which life of the server this is; it began not later than ``born``
-        )
+        # The run of the server. It began at ``born`` or before.
+        self.run_id: bytes | None = None
         self.born = 0.0
         self._size = READ
         self.got = 0  # bytes of what is being received
         self.parser = ReplyParser(shard, max_value)
         self._pending = sock.pending if isinstance(sock, ssl.SSLSocket) else None
+        # Bound methods are kept as attributes: a call looks them up for every reply.
         self._gets = self.parser.gets
         self._has_data = self.parser.has_data
         self._recv = sock.recv
@@ -125,13 +125,13 @@ class Connection:
         self._poll = poll.poll
 
     def set_server_run(self, run: ServerRun | None) -> None:
-        """Note who is at the other end."""
+        """Note which run of the server answers on this connection."""
         if run is not None:
             self.run_id, self.born = run.id, self.clock() - run.age
 
     @property
     def run(self) -> ServerRun | None:
-        """Who is at the other end, and for how long by now."""
+        """The run of the server, with its age now."""
         return None if self.run_id is None else ServerRun(self.run_id, self.clock() - self.born)
 
     def fileno(self) -> int:
@@ -141,7 +141,7 @@ class Connection:
         self.sock.close()
 
     def stale(self) -> bool:
-        """Whether the connection ended, or holds bytes that nobody asked for, while it lay idle."""
+        """Whether the connection ended, or got bytes without a request, while it was idle."""
         if not self._poll(0):
             return False
         try:
@@ -153,10 +153,14 @@ class Connection:
         return True
 
     def call(self, payload: bytes, deadline: float, values: int = 0) -> Reply:
-        """Send one command and return its reply. ``values``: how many stored values there can be in it.
+        """Send one command and return its reply.
 
-        Raises OSError (`Closed`, TimeoutError among them) or `OutOfStep`; the link is then useless.
-        The short way for one command: all else, and a link that is ``marked``, goes by `transfer`.
+        This is the fast path for one command. All other cases, and a connection that is
+        ``marked``, use `transfer`.
+        Raises OSError (`Closed`, TimeoutError among them) or `OutOfStep`; the connection is
+        useless then.
+
+        ``values``: how many stored values the reply can hold.
         """
         self.got = 0
         self.parser.answers = values
@@ -191,7 +195,7 @@ class Connection:
         return replies
 
     def _send(self, payload: bytes, deadline: float) -> bool:
-        """Send all; return whether it went in one go, so that it cannot have been answered yet."""
+        """Send all; return whether one send took it, so that no answer can have come yet."""
         try:
             sent = self.sock.send(payload)
         except _WOULD_BLOCK:
@@ -202,7 +206,7 @@ class Connection:
         return False
 
     def _look_again(self, replies: list[Reply], number: int, deadline: float) -> None:
-        """The time is over: take what has come in all the same, and see whether that is all."""
+        """Read what has come in although the time is over; raise TimeoutError if it is not all."""
         now = self.clock()
         wait = longer(now, deadline)
         end = now + wait
@@ -223,14 +227,15 @@ class Connection:
             return rest
 
     def feed(self) -> None:
-        """Hand a piece of what has come in to the parser: never waits, and returns soon, so that its caller can look at the clock.
+        """Hand a piece of what has come in to the parser.
 
-        Raises `ReplyTooLarge` where more has come since ``got`` was 0 than there can be in the answer.
+        It never waits, and returns soon, so that the caller can look at the clock.
+        Raises `ReplyTooLarge` if more has come since ``got`` was 0 than the answer can hold.
         """
         try:
             data = self._recv(self._size)
             if self._pending is not None:
-                while more := self._pending():  # decrypted already, so poll() would not tell of it
+                while more := self._pending():  # decrypted already, so poll() does not report it
                     data += self._recv(more)
         except _WOULD_BLOCK:
             return
@@ -266,15 +271,13 @@ class Connection:
         return reply
 
     def _broken(self, error: Exception) -> OutOfStep:
-        """Return what hiredis' complaint means; it lets TypeError and others through for some broken input."""
+        """Return the error for broken input, for which hiredis raises TypeError and others too."""
         return OutOfStep(self.shard, f"the reply breaks the protocol: {error}")
 
     def drain(self, into: list[Reply], count: int) -> bool:
         """Move whole replies into ``into`` until it holds ``count``; return whether it does."""
-        gets, append = (
-            self._gets,
-            into.append,
-        )  # `next`, written out: this loop runs once for every reply
+        # This is `next` written out, because the loop runs once for every reply.
+        gets, append = self._gets, into.append
         left = count - len(into)
         try:
             while left > 0:
@@ -295,7 +298,7 @@ class Connection:
         return True
 
     def last_words(self) -> list[Reply]:
-        """Return a reply that lies there although the connection has ended, if there is one."""
+        """Return a reply that came before the connection ended, if there is one."""
         replies: list[Reply] = []
         with suppress(OSError, ShardError):
             self.feed()
@@ -303,8 +306,11 @@ class Connection:
         return replies
 
     def settled(self) -> None:
-        """Raise `OutOfStep` if more came than was asked for, push messages aside: then nothing that came can be trusted."""
-        # Asked first: a parser that has begun on a piece no longer tells of it.
+        """Raise `OutOfStep` if more came than was asked for: then no reply can be trusted.
+
+        Push messages do not count.
+        """
+        # `has_data` is asked first: a parser that has begun with a piece no longer reports it.
         while self._has_data() or self.parser.held:
             try:
                 more = self._parsed()

@@ -1,8 +1,8 @@
-"""Opening a connection: the socket, TLS if asked for, then one round trip of handshake, all by one deadline.
+"""Opening a connection, by one deadline: the socket, TLS if asked for, one round trip of handshake.
 
-All of it is the standard library's. redis-py's connection classes cost 0.4 ms more for each connection: they look up their own
-version under the import lock, which a fork in that moment hands down locked, and read the
-certificates anew.
+Only the standard library is used for it. redis-py's connection classes cost 0.4 ms more for each
+connection: they look up their own version under the import lock, which a child that is forked at
+that moment inherits locked, and they read the certificates anew.
 """
 
 import socket
@@ -25,7 +25,7 @@ __all__ = ("Dialer",)
 
 
 class Dialer:
-    """Opens links to one shard."""
+    """Opens connections to one shard."""
 
     __slots__ = ("_context", "_credentials", "_resolver", "address", "clock", "options", "shard")
 
@@ -43,9 +43,9 @@ class Dialer:
         self._resolver = Resolver(address.host, address.port, options.on_event)
 
     def __call__(self, deadline: float, generation: int = 0) -> Connection:
-        """Return a link that is logged in and checked.
+        """Return a connection that is logged in and checked.
 
-        Raises OSError where there is no connection, `ShardError` where the server says no.
+        Raises OSError if no connection can be made, `ShardError` if the server refuses.
         """
         login = self._credentials.get(deadline, self.clock)
         context = (
@@ -87,16 +87,18 @@ class Dialer:
         deadline: float,
         generation: int,
     ) -> Connection:
-        """Return a link over one endpoint, by its share of the time."""
+        """Return a connection over one endpoint, by its share of the time."""
         sock = self._connect(endpoint, context, deadline)
         connection = Connection(self.shard, sock, self.clock, generation, self.options.max_value)
         try:
             steps = handshake(self.shard, self.address, self.options, login)
             commands = next(steps)
+            # The handshake says what to send, and ends with the run of the server.
             while True:
                 turn = Turn(connection, pack_all(commands), len(commands))
                 transfer([turn], deadline, self.clock)
                 if turn.error is not None:
+                    # The server may have said why it closes the connection: that is the error.
                     raise hung_up(turn.error, turn.replies or connection.last_words()) or turn.error
                 commands = steps.send(turn.replies)
         except StopIteration as end:
@@ -116,9 +118,8 @@ class Dialer:
             sock.connect(endpoint.where)
             no_delay(sock)
             if context is not None:
-                sock.settimeout(
-                    self._rest(deadline)
-                )  # of the whole TLS handshake, however many pieces it comes in
+                # The timeout of the whole TLS handshake, in however many pieces it comes.
+                sock.settimeout(self._rest(deadline))
                 sock = context.wrap_socket(
                     sock, server_hostname=self.address.host, do_handshake_on_connect=False
                 )
@@ -126,7 +127,8 @@ class Dialer:
         except BaseException as error:
             sock.close()
             if isinstance(error, ValueError) and not isinstance(error, OSError):
-                # A host that no certificate can be for, or a path with a zero byte. (A refused certificate is both.)
+                # No certificate can be for this host, or the path has a zero byte.
+                # (The error of a refused certificate is a ValueError and an OSError.)
                 raise OSError(str(error)) from error
             raise
         return sock
@@ -139,11 +141,11 @@ class Dialer:
 
 
 def no_delay(sock: socket.socket) -> None:
-    """Have small requests sent at once, where there is such a choice."""
+    """Have small requests sent at once, if the socket has that option."""
     with suppress(OSError):  # a Unix socket has none
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def unusable(shard: str, error: OSError) -> AuthenticationFailed:
-    """Return the error for certificates or keys that cannot be read: a mistake to be told, not an outage."""
+    """Return the error for certificates or keys that cannot be read: a mistake, not an outage."""
     return AuthenticationFailed(shard, f"its TLS files cannot be used: {error}")

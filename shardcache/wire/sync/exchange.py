@@ -1,7 +1,7 @@
-"""One exchange with many shards: write to all, then read from whichever answers, without threads.
+"""One exchange with many shards: write to all, then read from those that answer, without threads.
 
 Reading and writing are interleaved, so a shard that does not take its bytes, or does not answer,
-holds up nobody else; the whole ends at one deadline.
+does not delay the others. The whole exchange has one deadline.
 """
 
 import select
@@ -22,10 +22,12 @@ _BOTH = select.POLLIN | select.POLLOUT
 
 
 class Turn:
-    """One link's part in an exchange: what to send, how many replies are due and what can be in them, what came of it.
+    """One connection's part in an exchange: what to send, and the replies or the error.
 
-    ``owed``: so many of the replies are to what was sent before, and may have begun to come. ``fit``: whether the others can be
-    replies to these commands.
+    ``expected``: how many replies the payload has.
+    ``answers``: what these replies can hold.
+    ``owed``: how many replies are still to come to what was sent before.
+    ``validate``: whether the replies can be replies to these commands.
     """
 
     __slots__ = (
@@ -59,7 +61,7 @@ class Turn:
             connection.got = 0
         self.replies: list[Reply] = []
         self.rest: memoryview | None = None
-        self.error: Exception | None = None  # set: the link is useless
+        self.error: Exception | None = None  # if it is set, the connection is useless
         self._answer = b""
         if connection.marked:
             echo, self._answer = mark()
@@ -77,9 +79,10 @@ class Turn:
 
 
 def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> None:
-    """Carry out all turns; each ends with its replies, or with its ``error``. Raises nothing of its own."""
+    """Carry out all turns. Each ends with its replies, or with its ``error``; nothing is raised."""
     poll = select.poll()
     open_turns: dict[int, Turn] = {}
+    # Send to all first: each sends what the kernel takes without waiting.
     for turn in turns:
         connection = turn.connection
         try:
@@ -92,10 +95,12 @@ def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> 
         open_turns[fd] = turn
         poll.register(fd, _BOTH if rest else _IN)
     looked = False
+    # Then wait for all that are open, and read or send whichever is ready.
     while open_turns:
         now = clock()
         wait = deadline - now
         ready = poll.poll(wait * 1000) if wait > 0 else ()
+        # The time is over: look once more, since a pause of this process may be to blame.
         if not ready and not looked:
             looked = True
             now = clock()
@@ -120,7 +125,7 @@ def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> 
                 done = done and turn.rest is None
                 if done:
                     turn.settle()
-            except Exception as error:  # noqa: BLE001 - one link's trouble must not reach the others
+            except Exception as error:  # noqa: BLE001 - one connection must not fail the others
                 turn.error = error
                 done = True
             if done:
@@ -129,14 +134,17 @@ def transfer(turns: list[Turn], deadline: float, clock: Callable[[], float]) -> 
 
 
 def ask(connection: Connection, payload: bytes, deadline: float, values: int = 0) -> Reply:
-    """Send one command and return its reply, as `Link.call` does, also over a marked link."""
+    """Send one command and return its reply, as `Connection.call` does, also if it is marked."""
     return ask_many(connection, payload, 1, deadline, values)[0]
 
 
 def ask_many(
     connection: Connection, payload: bytes, number: int, deadline: float, values: int = 0
 ) -> list[Reply]:
-    """Send several commands and return their replies. ``values``: how many stored values there can be in them."""
+    """Send several commands and return their replies.
+
+    ``values``: how many stored values the replies can hold.
+    """
     turn = Turn(connection, payload, number, values)
     transfer([turn], deadline, connection.clock)
     if turn.error is not None:

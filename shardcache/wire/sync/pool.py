@@ -1,7 +1,7 @@
-"""The connections of one shard: as many as threads ask for at once, the idle ones kept.
+"""The connections of one shard: as many as threads use at once. Idle ones are kept.
 
-Taking and giving back are single operations of a deque, so no lock is held. A fork leaves the
-child without any connection: what the parent opened stays the parent's (G1).
+Acquiring and releasing are single operations of a deque, so no lock is held. A forked child has no
+connection: those that the parent opened stay the parent's (G1).
 """
 
 import os
@@ -16,11 +16,11 @@ from shardcache.wire.sync.dialer import Dialer
 
 __all__ = ("Pool",)
 
-_RETIRED = -1  # the generation of links that are not to be used again
+_RETIRED = -1  # the generation of connections that are not to be used again
 
 
 class Pool:
-    """Idle links to one shard, the most recently used on top."""
+    """Idle connections to one shard, the most recently used on top."""
 
     __slots__ = (
         "__weakref__",
@@ -49,7 +49,10 @@ class Pool:
         return len(self._idle)
 
     def acquire(self, deadline: float) -> tuple[Connection, bool]:
-        """Return a link, and whether it was opened just now. Raises what a `Dialer` raises, and `ClientClosed`."""
+        """Return a connection, and whether it was opened just now.
+
+        Raises what a `Dialer` raises, and `ClientClosed`.
+        """
         idle = self._idle
         while True:
             try:
@@ -61,7 +64,7 @@ class Pool:
             connection.close()
 
     def open(self, deadline: float) -> Connection:
-        """Open a link, whatever lies idle."""
+        """Open a connection, even if others are idle."""
         if self._closed:
             raise ClientClosed("the client is closed")
         logins = self.logins
@@ -73,7 +76,7 @@ class Pool:
         return connection
 
     def release(self, connection: Connection) -> None:
-        """Take back a link that is in step."""
+        """Take back a connection that is in step."""
         if connection.generation != self.generation or len(self._idle) >= self._max_idle:
             connection.close()
             return
@@ -82,7 +85,10 @@ class Pool:
             self.close()
 
     def retire(self) -> list[Connection]:
-        """Take out what lies idle, to be logged in anew and given back; what is in use is closed when it is given back."""
+        """Take out the idle connections, so that they can log in anew and be released.
+
+        Connections in use are closed when they are released.
+        """
         self.logins += 1
         idle: list[Connection] = []
         with suppress(IndexError):
@@ -90,7 +96,7 @@ class Pool:
                 idle.append(self._idle.pop())
         known: list[Connection] | None = None
         while known is None:
-            with suppress(RuntimeError):  # other threads open links meanwhile
+            with suppress(RuntimeError):  # other threads open connections meanwhile
                 known = list(self._connections)
         taken = set(map(id, idle))
         for connection in known:
@@ -99,7 +105,7 @@ class Pool:
         return idle
 
     def empty(self) -> None:
-        """Close what lies idle, as after a failure: the others were opened to the same server."""
+        """Close the idle connections, as after a failure: they go to the same server."""
         while self._idle:
             try:
                 self._idle.pop().close()
@@ -107,17 +113,16 @@ class Pool:
                 return
 
     def close(self) -> None:
-        """Close what lies idle; what is in use is closed when it is given back."""
+        """Close the idle connections; those in use are closed when they are released."""
         self._closed = True
         self.generation += 1
         self.empty()
 
     def forget(self) -> None:
-        """In a forked child: let go of the parent's connections without a word to the server."""
+        """In a forked child: drop the parent's connections, and send nothing to the server."""
         self.generation += 1
-        for connection in list(
-            self._connections
-        ):  # before the idle ones are let go of: nobody else has them
+        # Before the idle ones are dropped: nothing else refers to them.
+        for connection in list(self._connections):
             connection.close()  # closes this process' descriptor only
         self._idle = deque()
         self._connections = weakref.WeakSet()
