@@ -1,4 +1,4 @@
-"""Loading once, as users see it: what both colours of the client do for `get_or_set` and `cached`."""
+"""Loading once, as users see it: what both clients do for `get_or_set` and `cached`."""
 
 from shardcache.loading.aio import AsyncLoader
 from shardcache.loading.sync import Loader

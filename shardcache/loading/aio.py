@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class AsyncLoader(LoaderBase):
-    """Looks, loads and refreshes over the asyncio driver."""
+    """Reads, loads and refreshes over the asyncio driver."""
 
     def __init__(
         self, client_context: ClientContext, context: LoadContext, runner: AsyncRunner
@@ -40,6 +40,7 @@ class AsyncLoader(LoaderBase):
         tags: Iterable[str] | None,
     ) -> Any:
         """Return the value of ``key``, loading it if need be."""
+        # The fast path: one exchange, and no flow if the value is there and fresh.
         wire = self._wire(key)
         self.check(ttl, tags)
         shard = self._owner(wire)
@@ -65,7 +66,7 @@ class AsyncLoader(LoaderBase):
         policy: LoadPolicy,
         tags: Iterable[str] | None,
     ) -> dict[Key, Any]:
-        """Return what is there, and what is not there when it is loaded."""
+        """Return the values that are there, and those of missing keys after loading them."""
         budget = self.context.budget()
         return await self._load(self.loaded_many(keys, loader, ttl, policy, tags, budget), budget)
 
@@ -74,7 +75,10 @@ class AsyncLoader(LoaderBase):
         return await self._load(self.reloaded(request), request.budget)
 
     async def _load(self, flow: Flow[T], budget: Budget) -> T:
-        """Run a flow that may run the caller's loader, and let out what that raises, StopIteration as Python has it: as RuntimeError."""
+        """Run a flow that may run the caller's loader, and raise what the loader raises.
+
+        A coroutine cannot raise StopIteration: Python makes it a RuntimeError.
+        """
         try:
             return await self._run(flow, budget)
         except LoaderEnded as ended:

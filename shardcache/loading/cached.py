@@ -1,7 +1,8 @@
-"""`cached`: a function whose results are kept in the cache, each loaded once in the fleet.
+"""`cached`: a function whose results are stored in the cache, each loaded once in the fleet.
 
-What decorates a method binds as methods do; the instance is no part of the key unless the template names it.
-To whoever looks (`inspect`, a web framework, `pickle`) the result passes for the function that was decorated.
+A decorated method binds as methods do; the instance is no part of the key unless the template names
+it. To other code (`inspect`, a web framework, `pickle`) the result looks like the function that was
+decorated.
 """
 
 import functools
@@ -35,7 +36,7 @@ S = TypeVar("S")
 
 
 class Recipe:
-    """What `cached` was given, checked against the function when it is decorated."""
+    """The arguments of `cached`, checked against the function when it is decorated."""
 
     def __init__(
         self,
@@ -84,28 +85,28 @@ def sync_only(function: Callable[..., Any]) -> None:
 
 
 def _no_generator(function: Callable[..., Any]) -> None:
-    for one in (function, getattr(function, "__call__", None)):  # noqa: B004 - the method, of an object that has one
+    # Of an object that can be called, its method may be the generator function.
+    for one in (function, getattr(function, "__call__", None)):  # noqa: B004
         if inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one):
             raise InvalidArgument(
-                f"{function!r} is a generator function: what it returns can be read once and not be stored. "
-                "Decorate a function that returns a list"
+                f"{function!r} is a generator function: what it returns can be read once "
+                "and not be stored. Decorate a function that returns a list"
             )
 
 
 class _Decorated:
-    """What both colours share: names, keys, binding."""
+    """What both clients share: names, keys, binding."""
 
     def __init__(self, client: Any, recipe: Recipe, kind: type | None) -> None:
         self._client = client
         self._recipe = recipe
         self._kind = kind
-        self.__name__ = self.__qualname__ = type(
-            recipe.function
-        ).__name__  # of an object that has no name of its own
+        # For an object that has no name of its own; a function's name replaces it.
+        self.__name__ = self.__qualname__ = type(recipe.function).__name__
         functools.update_wrapper(self, recipe.function)  # type: ignore[arg-type]  # callable where it is derived from
 
     def _bound_to(self, instance: Any, owner: Any) -> tuple[Any, ...]:
-        """Return what is put before the arguments when this is reached through an instance or a class."""
+        """Return the arguments that come first for a call through an instance or a class."""
         if self._kind is staticmethod:
             return ()
         if self._kind is classmethod:
@@ -113,7 +114,7 @@ class _Decorated:
         return () if instance is None else (instance,)
 
     def _key(self, args: Any, kwargs: Any) -> str:
-        # From 3.13 on, a classmethod around this one passes the class to calls, and to nothing else.
+        # From 3.13 on, a classmethod around this object passes the class to calls only.
         if args and self._recipe.of_class and not isinstance(args[0], type):
             raise InvalidArgument(
                 f"the first argument of {self.__qualname__} is the class, got {args[0]!r:.80}: "
@@ -122,7 +123,7 @@ class _Decorated:
         return self._recipe.key(*args, **kwargs)
 
     def _request(self, args: Any, kwargs: Any) -> Any:
-        """Return what loads the result of one call, whether or not it is there."""
+        """Return the request that loads the result of one call, whether or not there is one."""
         recipe = self._recipe
         return self._client._loader.request(
             self._key(args, kwargs),
@@ -147,12 +148,12 @@ class _Decorated:
         return f"<cached {self._recipe.function!r}>"
 
     def __reduce__(self) -> str:
-        """Pickle by reference, as functions are: the module and the name, found again where it is unpickled."""
+        """Pickle by reference, as functions are: by the module and the name."""
         return self.__qualname__
 
 
 class _BoundBase:
-    """A decorated method of one instance or class, which passes for a bound method of the function."""
+    """A decorated method of one instance or class, which looks like a bound method."""
 
     def __init__(self, cached: Any, before: tuple[Any, ...]) -> None:
         self._cached = cached
@@ -169,7 +170,7 @@ class _BoundBase:
         return self._before[0]
 
     def __getattr__(self, name: str) -> Any:
-        """Name, annotations and all else are the function's; the signature is without what is bound."""
+        """Return an attribute of the function; the signature is without the bound argument."""
         if name in ("_cached", "_before"):  # not there yet
             raise AttributeError(name)
         if name != "__signature__":
@@ -199,18 +200,21 @@ def _without_first(parameters: list[inspect.Parameter]) -> list[inspect.Paramete
 
 
 class Cached(_Decorated, Generic[P, R]):
-    """A function of the sync client's. Called like the function itself."""
+    """A function that was decorated by the sync client. It is called like the function itself."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         result: R = self._looked_up(args, kwargs)
         return result
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Return the key under which the result of this call is kept."""
+        """Return the key under which the result of this call is stored."""
         return self._key(args, kwargs)
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Delete the result of this call, and void its load if one is under way; return whether it was there."""
+        """Delete the stored result of this call, and invalidate its load if one is running.
+
+        Return whether there was a result.
+        """
         return bool(self._client.delete(self._key(args, kwargs)))
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -239,11 +243,14 @@ class Bound(_BoundBase, Generic[P, R]):
         return result
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Return the key under which the result of this call is kept."""
+        """Return the key under which the result of this call is stored."""
         return str(self._cached.key(*self._before, *args, **kwargs))
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Delete the result of this call, and void its load if one is under way; return whether it was there."""
+        """Delete the stored result of this call, and invalidate its load if one is running.
+
+        Return whether there was a result.
+        """
         return bool(self._cached.invalidate(*self._before, *args, **kwargs))
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -253,22 +260,25 @@ class Bound(_BoundBase, Generic[P, R]):
 
 
 class AsyncCached(_Decorated, Generic[P, R]):
-    """A function of the asyncio client's. Called like the coroutine function itself."""
+    """A function that was decorated by the asyncio client, called like the coroutine function."""
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         result: R = await self._looked_up(args, kwargs)
         return result
 
-    # What `inspect.iscoroutinefunction` looks at, in every version of Python: the code that a call runs.
+    # `inspect.iscoroutinefunction` looks at these, in each version of Python: the code of a call.
     __code__ = __call__.__code__
     __defaults__ = __kwdefaults__ = None
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Return the key under which the result of this call is kept."""
+        """Return the key under which the result of this call is stored."""
         return self._key(args, kwargs)
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Delete the result of this call, and void its load if one is under way; return whether it was there."""
+        """Delete the stored result of this call, and invalidate its load if one is running.
+
+        Return whether there was a result.
+        """
         return bool(await self._client.delete(self._key(args, kwargs)))
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -297,11 +307,14 @@ class AsyncBound(_BoundBase, Generic[P, R]):
         return result
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Return the key under which the result of this call is kept."""
+        """Return the key under which the result of this call is stored."""
         return str(self._cached.key(*self._before, *args, **kwargs))
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Delete the result of this call, and void its load if one is under way; return whether it was there."""
+        """Delete the stored result of this call, and invalidate its load if one is running.
+
+        Return whether there was a result.
+        """
         return bool(await self._cached.invalidate(*self._before, *args, **kwargs))
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -311,13 +324,19 @@ class AsyncBound(_BoundBase, Generic[P, R]):
 
 
 class CachedOfClass(Cached[Concatenate[type[S], Q], R], Generic[S, Q, R]):
-    """To a type checker: a `Cached` whose first parameter is a class, as a classmethod's is. At run time there is `Cached` only."""
+    """For type checkers: a `Cached` whose first parameter is a class, as a classmethod's is.
+
+    At run time there is `Cached` only.
+    """
 
     def __get__(self, instance: object, owner: type) -> Bound[Q, R]: ...  # type: ignore[override,empty-body]
 
 
 class AsyncCachedOfClass(AsyncCached[Concatenate[type[S], Q], R], Generic[S, Q, R]):
-    """To a type checker: an `AsyncCached` whose first parameter is a class. At run time there is `AsyncCached` only."""
+    """For type checkers: an `AsyncCached` whose first parameter is a class.
+
+    At run time there is `AsyncCached` only.
+    """
 
     def __get__(self, instance: object, owner: type) -> AsyncBound[Q, R]: ...  # type: ignore[override,empty-body]
 
@@ -325,7 +344,8 @@ class AsyncCachedOfClass(AsyncCached[Concatenate[type[S], Q], R], Generic[S, Q, 
 class Decorator(Protocol):
     """What `ShardCache.cached` returns: it keeps the function's parameters and result.
 
-    Type checkers hand over what stands in a classmethod as a function of a class, whichever decorator is the outer one.
+    Type checkers pass the function of a classmethod as a function whose first parameter is a class,
+    whichever decorator is the outer one.
     """
 
     @overload

@@ -1,4 +1,4 @@
-"""What both colours of loading have in common: what a look at the cache means, and what follows from it."""
+"""What loading has in common in both clients: what a read of the cache means, and what follows."""
 
 import os
 import random
@@ -52,14 +52,17 @@ class LoadHow(TypedDict, total=False):
 
 
 class _OrderOf(Protocol):
-    """What makes the order of some of the keys."""
+    """A function that makes the request for some of the keys."""
 
     def __call__(self, wanted: Collection[bytes], *, bulk: bool) -> LoadRequest: ...
 
 
 class CacheRead(NamedTuple):
-    """What one look found. ``value``: `MISS` if there is none. ``late``: the PTTL of one that is to be refreshed, and ``stale``: its
-    time is over.
+    """What one read found.
+
+    ``value``: the value; `MISS` if there is none.
+    ``needs_refresh``: the PTTL in ms of a value that is to be refreshed; else None.
+    ``stale``: whether the ttl of the value is over.
     """
 
     value: Any
@@ -71,7 +74,7 @@ _NOTHING = CacheRead(MISS)
 
 
 def new_load_context(client_context: ClientContext, planner: LockPlanner) -> LoadContext:
-    """Return what the loads of one client need."""
+    """Return the context of all loads of one client."""
     secret = secrets.token_bytes(8)
     return LoadContext(
         codec=client_context.codec,
@@ -89,7 +92,7 @@ def new_load_context(client_context: ClientContext, planner: LockPlanner) -> Loa
 
 
 class LoaderBase:
-    """Looks, judges, and decides. What the colours add is how a flow is run."""
+    """Reads, judges, and decides. Each client adds how a flow is run."""
 
     def __init__(self, client_context: ClientContext, context: LoadContext) -> None:
         self.context = context
@@ -100,7 +103,7 @@ class LoaderBase:
         self._owner = client_context.placement.owner_index
 
     def check(self, ttl: TTL | Default, tags: Iterable[str] | None) -> None:
-        """Raise for what is wrong, whether or not there is anything to load."""
+        """Raise for wrong arguments, whether or not there is anything to load."""
         if ttl is not DEFAULT:
             milliseconds(ttl)
         if tags is not None:
@@ -115,17 +118,19 @@ class LoaderBase:
         tags: Iterable[str] | None,
         budget: Budget | None = None,
     ) -> LoadRequest:
-        """Return the order of one key, all arguments checked. A ``loader`` that cannot be called is the value itself."""
+        """Return the request of one key, all arguments checked.
+
+        A ``loader`` that cannot be called is the value itself.
+        """
         budget = budget or self.context.budget()
-        job = self.context.load_key(key, self._wire(key), policy)
+        load_key = self.context.load_key(key, self._wire(key), policy)
         call = loader if callable(loader) else lambda: loader
-        if getattr(
-            loader, "__annotations__", None
-        ):  # a loader that says that nothing can be stored need not run
+        # If the annotation says that the result cannot be stored, the loader need not run.
+        if getattr(loader, "__annotations__", None):
             self._client_context.codec.check_result(loader)
         self._check_record(policy, tags)
         return LoadRequest(
-            (job,),
+            (load_key,),
             call,
             self._requests.ttl_ms(ttl),
             policy,
@@ -136,20 +141,20 @@ class LoaderBase:
         )
 
     def _check_record(self, policy: LoadPolicy, tags: Iterable[str] | None) -> None:
-        """Raise if the client's serializer has no room for what is to be stored beside the value."""
+        """Raise if the client's serializer cannot store what the policy needs beside the value."""
         self._client_context.codec.check_record(
             stale=bool(policy.grace_ms), tags=bool(tags), negative=bool(policy.negative_on)
         )
 
     @staticmethod
     def asking(wire: bytes) -> bytes:
-        """Return the two packed commands that ask for value and time left."""
+        """Return the two packed commands that read value and time left."""
         return PACKED_LOOK % (len(wire), wire, len(wire), wire)
 
     def judged(
         self, outcome: Outcome, wire: bytes, shard: int, policy: LoadPolicy
     ) -> "CacheRead | Flow[CacheRead]":
-        """Return what one look found; a flow if there is more to ask, because the value is tagged."""
+        """Return what one read found, or a flow that finds it if the value has tags to check."""
         if isinstance(outcome, ShardError):
             self._reply_policy.degraded(outcome.shard, "get_or_set", 1, outcome)
             return _NOTHING
@@ -159,6 +164,7 @@ class LoaderBase:
             return _NOTHING
         if raw.__class__ is not bytes or pttl.__class__ is not int:
             return self._unreadable(raw, pttl, shard, wire)
+        # A plain value has no record: it is fresh as long as it is there.
         if raw[:1] < _SIGNED:
             return CacheRead(self._reply_policy.value(raw, wire, MISS, shard))
         try:
@@ -174,8 +180,8 @@ class LoaderBase:
         return self._fresh(record, freshness, pttl)
 
     def _unreadable(self, raw: Any, pttl: Any, shard: int, wire: bytes) -> CacheRead:
-        """Note what came instead of a value, or raise it, as the client's policy has it."""
-        if isinstance(raw, WrongType):  # somebody else's list or hash under our key
+        """Note the error that came instead of a value, or raise it, as the client's policy says."""
+        if isinstance(raw, WrongType):  # another program's list or hash under our key
             self._reply_policy.damaged(shard, "get_or_set", about(raw, "get_or_set", wire))
             return _NOTHING
         error: ShardError = raw if isinstance(raw, ShardError) else pttl
@@ -200,14 +206,14 @@ class LoaderBase:
         return self._fresh(record, freshness, pttl)
 
     def served(self, read: CacheRead, wire: bytes, policy: LoadPolicy) -> bool:
-        """Whether a value that is to be refreshed can be returned at once, since somebody is at it."""
+        """Whether to return a stale value at once, because a refresh is running already."""
         if read.needs_refresh is None or not policy.background or not self.context.is_tended(wire):
             return False
         self.context.tally.stale += read.stale
         return True
 
     def loaded(self, request: LoadRequest, read: CacheRead) -> Flow[Any]:
-        """Return the value of one key that is not there, or to be refreshed."""
+        """Return the value of one key that is missing, or that is to be refreshed."""
         wire = request.load_keys[0].wire
         if read.needs_refresh is None:
             return self._value((yield from get_or_load_flow(request, self.context))[wire])
@@ -229,40 +235,48 @@ class LoaderBase:
         tags: Iterable[str] | None,
         budget: Budget,
     ) -> Flow[dict[Key, Any]]:
-        """Return what is there, and what is not there when it is loaded. All arguments are checked first.
+        """Return the values that are there, and those of missing keys after loading them.
 
-        So many keys are looked at, claimed or stored at once that a server is at work on them for a few milliseconds; where that takes
-        several parts, each has a deadline of its own. The loader gets `Options.load_batch` of them at once.
+        All arguments are checked first. The keys are read, claimed and stored in parts that take a
+        server a few milliseconds; if there are several parts, each has a deadline of its own. The
+        loader gets `Options.load_batch` keys at once.
         """
         if not callable(loader):
             raise InvalidArgument(
-                f"the loader of many keys must be callable with a list of keys, got {type(loader).__name__}"
+                "the loader of many keys must be callable with a list of keys, "
+                f"got {type(loader).__name__}"
             )
         ttl_ms, names = self._requests.ttl_ms(ttl), check(tags)
         self._check_record(policy, tags)
         if getattr(loader, "__annotations__", None):
             self._client_context.codec.check_result(loader)
         wires = self._client_context.keys.wire_many(keys)
-        by_wire = dict(
-            zip(reversed(wires), reversed(keys), strict=True)
-        )  # "a" and b"a" are one key
+        # "a" and b"a" are one key: the loader gets the form that came first.
+        by_wire = dict(zip(reversed(wires), reversed(keys), strict=True))
 
         def request(wanted: Collection[bytes], *, bulk: bool) -> LoadRequest:
-            jobs = tuple(
+            load_keys = tuple(
                 self.context.load_key(by_wire[wire], wire, policy, keys=len(wanted), bulk=bulk)
                 for wire in wanted
             )
             return LoadRequest(
-                jobs, loader, ttl_ms, policy, names, False, "get_or_set_many", budget, bulk=bulk
+                load_keys,
+                loader,
+                ttl_ms,
+                policy,
+                names,
+                False,
+                "get_or_set_many",
+                budget,
+                bulk=bulk,
             )
 
         values = yield from self._in_parts(list(dict.fromkeys(wires)), request, policy, budget)
+        # A negative result is left out, as the loader leaves out a key that has no value.
         found = {}
         for key, wire in zip(keys, wires, strict=True):
             value = values.get(wire, MISS)
-            if (
-                value.__class__ is Loaded
-            ):  # known not to be there: left out, as a loader would leave it out
+            if value.__class__ is Loaded:
                 self.context.tally.negative += 1
             elif value is not MISS:
                 found[key] = value
@@ -271,29 +285,31 @@ class LoaderBase:
     def _in_parts(
         self, wires: list[bytes], request: _OrderOf, policy: LoadPolicy, budget: Budget
     ) -> Flow[dict[bytes, Any]]:
-        """Look at all keys, part by part, see to it that what is stale is refreshed, and load what is missing, batch by batch."""
+        """Read all keys part by part, refresh stale values, and load missing ones in batches."""
         context = self.context
         values: dict[bytes, Any] = {}
         missing: list[bytes] = []
-        patience = context.timeout * BULK_PATIENCE if len(wires) > LOOKED_AT_ONCE else None
+        # Step 1: read a part. A part of many has a longer timeout than a call of one key.
+        timeout = context.timeout * BULK_PATIENCE if len(wires) > LOOKED_AT_ONCE else None
         loaded = 0
         for part in chunked(wires, LOOKED_AT_ONCE):
-            budget.renew(patience or 0.0)
-            reads = yield from read_many_flow(part, context, policy, patience)
+            budget.renew(timeout or 0.0)
+            reads = yield from read_many_flow(part, context, policy, timeout)
             values |= reads.values
+            # Step 2: refresh the values of this part that need it.
             if reads.needs_refresh:
                 stale = request(reads.needs_refresh, bulk=len(reads.needs_refresh) > SENT_AT_ONCE)
                 if policy.background:
                     yield from refresh_behind(stale, reads.needs_refresh, context)
                 else:
                     values |= yield from refresh_first(stale, reads.needs_refresh, context)
+            # Step 3: load full batches of missing keys, and the rest after the last part.
             missing += reads.missing
             last = part[-1] is wires[-1]
             while len(missing) >= context.batch or (last and missing):
                 batch, missing = missing[: context.batch], missing[context.batch :]
-                bulk = (
-                    loaded > 0 or len(batch) > SENT_AT_ONCE
-                )  # else it shares the deadline with the look
+                # Otherwise the load shares the deadline of the read.
+                bulk = loaded > 0 or len(batch) > SENT_AT_ONCE
                 if bulk:
                     budget.renew()
                 loaded += len(batch)
@@ -313,7 +329,10 @@ class LoaderBase:
     def tagged(
         self, key: Key, value: Any, ttl: TTL | Default, tags: Iterable[str]
     ) -> Flow[Request | None]:
-        """Return the request that stores a tagged value; None if the version of a tag cannot be had, so that nothing is stored."""
+        """Return the request that stores a tagged value.
+
+        It is None if the version of a tag cannot be read: then nothing is stored.
+        """
         names = check(tags)
         bare = self._requests.set(key, value, ttl)
         ttl_ms = self._requests.ttl_ms(ttl)

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Loader(LoaderBase):
-    """Looks, loads and refreshes over the sync driver."""
+    """Reads, loads and refreshes over the sync driver."""
 
     def __init__(self, client_context: ClientContext, context: LoadContext, runner: Runner) -> None:
         super().__init__(client_context, context)
@@ -38,6 +38,7 @@ class Loader(LoaderBase):
         tags: Iterable[str] | None,
     ) -> Any:
         """Return the value of ``key``, loading it if need be."""
+        # The fast path: one exchange, and no flow if the value is there and fresh.
         wire = self._wire(key)
         self.check(ttl, tags)
         shard = self._owner(wire)
@@ -63,7 +64,7 @@ class Loader(LoaderBase):
         policy: LoadPolicy,
         tags: Iterable[str] | None,
     ) -> dict[Key, Any]:
-        """Return what is there, and what is not there when it is loaded."""
+        """Return the values that are there, and those of missing keys after loading them."""
         budget = self.context.budget()
         return self._load(self.loaded_many(keys, loader, ttl, policy, tags, budget), budget)
 
@@ -72,7 +73,7 @@ class Loader(LoaderBase):
         return self._load(self.reloaded(request), request.budget)
 
     def _load(self, flow: Flow[T], budget: Budget) -> T:
-        """Run a flow that may run the caller's loader, and let out what that raises as it is."""
+        """Run a flow that may run the caller's loader, and raise what the loader raises."""
         try:
             return self._run(flow, budget)
         except LoaderEnded as ended:
