@@ -1,4 +1,4 @@
-"""The deadline of a call that does more than exchange with servers: what its exchanges may take, all together."""
+"""The time budget of a call that also waits or loads: what all its exchanges together may take."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,9 +7,14 @@ __all__ = ("Budget",)
 
 
 class Budget:
-    """Seconds that the exchanges of one call may still take, by ``clock``. What else the call waits for does not count.
+    """Seconds that the exchanges of one call may still take. Other waiting does not count.
 
-    While it waits for somebody else (`wait_until`), what it asks meanwhile counts as waiting, up to that moment.
+    While the call waits for another load or holder (`wait_until`), its exchanges count as waiting,
+    up to the end of that wait.
+
+    ``seconds``: the whole budget.
+    ``clock``: tells the time, in seconds.
+    ``began``: when the call began, if that was before now.
     """
 
     __slots__ = ("_clock", "_seconds", "_until", "left")
@@ -24,11 +29,14 @@ class Budget:
         self._until: float | None = None
 
     def wait_until(self, end: float | None) -> None:
-        """Begin to wait, until this moment at most; None: the wait is over."""
+        """Begin to wait, until ``end`` at most; None says that the wait is over."""
         self._until = end
 
     def renew(self, least: float = 0.0) -> None:
-        """Begin anew, for another part of a call that is too large for one deadline, with so many seconds at ``least``."""
+        """Begin anew, for the next part of a call that is too large for one deadline.
+
+        ``least``: the seconds that this part has at least.
+        """
         self.left, self._until = max(self._seconds, least), None
 
     def limit(self) -> float:

@@ -1,4 +1,4 @@
-"""The core of a client: everything that is neither colour nor connection."""
+"""What a client consists of, apart from its colour (sync or asyncio) and its connections."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -23,7 +23,7 @@ __all__ = ("ClientContext",)
 
 
 class ClientContext:
-    """One client's parameters, checked and put to work. Both colours are built around one."""
+    """One client's parameters, checked, and what is made from them; the same in both colours."""
 
     __slots__ = (
         "codec",
@@ -52,6 +52,7 @@ class ClientContext:
             raise InvalidOption(
                 f"options must be a shardcache.options.Options, got {type(options).__name__}"
             )
+        # Each part checks its own parameters, so a wrong one is an error here, before any exchange.
         self.options = options or Options()
         self.timeout = check_timeout(timeout)
         self.keys = KeySpace(namespace)
@@ -70,6 +71,7 @@ class ClientContext:
         self.requests = Requests(
             self.keys, self.codec, default_ttl, void_loads=self.options.void_loads
         )
+        # From here on a shard is an index into the nodes, in the order of the placement.
         self.placement = _placement(self.options.placement, [member.node for member in members])
         by_name = {member.node.name: member for member in members}
         self.members = tuple(by_name[node.name] for node in self.placement.nodes)
@@ -83,7 +85,7 @@ class ClientContext:
 
     @classmethod
     def of_lock(cls, members: Sequence[Member], options: Options | None, namespace: str) -> Self:
-        """Return the core of a lock that stands alone: it stores no values."""
+        """Return the context of a lock without a client: it stores no values."""
         return cls(
             members,
             namespace=namespace,
@@ -98,7 +100,7 @@ class ClientContext:
     def encoded(
         self, mapping: Mapping[Key, Any], ttl: TTL | Default
     ) -> tuple[list[Key], list[bytes], list[bytes], int | None]:
-        """Return keys, wire keys, stored forms and milliseconds, all checked before anything is sent."""
+        """Return keys, wire keys, stored forms and milliseconds, all checked before sending."""
         if not isinstance(mapping, Mapping):
             raise InvalidArgument(
                 f"set_many takes a mapping of keys to values, got {type(mapping).__name__}"
@@ -129,15 +131,18 @@ class ClientContext:
         return sweep.pattern(self.keys.prefix, raw)
 
     def sweep(self, *, flush: bool) -> Flow[tuple[int, list[ShardError]]]:
-        """Return the flow that empties this namespace, or with ``flush`` the whole databases; loads under way are voided first."""
+        """Return the flow that empties this namespace, or with ``flush`` the whole databases.
+
+        Running loads of the namespace are invalidated first.
+        """
         shards = len(self.members)
         if flush:
             return sweep.flush(shards)
-        passes = sweep.load_passes(self.keys.prefix) if self.options.void_loads else None
-        return sweep.wipe(shards, self.glob("*"), passes)
+        fill_tokens = sweep.load_passes(self.keys.prefix) if self.options.void_loads else None
+        return sweep.wipe(shards, self.glob("*"), fill_tokens)
 
     def scanned(self, shard: int, wires: list[bytes], error: ShardError | None) -> list[Key]:
-        """Return the callers' forms of the keys that ``shard`` holds by right; note or raise ``error``."""
+        """Return the user's forms of the keys that ``shard`` owns; note or raise ``error``."""
         if error is not None:
             self.reply_policy.degraded(error.shard, "scan", 0, error)
         wires = [wire for wire in wires if not is_own(wire)]
@@ -150,11 +155,11 @@ class ClientContext:
 
     @property
     def fill_tokens(self) -> batch.Pass:
-        """How the pass of a load is called that a write takes away; None if writes do not."""
+        """What gives the key of the fill token that a write deletes; None if writes do not."""
         return self.keys.fill_token if self.options.void_loads else None
 
     def explain(self, key: Key, states: Sequence[str]) -> Explanation:
-        """Say where ``key`` lives; ``states`` are the breakers', in the order of the members."""
+        """Say which shard has ``key``; ``states``: of the breakers, in the order of the members."""
         wire = self.keys.wire(key)
         at = self.placement.owner_index(wire)
         node = self.members[at].node

@@ -1,9 +1,9 @@
-"""`command`: any command of the server's that is about one key, sent to that key's shard.
+"""`command`: a command of the server for one key, sent to that key's shard.
 
-Which ones, and what is known of each, stands here. A command is among them if its only key comes first, if it answers at once
-(BLPOP waits, and with it all that share the connection), and if it leaves the connection as it was (SELECT, MULTI
-and SUBSCRIBE do not). Reading commands may be sent again when a connection turns out to be dead; writing ones never
-are, since they may have had their effect.
+The commands that are allowed are listed here. A command is allowed if its only key comes first, if
+it answers at once (BLPOP waits, and with it all that share the connection), and if it leaves the
+connection as it was (SELECT, MULTI and SUBSCRIBE do not). A reading command may be sent again when
+a connection turns out to be dead. A writing command never is, since it may have had its effect.
 """
 
 import math
@@ -18,10 +18,14 @@ Argument = bytes | str | int | float
 
 READING = frozenset(
     """
-    BITCOUNT BITFIELD_RO BITPOS DUMP EXPIRETIME GEODIST GEOHASH GEOPOS GEOSEARCH GET GETBIT GETRANGE
-    HEXISTS HEXPIRETIME HGET HGETALL HKEYS HLEN HMGET HPEXPIRETIME HPTTL HRANDFIELD HSCAN HSTRLEN HTTL HVALS
-    LINDEX LLEN LPOS LRANGE PEXPIRETIME PTTL SCARD SISMEMBER SMEMBERS SMISMEMBER SRANDMEMBER SSCAN STRLEN TTL TYPE
-    XLEN XPENDING XRANGE XREVRANGE ZCARD ZCOUNT ZLEXCOUNT ZMSCORE ZRANDMEMBER ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZRANK
+    BITCOUNT BITFIELD_RO BITPOS DUMP EXPIRETIME
+    GEODIST GEOHASH GEOPOS GEOSEARCH GET GETBIT GETRANGE
+    HEXISTS HEXPIRETIME HGET HGETALL HKEYS HLEN HMGET HPEXPIRETIME HPTTL HRANDFIELD HSCAN HSTRLEN
+    HTTL HVALS
+    LINDEX LLEN LPOS LRANGE PEXPIRETIME PTTL
+    SCARD SISMEMBER SMEMBERS SMISMEMBER SRANDMEMBER SSCAN STRLEN TTL TYPE
+    XLEN XPENDING XRANGE XREVRANGE
+    ZCARD ZCOUNT ZLEXCOUNT ZMSCORE ZRANDMEMBER ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZRANK
     ZREVRANGE ZREVRANGEBYLEX ZREVRANGEBYSCORE ZREVRANK ZSCAN ZSCORE
     """.split()  # noqa: SIM905 - ninety words are easier to read so
 ) | {"MEMORY USAGE", "OBJECT ENCODING", "OBJECT FREQ", "OBJECT IDLETIME"}
@@ -29,9 +33,11 @@ READING |= {"XINFO CONSUMERS", "XINFO GROUPS", "XINFO STREAM"}
 WRITING = frozenset(
     """
     APPEND BITFIELD DECR DECRBY EXPIRE EXPIREAT GEOADD GETDEL GETEX GETSET
-    HDEL HEXPIRE HEXPIREAT HGETDEL HGETEX HINCRBY HINCRBYFLOAT HMSET HPERSIST HPEXPIRE HPEXPIREAT HSET HSETEX HSETNX
-    INCR INCRBY INCRBYFLOAT LINSERT LPOP LPUSH LPUSHX LREM LSET LTRIM PERSIST PEXPIRE PEXPIREAT PFADD PSETEX RESTORE RPOP
-    RPUSH RPUSHX SADD SET SETBIT SETEX SETNX SETRANGE SPOP SREM XACK XADD XAUTOCLAIM XCLAIM XDEL XTRIM
+    HDEL HEXPIRE HEXPIREAT HGETDEL HGETEX HINCRBY HINCRBYFLOAT HMSET HPERSIST HPEXPIRE HPEXPIREAT
+    HSET HSETEX HSETNX
+    INCR INCRBY INCRBYFLOAT LINSERT LPOP LPUSH LPUSHX LREM LSET LTRIM
+    PERSIST PEXPIRE PEXPIREAT PFADD PSETEX RESTORE RPOP RPUSH RPUSHX
+    SADD SET SETBIT SETEX SETNX SETRANGE SPOP SREM XACK XADD XAUTOCLAIM XCLAIM XDEL XTRIM
     ZADD ZINCRBY ZPOPMAX ZPOPMIN ZREM ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE
     """.split()  # noqa: SIM905
 ) | {
@@ -99,9 +105,10 @@ WRITE = Op(
 
 
 def packed(wire: bytes, name: str, arguments: tuple[Argument, ...]) -> tuple[Op, Command]:
-    """Return what kind of command ``name`` is, and the command, the key in its place.
+    """Return the `Op` for the command ``name``, and the command with the key in its place.
 
-    Raises `InvalidArgument` for another command, and for an argument that is neither text, bytes nor a number.
+    Raises `InvalidArgument` for a command that is not allowed, and for an argument that is neither
+    text, bytes nor a number.
     """
     words = name.upper().split() if isinstance(name, str) else []
     known = " ".join(words)
@@ -111,7 +118,8 @@ def packed(wire: bytes, name: str, arguments: tuple[Argument, ...]) -> tuple[Op,
         op = WRITE
     else:
         raise InvalidArgument(
-            f"command takes the name of a command whose one key comes first and that answers at once, got {name!r:.80}; "
+            "command takes the name of a command whose one key comes first and that answers "
+            f"at once, got {name!r:.80}; "
             "cache.redis(key) returns a client of the key's shard for all others"
         )
     encoded = (_encoded(place, argument) for place, argument in enumerate(arguments, 1))
@@ -119,7 +127,7 @@ def packed(wire: bytes, name: str, arguments: tuple[Argument, ...]) -> tuple[Op,
 
 
 def called(op: Op, command: Command) -> str:
-    """Return what was called, for messages: the method, and of `command` the words before the key as well."""
+    """Return what was called, for messages: the method; of `command` also the command's name."""
     if op is not READ and op is not WRITE:
         return op.name
     words = b" ".join(command[:2] if command[0] in _OF_TWO_WORDS else command[:1])

@@ -74,7 +74,8 @@ SET_DEAD = Op("set", idempotent=True, writes=True, degraded=False, read=_done, r
 REPLACE_DEAD = Op(
     "replace", idempotent=False, writes=True, degraded=False, read=_is_one, reply_types=NUMBER
 )
-# Sent twice it may answer False for a key that it did delete; not sent it would leave a stale value.
+# Sent twice it may answer False for a key that it did delete; not sent again it would leave a stale
+# value.
 DELETE = Op(
     "delete", idempotent=True, writes=True, degraded=False, read=_is_one, reply_types=NUMBER
 )
@@ -112,7 +113,7 @@ LOOK = OpGroup(GET, LEFT)
 
 @cache
 def invalidated(op: Op) -> OpGroup:
-    """Return what goes out for an operation that voids a load of its key."""
+    """Return the group that is sent for an operation that invalidates a load of its key."""
     return OpGroup(INVALIDATE, op)
 
 
@@ -120,9 +121,11 @@ _INT64 = 2**63
 
 
 class Request(NamedTuple):
-    """One command for one key. ``default`` is what a `GET` answers for a miss.
+    """One command for one key.
 
-    ``void`` goes out before it and takes a load's pass away: one begun before this write must not overwrite it.
+    ``default``: the result of a `GET` that is a miss.
+    ``invalidates``: the command that is sent before it and deletes the fill token of a load: a
+        load that began before this write must not overwrite it.
     """
 
     op: Op
@@ -151,7 +154,7 @@ class Requests:
         return self._default_ttl if ttl is DEFAULT else milliseconds(ttl)
 
     def invalidate_load(self, wire: bytes) -> Command | None:
-        """Return the command that voids a load of this key under way, if writes do that."""
+        """Return the command that invalidates a running load of this key, if writes do that."""
         return (b"UNLINK", self._pass(wire)) if self._voids else None
 
     def get(self, key: Key, default: Any = None) -> Request:

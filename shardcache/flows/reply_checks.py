@@ -1,6 +1,7 @@
-"""Which replies the commands of a batch can have: the one place that says so, for both drivers and every step.
+"""Which replies the commands of a batch can have, for both drivers and every step.
 
-A reply of another kind means that the connection is out of step: nobody may see it, nor what comes behind it.
+A reply of another kind means that the connection is out of step: no caller may get it, nor what
+comes behind it.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,7 +52,7 @@ def _pair(reply: Reply, _: Command) -> bool:
 
 
 def _ours(length: int) -> Shape:
-    """Return what says whether a reply is a yes, so many numbers, or a no, which is one."""
+    """Return the check of a reply: ``length`` numbers if it grants, one number if it refuses."""
     return lambda reply, _: (
         reply.__class__ is list
         and bool(reply)
@@ -61,7 +62,10 @@ def _ours(length: int) -> Shape:
 
 
 def _registered(reply: Reply, command: Command) -> bool:
-    """Whether it says three numbers, and one for each voter that is asked about (three arguments, behind seven others)."""
+    """Whether the reply has three numbers, and one for each voter that is asked about.
+
+    The command has three arguments for each voter, behind seven others.
+    """
     return (
         reply.__class__ is list
         and len(reply) == 3 + (len(command) - 7) // 3
@@ -70,7 +74,11 @@ def _registered(reply: Reply, command: Command) -> bool:
 
 
 def _vote(granted: int) -> Shape:
-    """Return what says whether a reply is a grant, so many numbers, a refusal, perhaps with the holder's token, or news of the membership."""
+    """Return the check of a vote.
+
+    A vote is a grant of ``granted`` numbers, a refusal, perhaps with the holder's token, or another
+    membership.
+    """
 
     def fit(reply: Reply, _: Command) -> bool:
         if reply.__class__ is not list or not reply:
@@ -99,7 +107,7 @@ def _look(reply: Reply, _: Command) -> bool:
 
 
 def _page(reply: Reply, _: Command) -> bool:
-    """Whether it is a cursor with keys."""
+    """Whether the reply is a cursor with keys."""
     return (
         reply.__class__ is list
         and len(reply) == 2
@@ -151,12 +159,15 @@ _OF_VERB: dict[object, frozenset[type]] = {
 
 
 def fit_of(batch: Batch) -> Callable[[list[Reply]], bool]:
-    """Return what says whether replies can be those to a batch: its own ``fit``, or `shapes_fit`."""
+    """Return the check of the replies to a batch: its own ``validate``, or `shapes_fit`."""
     return batch.validate or partial(shapes_fit, batch.commands)
 
 
 def shapes_fit(commands: Sequence[Command], replies: Sequence[Reply]) -> bool:
-    """Whether each reply can be one to its command. Nothing can be one to a command or a script that is not listed here."""
+    """Whether each reply can be a reply to its command.
+
+    No reply can be one to a command or a script that is not listed here.
+    """
     for command, reply in zip(commands, replies, strict=True):
         kinds = _OF_VERB.get(command[0])
         if reply.__class__ not in kinds if kinds is not None else not _has_shape(command, reply):

@@ -1,4 +1,4 @@
-"""The ledger: what each reply or failure means to the caller, and a note of everything that went wrong (G6)."""
+"""What each reply or failure means to the caller, and a record of each failure (G6)."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -68,7 +68,7 @@ class ReplyPolicy:
         return self.value(reply, request.key, request.default, shard)
 
     def value(self, raw: bytes | None, wire: bytes, default: Any, shard: int) -> Any:
-        """Return what a get found, or ``default``."""
+        """Return the value that a get found, or ``default``."""
         if raw is None:
             self.tally.misses += 1
             return default
@@ -81,11 +81,11 @@ class ReplyPolicy:
         return value
 
     def fail(self, request: Request, error: ShardError) -> Any:
-        """Return what the call answers instead, or raise ``error``."""
+        """Return the result of a request that failed, or raise ``error``."""
         op = request.op
         error = about(error, called(op, request.command), request.key)
         if op is GET and isinstance(error, WrongType):
-            # Somebody else's list or hash under our key: as unreadable as a damaged value.
+            # Another program's list or hash under our key is as unreadable as a damaged value.
             self.damaged(self._names.index(error.shard), "get", error)
             return request.default
         if op.writes:
@@ -110,10 +110,14 @@ class ReplyPolicy:
     def outcomes(
         self, name: str, keys: list[Key], wires: list[bytes], raws: list[Reply]
     ) -> Results[Any]:
-        """Return an outcome for each key. Raises nothing for `fetch_many`; by the policy for `get_many`."""
+        """Return an outcome for each key.
+
+        For `get_many` it raises what the policy says, for `fetch_many` nothing.
+        """
         result: dict[Key, Outcome[Any]] = {}
         out: dict[str, list[ShardError]] = {}
         tally = self.tally
+        # Each key gets its own outcome; the errors are collected by shard.
         for key, wire, raw in zip(keys, wires, raws, strict=True):
             if raw is None:
                 tally.misses += 1
@@ -132,6 +136,7 @@ class ReplyPolicy:
                     told = about(error, name, wire)
                     self._note_damaged(self._names[self._owner(wire)], name, told)
                     result[key] = Failed(told)
+        # The policy comes before the events: what raises is no degraded read.
         raising = self._to_raise(result) if name == "get_many" else None
         if raising is not None:
             tally.errors += 1
@@ -158,7 +163,7 @@ class ReplyPolicy:
         return [keys[at] for at in sorted(failed)]
 
     def counted(self, name: str, count: int, failed: list[tuple[int, ShardError]]) -> int:
-        """Return ``count``, having noted how many keys were not reached, once for each shard."""
+        """Note how many keys were not reached, once for each shard; return ``count``."""
         errors: dict[str, ShardError] = {}
         missed: Counter[str] = Counter()
         for keys, error in failed:
@@ -169,18 +174,21 @@ class ReplyPolicy:
         return count
 
     def swept(self, count: int, failed: list[ShardError]) -> int:
-        """Return ``count``, having noted the shards that were left out; how many keys they hold nobody knows."""
+        """Note the shards that were left out; return ``count``.
+
+        How many keys those shards have is not known.
+        """
         for error in failed:
             self.dropped(error.shard, "clear", 0, error)
         return count
 
     def degraded(self, shard: str, name: str, keys: int, error: ShardError) -> None:
-        """Note reads answered as misses; raise instead where the policy or the kind of error says so."""
+        """Note reads answered as misses; raise instead if the policy or the error says so."""
         self._raise_unless_degradable(error)
         self.note("degraded_read", shard, name, keys, error)
 
     def dropped(self, shard: str, name: str, keys: int, error: ShardError) -> None:
-        """Note writes that did not happen; raise instead where the policy or the kind of error says so."""
+        """Note writes not done; raise instead if the policy or the error says so."""
         self._raise_unless_degradable(error)
         self.note("dropped_write", shard, name, keys, error)
 
@@ -201,7 +209,10 @@ class ReplyPolicy:
         emit(self._hook, Event("damaged", shard, name, 1, error))
 
     def load_failed(self, name: str, error: BaseException) -> None:
-        """Note a load whose error nobody is shown: behind the caller's back, or hidden by a stale value."""
+        """Note a failed load of which the caller gets no error.
+
+        It ran in the background, or a stale value was served instead.
+        """
         emit(self._hook, Event("load_failed", "", name, 1, error))
 
     def note(self, kind: Any, shard: str, name: str, keys: int, error: ShardError) -> None:
@@ -213,7 +224,10 @@ class ReplyPolicy:
 
 
 def about(error: E, name: str, key: Key, shard: str = "") -> E:
-    """Return ``error`` saying in which method and for which key, if it is one of a single key. ``shard``: of one that does not know."""
+    """Return ``error`` with the method and the key in its text, if it is about a single key.
+
+    ``shard``: the shard, for an error that does not know it.
+    """
     of_key = isinstance(error, CommandRefused) or (
         type(error) in (ShardUnavailable, WritesRefused) and isinstance(error.__cause__, ErrorReply)
     )
@@ -235,5 +249,5 @@ def about(error: E, name: str, key: Key, shard: str = "") -> E:
 
 
 def _may_degrade(error: ShardCacheError) -> bool:
-    """Whether an error says "not now" rather than "never so": only the first is hidden by "degrade"."""
+    """Whether an error is temporary: only such an error is hidden by "degrade"."""
     return isinstance(error, (ShardUnavailable, OutOfMemory, DamagedPayload))

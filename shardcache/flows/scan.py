@@ -27,7 +27,7 @@ def pattern(prefix: bytes, match: bytes) -> bytes:
 
 
 def load_passes(prefix: bytes) -> bytes:
-    """Return a glob for the passes (`KeySpace.fill_token`) of loads in the namespaces that begin with ``prefix``."""
+    """Return a glob for the fill tokens (`KeySpace.fill_token`) below the namespace ``prefix``."""
     return literal(prefix) + b"*" + INTERNAL + b"load-token:*"
 
 
@@ -47,10 +47,11 @@ def page(shard: int, cursor: int, glob: bytes) -> Flow[Page]:
 def wipe(
     shards: int, glob: bytes, fill_tokens: bytes | None = None
 ) -> Flow[tuple[int, list[ShardError]]]:
-    """Delete every key that matches, on all shards at once; return how many, and which shards failed.
+    """Delete each key that matches, on all shards at once; return how many, and the errors.
 
-    The library's own keys stay: locks are not values. But loads under way whose passes match ``passes`` are voided first: whatever a load
-    stored that began earlier is there before the walk over the keys.
+    The library's own keys stay: locks are not values. Running loads whose fill tokens match
+    ``fill_tokens`` are invalidated first: what they store, they have stored before the walk over
+    the keys begins.
     """
     failed: dict[int, ShardError] = {}
     if fill_tokens is not None:
@@ -64,10 +65,12 @@ def wipe(
 def _wipe(
     shards: Iterable[int], glob: bytes, failed: dict[int, ShardError], *, own: bool
 ) -> Flow[int]:
+    # A shard is done when it has no cursor any more, and no keys that are still to be deleted.
     cursors = dict.fromkeys(shards, 0)
     found: dict[int, list[bytes]] = {}
     count = 0
     while cursors or found:
+        # One exchange deletes the keys of the page before, and asks for the next page.
         batches = [
             Batch(
                 shard,
@@ -84,6 +87,7 @@ def _wipe(
             replies: list[Reply] = [outcome] if isinstance(outcome, ShardError) else outcome
             if shard in deleting and not isinstance(replies[0], ShardError):
                 count += replies[0]
+            # After an error the walk over this shard ends; the others go on.
             error = next((reply for reply in replies if isinstance(reply, ShardError)), None)
             if error is not None:
                 failed.setdefault(shard, error)
@@ -101,7 +105,7 @@ def _wipe(
 
 
 def flush(shards: int) -> Flow[tuple[int, list[ShardError]]]:
-    """Empty the whole database of every shard; return 0, since nobody counts, and which shards failed."""
+    """Empty the database of each shard; return 0, since nothing counts the keys, and the errors."""
     outcomes = yield from exchange(
         [Batch(shard, [(b"FLUSHDB", b"ASYNC")], True) for shard in range(shards)]
     )

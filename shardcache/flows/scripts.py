@@ -1,10 +1,13 @@
-"""Server-side scripts, each by name. Short enough to be sent whole: one exchange, no cache of digests to miss."""
+"""Server-side scripts, each by name.
+
+They are short enough to be sent whole: in one exchange, without a cache of digests that may miss.
+"""
 
 __all__ = ("ADD_TO", "FRESH_AND_GRACE", "FRESH_LEFT", "PERSIST", "TOUCH_FRESH")
 
 # KEYS[1]; ARGV: delta, or delta + first sum + ttl in ms ("" for none). The absent key is told apart
-# on the server, since INCRBY alone would create it, without a ttl. The sum goes back as text: a number
-# of Lua is a double, and loses digits from 2**53 on.
+# on the server, since INCRBY alone would create it, without a ttl. The sum goes back as text: a
+# number of Lua is a double, and loses digits from 2**53 on.
 ADD_TO = b"""\
 if redis.call('EXISTS',KEYS[1])==1 then
 redis.call('INCRBY',KEYS[1],ARGV[1])
@@ -18,8 +21,9 @@ return ARGV[2]"""
 # PERSIST alone answers 0 both for an absent key and for one that had no ttl.
 PERSIST = b"redis.call('PERSIST',KEYS[1]) return redis.call('EXISTS',KEYS[1])"
 
-# The milliseconds for which a loaded value may be served after its ttl, which its expiry has on top; 0 for any other value. See
-# ``docs/wire-format.md``: 0xFF, flags, eight bytes of grace; in a signed value behind 0xFD and sixteen bytes of signature.
+# The milliseconds for which a loaded value may be served stale, by which it expires later than its
+# ttl says; 0 for any other value. See ``docs/wire-format.md``: 0xFF, flags, eight bytes of grace;
+# in a signed value behind 0xFD and sixteen bytes of signature.
 _GRACE = b"""\
 local raw=redis.pcall('GETRANGE',KEYS[1],0,26)
 if type(raw)~='string' then raw='' end
@@ -40,7 +44,8 @@ if left<0 then return left end
     + b"return math.max(left-grace,0)"
 )
 
-# KEYS[1]. Answers the same, and the ms of grace that are left behind it: all of it as long as the value is fresh.
+# KEYS[1]. Answers the same, and the ms of grace that are left after it: all of the grace as long as
+# the value is fresh.
 FRESH_AND_GRACE = (
     b"""\
 local left=redis.call('PTTL',KEYS[1])

@@ -1,4 +1,4 @@
-"""What a server knows of one key without reading its value: type, size and time left, for the operator."""
+"""What a server tells of one key except its value: type, size and time left, for the operator."""
 
 from typing import NamedTuple
 
@@ -13,9 +13,10 @@ __all__ = ("StoredForm", "stored_form")
 class StoredForm(NamedTuple):
     """One key as its server has it.
 
-    ``kind``: the server's word for its type, such as "string" or "hash". ``size``: bytes of a string, None for
-    other types. ``left``: seconds for which it is fresh, as `ttl` has it, None if it does not expire; ``grace``: for so many seconds more it
-    may be served stale.
+    ``kind``: the server's word for its type, such as "string" or "hash".
+    ``size``: the bytes of a string; None for other types.
+    ``left``: seconds for which the value is fresh, as in `ttl`; None if it does not expire.
+    ``grace``: seconds after that for which it may be served stale.
     """
 
     kind: str
@@ -25,7 +26,10 @@ class StoredForm(NamedTuple):
 
 
 def stored_form(shard: int, wire: bytes) -> Flow[StoredForm | ShardError | None]:
-    """Ask one shard for a key; return None if it is not there, or what went wrong. The value is not sent."""
+    """Ask one shard about a key; return None if it is not there, or the error.
+
+    The value is not sent.
+    """
     commands = [(b"TYPE", wire), (b"EVAL", FRESH_AND_GRACE, b"1", wire), (b"STRLEN", wire)]
     [outcome] = yield from exchange([Batch(shard, [*commands], True)])
     if isinstance(outcome, ShardError):

@@ -1,4 +1,7 @@
-"""From a look to a value: who waits, who loads, what stale value is served. One decision for one key and for many, in every colour."""
+"""What follows a read that found no fresh value: wait, load, or serve a stale value.
+
+The decision is the same for one key and for many, and in both colours.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,16 +22,18 @@ from shardcache.flows.steps import FlightResult, Flow, LoaderEnded, SingleFlight
 __all__ = ("get_or_load_flow", "refresh_behind", "refresh_first")
 
 Found = dict[bytes, Any]
-"""Values by wire key; for a remembered refusal its negative `Loaded`."""
+"""Values by wire key; for a negative result its negative `Loaded`."""
 
-_AGAIN = 0.05  # seconds until a refresh is tried again that somebody else was at, or that failed
+# Seconds until the next try of a refresh that failed, or that another process was doing.
+_AGAIN = 0.05
 
 
 def get_or_load_flow(request: LoadRequest, context: LoadContext) -> Flow[Found]:
-    """Return the values of keys that are missing. What a loader of many leaves out is left out.
+    """Return the values of missing keys. A key that a loader of many leaves out is left out.
 
-    Who joined a load of this process gets an object of his own. A load that was overtaken by a write or delete gives him nothing: he may
-    have asked after that, so he looks again. All waiting together ends by ``policy.wait``.
+    A caller that joined a load of this process gets a copy of the value. It does not use a load
+    that was superseded by a write or delete: the call may have begun after that, so it tries
+    again. All waiting together takes ``policy.wait`` at most.
     """
     policy = request.policy
     if policy.protect == "none":
@@ -43,11 +48,12 @@ def get_or_load_flow(request: LoadRequest, context: LoadContext) -> Flow[Found]:
             taken.update(mine)
             return (yield from load_once_flow(request.of(mine), context, patient=True, end=end))
 
+        # One flight for each key in this process: this call loads what no other flight loads.
         wait = max(end - context.clock(), 0.0)
-        landing: FlightResult = yield SingleFlight(
+        result: FlightResult = yield SingleFlight(
             left, work, wait, joined=context.joined, budget=request.budget
         )
-        for wire, brought in landing.values.items():
+        for wire, brought in result.values.items():
             if wire in taken:
                 found[wire] = brought.value
             elif not brought.superseded:
@@ -57,16 +63,18 @@ def get_or_load_flow(request: LoadRequest, context: LoadContext) -> Flow[Found]:
                     context.reply_policy.damaged(
                         context.planner.placement.owner_index(wire), request.name, error
                     )
-        if landing.timed_out:
-            rest = request.of(landing.timed_out)
+        # The time for waiting is over: the policy says whether to raise, or to load regardless.
+        if result.timed_out:
+            rest = request.of(result.timed_out)
             if policy.on_wait_over == "raise":
                 raise wait_timeout_error(rest, rest.load_keys[0])
             found |= _plain((yield from load_unprotected(rest, context)))
-        # Of the flights of others some bring nothing: a refresh that found another process at it, or a load that was broken off.
+        # Some flights of other calls bring nothing: a load that was cancelled, or a refresh that
+        # another process was doing already. Those keys are tried again.
         left = tuple(
             wire
             for wire in left
-            if wire not in found and wire not in taken and wire not in landing.timed_out
+            if wire not in found and wire not in taken and wire not in result.timed_out
         )
     return found
 
@@ -74,7 +82,10 @@ def get_or_load_flow(request: LoadRequest, context: LoadContext) -> Flow[Found]:
 def refresh_behind(
     request: LoadRequest, seen: Mapping[bytes, int], context: LoadContext
 ) -> Flow[None]:
-    """Refresh what was seen with these PTTLs behind the caller's back, unless somebody is at it."""
+    """Refresh values in the background, unless a refresh of them is running.
+
+    ``seen``: the PTTL in ms with which each value was read.
+    """
     try:
         yield _refresh(replace(request, budget=context.budget()), seen, context, behind=True)
     except TooManyLoaders as error:
@@ -86,14 +97,19 @@ def refresh_behind(
 def refresh_first(
     request: LoadRequest, seen: Mapping[bytes, int], context: LoadContext
 ) -> Flow[Found]:
-    """Refresh before returning, if nobody is at it; return what has come in time. Stale values make up for the rest."""
+    """Refresh values before returning, unless a refresh is running; return those that came in time.
+
+    The caller serves stale values for the others.
+
+    ``seen``: the PTTL in ms with which each value was read.
+    """
     try:
-        landing: FlightResult = yield _refresh(request, seen, context, behind=False)
+        result: FlightResult = yield _refresh(request, seen, context, behind=False)
     except Exception:
         if not request.policy.stale_if_error:
             raise
         return {}
-    return _plain(landing.values)
+    return _plain(result.values)
 
 
 def _plain(values: Values) -> Found:
@@ -110,6 +126,7 @@ def _refresh(
         context.tend(mine, request.load_keys[0].plan.ttl)
         values: Values = {}
         try:
+            # A large refresh is done in batches, as a large load is.
             for number, part in enumerate(chunked(mine, context.batch)):
                 if number:  # the first one has what is left of the call's own deadline
                     request.budget.renew()
@@ -118,7 +135,8 @@ def _refresh(
                 )
             return values
         except Exception as error:
-            if behind or request.policy.stale_if_error:  # nobody is shown it
+            # The caller does not see this error, so the hook is told of it.
+            if behind or request.policy.stale_if_error:
                 context.reply_policy.load_failed(
                     request.name, error.error if isinstance(error, LoaderEnded) else error
                 )

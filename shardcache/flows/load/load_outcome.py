@@ -1,4 +1,4 @@
-"""What a load has brought for one key."""
+"""The outcome of a load for one key."""
 
 from typing import Any, NamedTuple
 
@@ -6,9 +6,12 @@ __all__ = ("LoadOutcome",)
 
 
 class LoadOutcome(NamedTuple):
-    """``value`` (for a remembered refusal its negative `Loaded`) and ``raw``, what is stored for it.
+    """The value that was loaded, and whether it was stored.
 
-    ``overtaken``: it was not stored, since the key was written or deleted meanwhile, or the lock was lost.
+    ``value``: the value; for a negative result its negative `Loaded`.
+    ``raw``: the bytes that are stored for it.
+    ``superseded``: it was not stored, because the key was written or deleted meanwhile, or because
+        the load lock was lost.
     """
 
     value: Any

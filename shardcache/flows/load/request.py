@@ -1,4 +1,4 @@
-"""What is to be loaded: an order of one key or several, and for each where it lies and who votes on its load."""
+"""What is to be loaded: a request for one key or several, and the load lock of each key."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,15 +16,16 @@ __all__ = ("LoadKey", "LoadRequest", "asking")
 
 
 def asking(wire: bytes) -> list[Command]:
-    """Return what reads the value of a key and the time that it has left, in one exchange."""
+    """Return the commands that read the value of a key and its time left in one exchange."""
     return [(b"GET", wire), (b"PTTL", wire)]
 
 
 @dataclass(slots=True, frozen=True)
 class LoadKey:
-    """The load of one key. ``plan`` is that of its load lock, whose first voter is the key's own shard (its home).
+    """The load of one key.
 
-    ``seen``: the PTTL with which a reader who wants it refreshed saw the value; None if it was a miss.
+    ``plan``: the plan of its load lock. Its first voter is the key's own shard.
+    ``seen``: the PTTL in ms with which the value was read that is to be refreshed; None for a miss.
     """
 
     key: Key
@@ -38,7 +39,10 @@ class LoadKey:
 
     @property
     def solo(self) -> LockPlan:
-        """The plan with no voter but the home: nobody else is kept from loading, but what is stored is still checked."""
+        """The plan with the key's own shard as the only voter.
+
+        It does not keep others from loading, but the fill is still checked.
+        """
         voters = self.plan.voters
         return replace(self.plan, voters=Voters(voters.shards[:1], voters.names[:1]))
 
@@ -55,7 +59,7 @@ class LoadKey:
         )
 
     def take_over(self, token: bytes) -> Command:
-        """Return what takes the lock from whoever has it."""
+        """Return the command that takes the lock, whether or not another load has it."""
         return (
             b"EVAL",
             TAKE,
@@ -69,7 +73,12 @@ class LoadKey:
     def fill(
         self, token: bytes, seen: bytes, ms: int | None, raw: bytes, *, expired: bool
     ) -> Command:
-        """Return what stores ``raw`` if the value is still the one that was ``seen``, or none because that has ``expired`` meanwhile."""
+        """Return the command that stores ``raw`` if the value is still the one that was read.
+
+        ``seen``: the SHA-1 of the value that was read, empty for a miss.
+        ``ms``: the lifetime of the value in ms; None: for ever.
+        ``expired``: the value that was read has expired by now, so that there may be none.
+        """
         return (
             *(b"EVAL", FILL, b"5", *self.plan.keys, self.wire),
             *(token, seen, b"" if ms is None else decimal(ms), decimal(expired), raw),
@@ -79,16 +88,18 @@ class LoadKey:
         return (b"EVAL", GIVE_UP, b"4", *self.plan.keys, token, waiter)
 
     def read(self) -> list[Command]:
-        """Return what reads value and time left in one exchange."""
+        """Return the commands that read value and time left in one exchange."""
         return asking(self.wire)
 
 
 @dataclass(slots=True, frozen=True)
 class LoadRequest:
-    """Keys that are loaded in the same way. ``single``: the loader is called without arguments and returns the value of the one key.
+    """Keys that are loaded in the same way.
 
-    ``behind``: nobody need wait for it to its end, since there are values. ``bulk``: it is part of a call with more keys than go out at
-    once, so that each exchange has a deadline of its own.
+    ``single``: the loader takes no arguments and returns the value of the one key.
+    ``background``: the keys have values, so that no caller has to wait until the load ends.
+    ``bulk``: the call has more keys than one exchange takes, so each exchange has a deadline of
+        its own.
     """
 
     load_keys: tuple[LoadKey, ...]
@@ -113,7 +124,10 @@ class LoadRequest:
     def of(
         self, wires: tuple[bytes, ...], seen: Mapping[bytes, int] | None = None
     ) -> "LoadRequest":
-        """Return the part of it that is about these keys, which a reader saw with these PTTLs and wants refreshed."""
+        """Return the part of the request that is about these keys.
+
+        ``seen``: if they are to be refreshed, the PTTL in ms with which each was read.
+        """
         wanted = frozenset(wires)
         load_keys = tuple(load_key for load_key in self.load_keys if load_key.wire in wanted)
         if seen is not None:
@@ -121,15 +135,16 @@ class LoadRequest:
         return replace(self, load_keys=load_keys)
 
     def call(self, keys: list[Key]) -> Callable[[], Any]:
-        """Return what runs the loader."""
+        """Return the function that runs the loader."""
         return self.loader if self.single else lambda: self.loader(keys)
 
     def results(self, keys: list[Key], found: Any) -> Mapping[Key, Any]:
-        """Return what the loader returned, by key; raise `InvalidArgument` for what it must not return."""
+        """Return the loaded values by key; raise `InvalidArgument` if ``found`` is no mapping."""
         if self.single:
             return {keys[0]: found}
         if not isinstance(found, Mapping):
             raise InvalidArgument(
-                f"the loader of many keys must return a mapping, it returned a {type(found).__name__}"
+                "the loader of many keys must return a mapping, "
+                f"it returned a {type(found).__name__}"
             )
         return found

@@ -1,21 +1,27 @@
-"""What the servers run for a load: the load lock is a quorum lock without a counter, and the fill is checked against it.
+"""The scripts of a load. The load lock is a quorum lock without a counter; a fill is checked by it.
 
-KEYS are the load lock's own (`LockKeys`: lock, pass in the place of a fence, waiting, wake), and behind them the value's where a script needs that.
-The pass has the same token as the lock. A write takes the pass away, no more: nothing is stored without it, but the lock, a vote, stays with its holder,
-who still loads; a vote given away under him could make a second majority.
-``waiting`` is a set of those who wait for the value, each woken by one element of the list ``wake``. Only on the key's own
-shard does anybody wait.
+KEYS are those of the load lock (`LockKeys`: lock, fill token in the place of a fence, waiting,
+wake), and behind them the value's, if a script needs that.
+
+The fill token has the same text as the lock. A write deletes the fill token only. Nothing is
+stored without it, but the lock, a vote, stays with its holder, which is still loading: if its vote
+were given to another client, there could be a second majority.
+
+``waiting`` is a set of the clients that wait for the value. Each is woken by one element of the
+list ``wake``. Clients wait on the key's own shard only.
 """
 
 __all__ = ("CLAIM", "FILL", "GIVE_UP", "PASS_MS", "TAKE", "WAITING_MS")
 
-WAITING_MS = 1000  # how long somebody who waits is remembered; he says so again before that
+# How long a waiting client is remembered; it registers again before that.
+WAITING_MS = 1000
 
-PASS_MS = (
-    24 * 3600 * 1000
-)  # what a load that died leaves behind does not stay for ever; one that takes a day is not stored
+# How long a fill token lives: that of a load that died must not stay for ever. The value of a load
+# that takes longer than a day is not stored.
+PASS_MS = 24 * 3600 * 1000
 
-# Whoever waits is woken even if the lock is not ours any more: a load that was voided is over now, and the next may begin.
+# Waiting clients are woken even if the lock is no longer ours: the load that was invalidated is
+# over now, and the next one may begin.
 _WAKE = b"""\
 local n=redis.call('SCARD',KEYS[3])
 if n>0 then
@@ -30,7 +36,8 @@ redis.call('SADD',KEYS[3],ARGV[2])
 redis.call('PEXPIRE',KEYS[3],1000)
 """
 
-# KEYS: the lock's. ARGV: token, name of the asker if he waits when he is refused (""), ttl, that of the pass.
+# KEYS: the lock's. ARGV: token, name of the client if it waits when it is refused (else ""), ttl,
+# ttl of the fill token.
 # Answers as ACQUIRE does, {1, 0, 0} or {0, ttl of the holder, 0}, so that one ballot counts both.
 CLAIM = (
     b"""\
@@ -50,13 +57,13 @@ end
 return {0,redis.call('PTTL',KEYS[1]),0}"""
 )
 
-# KEYS: the lock's. ARGV: token, ttl, that of the pass. Takes the lock from whoever has it.
+# KEYS: the lock's. ARGV: token, ttl, ttl of the fill token. Takes the lock, whoever holds it.
 TAKE = b"""\
 redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2])
 redis.call('SET',KEYS[2],ARGV[1],'PX',ARGV[3])
 return 1"""
 
-# Gives up what is ours of lock and pass.
+# Deletes the lock and the fill token, as far as they are ours.
 _DONE = b"""\
 local held=redis.call('GET',KEYS[1])==ARGV[1]
 local passed=redis.call('GET',KEYS[2])==ARGV[1]
@@ -64,10 +71,12 @@ if held then redis.call('DEL',KEYS[1]) end
 if passed then redis.call('DEL',KEYS[2]) end
 """
 
-# KEYS: the lock's, then the value's. ARGV: token, SHA-1 of the value that the loader saw ("": none), ms to live ("": for ever),
-# "1" if what it saw has had its time by now (then there may be none, and nobody has deleted it), value.
-# Answers 1: stored; 0: the lock is not ours any more (it ran out, or a set or delete voided it); -1: the value is another.
-# What is no string (somebody else's list) counts as none, and is overwritten as SET would do it.
+# KEYS: the lock's, then the value's. ARGV: token, SHA-1 of the value that was read ("": none), ms
+# to live ("": for ever), "1" if the value that was read has expired by now (then there may be none
+# although nobody has deleted it), value.
+# Answers 1: stored; 0: the load is not valid any more (the lock expired, or a set or delete
+# invalidated the load); -1: the value is another one.
+# What is no string (another program's list) counts as none, and is overwritten, as SET does it.
 FILL = (
     _DONE
     + _WAKE
@@ -81,7 +90,8 @@ else redis.call('SET',KEYS[5],ARGV[5],'PX',ARGV[3]) end
 return 1"""
 )
 
-# KEYS: the lock's. ARGV: token, name of the asker if he goes on waiting for somebody else; "" if his load is over.
+# KEYS: the lock's. ARGV: token, name of the client if it goes on waiting for another load; "" if
+# its own load is over.
 GIVE_UP = (
     _DONE
     + b"""\

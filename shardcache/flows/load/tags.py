@@ -1,9 +1,10 @@
-"""Tags: a value remembers the version that each of its tags had when it was made; a tag invalidated has another, or none.
+"""Tags: a value is stored with the version of each of its tags, and is valid as long as they agree.
 
-A tag is a key of the library's own on the shard that the ring gives it, with 16 random bytes as its version. To invalidate is to delete
-it: whatever remembers the old version is a miss from then on, on whichever shard it lies, and nothing has to be found. The
-next value that is tagged makes a new version. A tag lives longer than any value that has it; should a server lose it
-(evicted, restarted), its values are misses: never the other way round.
+A tag is a key of the library's own, on the shard that the ring gives it, with 16 random bytes as
+its version. To invalidate a tag is to delete this key: each value with the old version is a miss
+from then on, on whichever shard it is, and no value has to be found. The next value with the tag
+makes a new version. A tag lives longer than each value that has it. If a server loses it
+(eviction, restart), its values are misses; a loss never makes an invalid value valid.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,14 +33,17 @@ __all__ = (
 
 LONGEST_TAG = 1024  # bytes
 MOST_TAGS = 255
-_SLACK_MS = 3600_000  # so much longer than its value does a tag live at least: it is made before the value is loaded
+# A tag lives at least so much longer than its value, because it is made before the value is loaded.
+_SLACK_MS = 3600_000
 
-# KEYS: the tag. ARGV: a version to start from, ms that a value tagged now will live ("": for ever). Answers the version.
+# KEYS: the tag. ARGV: a new version, ms that a value tagged now will live ("": for ever).
+# Answers the version that the tag has.
 ENSURE = b"""\
 local found=redis.call('GET',KEYS[1])
 if not found then
 found=ARGV[1]
-if ARGV[2]=='' then redis.call('SET',KEYS[1],found) else redis.call('SET',KEYS[1],found,'PX',ARGV[2]) end
+if ARGV[2]=='' then redis.call('SET',KEYS[1],found)
+else redis.call('SET',KEYS[1],found,'PX',ARGV[2]) end
 return found
 end
 local left=redis.call('PTTL',KEYS[1])
@@ -50,7 +54,7 @@ return found"""
 
 
 def check(tags: Iterable[str] | None) -> tuple[bytes, ...]:
-    """Return the tags as bytes, each once; raise `InvalidArgument` for what is none."""
+    """Return the tags as bytes, each once; raise `InvalidArgument` for what is no tag."""
     if not tags:
         return ()
     tags = tags if isinstance(tags, (str, bytes)) else list(tags)
@@ -80,8 +84,12 @@ def wires_of(tags: Sequence[bytes], context: LoadContext) -> list[bytes]:
 def ensure(
     tags: tuple[bytes, ...], context: LoadContext, ttl_ms: int | None, grace_ms: int
 ) -> Flow[tuple[tuple[bytes, bytes], ...] | None]:
-    """Return the tags with their versions, made where there were none; None if a shard that keeps one is out."""
+    """Return the tags with their versions; None if the shard of one of them does not answer.
+
+    A tag without a version gets a new one.
+    """
     wires = wires_of(tags, context)
+    # The tag has to outlive the value, so its ttl is made longer where it is too short.
     life = b"" if ttl_ms is None else decimal(ttl_ms + grace_ms + _SLACK_MS)
     owners = context.planner.placement.owner_indexes(wires)
     outcomes = yield from exchange_grouped(
@@ -93,6 +101,7 @@ def ensure(
     versions: list[Any] = [
         outcome if isinstance(outcome, ShardError) else outcome[0] for outcome in outcomes
     ]
+    # One tag without a version is enough: the value could not be checked, so it is not stored.
     for shard, version in zip(owners, versions, strict=True):
         if isinstance(version, ShardError):
             failed = version
@@ -111,7 +120,10 @@ def ensure(
 
 
 def valid(records: Sequence[Loaded], context: LoadContext) -> Flow[list[bool]]:
-    """Return for each record whether all its tags have the versions that it remembers. A tag that cannot be asked for counts as another."""
+    """Return for each record whether all its tags have the versions that it was stored with.
+
+    A tag whose shard does not answer counts as changed.
+    """
     if not any(record.tags for record in records):
         return [True] * len(records)
     names = list(dict.fromkeys(tag for record in records for tag, _ in record.tags))
@@ -125,7 +137,10 @@ def valid(records: Sequence[Loaded], context: LoadContext) -> Flow[list[bool]]:
 
 
 def plain(value: Any, default: Any, context: LoadContext) -> Flow[Any]:
-    """Return the value of a record that a plain read found, or ``default`` if its tags are not what they were, or it is a refusal."""
+    """Return the value of a record that a plain read found.
+
+    It is ``default`` if a tag has changed, or if the record is a negative result.
+    """
     [found] = yield from plain_many([value], default, context)
     return found
 
@@ -148,6 +163,6 @@ def plain_many(values: Sequence[Any], default: Any, context: LoadContext) -> Flo
 
 
 def invalidate(tags: tuple[bytes, ...], context: LoadContext) -> Flow[int]:
-    """Make every value with one of these tags a miss; return how many of the tags were in use."""
+    """Make each value with one of these tags a miss; return how many of the tags existed."""
     count, failed = yield from batch.delete(context.planner.placement, wires_of(tags, context))
     return context.reply_policy.counted("invalidate_tags", count, failed)

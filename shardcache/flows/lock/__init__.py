@@ -1,4 +1,4 @@
-"""The quorum lock as pure flows: one logic for the sync driver, the asyncio driver and the simulator."""
+"""The quorum lock as pure flows, for the sync driver, the asyncio driver and the simulator."""
 
 from shardcache.flows.lock.acquisition import acquire
 from shardcache.flows.lock.inspection import LockState, force_release, inspect_lock

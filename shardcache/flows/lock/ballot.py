@@ -1,4 +1,4 @@
-"""Counting votes: what each voter said, and when the outcome of an attempt is certain."""
+"""Counting votes: what each voter answered, and when the outcome of an attempt is certain."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -14,12 +14,19 @@ __all__ = ("Ballot", "lasting")
 
 
 class Ballot:
-    """The votes of one attempt; `take` is given them as they come in.
+    """The votes of one attempt; `on_reply` gets each of them as it comes in.
 
-    The outcome is certain when a majority has granted, or when so many have not that none can. Nobody waits
-    for the rest: but everybody is heard while there is somebody to vet, or while a voter that lost its counter
-    grants beside one that has not (its peers' memory is then what the fencing token must be above), or while those that refused
-    name several holders, and it is open which of them has the lock: the others may be dead, and wake nobody.
+    The outcome is certain when a majority has granted, or when so many have refused that no
+    majority can grant. The attempt does not wait for the other voters then, except
+
+    - while there is a voter to verify;
+    - while a voter that lost its counter has granted, and one that did not lose it as well: the
+      fencing token must be above the counters that the other voters remember;
+    - while voters that refused name several holders, and it is not known which of them has the
+      lock: the others may be dead, and would not wake this client.
+
+    ``hear_all``: wait for all voters in any case.
+    ``voting``: how many of the electors grant; those behind them only have to be free.
     """
 
     __slots__ = (
@@ -45,29 +52,27 @@ class Ballot:
     def __init__(
         self, voters: Voters, status: VoterStatus, *, hear_all: bool, voting: int | None = None
     ) -> None:
-        self.voting = (
-            len(voters.shards) if voting is None else voting
-        )  # how many grant; those behind them are only to be free
+        # What is fixed: the voters, and how many of them grant.
+        self.voting = len(voters.shards) if voting is None else voting
         self._status = status
         self._shards = voters.shards
         self._quorum = voters.quorum
         self._hear_all = hear_all
         self._voters = voters
+        # What changes: the votes, most of them by place.
         self._no: set[int] = set()
-        self.memberships: dict[
-            int, bytes
-        ] = {}  # of those that were chosen by another than they know
+        # The memberships of voters that know another one than that by which they were chosen.
+        self.memberships: dict[int, bytes] = {}
         self.answers: list[Outcome | None] = [None] * len(voters.shards)
         self.heard = 0
-        self.holders: Counter[bytes] = (
-            Counter()
-        )  # by their tokens: how many of those that refused have them
-        self.fences: dict[int, int] = {}  # counters of those whose grant counts, by place
-        self.guarded: dict[
-            int, float | None
-        ] = {}  # seconds until the grant of a voter counts; None: to be vetted
-        self.lives: dict[int, Life] = {}  # of those that are to be vetted
-        self.runs: dict[int, bytes] = {}  # run ids of the servers that granted, as far as known
+        # How many of the voters that refused have each token.
+        self.holders: Counter[bytes] = Counter()
+        self.fences: dict[int, int] = {}  # the counters of voters whose grant counts
+        # Seconds until the grant of a voter counts; None: the voter is to be verified first.
+        self.guarded: dict[int, float | None] = {}
+        self.lives: dict[int, Life] = {}  # of the voters that are to be verified
+        # The run ids of servers that granted, as far as they are known.
+        self.runs: dict[int, bytes] = {}
         self.remembered = 0  # the highest counter of a voter that refused
         self.reseeded = 0  # grants by voters whose counter was lost, old or new
 
@@ -78,6 +83,7 @@ class Ballot:
         reply = None if isinstance(outcome, ShardError) else outcome[0]
         if reply.__class__ is not list:
             self._no.add(place)
+        # A grant counts at once only if the voter cannot have forgotten another holder.
         elif reply[0] == 1:
             life = Life.of(run, *reply[3:])
             if run is not None:
@@ -92,6 +98,7 @@ class Ballot:
                 self._hear_all |= wait is None
                 if wait is not None:
                     self._no.add(place)
+        # The voter knows another membership, so it has no vote by this one.
         elif reply[0] == 2:
             self._no.add(place)
             self.memberships[place] = reply[1]
@@ -107,7 +114,7 @@ class Ballot:
         )
 
     def _known_holder(self) -> bool:
-        """Whether it is clear who of those that voters named has most of them."""
+        """Whether it is certain which of the holders that voters named has most of them."""
         if len(self.holders) < 2:
             return True
         (_, most), (_, next_most) = self.holders.most_common(2)
@@ -115,7 +122,7 @@ class Ballot:
 
     @property
     def nobody(self) -> bool:
-        """Whether nobody can hold the lock: all who refused did so for contenders without a majority."""
+        """Whether no client can hold the lock: no token that voters named can have a majority."""
         unknown = sum(
             1 for answer in self.answers if answer is None or isinstance(answer, ShardError)
         )
@@ -123,10 +130,11 @@ class Ballot:
         return max(self.holders.values(), default=0) + unknown < self._quorum
 
     def listens(self, attempt: int) -> int:
-        """Return the place of the first voter that the holder has: where his release wakes who has left a sign there.
+        """Return the place of the first voter that the holder has.
 
-        Not one that granted, where nobody will release, nor one that keeps the key of somebody else, who has died in an attempt. If it is not
-        clear who holds it, each of them in turn.
+        The holder's release wakes a client that has left a sign there. A voter that granted has no
+        holder that will release, and a voter with another key may have it from a client that died
+        in an attempt. If several clients may hold the lock, each of them is taken in turn.
         """
         first: dict[bytes, int] = {}
         for place, reply in self.replies():
@@ -143,12 +151,12 @@ class Ballot:
         self.reseeded += reseeded
 
     def verify(self, plan: LockPlan, registry: VoterRegistry) -> Flow[None]:
-        """Have voters looked up that were never met in this life, and let those votes count that may."""
+        """Verify voters that this process has not met in this life; count the votes that may."""
         yield from registry.verify(plan, self.lives)
         self.recount(registry.status(plan.electors))
 
     def recount(self, status: VoterStatus) -> None:
-        """Let the votes count of those voters that have been vetted meanwhile and may vote."""
+        """Count the votes of the voters that have been verified meanwhile and may vote."""
         for place in [place for place, wait in self.guarded.items() if wait is None]:
             wait = self.guarded[place] = status.wait(
                 self._shards[place], self.lives.get(place), vetted=True
@@ -163,20 +171,20 @@ class Ballot:
 
     @property
     def passing(self) -> bool:
-        """Whether a majority could vote but for the guard of voters that have restarted, which ends by itself."""
+        """Whether only the guard of restarted voters prevents a majority; it ends by itself."""
         soon = sum(wait is not None for wait in self.guarded.values())
         return soon > 0 and sum(1 for _ in self.replies()) >= self._quorum
 
     @property
     def refusals(self) -> list[ShardError]:
-        """What voters said that waiting does not mend."""
+        """The answers of voters that waiting does not change."""
         return lasting(
             one if one is None or isinstance(one, ShardError) else one[0] for one in self.answers
         )
 
     @property
     def refusal(self) -> ShardError | None:
-        """Why no majority can ever grant this, as long as nobody changes the servers; None if one can."""
+        """Why no majority can grant this until the servers are changed; None if one can."""
         found = self.refusals
         return found[0] if len(found) > len(self.answers) - self._quorum else None
 
@@ -190,7 +198,10 @@ class Ballot:
         )
 
     def at(self, fence: int) -> list[int]:
-        """Return the places where nothing is to be written: those whose counters are there, and those that have only to be free."""
+        """Return the places at which nothing has to be written.
+
+        Their counters are at ``fence`` already, or they only have to be free.
+        """
         return [
             place
             for place, counter in self.fences.items()
@@ -200,16 +211,20 @@ class Ballot:
     @property
     def fence(self) -> int:
         """The fencing token that these votes give."""
-        # What was granted before its life was registered may have been counted below the floor that this has set.
+        # A vote that was granted before its life was registered may have a counter below the
+        # floor that the registration has set.
         counters = (fence + (place >= self.voting) for place, fence in self.fences.items())
         highest = max(
             *counters, *(self._status.floors[self._shards[place]] + 1 for place in self.fences)
         )
-        # Where a counter was lost, those that refused may remember more than those that granted.
+        # If a counter was lost, voters that refused may remember more than those that granted.
         return max(highest, self.remembered + 1) if self.reseeded else highest
 
     def replies(self) -> Iterator[tuple[int, list[Any]]]:
-        """Return the votes that came, by place: {1, counter, …} of those that granted, {0, time left, counter, …} of the others."""
+        """Yield the votes that came, with their places.
+
+        A grant is {1, counter, …}, a refusal is {0, time left, counter, …}.
+        """
         for place, answer in enumerate(self.answers):
             reply = None if answer is None or isinstance(answer, ShardError) else answer[0]
             if reply.__class__ is list and reply[0] != 2:
@@ -217,7 +232,10 @@ class Ballot:
 
     @property
     def free_in(self) -> float:
-        """Seconds until a majority could grant, if nobody renews: the quorum-th smallest of the times left where somebody answered."""
+        """Seconds until a majority could grant, if no holder renews.
+
+        It is the quorum-th smallest of the times left that voters answered.
+        """
         lefts = [
             (self.guarded.get(place) or 0.0) if reply[0] == 1 else max(reply[1], 0) / 1000
             for place, reply in self.replies()
@@ -225,7 +243,7 @@ class Ballot:
         return sorted(lefts)[min(self._quorum, len(lefts)) - 1] if lefts else 0.0
 
     def votes(self, names: tuple[str, ...]) -> list[Vote]:
-        """Return what each voter said, in words."""
+        """Return what each voter answered, in words."""
         absent = (
             Vote(name, "unreachable", reason="it is not among this client's nodes")
             for name in self._voters.absent
@@ -234,12 +252,14 @@ class Ballot:
 
     def _vote(self, place: int, name: str) -> Vote:
         answer = self.answers[place]
+        # First the voters without an answer, then errors, then votes.
         if answer is None:
             return Vote(name, "late", reason="it had not answered when the outcome was certain")
         if isinstance(answer, ShardTimeout):
             return Vote(name, "timeout", reason=answer.reason)
         if isinstance(answer, ShardError):
             return Vote(name, "unreachable", reason=answer.reason)
+        # An error reply, and a reply that is no vote, count as refusals.
         reply = answer[0]
         if isinstance(reply, ShardError):
             return Vote(name, "refused", reason=reply.reason)
@@ -266,7 +286,10 @@ class Ballot:
 
 
 def lasting(replies: Iterable[Any]) -> list[ShardError]:
-    """Return those of ``replies`` that are errors which waiting does not mend: an ACL, a login, a role, a command that is switched off."""
+    """Return the errors among ``replies`` that waiting does not change.
+
+    Such as an ACL, a login, a role, or a command that is switched off.
+    """
     return [
         one
         for one in replies
@@ -275,5 +298,5 @@ def lasting(replies: Iterable[Any]) -> list[ShardError]:
 
 
 def _holder(reply: list[Any]) -> bytes:
-    """Return whose key a voter has that refused; empty if it does not say."""
+    """Return the token that a voter has that refused; empty if it does not say."""
     return reply[3] if len(reply) > 3 else b""

@@ -1,4 +1,4 @@
-"""Which locks there are: a walk over the lock keys of every shard, for the operator."""
+"""The list of locks: a walk over the lock keys of each shard, for the operator."""
 
 from shardcache.errors import ShardError
 from shardcache.flows.lock.inspection import VoterState, voter_state_of
@@ -12,16 +12,16 @@ from shardcache.resp import Command
 __all__ = ("Census", "held_locks_flow")
 
 Census = dict[bytes, dict[int, VoterState | ShardError]]
-"""For each lock, by its wire key, what the shards have that have its key."""
+"""For each lock, by its wire key, what each shard has that has its key."""
 
 FAMILY = b"lock"
 
 
 def held_locks_flow(shards: int, space: KeySpace) -> Flow[tuple[Census, dict[int, ShardError]]]:
-    """Return the locks of a namespace by their wire keys, and the shards that could not be asked (to the end).
+    """Return the locks of a namespace by their wire keys, and the shards that failed.
 
-    No moment in time: a lock that was taken or released during the walk may be in it or not. The servers look at
-    all their keys, 500 per step; each step has the deadline of a call.
+    The list is not of one moment: a lock that is taken or released during the walk may be in it or
+    not. The servers look at all their keys, 500 in each step; each step has the deadline of a call.
     """
     found: Census = {}
     out: dict[int, ShardError] = {}
@@ -43,15 +43,14 @@ def held_locks_flow(shards: int, space: KeySpace) -> Flow[tuple[Census, dict[int
 def _look(
     shard: int, wires: list[bytes], space: KeySpace, found: Census
 ) -> Flow[ShardError | None]:
-    """Note what one shard has under these names."""
+    """Note in ``found`` what one shard has of these locks."""
     commands: list[Command] = [(b"EVAL", LOOK, b"4", *LockKeys.of(wire, space)) for wire in wires]
     [outcome] = yield from exchange([Batch(shard, commands, True)])
     if isinstance(outcome, ShardError):
         return outcome
     for wire, reply in zip(wires, outcome, strict=True):
         seen = reply if isinstance(reply, ShardError) else voter_state_of(reply)
-        if (
-            isinstance(seen, ShardError) or seen.token is not None
-        ):  # else it was released a moment ago
+        # Without a token, the lock was released a moment ago.
+        if isinstance(seen, ShardError) or seen.token is not None:
             found.setdefault(wire, {})[shard] = seen
     return None

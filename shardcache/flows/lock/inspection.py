@@ -1,4 +1,4 @@
-"""For the operator: who holds a lock, where, and for how long; and taking it from them."""
+"""For the operator: which client holds a lock, on which voters, how long; and freeing the lock."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,7 +14,7 @@ __all__ = ("LockState", "VoterState", "force_release", "inspect_lock", "voter_st
 
 
 class VoterState(NamedTuple):
-    """What one voter has: whose token, seconds left, its counter."""
+    """What one voter has: the token of the holder, seconds left, the voter's counter."""
 
     token: bytes | None
     left: float
@@ -22,14 +22,18 @@ class VoterState(NamedTuple):
 
 
 def voter_state_of(reply: Reply) -> VoterState:
-    """Return what the script `LOOK` answered."""
+    """Return the state that the script `LOOK` answered."""
     token, left, fence = reply
     return VoterState(token, max(left, 0) / 1000 if left != -1 else float("inf"), fence)
 
 
 @dataclass(frozen=True, slots=True)
 class LockState:
-    """What the voters have at one moment. ``seen`` is by place, an error where a voter did not answer."""
+    """What the voters have at one moment.
+
+    ``seen``: the state of each voter, by place; an error if a voter did not answer.
+    ``quorum``: how many voters are a majority.
+    """
 
     seen: tuple[VoterState | ShardError, ...]
     quorum: int
@@ -69,7 +73,7 @@ def inspect_lock(plan: LockPlan) -> Flow[LockState]:
     shards = plan.voters.shards
     seen: list[VoterState | ShardError | None] = [None] * len(shards)
 
-    def take(place: int, outcome: Outcome, _: ServerRun | None) -> bool:
+    def on_reply(place: int, outcome: Outcome, _: ServerRun | None) -> bool:
         reply = outcome if isinstance(outcome, ShardError) else outcome[0]
         if isinstance(reply, ShardError):
             seen[place] = reply
@@ -78,14 +82,17 @@ def inspect_lock(plan: LockPlan) -> Flow[LockState]:
         return None not in seen
 
     commands = [plan.script(LOOK)]
-    yield Broadcast([Batch(shard, commands, True) for shard in shards], take, plan.voter_timeout)
-    late = [
+    yield Broadcast(
+        [Batch(shard, commands, True) for shard in shards], on_reply, plan.voter_timeout
+    )
+    # A voter that has not answered by now counts as an error.
+    answers = [
         one or ShardError(name, "did not answer")
         for one, name in zip(seen, plan.voters.names, strict=True)
     ]
-    state = LockState(tuple(late), plan.quorum)
+    state = LockState(tuple(answers), plan.quorum)
     if state.answered < plan.quorum:
-        out = "; ".join(str(one) for one in late if isinstance(one, ShardError))
+        out = "; ".join(str(one) for one in answers if isinstance(one, ShardError))
         raise QuorumUnavailable(
             plan.name, f"too few of the {plan.voters.total} voters answer: {out}"
         )
@@ -93,12 +100,12 @@ def inspect_lock(plan: LockPlan) -> Flow[LockState]:
 
 
 def force_release(plan: LockPlan) -> Flow[int]:
-    """Take the lock from whoever holds it; return on how many voters it was held."""
+    """Free the lock, whichever client holds it; return on how many voters it was held."""
     shards = plan.voters.shards
     heard = freed = 0
     errors: list[ShardError] = []
 
-    def take(_: int, outcome: Outcome, __: ServerRun | None) -> bool:
+    def on_reply(_: int, outcome: Outcome, __: ServerRun | None) -> bool:
         nonlocal heard, freed
         heard += 1
         reply = outcome if isinstance(outcome, ShardError) else outcome[0]
@@ -108,8 +115,11 @@ def force_release(plan: LockPlan) -> Flow[int]:
             freed += reply
         return heard == len(shards)
 
+    # All voters are asked, and all that answer are counted; a majority is needed.
     commands = [plan.script(BREAK)]
-    yield Broadcast([Batch(shard, commands, True) for shard in shards], take, plan.voter_timeout)
+    yield Broadcast(
+        [Batch(shard, commands, True) for shard in shards], on_reply, plan.voter_timeout
+    )
     if heard - len(errors) < plan.quorum:
         out = "; ".join(map(str, errors)) or "none answered"
         raise QuorumUnavailable(

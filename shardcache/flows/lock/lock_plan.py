@@ -1,4 +1,4 @@
-"""What is fixed about one lock before anything is sent: its keys, its voters, its times."""
+"""What is known of one lock before anything is sent: its keys, its voters, its times."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -22,13 +22,15 @@ __all__ = (
 )
 
 MOST_VOTERS = 5
-FENCE_TTL = (
-    30 * 24 * 3600 * 1000
-)  # ms: a counter starts again from the server's clock, far above, so it need not stay for ever
+# ms: a counter that has expired starts again from the server's clock, far above its former values.
+FENCE_TTL = 30 * 24 * 3600 * 1000
 
 
 def drift(ttl: float) -> float:
-    """Return what two clocks may differ by over ``ttl`` seconds, rounding to milliseconds included (Redlock's own figure)."""
+    """Return the seconds by which two clocks may differ over ``ttl`` seconds.
+
+    Rounding to milliseconds is included. The figure is Redlock's own.
+    """
     return ttl * 0.01 + 0.002
 
 
@@ -38,7 +40,10 @@ def register_key(space: KeySpace) -> bytes:
 
 
 def load_register_key(space: KeySpace) -> bytes:
-    """Return the key of the register of those who vote on loads: they keep no counters, and so no date of birth."""
+    """Return the key of the register of the voters on loads.
+
+    They keep no counters, and so no ``born`` either.
+    """
     return space.internals + b"load-voters"
 
 
@@ -59,7 +64,7 @@ class LockKeys(NamedTuple):
 
     @classmethod
     def of_load(cls, wire: bytes, space: KeySpace) -> Self:
-        """Return the keys of the lock under which a value is loaded: no user's lock is called so."""
+        """Return the keys of the load lock of a value; no user's lock can have these keys."""
         return cls(
             *(
                 space.internal(family, wire)
@@ -69,11 +74,14 @@ class LockKeys(NamedTuple):
 
 
 class Voters(NamedTuple):
-    """Who votes: places in the topology, and names.
+    """The voters of a lock. A *place* is a voter's index in ``names``, and then in ``absent``.
 
-    ``sets``: of which of them, by place, there must be a majority each; empty for one of all. While voters are being changed, there are two.
-    ``absent``: voters that this client cannot ask, as they are not among its nodes. They have no shard, and in ``sets`` the places behind the others; a majority is one
-    of all, as if they did not answer.
+    ``shards``: the shards that this client can ask, by place.
+    ``names``: their names.
+    ``sets``: the groups of places of each of which a majority is needed. Empty: one of all is
+        enough. While the voters are being changed, there are two groups.
+    ``absent``: the names of voters that are not among this client's nodes, so that it cannot ask
+        them. They count for a majority like voters that do not answer.
     """
 
     shards: tuple[int, ...]
@@ -88,7 +96,7 @@ class Voters(NamedTuple):
         return all(sum(place in places for place in one) > len(one) // 2 for one in self.sets)
 
     def hopeless(self, places: Collection[int]) -> bool:
-        """Whether no majority can be had without these."""
+        """Whether no majority is possible without these."""
         if not self.sets:
             return len(self.shards) - len(places) < self.quorum
         asked = set(range(len(self.shards))).difference(places)
@@ -104,7 +112,7 @@ class Voters(NamedTuple):
 
     @property
     def id(self) -> bytes:
-        """What this set of voters is known by, in whatever order."""
+        """The id of this set of voters, which does not depend on their order."""
         return (
             sha1(repr(sorted(self.names + self.absent)).encode(), usedforsecurity=False)
             .hexdigest()[:16]
@@ -117,10 +125,17 @@ _NOBODY = Voters((), ())
 
 @dataclass(frozen=True, slots=True)
 class LockPlan:
-    """One lock: ``name`` for messages, ``ttl`` and ``patience`` (the longest wait for a voter) in seconds.
+    """One lock.
 
-    ``register`` is the key of the register of voters. ``wire`` is what the voters follow from, empty if they were named; ``version``, by which
-    membership. ``electors`` are the voters, and behind them those of the former membership that must be free while that is being changed.
+    ``name``: for messages.
+    ``ttl``: seconds.
+    ``voter_timeout``: the longest wait for a voter, in seconds.
+    ``register``: the key of the register of voters.
+    ``wire``: the name from which the voters follow; empty if the voters were chosen by name.
+    ``version``: the version of the membership by which they were chosen.
+    ``number``: the number of that membership.
+    ``electors``: the voters, and behind them, while the voters are being changed, those of the
+        former membership, which must be free.
     """
 
     name: str
@@ -131,7 +146,7 @@ class LockPlan:
     register: bytes
     wire: bytes = b""
     version: bytes = b""
-    number: int = 0  # of that membership
+    number: int = 0
     electors: Voters = _NOBODY
     quorum: int = field(init=False)
     ttl_ms: int = field(init=False)
@@ -143,7 +158,7 @@ class LockPlan:
         object.__setattr__(self, "ttl_ms", max(round(self.ttl * 1000), 1))
 
     def attempt(self, token: bytes, number: int) -> bytes:
-        """Return what stands in the key: whose attempt it is, which one, and by which membership, if by any."""
+        """Return the text for the key: the token, and the numbers of attempt and membership."""
         return (
             b"%b|%d.%d" % (token, number, self.number)
             if self.number
@@ -151,7 +166,7 @@ class LockPlan:
         )
 
     def on(self, voters: Voters | None) -> Self:
-        """Return the plan for a lease that these voters granted, whoever they would be today."""
+        """Return the plan for a lease that these voters granted, even if they changed since."""
         if voters is None or voters is self.voters is self.electors:
             return self
         return replace(self, voters=voters, electors=voters, version=b"", wire=b"")
@@ -172,11 +187,14 @@ class LockPlan:
         return (b"EVAL", script, b"4", *self.keys, *said)
 
     def script_with_life(self, script: bytes, *arguments: bytes | int) -> Command:
-        """Return the command that runs one of those scripts that say in which life the voter answers."""
+        """Return the command for a script that says in which life the voter answers."""
         verb, _, _, *rest = self.script(script, *arguments)
         keys = len(self.keys)
         return (verb, script, b"5", *rest[:keys], self.register, *rest[keys:])
 
     def woken_at(self, shard: int, timeout: float) -> Listen:
-        """Return the step that waits on a shard for ``patience`` seconds to be woken by who lets go."""
+        """Return the step that waits on a shard, ``timeout`` seconds at most, to be woken.
+
+        The client that releases the lock wakes it.
+        """
         return Listen(shard, (b"BLPOP", self.keys.wake, b"%.3f" % max(timeout, 0.001)), timeout)

@@ -1,22 +1,27 @@
-"""Which nodes may vote on locks: a membership that the nodes keep, so that it does not change with a client's list of nodes.
+"""Which nodes may vote on locks: a membership that the nodes keep, whatever nodes a client lists.
 
 Theory
 ------
-Two clients exclude each other only if any majority of the one's voters meets any of the other's. While a new list of nodes is being rolled
-out, some clients have five nodes and some six, and three of five and three of other five need not meet. So nobody takes the voters from his own list. The
-*membership*, a list of names with a number, is agreed on once, by the first client that comes, and kept by the nodes themselves in their registers;
-each request for a lock says by which one its voters were chosen, and a voter that has another refuses and shows it. Which five of them vote on a lock follows
-from its name and the membership alone.
+Two clients exclude each other only if each majority of the one's voters meets each majority of the
+other's. While a new list of nodes is being rolled out, some clients have five nodes and some have
+six, and three of five and three of another five need not meet. So no client takes the voters from
+its own list. The *membership*, a list of names with a number, is agreed on once, by the first
+client that comes, and the nodes themselves keep it in their registers. Each request for a lock says
+by which membership its voters were chosen, and a voter that has another one refuses and shows it.
+Which five nodes vote on a lock follows from its name and the membership alone.
 
-Agreeing: a node agrees to one *next* membership only. Who wants one asks the nodes of the present one (of the first, those of its own list), and if a
-majority of these has agreed to it, no other can be. Then it is told to all, and a node never goes back to an older one. Whoever meets a node that is behind
-tells it.
+Agreement: a node agrees to one *next* membership only. A client that wants one asks the nodes of
+the present membership (for the first one, the nodes of its own list). If a majority of these has
+agreed to it, no other one can get a majority. Then all nodes are told, and a node never goes back
+to an older membership. A client that meets a node with an older membership tells it the newer one.
 
-Changing: the new membership names the former one. By it, a lock is acquired if a majority of the new voters grants it, as always,
-**and** a majority of the former voters has the new membership and no key of somebody else. Those have refused by the former one ever since, so who
-held the lock by that is gone, and nobody can come. His counters are seen as well, so that tokens go on growing. Who holds a lock by the former
-membership goes on holding and extending it, undisturbed, on its voters. Nobody is locked out, and it is one round trip as ever. When no lock is held by the
-former voters any more, a last step forgets them.
+Change: the new membership names the former one. By the new one, a lock is acquired if a majority of
+the new voters grants it, as always, **and** a majority of the former voters has the new membership
+and no other client's key. These voters have refused requests by the former membership since then,
+so a holder by the former membership has gone, and none can come. Their counters are read as well,
+so that fencing tokens go on growing. A client that holds a lock by the former membership goes on
+holding and extending it on the former voters. No client is locked out, and an acquisition is one
+round trip as before. When no lock is held by the former voters any more, a last step forgets them.
 """
 
 import json
@@ -35,14 +40,22 @@ __all__ = ("Electorate", "Membership", "voters_of")
 
 
 def voters_of(names: Iterable[str], wire: bytes) -> tuple[str, ...]:
-    """Return who votes on a lock: the five nodes with the highest hashes of name and lock (Thaler and Ravishankar, 1998)."""
+    """Return the voters of a lock: the five nodes with the lowest hashes of name and lock.
+
+    This is rendezvous hashing (Thaler and Ravishankar, 1998).
+    """
     ranked = sorted(names, key=lambda name: sha256(b"%b\0%b" % (name.encode(), wire)).digest())
     return tuple(ranked[:MOST_VOTERS])
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """The nodes that may vote, by their names, and which they were before; ``former`` is empty unless a change is under way."""
+    """The nodes that may vote.
+
+    ``number``: grows by one with each change.
+    ``names``: the names of the nodes.
+    ``former``: the names before the change; empty unless a change is under way.
+    """
 
     number: int
     names: tuple[str, ...]
@@ -61,7 +74,7 @@ class Membership:
 
     @classmethod
     def of(cls, text: bytes) -> Self | None:
-        """Return what a node keeps; None if it keeps nothing, or what is no membership."""
+        """Return the membership that a node keeps; None if it keeps nothing, or no membership."""
         try:
             number, names, former = json.loads(text)
         except (ValueError, TypeError, RecursionError):
@@ -79,11 +92,15 @@ class Electorate:
 
     def __init__(self, shards: Mapping[str, int]) -> None:
         self._shards = dict(shards)
-        # Until a node says otherwise, what everybody with this list of nodes would begin with: so, in general, nobody has to ask.
+        # Until a node says otherwise, this is the first membership of all clients with this list
+        # of nodes. So in general no client has to ask for it.
         self.known = Membership(1, tuple(self._shards))
 
     def plan(self, plan: LockPlan) -> LockPlan:
-        """Return ``plan`` with the voters that the membership gives it; as it is, if its voters were chosen by name."""
+        """Return ``plan`` with the voters that follow from the membership.
+
+        A plan whose voters were chosen by name is returned as it is.
+        """
         known = self.known
         if not plan.wire or plan.version == known.version:
             return plan
@@ -98,7 +115,10 @@ class Electorate:
         )
 
     def _voters(self, plan: LockPlan, *groups: tuple[str, ...]) -> Voters:
-        """Return who votes if there must be a majority of each of these groups. Raises `QuorumUnavailable` where this client can have none."""
+        """Return the voters of these groups, of each of which a majority is needed.
+
+        Raises `QuorumUnavailable` if this client cannot ask a majority.
+        """
         every = tuple(dict.fromkeys(name for names in groups for name in names))
         names = tuple(name for name in every if name in self._shards)
         absent = tuple(name for name in every if name not in self._shards)
@@ -112,13 +132,18 @@ class Electorate:
         if voters.hopeless(()):
             raise QuorumUnavailable(
                 plan.name,
-                f"{len(absent)} of its {len(every)} voters are not among this client's nodes, so that it can have no majority of them: "
-                f"{', '.join(absent)}. Give this client all nodes; `shardcache lock voters` says which nodes vote, and changes that (docs/locks.md)",
+                f"{len(absent)} of its {len(every)} voters are not among this client's nodes, "
+                f"so that it can have no majority of them: {', '.join(absent)}. "
+                "Give this client all nodes; `shardcache lock voters` says which nodes vote, "
+                "and changes that (docs/locks.md)",
             )
         return voters
 
     def learn(self, texts: Iterable[bytes]) -> bool:
-        """Take the newest of these memberships, if it is newer than what is known, or another first one; return whether it was."""
+        """Take the newest of these memberships; return whether it was not known.
+
+        It is not taken if it is older than the one that is known.
+        """
         found = [one for one in map(Membership.of, texts) if one is not None]
         newest = max(found, key=lambda one: one.number, default=None)
         if (
@@ -131,7 +156,10 @@ class Electorate:
         return True
 
     def refresh(self, plan: LockPlan) -> Flow[list[LockPlan]]:
-        """Ask the nodes for the membership; return the plans by which a lock may be held: that of today, and that of before during a change."""
+        """Ask the nodes for the membership; return the plans by which a lock may be held.
+
+        That is the present plan, and during a change the former one as well.
+        """
         if not plan.wire:
             return [plan]
         answers = yield from self._ask(plan, self._shards, b"", self.known)
@@ -145,7 +173,12 @@ class Electorate:
         return plans
 
     def note(self, plan: LockPlan, texts: Mapping[str, bytes]) -> Flow[None]:
-        """Learn from what some voters answered though others have granted, and tell those that are behind; wait for no answer."""
+        """Learn from voters that know another membership although a majority has granted.
+
+        Tell those that have an older one; do not wait for their answers.
+
+        ``texts``: the memberships that they know, by their names.
+        """
         mine = self.known
         self.learn(texts.values())
         behind = [
@@ -161,16 +194,19 @@ class Electorate:
             )
 
     def settle(self, plan: LockPlan, texts: Mapping[str, bytes]) -> Flow[bool]:
-        """Learn from what voters answered (by name; empty where one knows nothing), agree on a first membership if there is none, and tell it.
+        """Learn from what voters answered; agree on a first membership if there is none; tell it.
 
-        Return whether trying again makes sense at once.
+        Return whether another attempt makes sense at once.
+
+        ``texts``: the memberships that voters know, by their names; empty if a voter knows none.
         """
         self.learn(texts.values())
         agreed = self.known.version in {
             one.version for one in map(Membership.of, texts.values()) if one is not None
         }
         if not agreed and self.known.number == 1:
-            # Nobody who answered knows any. That may be since this is the first time, or since they have forgotten: all are asked.
+            # No voter that answered knows a membership: either there has never been one, or they
+            # have forgotten it. So all nodes are asked.
             found = yield from self.propose(plan, self.known, tuple(self._shards))
             if found is None:
                 return False
@@ -181,7 +217,10 @@ class Electorate:
     def propose(
         self, plan: LockPlan, wanted: Membership, names: tuple[str, ...]
     ) -> Flow[Membership | None]:
-        """Ask the nodes ``names`` to agree to a next membership; return what is agreed on, None if nothing is yet."""
+        """Ask the nodes ``names`` to agree to a next membership.
+
+        Return the one that is agreed on, which may be another; None if there is none yet.
+        """
         answers = yield from self._ask(plan, names, b"next", wanted)
         kept = [
             one
@@ -198,7 +237,8 @@ class Electorate:
             candidate = Membership.of(text)
             if candidate is None or candidate.number != wanted.number:
                 continue
-            # The first membership is agreed on by its own nodes, each later one by those of the one before.
+            # Its own nodes agree on the first membership; for each later one, those of the one
+            # before do.
             electorate = set(candidate.names if candidate.number == 1 else names)
             if len(electorate.intersection(by)) > len(electorate) // 2:
                 return candidate
@@ -216,13 +256,12 @@ class Electorate:
         self, plan: LockPlan, names: Iterable[str], mode: bytes, membership: Membership
     ) -> Flow[dict[str, list[bytes]]]:
         wanted = frozenset(names)
-        asked = [
-            name for name in self._shards if name in wanted
-        ]  # in one order, whatever sets they come from: a seed is a history
+        # In an order that no set decides: so one seed gives one history in the simulator.
+        asked = [name for name in self._shards if name in wanted]
         answers: dict[str, list[bytes]] = {}
         heard = 0
 
-        def take(at: int, outcome: Outcome, _: ServerRun | None) -> bool:
+        def on_reply(at: int, outcome: Outcome, _: ServerRun | None) -> bool:
             nonlocal heard
             heard += 1
             if not isinstance(outcome, ShardError) and isinstance(outcome[0], list):
@@ -231,7 +270,9 @@ class Electorate:
 
         commands = [_configure(plan, mode, membership)]
         yield Broadcast(
-            [Batch(self._shards[name], commands, True) for name in asked], take, plan.voter_timeout
+            [Batch(self._shards[name], commands, True) for name in asked],
+            on_reply,
+            plan.voter_timeout,
         )
         return answers
 

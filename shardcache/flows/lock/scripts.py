@@ -1,26 +1,30 @@
-"""What the voters run: one script for each word of the protocol.
+"""The scripts that the voters run: one for each message of the protocol.
 
-KEYS are those of `LockKeys`, in its order, as far as a script needs them: the lock, its fence counter, the sign
-that somebody waits, the list that wakes one of them. Times are milliseconds.
+KEYS are those of `LockKeys`, in its order, as far as a script needs them: the lock, its fence
+counter, the sign that a client waits, the list that wakes one waiting client. Times are
+milliseconds.
 
-The counter starts from the server's TIME in microseconds, and after that grows by one per grant. So where it was lost (evicted, expired,
-wiped), it starts again above all that it ever said, as long as that server's clock was not set back: a lock is not
-granted a million times a second. It starts from there again where it is not above the *floor* of this server, the time at which
-its present life became known: a server that restarted from a snapshot has counters, but old ones. Below 2**53 a Lua number is exact; that many
-microseconds are the year 2255.
+The counter starts from the server's TIME in microseconds, and grows by one per grant. If it was
+lost (evicted, expired, deleted), it starts again above all its former values, as long as that
+server's clock was not set back: no lock is granted a million times a second. It also starts from
+TIME again if it is not above the *floor* of this server, the time at which its present life became
+known: a server that restarted from a snapshot has counters, but old ones. Below 2**53 a Lua number
+is exact; that many microseconds are the year 2255.
 
 Each voter keeps a register, a hash:
 
-    field        what it holds
-    ---------    --------------------------------------------------------------------------------------------
-    born         TIME when this register was made: another one says that the data were lost, process or not
-    floor        TIME when this server's present life was first registered: no counter is granted below it
+    field        content
+    ---------    --------------------------------------------------------------------------------
+    born         TIME when this register was made; it differs after the data were lost
+    floor        TIME when this server's present life was first registered; no counter is granted
+                 below it
     longest      the longest ttl that was ever registered, ms
     version      which membership this node knows (see `membership`), as NUMBER-DIGEST
     members      that membership
     next         the membership that this node has agreed to have next
-    :NAME        the life of the voter NAME that was registered last, and ":0:", ":1:" if it is known to have forgotten,
-                 or ":2:SET" if all voters of that set have been asked and none remembers another one
+    :NAME        the life of the voter NAME that was registered last, and ":0:", or ":1:" if the
+                 voter is known to have forgotten, or ":2:SET" if all voters of that set have been
+                 asked and none remembers another life
 """
 
 __all__ = (
@@ -37,16 +41,20 @@ __all__ = (
 )
 
 # KEYS: lock, counter, sign, register.
-# ARGV: token, ttl, ttl of the counter, "1" to let those go first who wait, ttl of the sign to set if it is held ("0": none), the version of the
-# membership by which this voter was chosen ("": none), "1" only to look whether it is free.
-# Whoever only lets others go first sets no sign: it would be in the way of his own next acquisition, for ever.
-# Answers {1, counter, whether it started from the clock, born, ms since then} or {0, ttl of the holder, counter, his token} ({0, 0, counter}:
-# it is free, but others have waited), or {2, the membership} where that is another. Sent twice it grants once.
+# ARGV: token, ttl, ttl of the counter, "1" to let waiting clients go first, ttl of the sign to set
+# if the lock is held ("0": none), the version of the membership by which this voter was chosen
+# ("": none), "1" only to look whether the lock is free.
+# A client that only lets others go first sets no sign: that would block its own next acquisition.
+# Answers {1, counter, whether it started from the clock, born, ms since then}; or {0, ttl of the
+# holder, counter, the holder's token}, or {0, 0, counter} if the lock is free, but others have
+# waited; or {2, the membership} if that is another one. Sent twice it grants once.
 ACQUIRE = b"""\
 local t=redis.call('TIME')
 local now=t[1]*1000000+t[2]
 local known=redis.call('HMGET',KEYS[4],'born','floor','version')
-if ARGV[6]~='' and known[3]~=ARGV[6] then return {2,redis.call('HGET',KEYS[4],'members') or ''} end
+if ARGV[6]~='' and known[3]~=ARGV[6] then
+return {2,redis.call('HGET',KEYS[4],'members') or ''}
+end
 local born=tonumber(known[1] or now)
 if not known[1] then redis.call('HSET',KEYS[4],'born',string.format('%.0f',now)) end
 local age=math.max(math.floor((now-born)/1000),0)
@@ -72,13 +80,17 @@ if not held then return {0,0,n} end
 if ARGV[5]~='0' then redis.call('SET',KEYS[3],'','PX',ARGV[5]) end
 return {0,redis.call('PTTL',KEYS[1]),n,held}"""
 
-# ARGV: token, fence, ttl of the counter. Answers 1 if the counter is at the fence while the key is ours.
+# ARGV: token, fence, ttl of the counter. Raises the counter to the fence if the key is ours, and
+# answers whether it is.
 CONFIRM = b"""\
 if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end
-if tonumber(redis.call('GET',KEYS[2]) or '0')<tonumber(ARGV[2]) then redis.call('SET',KEYS[2],ARGV[2],'PX',ARGV[3]) end
+if tonumber(redis.call('GET',KEYS[2]) or '0')<tonumber(ARGV[2]) then
+redis.call('SET',KEYS[2],ARGV[2],'PX',ARGV[3])
+end
 return 1"""
 
-# What says in which life a voter answers: when its register was made, and the ms since then. Load locks have no register here: 0, 0.
+# In which life a voter answers: when its register was made, and the ms since then. Load locks have
+# no register here: 0, 0.
 _LIFE = b"""\
 local function life()
 if not KEYS[5] then return 0,0 end
@@ -91,8 +103,9 @@ end
 """
 
 # KEYS: those of the lock; the register, unless it is a load lock.
-# ARGV: token, ttl. Answers {1, born, ms since then} if the key is ours, {0} if it is gone, {-1} if it is another's.
-# Never shortens: an extension for less that comes late must not take back what a later one gave.
+# ARGV: token, ttl. Answers {1, born, ms since then} if the key is ours, {0} if it is gone, {-1} if
+# it is another's. It never shortens a ttl: a shorter extension that arrives late must not undo a
+# later one.
 EXTEND = (
     _LIFE
     + b"""\
@@ -106,8 +119,9 @@ return {0}"""
 )
 
 # KEYS: those of the lock, the register.
-# ARGV: the token that is there, the one to put in its place. Answers {1, time left, born, ms since then} if that is done, or has been; {0} if
-# nothing is there, {-1} if it is another's. Sent twice it does it once; with one token twice it only looks.
+# ARGV: the token that is there, the token to put in its place. Answers {1, time left, born, ms
+# since then} if that is done, or was done before; {0} if nothing is there, {-1} if it is another's.
+# Sent twice it does it once; if both tokens are the same, it only looks.
 ADOPT = (
     _LIFE
     + b"""\
@@ -121,14 +135,17 @@ end
 return {1,left,life()}"""
 )
 
-# ARGV: token, ttl, fence, ttl of the counter. Puts our key where none is, and the counter to the fence.
+# ARGV: token, ttl, fence, ttl of the counter. Sets our key if there is none, and raises the counter
+# to the fence.
 REPAIR = b"""\
 if redis.call('EXISTS',KEYS[1])==1 then return 0 end
 redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2])
-if tonumber(redis.call('GET',KEYS[2]) or '0')<tonumber(ARGV[3]) then redis.call('SET',KEYS[2],ARGV[3],'PX',ARGV[4]) end
+if tonumber(redis.call('GET',KEYS[2]) or '0')<tonumber(ARGV[3]) then
+redis.call('SET',KEYS[2],ARGV[3],'PX',ARGV[4])
+end
 return 1"""
 
-# Wakes the one that has waited longest, if there is any: BLPOP serves them in the order of their coming.
+# Wakes the client that has waited longest, if there is one: BLPOP serves first come, first served.
 _WAKE = b"""\
 if redis.call('EXISTS',KEYS[3])==1 and redis.call('EXISTS',KEYS[4])==0 then
 redis.call('RPUSH',KEYS[4],'1')
@@ -136,7 +153,8 @@ redis.call('PEXPIRE',KEYS[4],1000)
 end
 """
 
-# ARGV: token. Answers 1 if our key was there and is gone now, 0 if none was there, -1 if it is another's.
+# ARGV: token. Answers 1 if our key was there and is deleted now, 0 if there was none, -1 if it is
+# another's.
 RELEASE = (
     b"""\
 local held=redis.call('GET',KEYS[1])
@@ -147,7 +165,8 @@ redis.call('DEL',KEYS[1])
     + b"return 1"
 )
 
-# Takes the lock from whoever holds it. Answers whether there was one. The counter stays, so the old holder is fenced off.
+# Frees the lock, whoever holds it. Answers whether it was held. The counter stays, so that the
+# fencing token of the old holder is too low.
 BREAK = (
     b"""\
 local found=redis.call('DEL',KEYS[1])
@@ -158,12 +177,14 @@ local found=redis.call('DEL',KEYS[1])
 
 # Answers {token or nil, time left, counter}.
 LOOK = b"""\
-return {redis.call('GET',KEYS[1]),redis.call('PTTL',KEYS[1]),tonumber(redis.call('GET',KEYS[2]) or '0')}"""
+local fence=tonumber(redis.call('GET',KEYS[2]) or '0')
+return {redis.call('GET',KEYS[1]),redis.call('PTTL',KEYS[1]),fence}"""
 
-# KEYS: the register. ARGV: longest ttl in use, the name of the voter that is asked, that of the set of voters, then for each voter that is met its
-# name, its life, and what is known of it: "1" that it has forgotten, "2" that it has not, as all of the set have been asked, "0" nothing.
-# Answers {longest ttl ever registered, born, floor, then for each voter what is known of it now}. Who remembers a voter in another life
-# knows that this one has forgotten.
+# KEYS: the register. ARGV: longest ttl in use, the name of the voter that is asked, the id of the
+# set of voters, then for each voter its name, its life, and what is known of it: "1" that it has
+# forgotten, "2" that it has not, because all of the set have been asked, "0" nothing.
+# Answers {longest ttl ever registered, born, floor, then for each voter what is known of it now}.
+# A register that has another life of a voter knows that this voter has forgotten.
 REGISTER = b"""\
 local t=redis.call('TIME')
 local now=string.format('%.0f',t[1]*1000000+t[2])
@@ -194,9 +215,10 @@ out[#out+1]=tonumber(state)
 end
 return {tonumber(longest),tonumber(born),tonumber(floor),unpack(out)}"""
 
-# KEYS: the register. ARGV: "next" to agree to a membership, "now" to have it from now on, its version, itself. A node agrees to one next membership
-# only, and has none but the newest. Answers {version, membership, next} as they are then. Who has a new one counts on from its clock:
-# what it never voted on before, it may never have counted.
+# KEYS: the register. ARGV: "next" to agree to a membership or "now" to have it from now on, its
+# version, its text. A node agrees to one next membership only, and keeps only the newest one.
+# Answers {version, membership, next} as they are then. A node that gets a new membership starts its
+# counters from its clock: it may have no counter of a lock that it never voted on before.
 CONFIGURE = b"""\
 local t=redis.call('TIME')
 local now=string.format('%.0f',t[1]*1000000+t[2])

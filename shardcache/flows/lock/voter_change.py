@@ -1,4 +1,7 @@
-"""Changing who may vote on locks: begin, and finish when nobody holds a lock by the former voters any more (see `membership` for the argument)."""
+"""Changing the nodes that may vote on locks: begin, and finish when the former voters hold no lock.
+
+`membership` has the argument why this is safe.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
@@ -13,9 +16,11 @@ __all__ = ("begin", "finish", "held_by_former")
 
 
 def begin(electorate: Electorate, plan: LockPlan, names: tuple[str, ...]) -> Flow[frozenset[str]]:
-    """Let the nodes ``names`` vote from now on; return those, old and new, that have not been told yet.
+    """Let the nodes ``names`` vote from now on; return the nodes that have not been told yet.
 
-    A majority of the old ones and of the new ones must agree. Done twice it is done once. ``plan``: of any lock.
+    A majority of the old nodes and of the new ones must agree. Doing it again has no effect.
+
+    ``plan``: the plan of any lock.
     """
     known = yield from _known(electorate, plan)
     if set(known.names) == set(names):
@@ -24,7 +29,8 @@ def begin(electorate: Electorate, plan: LockPlan, names: tuple[str, ...]) -> Flo
     if known.former:
         raise LockError(
             plan.name,
-            f"the voters are being changed from {_list(known.former)} to {_list(known.names)}: finish that first",
+            f"the voters are being changed from {_list(known.former)} to {_list(known.names)}: "
+            "finish that first",
         )
     return (
         yield from _change(
@@ -34,32 +40,38 @@ def begin(electorate: Electorate, plan: LockPlan, names: tuple[str, ...]) -> Flo
 
 
 Keys = Mapping[bytes, Mapping[str, VoterState]]
-"""For each lock, what the nodes have that have a key of it."""
+"""For each lock, what each node has that has its key."""
 
 
 def finish(
-    electorate: Electorate, plan: LockPlan, census: Callable[[], Flow[tuple[Keys, frozenset[str]]]]
+    electorate: Electorate,
+    plan: LockPlan,
+    list_locks: Callable[[], Flow[tuple[Keys, frozenset[str]]]],
 ) -> Flow[frozenset[str]]:
-    """Forget the former voters, if no lock is held by them; return the nodes that have not been told yet.
+    """Forget the former voters if they hold no lock; return the nodes that have not been told yet.
 
-    ``census`` returns the locks that have keys, and the nodes that could not be asked. It is run when the former voters know of the change, so that
-    nobody can take a lock by them any more.
+    ``list_locks``: returns the locks that have keys, and the nodes that could not be asked. It is
+        called when the former voters know of the change, so that no client can take a lock by
+        them any more.
     """
     known = yield from _known(electorate, plan)
     if not known.former:
         return frozenset()
+    # The former voters first refuse new locks; the list of locks comes after that.
     told = yield from electorate.tell(plan, known.former)
-    wires, silent = yield from census()
+    wires, silent = yield from list_locks()
     silent |= frozenset(known.former) - told
     if len(silent & set(known.former)) >= min(MOST_VOTERS, len(known.former)) // 2 + 1:
         raise QuorumUnavailable(
             plan.name, f"too many of the former voters do not answer: {_list(silent)}"
         )
+    # Enough former voters have answered, so a lock that they hold is in the list.
     held = held_by_former(known, wires)
     if held:
         raise LockError(
             plan.name,
-            f"{len(held)} locks are still held by their former voters, such as {held[0]!r:.80}: try again when they are free",
+            f"{len(held)} locks are still held by their former voters, such as {held[0]!r:.80}: "
+            "try again when they are free",
         )
     return (
         yield from _change(
@@ -69,9 +81,10 @@ def finish(
 
 
 def held_by_former(known: Membership, wires: Keys) -> list[bytes]:
-    """Return the locks of which a former voter has a key of somebody who took it by an older membership.
+    """Return the locks of which a former voter has a key that was set by an older membership.
 
-    One key is enough: the others may be on nodes that could not be asked, or have been put back somewhere else during the census.
+    One key is enough: the others may be on nodes that could not be asked, or may have been set
+    again on a node that the list had passed already.
     """
     found = []
     for wire, seen in wires.items():
@@ -84,7 +97,10 @@ def held_by_former(known: Membership, wires: Keys) -> list[bytes]:
 
 
 def _number(token: bytes | None) -> float:
-    """Return by which membership a lock was taken (`LockPlan.attempt`); no number of one that was taken by none: it has voters of its own."""
+    """Return the number of the membership by which a lock was taken (see `LockPlan.attempt`).
+
+    It is infinite for a lock whose voters were chosen by name.
+    """
     _, dot, number = (token or b"").rpartition(b"|")[2].partition(b".")
     return int(number) if dot and number.isdigit() else inf
 

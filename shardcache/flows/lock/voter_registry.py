@@ -1,31 +1,38 @@
-"""The restart guard: a voter that has lost its data may have forgotten a holder, so its vote must wait.
+"""The restart guard: a voter that lost its data may have forgotten a holder, so its vote must wait.
 
 Theory
 ------
-Each life of a voter has a name: the run id of its server (INFO) and the time of birth of its register, which it tells with each grant. A restart
-changes the first; whatever empties it, FLUSHALL too, changes the second. The first time that a process meets a set of voters, and
-whenever one of them shows another life, it writes names and lives into the register that every voter keeps, and reads there what
-the others remember:
+Each life of a voter has a name: the run id of its server (INFO), and the time at which its register
+was made, which the voter tells with each grant. A restart changes the first; a loss of the data, by
+FLUSHALL too, changes the second. When a process meets a set of voters for the first time, and
+whenever one of them shows another life, the process writes names and lives into the register that
+each voter keeps, and reads there what the others remember:
 
     what the voters answer             then it is      and its votes count
-    ------------------------------     -----------     ------------------------------------------------
-    all of them, and none remembers    fresh           at once: it has never voted, so it forgot nothing
+    ------------------------------     -----------     --------------------------------------------
+    all of them, and none remembers    fresh           at once: it has never voted, so it has
+                                                       forgotten nothing
     one says that it is fresh, as all  fresh           at once
-    of them had answered somebody else
-    some of them, and none remembers   unknown         when this life is older than the longest ttl in
-                                                       use, and than `Register.unsure`
-    one remembers another life, or     forgetful       when this life is older than the longest ttl in
-    that it has forgotten                              use (and than `Register.unsure` if not all answered)
+    had answered another client
+    some of them, and none remembers   unknown         when this life is older than the longest ttl
+                                                       in use, and than `VoterRegistry.unsure`
+    one remembers another life, or     forgetful       when this life is older than the longest ttl
+    that it has forgotten                              in use (and than `VoterRegistry.unsure` if
+                                                       not all answered)
 
-A majority has to answer, the voter itself among them, and all are heard that answer in time. Whoever held the lock had told a majority of the voter's
-former life; if a minority forgets, one of that majority remembers. But a client that hears some of the voters may hear none of those: then only
-time helps, and since those it hears may not know the longest ttl either, `unsure` stands for that. A voter's grant
-counts only if our key is there after the register was told. So a fleet that has just been started locks at once. What a process has seen
-itself counts as a memory too. The longest ttl is kept in the same register. Redis' own advice, "keep a crashed node out for the longest ttl"
-(distributed-locks.md), is thus done by the clients. Where it fails: servers that lose their memory at once, down to where no majority
-remembers; the fencing token is then what is left.
+A majority has to answer, with the voter itself, and the process waits for all that answer in time.
+A client that held the lock had told a majority of the voter's former life. If a minority forgets,
+one voter of that majority remembers. But a client that reaches some of the voters may reach none of
+those: then only time helps, and since the voters that it reaches may not know the longest ttl
+either, `unsure` is used for it. A voter's grant counts only if our key is there after the register
+was told. So a fleet that has just been started can lock at once. What a process has seen itself
+counts as a memory too. The longest ttl is kept in the same register. The clients thus do what
+Redis' own documentation advises: "keep a crashed node out for the longest ttl"
+(distributed-locks.md). The guard fails if so many servers lose their data at once that no majority
+remembers; then only the fencing token protects.
 
-Registering a life also sets the floor under the counters of that voter (see `scripts`): after a restart from a snapshot they are old.
+Registering a life also sets the floor of that voter's counters (see `scripts`), since they are old
+after a restart from a snapshot.
 """
 
 from collections.abc import Collection, Iterable
@@ -39,24 +46,32 @@ from shardcache.resp import Command, decimal
 
 __all__ = ("UNSURE", "Life", "VoterRegistry", "VoterStatus", "wait_of")
 
-UNSURE = (
-    60.0  # seconds: the ttl that somebody may have used who told none of the voters that answer
-)
+# Seconds: the longest ttl of a client that has told it to none of the voters that answer.
+UNSURE = 60.0
 _MOST_ROLLS = 4096
 _FORGOT, _FRESH = 1, 2  # as `scripts.REGISTER` has them
 
 
 class Life(NamedTuple):
-    """One life of a voter: its name, the seconds that it has lasted at least, and what the name is made of."""
+    """One life of a voter.
+
+    ``id``: its name, made of ``run`` and ``born``.
+    ``age``: the seconds that it has lasted at least.
+    ``run``: the run id of the server.
+    ``born``: when the register was made; 0 if that is not known (load locks).
+    """
 
     id: bytes
     age: float
     run: bytes = b""
-    born: int = 0  # 0: not known (load locks)
+    born: int = 0
 
     @classmethod
     def of(cls, run: ServerRun | None, born: int = 0, age_ms: int = 0) -> Self | None:
-        """Return who answered; None if nothing can be told: the server hides its run id (by an ACL) and has no register."""
+        """Return the life in which a voter answered.
+
+        It is None if the server hides its run id (by an ACL) and has no register.
+        """
         if run is None:
             return cls(b":%d" % born, age_ms / 1000, b"", born) if born else None
         if not born:
@@ -65,7 +80,7 @@ class Life(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What the register said about one life. ``sure``: it is all that anybody knows."""
+    """What the register said about one life. ``sure``: no other voter can know more."""
 
     life: bytes
     forgetful: bool
@@ -73,14 +88,16 @@ class _Known(NamedTuple):
 
 
 class VoterStatus:
-    """What one process knows of one set of voters, by shard: whatever order a lock's name puts them in."""
+    """What one process knows of one set of voters, by shard.
+
+    It is the same in whatever order the name of a lock puts the voters.
+    """
 
     __slots__ = ("floors", "known", "longest", "out_since", "unsure")
 
     def __init__(self, shards: Iterable[int], unsure: float = UNSURE) -> None:
-        self.known: dict[int, _Known | None] = dict.fromkeys(
-            shards
-        )  # vetted: a majority of the register was told
+        # A life is in here when a majority of the registers has been told of it.
+        self.known: dict[int, _Known | None] = dict.fromkeys(shards)
         self.floors: dict[int, int] = dict.fromkeys(self.known, 0)
         self.longest = 0  # ms
         self.out_since: float | None = None  # when too few of them began to answer
@@ -91,14 +108,14 @@ class VoterStatus:
         self.known[shard] = _Known(life, forgetful, sure)
 
     def registered(self, shard: int, life: Life) -> bool:
-        """Whether a majority of the register was told of this life."""
+        """Whether a majority of the registers was told of this life."""
         known = self.known[shard]
         return known is not None and known.life == life.id
 
     def wait(self, shard: int, life: Life | None, *, vetted: bool = False) -> float | None:
-        """Return the seconds until a vote of this life counts: 0.0 if it does now, None if it must be vetted first.
+        """Return the seconds until a vote of this life counts; None if it must be verified first.
 
-        ``vetted``: it has just been, so what is still unknown stays so.
+        ``vetted``: it has just been verified, so what is not known now stays unknown.
         """
         if life is None:
             return 0.0
@@ -115,12 +132,15 @@ class VoterStatus:
 
 
 def wait_of(status: VoterStatus, shard: int, life: Life | None) -> float | None:
-    """Return the seconds until a voter's word counts, as `Roll.wait`: where it is not a grant, but "our key is here"."""
+    """Return the seconds until the answer "our key is here" counts, as `VoterStatus.wait`."""
     return status.wait(shard, life)
 
 
 class VoterRegistry:
-    """A process' side of the register: what it has vetted, and what it has seen. ``unsure``: see `UNSURE`."""
+    """What a process knows from the registers, and what it has seen itself.
+
+    ``unsure``: see `UNSURE`.
+    """
 
     __slots__ = ("_rolls", "_seen", "unsure")
 
@@ -140,9 +160,11 @@ class VoterRegistry:
         return found
 
     def verify(self, plan: LockPlan, lives: dict[int, Life]) -> Flow[None]:
-        """Ask the register about the voters at these places, and tell it of them and of the ttl, as far as it does not know.
+        """Ask the registers about the voters at these places, and tell them the lives and the ttl.
 
-        Without a majority nothing is vetted; nor is a voter that does not answer itself.
+        Without a majority nothing is verified; nor is a voter that does not answer itself.
+
+        ``lives``: the lives in which the voters have answered, by place.
         """
         voters = plan.electors
         status = self.status(voters)
@@ -152,16 +174,16 @@ class VoterRegistry:
             if status.wait(voters.shards[place], life) is None
         }
         if not lives and status.longest >= plan.ttl_ms:
-            return  # somebody else in this process has seen to it
+            return  # another caller in this process has done it meanwhile
         states = {
             place: int(self._forgot(voters.names[place], life)) for place, life in lives.items()
         }
         answers: dict[int, list[int]] = {}
-        itself: set[int] = set()  # those that answered in the life in which they are to be vetted
+        itself: set[int] = set()  # voters that answered in the life that is to be verified
         refused: list[CommandRefused] = []
         asked = 0
 
-        def take(at: int, outcome: Outcome, run: ServerRun | None) -> bool:
+        def on_reply(at: int, outcome: Outcome, run: ServerRun | None) -> bool:
             nonlocal asked
             asked += 1
             if not isinstance(outcome, ShardError) and isinstance(outcome[0], list):
@@ -177,13 +199,15 @@ class VoterRegistry:
                 refused.append(outcome[0])
             return asked == len(voters.shards)
 
-        yield Broadcast(_batches(plan, plan.ttl_ms, lives, states), take, plan.voter_timeout)
+        # Step 1: ask and tell in one round trip.
+        yield Broadcast(_batches(plan, plan.ttl_ms, lives, states), on_reply, plan.voter_timeout)
         if not _majority(voters, answers):
-            if len(refused) > len(voters.shards) - voters.quorum:  # asking again would not mend it
+            if len(refused) > len(voters.shards) - voters.quorum:  # it would fail again
                 raise QuorumUnavailable(
                     plan.name, f"the voters keep no register: {refused[0]}"
                 ) from refused[0]
             return
+        # Step 2: what all answers together say of each voter is kept.
         longest = {answer[0] for answer in answers.values()}
         status.longest = max(status.longest, *longest)
         for at, place in enumerate(lives, 3):
@@ -192,10 +216,11 @@ class VoterRegistry:
             sure = _everybody(len(answers), voters.total) or (_FRESH in said and not forgetful)
             states[place] = _FORGOT if forgetful else _FRESH if sure else 0
             if place in itself:
-                # The floor first: another thread that finds the life vetted must find it as well.
+                # The floor first: a thread that finds the life verified must find its floor too.
                 shard = voters.shards[place]
                 status.floors[shard] = answers[place][2]
                 status.set_server_run(shard, lives[place].id, forgetful=forgetful, sure=sure)
+        # Step 3: where the registers differ, they are told the result; no answer is awaited.
         told = {tuple(answer[3:]) for answer in answers.values()}
         if len(longest) > 1 or told != {tuple(states.values())}:
             yield Broadcast(_batches(plan, status.longest, lives, states), None, plan.voter_timeout)
@@ -217,7 +242,7 @@ def _everybody(answers: int, voters: int) -> bool:
 def _batches(
     plan: LockPlan, longest: int, lives: dict[int, Life], states: dict[int, int]
 ) -> list[Batch]:
-    """Return what asks each voter about these lives, and tells it of them."""
+    """Return the batches that ask each voter about these lives, and tell it of them."""
     voters = plan.electors
     entries: Command = ()
     for place, life in lives.items():

@@ -1,9 +1,11 @@
-"""How long one caller waits for a lock, and who is told that he does.
+"""How long one caller waits for a lock, and when the hook is told of it.
 
-What he waits for decides. While somebody holds the lock, he waits to the end that he gave, or without one for as long as it takes: that is
-what a lock is for. While too few voters answer, nobody can have it, and a caller who gave no end would hang with
-the servers: so that wait ends after the ttl, counted from when the outage was first seen in this process, but not from before he came. Several who
-stand in line in one process thus wait one ttl, not one after the other.
+It depends on the reason for the wait. While another client holds the lock, the caller waits until
+its timeout, or for ever if it gave none: that is what a lock is for. While too few voters answer,
+no client can have the lock, and a caller without a timeout would hang as long as the servers. So
+that wait ends after the ttl, counted from when this process first saw the outage, or from when the
+caller came, if that was later. Several callers that wait in one process thus wait one ttl together,
+not one ttl after the other.
 """
 
 from collections.abc import Callable
@@ -15,13 +17,18 @@ from shardcache.flows.lock.voter_registry import VoterStatus
 
 __all__ = ("TELL_AFTER", "Note", "WaitLimit")
 
-TELL_AFTER = 1.0  # seconds of waiting after which somebody is told
+TELL_AFTER = 1.0  # seconds of waiting after which the hook is told
 
 Note = Callable[[LockNotAcquired], None]
 
 
 class WaitLimit:
-    """The wait of one caller who came at ``began``. ``wait`` in seconds: None if he gave no end, `math.inf` if he wants none."""
+    """The wait of one caller.
+
+    ``wait``: the timeout in seconds; None if the caller gave none, `math.inf` if it wants none.
+    ``began``: when the caller came.
+    ``note``: is called with the reason, when the caller has waited for a while.
+    """
 
     __slots__ = ("_began", "_deadline", "_note", "_plan", "_status", "_told", "_unbounded")
 
@@ -46,19 +53,22 @@ class WaitLimit:
         return most if self._deadline is None else min(self._deadline - now, most)
 
     def limit(self, now: float, least: float) -> float | None:
-        """Return the seconds for which an attempt may go on: at least so many, so that the voters can be heard; None for no end."""
+        """Return the seconds for which an attempt may go on; None: without a limit.
+
+        ``least``: the result is not below this, so that the voters have time to answer.
+        """
         return None if self._deadline is None else max(self._deadline - now, least)
 
     def nap(self, now: float, seconds: float) -> float:
-        """Return ``seconds``, or less if somebody is to be told before that."""
+        """Return ``seconds``, or less if the hook is to be told before that."""
         if self._note is None or self._told is not None:
             return seconds
         return min(seconds, max(self._began + TELL_AFTER - now, 0.01))
 
     def goes_on(self, now: float, error: LockNotAcquired, *, passing: bool) -> None:
-        """Note why an attempt failed, and tell. Raises ``error`` if that was to be waited for no longer.
+        """Note why an attempt failed, and tell the hook. Raises ``error`` if the wait is over.
 
-        ``passing``: it is over by itself before long, as a restarted voter's guard is.
+        ``passing``: the reason ends by itself before long, as the guard of a restarted voter does.
         """
         if not isinstance(error, QuorumUnavailable) or passing:
             self._status.out_since = None
@@ -68,7 +78,8 @@ class WaitLimit:
             if self._unbounded and now >= max(self._status.out_since, self._began) + self._plan.ttl:
                 raise QuorumUnavailable(
                     error.name,
-                    f"{error.reason}; without a timeout a majority is waited for as long as the ttl, {self._plan.ttl:g} s",
+                    f"{error.reason}; without a timeout a majority is waited for as long as "
+                    f"the ttl, {self._plan.ttl:g} s",
                     error.votes,
                 ) from error.__cause__
         if (
