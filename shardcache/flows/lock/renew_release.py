@@ -189,15 +189,14 @@ def release(plan: LockPlan, lease: Lease, errors: list[ShardError] | None = None
 
     commands = [plan.script(RELEASE, lease.token)]
     everywhere = range(len(shards))
-    # However much a slow voter has still to answer: what it is not told it keeps for the whole ttl.
     batches = [
-        Batch(shards[place], commands, False, compensates=place in lease.unsure, after_pending=True)
+        Batch(shards[place], commands, False, compensates=place in lease.unsure)
         for place in everywhere
     ]
     yield Broadcast(batches, count(everywhere, again=False), plan.voter_timeout)
     if broken and freed < plan.quorum and gone <= len(shards) - plan.quorum:
         places, broken = broken, []
-        batches = [Batch(shards[place], commands, False, after_pending=True) for place in places]
+        batches = [Batch(shards[place], commands, False) for place in places]
         yield Broadcast(batches, count(places, again=True), plan.voter_timeout)
     if freed >= plan.quorum:
         return "freed"
