@@ -348,7 +348,7 @@ def test_which_program(tmp_path, monkeypatch):
     redis = program(tmp_path / "b", "redis-server")
     path = {"PATH": str(tmp_path / "b")}
     assert find_server({"SHARDCACHE_SERVER": chosen, **path}) == chosen
-    monkeypatch.setattr("shardcache.embedded.find_server.PACKAGE", "no-such-package")
+    monkeypatch.setattr("shardcache.embedded.server_program.PACKAGE", "no-such-package")
     assert find_server(path) == redis
     valkey = program(tmp_path / "b", "valkey-server")
     assert find_server(path) == valkey
@@ -365,7 +365,7 @@ def test_package_comes_before_path(tmp_path):
 
 def test_no_program(tmp_path, monkeypatch):
     """Without any server the error says what to install; a wrong variable is named."""
-    monkeypatch.setattr("shardcache.embedded.find_server.PACKAGE", "no-such-package")
+    monkeypatch.setattr("shardcache.embedded.server_program.PACKAGE", "no-such-package")
     with pytest.raises(errors.ServerNotStarted, match=r"pip install 'shardcache\[embedded\]'"):
         find_server({"PATH": str(tmp_path)})
     with pytest.raises(
@@ -383,7 +383,7 @@ OWNER = """
     shards.servers[1].pause()
     {before}
     pids = [server.pid for server in shards.servers]
-    print(shards.directory, shards._home._guard.pid, *pids, flush=True)
+    print(shards.directory, shards._process_guard._guard.pid, *pids, flush=True)
     {ending}
 """
 ENDINGS = {
@@ -465,7 +465,7 @@ def test_forked_child_uses_and_never_ends(shards):
         first = shards.servers[0]
         said = [str(ask(first.url, b"PING")), str(first.running)]
         shards.close()
-        shards._home._end()
+        shards._process_guard._end()
         for change in (
             first.start,
             first.stop,

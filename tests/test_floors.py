@@ -61,7 +61,6 @@ NAMED_AS_FUNCTION = {
     "cli.confirm": "no folder passes the function on",
     "cli.connect": "no folder passes the function on",
     "codecs.ways_out": "no folder passes the function on",
-    "embedded.find_server": "its folder passes the function on; nobody asks for the module by its dotted name",
     "flows.stored_form": "no folder passes the function on",
     "key_templates.stable_text": "no folder passes the function on",
     "locks.guard": "no folder passes the function on",

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Self
 from urllib.parse import urlsplit
 
-from shardcache.embedded.find_server import find_server
 from shardcache.embedded.process_guard import ProcessGuard
 from shardcache.embedded.server import LocalServer
+from shardcache.embedded.server_program import find_server
 from shardcache.errors import InvalidOption
 
 __all__ = ("LocalShards",)

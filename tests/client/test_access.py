@@ -13,7 +13,7 @@ import redis
 
 from shardcache import AsyncQuorumLock, Event, Options, QuorumLock, ShardCache
 from shardcache.embedded import LocalShards
-from shardcache.embedded.find_server import find_server
+from shardcache.embedded.server_program import find_server
 from shardcache.errors import AccessDenied, LockConflict, QuorumUnavailable
 
 COMMANDS = "+@read +@write +@connection +eval +time +info +blpop"

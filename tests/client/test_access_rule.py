@@ -11,7 +11,7 @@ import redis
 
 from shardcache import Event, Options, ShardCache
 from shardcache.embedded import LocalShards
-from shardcache.embedded.find_server import find_server
+from shardcache.embedded.server_program import find_server
 from shardcache.errors import AccessDenied
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"

@@ -12,7 +12,7 @@ import redis
 
 from shardcache import Options
 from shardcache.embedded import LocalShards
-from shardcache.embedded.find_server import find_server
+from shardcache.embedded.server_program import find_server
 from shardcache.errors import AuthenticationFailed, CommandRefused, WrongTopology
 
 protocols = pytest.mark.parametrize("protocol", [3, 2], ids=["resp3", "resp2"])

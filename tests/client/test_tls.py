@@ -14,7 +14,7 @@ import pytest
 import shardcache.wire.tls
 from shardcache import TLS, AsyncShardCache, Options, ShardCache
 from shardcache.embedded import LocalShards
-from shardcache.embedded.find_server import find_server
+from shardcache.embedded.server_program import find_server
 from shardcache.errors import AuthenticationFailed, InvalidOption, ServerNotStarted
 
 CALLS = {
