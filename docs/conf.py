@@ -22,3 +22,22 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
+
+
+def list_parameters(app, what, name, obj, options, lines):
+    """Make a list of the lines of a docstring that begin with a parameter, one each."""
+    found, inside = [], False
+    for line in lines:
+        if line.startswith("``"):
+            found += ["", f"- {line}"]
+            inside = True
+        elif inside and line.startswith(" "):
+            found.append(f"  {line.strip()}")
+        else:
+            found += ["", line] if inside and line else [line]
+            inside = False
+    lines[:] = found
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", list_parameters)
