@@ -6,6 +6,7 @@ from contextlib import suppress
 import pytest
 
 from shardcache.errors import InvalidOption, LockLost, LockNotHeld
+from shardcache.testing import FaultProxy, Stall
 
 
 def test_extend(cache) -> None:
@@ -232,3 +233,19 @@ def test_close_ends_the_renewal(cache) -> None:
         renewal.is_alive() if isinstance(renewal, threading.Thread) else not renewal.done()
     ) is False
     assert cache.lock("l").acquire(timeout=20) is True
+
+
+def test_released_at_a_slow_voter_too(voters, make, plain, until) -> None:
+    """However many releases one voter has not answered yet, each of them reaches it: no key waits for its ttl."""
+    slow = "shard-2"
+    with FaultProxy(voters.urls[slow]) as proxy:
+        cache = make({**voters.urls, slow: proxy.url})
+        locks = [cache.lock(f"l{number}", 600) for number in range(20)]
+        for lock in locks:
+            assert lock.acquire(timeout=20) is True
+            until(lambda lock=lock: plain.having(lock) == list(lock.voters))
+        proxy.set(Stall())
+        for lock in locks:
+            lock.release()
+        until(lambda: not any(plain.having(lock) for lock in locks))
+        proxy.clear()

@@ -188,6 +188,7 @@ def _attempt(
             if len(places) >= plan.quorum and electors.majority(free if new else ballot.fences):
                 lease.held(places, sent, plan.ttl)
                 lease.unsure = ballot.unsure
+                lease.granted.update(place for place in ballot.fences if place < ballot.voting)
                 lease.verified.update(
                     places if new else (place for place in ballot.fences if place < ballot.voting)
                 )

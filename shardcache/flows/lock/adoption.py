@@ -175,7 +175,7 @@ def _attempt(
             # The time left was read after ``asked``; what the two clocks may differ by is taken off, as for a new lease.
             left = count.lefts[place]
             lease.until[place] = asked + left - drift(left)
-        lease.verified = set(count.taken)
+        lease.verified, lease.granted = set(count.taken), set(count.taken)
         won = len(count.taken) >= plan.quorum and lease.valid_until > clock()
     except GeneratorExit:
         raise

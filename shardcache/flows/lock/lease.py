@@ -32,6 +32,7 @@ class Lease:
     ``ended``: the lock is lost or released, and will not be extended again.
     ``voters``: the voters that granted it, if the voters of the lock may change.
     ``verified``: the voters that have had our key since a life of theirs in which they may vote.
+    ``granted``: the voters that said that they have our key.
     ``unsure``: the voters that were asked and have not answered: they may grant late.
     """
 
@@ -42,6 +43,7 @@ class Lease:
     ended: bool = field(default=False)
     voters: Voters | None = None
     verified: set[int] = field(default_factory=set)
+    granted: set[int] = field(default_factory=set)
     unsure: frozenset[int] = frozenset()
 
     @property

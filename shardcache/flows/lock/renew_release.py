@@ -77,6 +77,7 @@ def extend(
     if strangers and registry is not None:  # they count from the next time on
         yield from registry.verify(plan, strangers)
     if gone and lease.fence:  # a load lock has no counter to put back, and does not last
+        lease.granted.update(gone)
         repair = [plan.script(REPAIR, lease.token, plan.ttl_ms, lease.fence, FENCE_TTL)]
         yield Broadcast(
             [Batch(shards[place], repair, False) for place in gone], None, plan.voter_timeout
@@ -190,7 +191,14 @@ def release(plan: LockPlan, lease: Lease, errors: list[ShardError] | None = None
     commands = [plan.script(RELEASE, lease.token)]
     everywhere = range(len(shards))
     batches = [
-        Batch(shards[place], commands, False, compensates=place in lease.unsure)
+        Batch(
+            shards[place],
+            commands,
+            False,
+            compensates=place in lease.unsure,
+            # A voter that granted is told, however much it has still to answer: else the key stays there for the ttl.
+            after_pending=place in lease.granted,
+        )
         for place in everywhere
     ]
     yield Broadcast(batches, count(everywhere, again=False), plan.voter_timeout)
