@@ -30,7 +30,13 @@ L = TypeVar("L", QuorumLock, AsyncQuorumLock)
 
 class _LockSetBase(ABC, Generic[L]):
     def __init__(
-        self, names: Iterable[Key], ttl: float, nodes: Any, timeout: float | None, settings: Any
+        self,
+        names: Iterable[Key],
+        ttl: float = 10.0,
+        *,
+        nodes: Nodes | CacheBase,
+        timeout: float | None = None,
+        **settings: Any,
     ) -> None:
         asked = distinct(names)
         if not asked:
@@ -40,12 +46,10 @@ class _LockSetBase(ABC, Generic[L]):
                 "several locks at once are not re-entrant: reentrant=True is for one lock"
             )
         made: dict[bytes, tuple[Key, L]] = {}
-        root = nodes
+        root: Any = nodes
         for name in asked:
             root = lock = self._make(name, ttl, root, settings)
-            settings = {
-                key: value for key, value in settings.items() if key != "namespace"
-            }  # the others share the first one's
+            settings.pop("namespace", None)  # the others share the first one's
             made.setdefault(lock._plan.keys.lock, (name, lock))  # "a" and b"a" are one
         # One fixed order for the whole fleet: that of the bytes of the keys.
         self.locks: Mapping[Key, L] = dict(made[key] for key in sorted(made))
@@ -133,17 +137,6 @@ class LockSet(_LockSetBase[QuorumLock]):
     ``timeout``: seconds that ``with`` and `acquire` wait for all of them (see `QuorumLock.acquire`).
     """
 
-    def __init__(
-        self,
-        names: Iterable[Key],
-        ttl: float = 10.0,
-        *,
-        nodes: Nodes | CacheBase,
-        timeout: float | None = None,
-        **settings: Any,
-    ) -> None:
-        super().__init__(names, ttl, nodes, timeout, settings)
-
     def _make(self, name: Key, ttl: float, nodes: Any, settings: Any) -> QuorumLock:
         return QuorumLock(name, ttl, nodes=nodes, **settings)
 
@@ -208,17 +201,6 @@ class LockSet(_LockSetBase[QuorumLock]):
 
 class AsyncLockSet(_LockSetBase[AsyncQuorumLock]):
     """Several `AsyncQuorumLock` s taken together, in a fixed order: all or none. As `LockSet`, with ``await``."""
-
-    def __init__(
-        self,
-        names: Iterable[Key],
-        ttl: float = 10.0,
-        *,
-        nodes: Nodes | CacheBase,
-        timeout: float | None = None,
-        **settings: Any,
-    ) -> None:
-        super().__init__(names, ttl, nodes, timeout, settings)
 
     def _make(self, name: Key, ttl: float, nodes: Any, settings: Any) -> AsyncQuorumLock:
         return AsyncQuorumLock(name, ttl, nodes=nodes, **settings)
