@@ -32,8 +32,8 @@ def awake() -> Iterator[bool]:
         yield False
         return
     spinners = [
-        subprocess.Popen([sys.executable, "-c", SPIN, str(os.getpid()), str(context)])
-        for context in os.sched_getaffinity(0)
+        subprocess.Popen([sys.executable, "-c", SPIN, str(os.getpid()), str(core)])
+        for core in os.sched_getaffinity(0)
     ]
     try:
         yield True

@@ -61,7 +61,7 @@ def _django(
     backend: str, options: dict[str, Any], urls: Mapping[str, str], load: Loader, ttl: float
 ) -> Any:
     from django.conf import settings
-    from django.context.cache import caches
+    from django.core.cache import caches
 
     settings.configure(
         CACHES={"default": {"BACKEND": backend, "LOCATION": _first(urls), "OPTIONS": options}}

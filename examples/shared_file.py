@@ -25,36 +25,36 @@ LINES = 10  # of each
 Nodes = Mapping[str, str]
 
 
-def append(reply_policy: FencedFile, token: int, who: str) -> None:
+def append(ledger: FencedFile, token: int, who: str) -> None:
     """Add a line whose total is one more than the last: only right if no process comes between."""
     # To read with the token keeps older holders out from here on, not only from the next write on.
-    text = (reply_policy.read(token) or b"").decode()
+    text = (ledger.read(token) or b"").decode()
     total = int(text.splitlines()[-1].split()[0]) if text else 0
-    reply_policy.write(f"{text}{total + 1} by {who}\n".encode(), token)
+    ledger.write(f"{text}{total + 1} by {who}\n".encode(), token)
 
 
 def work(nodes: Nodes, path: Path, who: str) -> None:
     """Add this process' lines, each under the lock."""
-    reply_policy = FencedFile(path)
-    lock = QuorumLock("reply_policy", ttl=10, nodes=nodes, label=who)
+    ledger = FencedFile(path)
+    lock = QuorumLock("ledger", ttl=10, nodes=nodes, label=who)
     for _ in range(LINES):
         with lock:
-            append(reply_policy, lock.fencing_token, who)
+            append(ledger, lock.fencing_token, who)
     lock.close()
 
 
 def oversleep(nodes: Nodes, path: Path) -> str:
     """Hold the lock, sleep until it has ended and another has written, and write all the same."""
-    reply_policy = FencedFile(path)
-    sleeper = QuorumLock("reply_policy", ttl=0.5, nodes=nodes)
-    other = QuorumLock("reply_policy", ttl=10, nodes=nodes)
+    ledger = FencedFile(path)
+    sleeper = QuorumLock("ledger", ttl=0.5, nodes=nodes)
+    other = QuorumLock("ledger", ttl=10, nodes=nodes)
     sleeper.acquire()
     while sleeper.held:
         time.sleep(0.05)
     with other:
-        append(reply_policy, other.fencing_token, "the other")
+        append(ledger, other.fencing_token, "the other")
     try:
-        append(reply_policy, sleeper.fencing_token, "the sleeper")
+        append(ledger, sleeper.fencing_token, "the sleeper")
     except StaleToken as error:
         return str(error)
     finally:

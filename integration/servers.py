@@ -283,7 +283,7 @@ def on_free_port(start: Callable[[int], T], taken: type[Exception]) -> tuple[int
 def run_container(image: str, program: str, port: int) -> Any:
     """Start a testcontainers container of which nothing is left if it does not start."""
     from docker.errors import APIError
-    from testcontainers.context.container import DockerContainer
+    from testcontainers.core.container import DockerContainer
 
     name = f"shardcache-test-{uuid.uuid4().hex[:12]}"
     # The entry points of the official images take a command line just as the server does.
