@@ -1,7 +1,8 @@
-"""The table of operations, and what a server's error reply means.
+"""What an operation is, and what a server's error reply means.
 
-An operation is data: whether it may be sent twice, whether it writes, and how its reply reads.
-A command is a tuple of bytes that the wire packs (``(b"GET", key)``); numbers become bytes where commands are made (`decimal`).
+An operation is data: whether it may be sent twice, whether it writes, and how its reply is read.
+The table of operations is in `flows/operations.py`. A command is a tuple of bytes that the wire
+packs, such as ``(b"GET", key)``; the maker of a command makes bytes of its numbers (``b"%d" % n``).
 """
 
 from collections.abc import Callable
@@ -20,31 +21,32 @@ from shardcache.errors import (
 )
 from shardcache.refusals import explained, words
 
-__all__ = ("Command", "ErrorReply", "Op", "OpGroup", "Reply", "as_error", "decimal")
+__all__ = ("Command", "ErrorReply", "Op", "OpGroup", "Reply", "as_error")
 
-# Bytes only: hiredis 3.5 ends the process when it packs a number and a signal handler raises at that moment.
+# Bytes only: hiredis 3.5 crashes the process if a signal handler raises while it packs a number.
 Command = tuple[bytes, ...]
-Reply = Any  # bytes, int, None, list, dict or ErrorReply: what RESP has
-
-
-def decimal(number: int) -> bytes:
-    """Return a number as it stands in a command; True and False are 1 and 0."""
-    return b"%d" % number
+Reply = Any  # bytes, int, None, list, dict or ErrorReply: the types of RESP
 
 
 class ErrorReply(Exception):
-    """A server's error reply as the parser hands it out: data, until `as_error` names it."""
+    """A server's error reply as the parser returns it: data, until `as_error` names the error."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Op:
     """One operation of the client.
 
-    ``idempotent`` says that sending it a second time leaves the same state, so that it may be retried
-    when a connection broke before the reply; ``writes`` what a degraded call is counted as;
-    ``degraded`` what the call answers when its shard is out; ``read`` turns the reply into the
-    result. ``kinds`` are the types that its reply can have, whatever it says; of other types it must ``fit``. Anything else means that the
-    connection is out of step. ``values``: how many stored values the reply can hold, which bounds its length.
+    ``name``: the name of the method.
+    ``idempotent``: whether sending it twice leaves the same state as once, so that it may be sent
+        again when a connection broke before the reply.
+    ``writes``: whether it changes something; a degraded call is counted as a dropped write then.
+    ``degraded``: the result of a call whose shard is out.
+    ``read``: makes the result of the reply.
+    ``reply_types``: the types that a reply can have, whatever is in it.
+    ``values``: how many stored values a reply can have, which bounds its length.
+    ``validate``: says of a reply of another type whether it can be right; None: it cannot.
+
+    A reply that is not accepted means that the connection is out of step.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Op:
     reply_types: frozenset[type]
     values: int = 0
     validate: Callable[[Reply], bool] | None = None
+    number: ClassVar[int] = 1  # of commands, as in `OpGroup`
     in_order: ClassVar[bool] = False  # as in `ReplyBatch` of `wire/aio/pending_reply.py`
 
     @property
@@ -63,35 +66,39 @@ class Op:
         return self.idempotent and not self.writes
 
     def accepts(self, reply: Reply) -> bool:
-        """Whether it can be answered so. Who must be fast looks into ``kinds`` first."""
+        """Whether a reply can be right. Fast callers look into ``reply_types`` first."""
         return reply.__class__ in self.reply_types or (
             self.validate is not None and self.validate(reply)
         )
 
 
 class OpGroup:
-    """Several operations that go out together, in this order: what holds of all of them."""
+    """Several operations that are sent together, in this order, seen as one."""
 
-    __slots__ = ("_ops", "idempotent", "number", "reads", "values")
+    __slots__ = ("_ops", "idempotent", "name", "number", "reads", "values")
+
+    reply_types: ClassVar[frozenset[type]] = frozenset()  # it takes a look: see `Op.accepts`
 
     def __init__(self, *ops: Op) -> None:
         self._ops = ops
+        self.name = " and ".join(op.name for op in ops)
         self.number = len(ops)
         self.idempotent = all(op.idempotent for op in ops)
         self.reads = all(op.reads for op in ops)
         self.values = sum(op.values for op in ops)
 
-    def validate(self, replies: list[Reply]) -> bool:
-        """Whether each reply is of a kind that its operation can have."""
+    def accepts(self, replies: list[Reply]) -> bool:
+        """Whether each reply can be right for its operation."""
         for op, reply in zip(self._ops, replies, strict=True):
             if reply.__class__ not in op.reply_types and not op.accepts(reply):
                 return False
         return True
 
 
-# First word of an error reply: the server is there but does not serve now.
+# The first word of an error reply of a server that is there, and does not serve now.
 _NOT_SERVING = frozenset({"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED"})
-# It serves reads, but takes no writes now: MISCONF after a failed snapshot (also in answer to a PING), the others by role.
+# Of a server that serves reads and refuses writes: MISCONF after a failed snapshot (also in reply
+# to PING), the others by its role.
 _NO_WRITES = frozenset({"MISCONF", "READONLY", "NOREPLICAS"})
 _CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS"})
 _ACL = ("ACL failure in script", "user executing the script can't")
@@ -100,7 +107,13 @@ _KIND = ("not an integer", "not a valid integer", "not a valid float", "would ov
 
 
 def as_error(shard: str, reply: ErrorReply, keys: str = "*") -> ShardError:
-    """Return the error that an error reply of ``shard`` stands for. ``keys``: the pattern that the client's keys match."""
+    """Return the error that an error reply stands for.
+
+    ``shard``: the name of the shard.
+    ``reply``: the error reply.
+    ``keys``: the pattern of the client's keys, for the user's ACL.
+    """
+    # The first word tells the kind; some servers only say it in the text.
     text = words(str(reply))
     code = text.partition(" ")[0]
     kind: type[ShardError]
@@ -119,6 +132,7 @@ def as_error(shard: str, reply: ErrorReply, keys: str = "*") -> ShardError:
         kind = OutOfMemory
     else:
         kind = CommandRefused
+    # A refusal has the first word too, as the caller may want to look at it.
     reason = explained(text)
     error = kind(shard, reason)
     if isinstance(error, CommandRefused):

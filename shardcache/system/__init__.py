@@ -1,1 +1,1 @@
-"""Threads, and waiting between threads without a lock that could be held for ever."""
+"""Threads, waiting between them without a lock that could be held for ever, and forked children."""

@@ -17,21 +17,20 @@ import time
 
 from shardcache.errors import InvalidOption
 
-__all__ = ("default_label", "new_token", "read")
+__all__ = ("check_label", "new_token", "read")
 
 LONGEST_LABEL = 200
 
 
-def new_token(label: str) -> bytes:
-    """Return a new token, without the part ``attempt``."""
+def new_token(label: str | None = None) -> bytes:
+    """Return a new token, without the part ``attempt``.
+
+    ``label``: default: host, process and thread.
+    """
+    if label is None:
+        label = f"{socket.gethostname()}:{os.getpid()}:{threading.current_thread().name}"
+        label = label.replace("|", "/")[:LONGEST_LABEL]
     return f"{secrets.token_hex(12)}|{time.time():.3f}|{label}".encode()
-
-
-def default_label() -> str:
-    """Return host, process and thread."""
-    return f"{socket.gethostname()}:{os.getpid()}:{threading.current_thread().name}".replace(
-        "|", "/"
-    )[:LONGEST_LABEL]
 
 
 def check_label(label: str | None) -> str | None:

@@ -1,11 +1,13 @@
-"""The one place that starts threads, those in which the wire waits for what takes no deadline (`SharedCall`) among them.
+"""The one place that starts threads.
 
-"can't start new thread" is ordinary under a limit on processes, so whoever starts one must be able to do without. The rule is the
-same for all: what had been noted for the thread is undone, an event tells of it (`thread_not_started`), and no call that has a good
-value raises because of it. What is begun later tries again.
+Under a limit on processes, "can't start new thread" is an ordinary error, so every caller must be
+able to do without its thread. All follow the same rule. What was noted for the thread is undone, an
+event tells of it (`thread_not_started`), and no call that has a good value raises because of it. A
+later call tries again.
 """
 
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,7 +24,10 @@ def _nothing() -> None:
 
 
 class Worker(threading.Thread):
-    """A thread that does one piece of work, and can be told to end, or to look again, while it pauses.
+    """A thread that does one piece of work. While it pauses it can be told to end or to look again.
+
+    ``name``: the name of the thread, behind "shardcache".
+    ``work``: what it does.
 
     It is a daemon: an interpreter that ends does not wait for it.
     """
@@ -30,10 +35,11 @@ class Worker(threading.Thread):
     def __init__(self, name: str, work: Callable[[], object]) -> None:
         super().__init__(name=f"shardcache {name}", daemon=True)
         self._work = work
-        self._ticket = [
-            None
-        ]  # of two who take it, the thread and whoever gives up starting it, one gets it
-        # True: it is to end. Unlike an Event, it may be told from anywhere. By its module's name, which gevent may have patched.
+        # What became of it: both the thread and a caller that gives up its start write this, and
+        # what was written first stays.
+        self._fate: dict[str, str] = {}
+        # True: the thread is to end. Unlike an Event, the queue may be filled from anywhere. It is
+        # looked up in its module, because gevent may have patched that.
         self._news: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._ended = False
 
@@ -45,38 +51,46 @@ class Worker(threading.Thread):
         shard: str = "",
         undo: Callable[[], object] = _nothing,
     ) -> None:
-        """Start. Raise `ThreadNotStarted`, after ``undo`` and an event for ``operation``, if that cannot be done.
+        """Start the thread.
 
-        ``undo`` is called as well if something else breaks the start off (a signal handler that raises), unless the thread runs.
+        ``hook``: gets the event if the thread cannot be started.
+        ``operation``: what the event says the thread was for.
+        ``shard``: the shard that the event names.
+        ``undo``: called if the thread does not run: it cannot be started, or a signal handler
+            raised during the start.
+
+        Raises `ThreadNotStarted` if the thread cannot be started.
         """
+        before = sys.exc_info()[1]
         try:
             self.start()
         except (RuntimeError, MemoryError, OSError) as error:
-            undo()
+            begun = not self.give_up()
+            if not begun:
+                undo()
+            # What a signal handler raised while threading waited for the thread comes out of there
+            # as "release unlocked lock".
+            if error.__context__ is not before and error.__context__ is not None:
+                raise error.__context__ from None
+            if begun:
+                raise
             failed = ThreadNotStarted(f"no thread for {self.name!r}: {error}")
             failed.__cause__ = error
             emit(hook, Event("thread_not_started", shard, operation, 1, failed))
             raise failed from error
         except BaseException:
-            if self._take():
+            if self.give_up():
                 undo()
             raise
 
     def run(self) -> None:
-        """Do the work, unless whoever started it was broken off, and has undone what it was for."""
-        if self._take():
+        """Do the work, unless the caller of `begin` was broken off and has undone the start."""
+        if self._fate.setdefault("is", "begun") == "begun":
             self._work()
 
     def give_up(self) -> bool:
-        """Let it never begin; return whether it has not begun yet."""
-        return self._take()
-
-    def _take(self) -> bool:
-        try:
-            self._ticket.pop()
-        except IndexError:
-            return False
-        return True
+        """Let it never begin; return whether it has not begun. May be called again."""
+        return self._fate.setdefault("is", "given up") == "given up"
 
     def end(self) -> None:
         """Tell it to end. What it is at is not waited for."""

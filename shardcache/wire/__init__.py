@@ -1,8 +1,15 @@
 """Bytes to and from servers: the only floor that knows sockets and hiredis."""
 
-from shardcache.wire.sync.connection import PACKED_GET, PACKED_LOOK, Connection, pack, pack_all
+from shardcache.wire.sync.connection import (
+    PACKED_GET,
+    PACKED_LOOK,
+    Connection,
+    pack,
+    pack_all,
+    unpack,
+)
 from shardcache.wire.sync.dialer import Dialer
-from shardcache.wire.sync.exchange import Turn, ask, ask_many, transfer
+from shardcache.wire.sync.exchange import Transfer, Turn, transfer
 from shardcache.wire.sync.pool import Pool
 
 __all__ = (
@@ -11,10 +18,10 @@ __all__ = (
     "Connection",
     "Dialer",
     "Pool",
+    "Transfer",
     "Turn",
-    "ask",
-    "ask_many",
     "pack",
     "pack_all",
     "transfer",
+    "unpack",
 )

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from shardcache.errors import ShardUnavailable
 from shardcache.events import Hook, log
 from shardcache.urls import Address
-from shardcache.wire.shared_call import NotInTime, SharedCall
+from shardcache.wire.shared_call import NotBegun, NotInTime, SharedCall
 
 __all__ = ("Credentials", "Login", "Renewed", "subscribe")
 
@@ -45,7 +45,8 @@ class Credentials:
     def get(self, deadline: float, clock: Callable[[], float]) -> Login:
         """Return the login.
 
-        Raises `ShardUnavailable` if the provider has none, `NotInTime` if it takes too long.
+        Raises `ShardUnavailable` if the provider has none, `NotInTime` if it takes too long,
+        `NotBegun` if the system gives no thread.
         """
         if self._call is None:
             return self._login
@@ -53,7 +54,7 @@ class Credentials:
             return _checked(
                 self._call.get(self._provider.get_credentials, deadline, clock, self._hook)
             )
-        except NotInTime:
+        except (NotBegun, NotInTime):
             raise
         except Exception as error:
             raise self._trouble(error) from error
@@ -77,7 +78,7 @@ class Credentials:
                 if limit.expired():
                     raise NotInTime(_STEP) from None
                 raise
-        except NotInTime:
+        except (NotBegun, NotInTime):
             raise
         except asyncio.CancelledError as error:
             # If nobody cancelled this task, something inside the provider was cancelled.

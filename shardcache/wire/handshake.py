@@ -1,23 +1,24 @@
-"""The handshake on a new connection, and the check that the server can be a node of a ring.
+"""The handshake on a new connection, and the check that the server is of the kind expected.
 
-All commands go out in one write: HELLO (with AUTH and SETNAME), SELECT, and INFO for the run id,
-which differs between two runs of a server. The answer to HELLO tells the server's mode and role.
-A server that does not know HELLO or RESP3 is asked again in RESP2, by AUTH, INFO and ROLE. If a
-proxy does not know one of these commands, the client goes on without its answer: neither a name
-nor a run id is needed to use the cache.
+All commands go out in one write: HELLO (with AUTH and SETNAME), SELECT or READONLY, and INFO for
+the run id, which differs between two runs of a server. The answer to HELLO tells the server's mode
+and role. A server that does not know HELLO or RESP3 is asked again in RESP2, by AUTH, INFO and
+ROLE. If a proxy does not know one of these commands, the client goes on without its answer: neither
+a name nor a run id is needed to use the cache.
 """
 
 import re
 from collections.abc import Generator
 
-from shardcache.errors import CommandRefused, OutOfStep, ShardError, WrongTopology
+from shardcache.errors import CommandRefused, OutOfStep, ShardError
 from shardcache.flows.steps import ServerRun
 from shardcache.options import Options
 from shardcache.refusals import explained, words
-from shardcache.resp import Command, ErrorReply, Reply, as_error, decimal
+from shardcache.resp import Command, ErrorReply, Reply, as_error
 from shardcache.urls import Address
+from shardcache.wire.server_kind import ServerKind, check_kind
 
-__all__ = ("handshake", "hung_up")
+__all__ = ("handshake_flow", "hung_up")
 
 Handshake = Generator[list[Command], list[Reply], ServerRun | None]
 _INFO: Command = (b"INFO", b"server")
@@ -25,11 +26,16 @@ _UNKNOWN = ("unknown command", "unsupported")
 # Characters that are quoted of what a server says before it closes the connection: the text of
 # protected mode is long.
 _QUOTED = 120
+_MODE = re.compile(rb"^\w+_mode:(\w+)", re.MULTILINE)  # redis_mode, server_mode
 _RUN = re.compile(rb"^run_id:(\w+)\r?$.*^uptime_in_seconds:(\d+)\r?$", re.MULTILINE | re.DOTALL)
 
 
-def handshake(
-    shard: str, address: Address, options: Options, login: tuple[bytes, ...]
+def handshake_flow(
+    shard: str,
+    address: Address,
+    options: Options,
+    login: tuple[bytes, ...],
+    kind: ServerKind = "standalone",
 ) -> Handshake:
     """Yield commands to send in one write, and take their replies, until the client is logged in.
 
@@ -37,8 +43,11 @@ def handshake(
     Raises `ShardError` if the server refuses.
 
     ``login``: what AUTH takes: a password, a user and a password, or nothing.
+    ``kind``: what the server must be; another one is `WrongTopology`.
     """
-    select: list[Command] = [(b"SELECT", decimal(address.db))] if address.db else []
+    select: list[Command] = [(b"SELECT", b"%d" % address.db)] if address.db else []
+    if kind == "cluster-reads":
+        select.append((b"READONLY",))  # or a replica sends each read to its primary
     if options.protocol == 3:
         # RESP3: HELLO carries the login and the name, and its answer the mode and the role.
         hello: Command = (b"HELLO", b"3")
@@ -49,7 +58,7 @@ def handshake(
         *replies, info = yield [hello, *select, _INFO]
         greeting = replies[0]
         if isinstance(greeting, dict):
-            _place(shard, greeting.get(b"mode", b"standalone"), greeting.get(b"role", b"master"))
+            check_kind(shard, kind, greeting.get(b"mode", b""), greeting.get(b"role", b""))
             _check(shard, address, replies[1:])
             return _run(info)
         # Only a server that does not know HELLO is asked again; any other answer is an error.
@@ -67,14 +76,9 @@ def handshake(
     info, role = replies[-2:]
     # If an ACL hides INFO or ROLE, the mode and the role stay unknown.
     if isinstance(info, bytes) and isinstance(role, list) and role:
-        mode = (
-            b"cluster"
-            if b"_mode:cluster" in info
-            else b"sentinel"
-            if role[0] == b"sentinel"
-            else b""
-        )
-        _place(shard, mode, b"replica" if role[0] == b"slave" else b"master")
+        said = _MODE.search(info)
+        mode = role[0] if role[0] == b"sentinel" else said[1] if said else b""
+        check_kind(shard, kind, mode, role[0])
     _check(shard, address, replies[:-2])
     # A refusal of INFO or ROLE by an ACL or a proxy is no error; any other one is.
     for reply in (info, role):
@@ -132,16 +136,3 @@ def _check(shard: str, address: Address, replies: list[Reply]) -> None:
                     shard, f"has no database {address.db} ({error.reason})", error.code
                 )
             raise error
-
-
-def _place(shard: str, mode: bytes, role: bytes) -> None:
-    if mode == b"cluster":
-        raise WrongTopology(
-            shard,
-            "is a member of a Redis Cluster, which places keys itself; "
-            "a ring takes independent servers",
-        )
-    if mode == b"sentinel":
-        raise WrongTopology(shard, "is a Sentinel; a ring takes the data servers")
-    if role in (b"replica", b"slave"):
-        raise WrongTopology(shard, "is a replica and takes no writes; a ring takes primaries")

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     Redis: TypeAlias = redis.Redis
     AsyncRedis: TypeAlias = redis.asyncio.Redis
 
-__all__ = ("async_redis_client", "redis_client")
+__all__ = ("async_redis_client", "sync_redis_client")
 
 
-def redis_client(address: Address, tls: TLS, options: Options, timeout: float) -> "Redis":
+def sync_redis_client(address: Address, tls: TLS, options: Options, timeout: float) -> "Redis":
     """Return a client that connects when it is first used. The caller has to close it.
 
     It retries nothing: redis-py's default is ten retries, each of which has the whole ``timeout``.
@@ -38,7 +38,7 @@ def redis_client(address: Address, tls: TLS, options: Options, timeout: float) -
 def async_redis_client(
     address: Address, tls: TLS, options: Options, timeout: float
 ) -> "AsyncRedis":
-    """As `redis_client`, for asyncio."""
+    """As `sync_redis_client`, for asyncio."""
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff

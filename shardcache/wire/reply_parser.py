@@ -212,12 +212,13 @@ def _is_harmless(data: bytes) -> bool:
     """Whether no long list is announced anywhere in ``data``, not even the beginning of one."""
     if data[-1] != 10:
         return False
+    # The most frequent case: only the list that was asked for, of texts.
     if (
         data.find(b"\r", 1, 5) > 0
         and data.find(b"*", 1) < 0
         and data.find(b">", 1) < 0
         and data.find(b"~", 1) < 0
         and data.find(b"|", 1) < 0
-    ):  # only the list that was asked for, of texts
+    ):
         return True
     return _LONG_LIST not in data.translate(_SHAPE)

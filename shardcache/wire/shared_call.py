@@ -16,13 +16,17 @@ from shardcache.errors import ThreadNotStarted
 from shardcache.events import Hook
 from shardcache.system.threads import Worker
 
-__all__ = ("NotInTime", "SharedCall")
+__all__ = ("NotBegun", "NotInTime", "SharedCall")
 
 T = TypeVar("T")
 
 
 class NotInTime(TimeoutError):
     """A step of opening a connection was not done by the deadline; the text names the step."""
+
+
+class NotBegun(OSError):
+    """A step of opening a connection was not begun, because the system had no thread for it."""
 
 
 class SharedCall(Generic[T]):
@@ -40,13 +44,18 @@ class SharedCall(Generic[T]):
         self._what = what
         self._running: dict[int, Future[T]] = {}  # by process id; at most one of this process
 
+    @property
+    def running(self) -> bool:
+        """Whether the function runs, or is about to, in this process."""
+        return os.getpid() in self._running
+
     def start(
         self, function: Callable[[], T], *, may_block: bool, hook: Hook | None = None
     ) -> Future[T]:
         """Run ``function`` in a thread, unless one runs already; return the future of its result.
 
         ``may_block``: run it in the caller's thread if the system gives no thread. If it may not
-            block, the future ends with OSError then.
+            block, the future ends with `NotBegun` then.
         ``hook``: is told if the system gives no thread.
         """
         me = os.getpid()
@@ -61,12 +70,12 @@ class SharedCall(Generic[T]):
             for process in self._running.keys() - {me}:
                 self._running.pop(process, None)
             try:
-                Worker(self._what, lambda: self._run(function, future)).begin(hook, "connect")
+                self._begin(lambda: self._run(function, future), hook)
             except ThreadNotStarted as error:
                 if may_block:
                     self._run(function, future)
                 else:
-                    self._end(future, error=OSError(f"{self._what}: {error.__cause__}"))
+                    self._end(future, error=NotBegun(f"{self._what}: {error.__cause__}"))
         except BaseException:  # a signal handler raised: the callers that wait must not hang
             self._end(future, error=ConnectionAbortedError(f"{self._what} was broken off"))
             raise
@@ -81,9 +90,11 @@ class SharedCall(Generic[T]):
     ) -> T:
         """Return what ``function`` returns, or raise what it raises; `NotInTime` at ``deadline``.
 
+        Raises `NotBegun` if the system gives no thread: without one the deadline could not be kept.
+
         ``hook``: as in `start`.
         """
-        future = self.start(function, may_block=True, hook=hook)
+        future = self.start(function, may_block=False, hook=hook)
         wait([future], max(deadline - clock(), 0))
         return self._result(future)
 
@@ -100,6 +111,10 @@ class SharedCall(Generic[T]):
         finally:
             waiting.cancel()  # else asyncio logs a later error as one that nobody retrieved
         return self._result(future)
+
+    def _begin(self, run: Callable[[], None], hook: Hook | None) -> None:
+        """Have ``run`` called in a thread, or raise `ThreadNotStarted`."""
+        Worker(self._what, run).begin(hook, "connect")
 
     def _result(self, future: "Future[T]") -> T:
         if not future.done():

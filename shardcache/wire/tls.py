@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from shardcache.events import Hook, log
 from shardcache.options import TLS
-from shardcache.wire.shared_call import SharedCall
+from shardcache.wire.shared_call import NotBegun, SharedCall
 
 __all__ = ("TLSContext", "make_context")
 
@@ -46,15 +46,26 @@ class TLSContext:
 
         Raises OSError (ssl.SSLError, `NotInTime`) if there has never been a good one. Files may
         become unreadable later on, or not fit together (a new certificate beside the old key,
-        while they are being replaced): that is logged, and the older context stays.
+        while they are being replaced): that is logged, and the older context stays. So it does
+        where the system gives no thread.
 
         ``hook``: is told if no thread could be started.
         """
-        return self._current() or self._call.get(self._renew, deadline, clock, hook)
+        try:
+            return self._current() or self._call.get(self._renew, deadline, clock, hook)
+        except NotBegun:
+            if self._made is None:
+                raise
+            return self._made.context
 
     async def get_async(self, deadline: float, hook: Hook | None) -> ssl.SSLContext:
         """As `get`, on an event loop."""
-        return self._current() or await self._call.get_async(self._renew, deadline, hook)
+        try:
+            return self._current() or await self._call.get_async(self._renew, deadline, hook)
+        except NotBegun:
+            if self._made is None:
+                raise
+            return self._made.context
 
     def _current(self) -> ssl.SSLContext | None:
         made = self._made

@@ -140,9 +140,8 @@ def test_deadline_is_of_the_whole(pieces) -> None:
         connection = Connection("a", ours, clock)
         with pytest.raises(TimeoutError):
             connection.call(GET, float(pieces))
-        assert (
-            next(ticks) == pieces + 3
-        )  # one reading of the clock for each piece, and two for the last look
+        # One reading of the clock for each piece, and two for the last look.
+        assert next(ticks) == pieces + 3
 
 
 def late(seconds: float) -> Callable[[], float]:
@@ -335,3 +334,27 @@ def test_stream_that_is_faster_than_we_are_ends_at_the_deadline() -> None:
                 GET, 5.0, values=1
             )
         assert next(ticks) < 10
+
+
+def test_finish(pair) -> None:
+    """The peer gets all that was sent, and then the end; what it still sends is thrown away."""
+    connection, peer = pair
+    connection.send_some(GET)
+    connection.finish()
+    assert not connection.is_finished(time.monotonic())
+    peer.sendall(b"$1\r\nv\r\n")
+    assert not connection.is_finished(time.monotonic())
+    assert (peer.recv(1000), peer.recv(1000)) == (GET, b"")
+    peer.close()
+    assert connection.is_finished(far())
+    connection.finish()  # nothing is left to be finished
+    assert connection.is_finished(far())
+
+
+def test_finish_of_a_connection_that_is_broken(pair) -> None:
+    """There is nothing to wait for."""
+    connection, peer = pair
+    connection.send_some(GET)
+    peer.close()
+    connection.finish()
+    assert connection.is_finished(far())

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardcache.errors import OutOfStep
-from shardcache.wire import Connection, Turn, transfer
+from shardcache.wire import Connection, Transfer, Turn, transfer
 
 FAR = 20.0  # seconds that no test waits for
 
@@ -170,3 +170,57 @@ def test_deadline_is_common(peers) -> None:
     turns = [Turn(connection, b"ask", 1) for connection, _ in made]
     transfer(turns, 1.0, lambda: next(ticks, 1.0))
     assert [type(turn.error) for turn in turns] == [TimeoutError, type(None), TimeoutError]
+
+
+def test_dead_connection_is_told_at_once(peers) -> None:
+    """A turn that cannot be sent has its error, is not under way, and does not stop the others."""
+    (dead, _), (alive, peer) = peers(2)
+    dead.close()
+    under_way = Transfer(far(), time.monotonic)
+    turns = [Turn(connection, b"ask", 1) for connection in (dead, alive)]
+    assert [under_way.start(turn) for turn in turns] == [False, True]
+    assert (isinstance(turns[0].error, OSError), list(under_way.open.values())) == (True, turns[1:])
+    peer.sendall(b":1\r\n")
+    assert (under_way.wait(), under_way.open) == ([turns[1]], {})
+
+
+def test_turn_that_begins_while_others_wait(peers) -> None:
+    """Further turns can be started between two waits; each comes back once, when it is over."""
+    made = peers(3)
+    under_way = Transfer(far(), time.monotonic)
+    turns = [Turn(connection, b"ask", 1, place=at) for at, (connection, _) in enumerate(made)]
+    under_way.start(turns[0])
+    found = []
+    for at, (_, peer) in enumerate(made):
+        if at < 2:
+            under_way.start(turns[at + 1])
+        peer.sendall(b":%d\r\n" % at)
+        found += [(turn.place, turn.replies) for turn in under_way.wait()]
+    assert (found, under_way.open) == ([(0, [0]), (1, [1]), (2, [2])], {})
+
+
+def test_what_is_owed_comes_first(peers) -> None:
+    """Replies to earlier requests are left out, and not checked as if they were to this one."""
+    [(connection, peer)] = peers(1)
+    turn = Turn(connection, b"ask", 1, owed=2, validate=lambda replies: replies == [b"mine"])
+    peer.sendall(b":1\r\n+OK\r\n$4\r\nmine\r\n")
+    transfer([turn], far(), time.monotonic)
+    assert (turn.replies, turn.error) == ([b"mine"], None)
+
+
+@pytest.mark.parametrize(
+    ("late", "paused", "answered"),
+    [(0.0, False, False), (0.01, False, False), (5.0, True, True)],
+    ids=["in time", "a timer is late", "paused"],
+)
+def test_pause_of_this_process(peers, late, paused, answered) -> None:
+    """Who stood still beyond the deadline looks once more, for a moment, and says that he did."""
+    [(connection, peer)] = peers(1)
+    under_way = Transfer(1.0, iter([1.0 + late] * 3).__next__)
+    turn = Turn(connection, b"ask", 1)
+    under_way.start(turn)
+    if answered:
+        peer.sendall(b":1\r\n")
+    assert under_way.wait() == ([turn] if answered else None)
+    assert (under_way.paused, under_way.until > 1.0 + late) == (paused, paused)
+    assert answered or under_way.wait() is None

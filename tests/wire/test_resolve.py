@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from shardcache.wire.resolve import Endpoint, Resolver, interleaved, telling
+from shardcache.wire.endpoint import Endpoint, interleaved, telling
+from shardcache.wire.resolve import Resolver
 
 FOUR = [Endpoint(socket.AF_INET, 1, 6, (f"10.0.0.{number}", 1)) for number in range(3)]
 SIX = [Endpoint(socket.AF_INET6, 1, 6, (f"fd00::{number}", 1, 0, 0)) for number in range(2)]
@@ -39,8 +40,8 @@ def test_addresses_are_not_looked_up(monkeypatch, host) -> None:
         return real(*arguments, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    [found] = Resolver(host, 6379).get(time.monotonic() + 60, time.monotonic)
-    [same] = asyncio.run(Resolver(host, 6379).get_async(0))
+    [found] = Resolver(host, 6379, 30.0).get(time.monotonic() + 60, time.monotonic)
+    [same] = asyncio.run(Resolver(host, 6379, 30.0).get_async(0))
     assert (found.where[0].partition("%")[0], found.where[1], found == same) == (
         host.partition("%")[0],
         6379,
@@ -53,14 +54,14 @@ def test_addresses_are_not_looked_up(monkeypatch, host) -> None:
 def test_no_host_name(host) -> None:
     """A host that DNS cannot be asked for is an OSError like any unknown one."""
     with pytest.raises(OSError, match="is no host name"):
-        Resolver(host, 1).get(time.monotonic() + 60, time.monotonic)
+        Resolver(host, 1, 30.0).get(time.monotonic() + 60, time.monotonic)
 
 
 def test_nobody_home(monkeypatch) -> None:
     """A resolver that finds nothing is an error, not an empty list of attempts."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
     with pytest.raises(OSError, match="no address is known"):
-        Resolver("h.example", 1).get(time.monotonic() + 60, time.monotonic)
+        Resolver("h.example", 1, 30.0).get(time.monotonic() + 60, time.monotonic)
 
 
 def test_telling() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shardcache.wire.aio.staggered import first_success
-from shardcache.wire.resolve import telling
+from shardcache.wire.endpoint import telling
 
 
 class Jump(selectors.DefaultSelector):

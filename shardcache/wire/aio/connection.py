@@ -3,25 +3,22 @@
 Theory of operation
 -------------------
 Whatever is sent in one turn of the event loop is written in one go at the end of that turn, and
-replies resolve slots in the order of sending. A `PendingReply` stands for one caller's commands and stays
-in the queue until as many replies have come as it is owed, whether anybody still waits for them
-or not: a cancelled or timed-out caller leaves its slot behind to be drained, so that nobody
-else's reply shifts (G1; redis-py #2624 is the failure to learn from).
+replies resolve callers in the order of sending. A `PendingReply` stands for one caller's commands.
+It stays in the queue until as many replies have come as it is owed, whether anybody still waits for
+them or not: a cancelled or timed-out caller leaves its place in the queue behind to be drained, so
+that nobody else's reply shifts (G1; redis-py #2624 is the failure to learn from).
 
-A reply is checked here, before anybody sees it or the one behind it: of a kind that its command can
-have, or, for several commands, of a shape that fits them.
+A reply is checked here, before any caller sees it or the one behind it: it must be of a kind that
+its command can have, or, for several commands, of a shape that fits them.
 
-All calls on a link have the same time to live, so the oldest slot is the first to be overdue, and
-one timer for the head of the queue serves them all: no timer per call. A link whose head is
-overdue for a whole further deadline is given up: its server hangs, and the prober will
-open another when it is back. That time counts from when this process could listen again, if it stood still.
+One timer serves the deadlines of all calls (`DeadlineTimer`). A connection whose oldest call is
+overdue for a whole further deadline is given up: its server hangs, and the prober will open another
+one when it is back.
 
-Replies come in order, so one request that is never answered holds up all behind it. A second timer
-therefore looks every eighth of a deadline whether the same slot is still at the head and nothing
-has come meanwhile; then the link *stands still*, and whoever uses it is told.
+A connection that owes replies and is silent *stands still* (`StallWatch`). Its user is told.
 
-Anything odd in the stream (a protocol error, a reply that nobody is owed, one that does not fit, the
-end of the connection) ends the link and every slot on it.
+Anything odd in the stream (a protocol error, a reply that nobody is owed, one that does not fit,
+the end of the connection) ends the connection and every call on it.
 """
 
 import asyncio
@@ -38,14 +35,15 @@ from typing import Any
 import hiredis
 
 from shardcache.errors import OutOfStep, ReplyTooLarge
-from shardcache.flows.own_pause import held_up, longer
 from shardcache.flows.steps import ServerRun
 from shardcache.resp import ErrorReply, Op, Reply
+from shardcache.wire.aio.deadline_timer import DeadlineTimer
 from shardcache.wire.aio.pending_reply import (
     EchoChecked,
     Lost,
     PendingReply,
     ReplyBatch,
+    answers_to,
     ignore,
     in_place_of,
     lose,
@@ -53,51 +51,50 @@ from shardcache.wire.aio.pending_reply import (
     plain_reply,
     tell_sink,
 )
-from shardcache.wire.reply_parser import NOT_YET, SLACK, Answers, ReplyParser
+from shardcache.wire.aio.stall_watch import StallWatch
+from shardcache.wire.reply_parser import NOT_YET, SLACK, ReplyParser
 from shardcache.wire.sync.connection import MAX_VALUE, unmark
 
 __all__ = ("AsyncConnection",)
 
 _Push: Any = hiredis.PushNotification
-_BEATS = 8  # looks in one deadline at whether a link stands still
 
 
 class AsyncConnection(asyncio.Protocol):
-    """One connection to ``shard``. ``on_end`` hears why it ended.
+    """One connection to a server.
 
-    ``on_room`` hears how many single commands have just been answered, and that there may be room for more.
+    ``shard``: the name of the shard.
+    ``timeout``: seconds that a caller waits for a reply.
+    ``on_end``: is told why the connection ended.
+    ``on_room``: is told how many single commands have just been answered, and that there may be
+        room for more.
+    ``max_value``: bytes of the longest value that a reply may hold.
     """
 
     __slots__ = (
-        "_beat",
-        "_beat_at",
         "_closed",
-        "_due",
+        "_deadlines",
         "_flushing",
         "_gets",
         "_got",
-        "_head",
-        "_heard",
-        "_listening",
         "_loop",
         "_on_end",
         "_on_room",
-        "_on_stall",
         "_out",
         "_parser",
         "_received",
-        "_stalled",
-        "_timer",
         "_transport",
+        "_watch",
         "born",
         "bytes_owed",
         "ended",
+        "heard",
         "last_words",
         "latest",
         "marked",
+        "queue",
         "run_id",
         "shard",
-        "slots",
         "timeout",
         "used",
     )
@@ -113,43 +110,34 @@ class AsyncConnection(asyncio.Protocol):
     ) -> None:
         self.shard = shard
         self.timeout = timeout
-        self.slots: deque[PendingReply] = deque()  # callers who are owed replies
+        self.queue: deque[PendingReply] = deque()  # the callers that are owed replies
         self.bytes_owed = 0
         self.ended: Exception | None = None
         self.marked = False
-        self.run_id: bytes | None = (
-            None  # which life of the server this is; it began not later than ``born``
-        )
+        # Which life of the server this is. It began not later than ``born``.
+        self.run_id: bytes | None = None
         self.born = 0.0
-        self.latest = 0.0  # the deadline of whoever was answered last
+        self.heard = False  # whether anything has come since the last look of the `StallWatch`
+        self.latest = 0.0  # the deadline of the caller that was answered last
         self.last_words: list[Reply] = []  # the whole replies that had come when it ended
-        self.used = False  # whether it has ever answered: a used link may have died of old age
+        self.used = False  # whether it has ever answered: a used one may have died of old age
         self._loop = loop
         self._on_end = on_end
         self._on_room = on_room
         self._parser = ReplyParser(shard, max_value)
         self._gets = self._parser.gets
         self._received = 0  # bytes, since a caller was last served
-        self._got: list[Reply] = []  # of the slot at the head, if it is owed several
+        self._got: list[Reply] = []  # for the caller at the head, if it is owed several
         self._out: list[bytes] = []
         self._flushing = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = math.inf
-        self._listening = (
-            -math.inf
-        )  # since when: when this process was last found to have stood still
-        self._on_stall: Callable[[AsyncConnection], None] | None = None
-        self._beat: asyncio.TimerHandle | None = None
-        self._beat_at = 0.0
-        self._head: PendingReply | None = None  # the first slot at the last beat
-        self._heard = False  # whether anything has come since then
-        self._stalled = False
+        self._deadlines = DeadlineTimer(self, loop)
+        self._watch: StallWatch | None = None
         self._transport: asyncio.Transport | None = None
         self._closed: asyncio.Future[None] = loop.create_future()
 
     def __len__(self) -> int:
         """How many callers are owed replies."""
-        return len(self.slots)
+        return len(self.queue)
 
     def set_server_run(self, run: ServerRun | None) -> None:
         """Note who is at the other end."""
@@ -158,7 +146,7 @@ class AsyncConnection(asyncio.Protocol):
 
     @property
     def run(self) -> ServerRun | None:
-        """Who is at the other end, and for how long by now."""
+        """Which life of the server is at the other end, and for how long by now."""
         return (
             None if self.run_id is None else ServerRun(self.run_id, self._loop.time() - self.born)
         )
@@ -169,33 +157,45 @@ class AsyncConnection(asyncio.Protocol):
 
     @property
     def stands_still(self) -> bool:
-        """Whether it owes replies and has been silent for an eighth of a deadline at least."""
-        return self._stalled and not self._heard and self.ended is None
+        """Whether it owes replies and has been silent for an eighth of the timeout at least."""
+        watch = self._watch
+        return watch is not None and watch.stalled and not self.heard and self.ended is None
+
+    @property
+    def timed(self) -> bool:
+        """Whether a timer runs for what is owed."""
+        return self._deadlines.due < math.inf
+
+    def first(self) -> PendingReply | None:
+        """Return what is owed a reply first."""
+        return self.queue[0] if self.queue else None
 
     def watch(self, on_stall: Callable[["AsyncConnection"], None]) -> None:
-        """Tell ``on_stall`` when the link stands still, again and again as long as it does."""
-        self._on_stall = on_stall
-        if self._due < math.inf:
-            self._look_soon()
+        """Tell ``on_stall`` when the connection stands still, repeatedly as long as it does."""
+        self._watch = StallWatch(self, self._loop, partial(on_stall, self))
+        if self.timed:
+            self._watch.begin()
 
     def hand_over(
         self, stranded: Callable[[Lost, PendingReply, Exception], None]
     ) -> list[PendingReply]:
-        """Return the reads that somebody waits for, to be sent over another link as well: the first reply is taken.
+        """Return the reads that a caller waits for, to be sent over another connection as well.
 
-        What goes wrong with them here is told nobody any more; with the others, ``stranded``, and who would have been told.
+        The first reply is taken. Nothing is told any more of what goes wrong with them here.
+
+        stranded: is told of what goes wrong with the others, and which function would have been.
         """
         taken: list[PendingReply] = []
-        kept: deque[PendingReply] = deque()
-        for pending in self.slots:
+        waiting: deque[PendingReply] = deque()
+        for pending in self.queue:
             sink, deadline, payload, op, lost = plain = plain_reply(pending)
             if op.reads and not sink.done():
                 taken.append(plain)
                 lost = ignore
             else:
                 lost = partial(stranded, lost)
-            kept.append(in_place_of(pending, (sink, deadline, payload, op, lost)))
-        self.slots = kept
+            waiting.append(in_place_of(pending, (sink, deadline, payload, op, lost)))
+        self.queue = waiting
         return taken
 
     def send(
@@ -205,10 +205,13 @@ class AsyncConnection(asyncio.Protocol):
         deadline: float,
         validate: Callable[[list[Reply]], bool] | None = None,
     ) -> "asyncio.Future[Any]":
-        """Queue packed commands; return a future of their reply, or of the list of them if ``owed`` is not 1. ``fit`` as in `ReplyBatch`.
+        """Queue packed commands; return a future of their replies.
 
-        The future ends with OSError (TimeoutError among them) or `OutOfStep` where there is no reply.
+        It ends with OSError (TimeoutError among them) or `OutOfStep` where there is no reply.
         Cancelling it is safe at any time.
+
+        owed: how many commands there are. The result is a list of replies, or the reply to one.
+        validate: as in `ReplyBatch`.
         """
         future: asyncio.Future[Any] = self._loop.create_future()
         if self.ended is None:
@@ -218,36 +221,36 @@ class AsyncConnection(asyncio.Protocol):
         return future
 
     def put(self, pending: PendingReply) -> None:
-        """Queue the commands of ``pending``, as `send` does. The link must be alive."""
+        """Queue the commands of ``pending``, as `send` does. The connection must be alive."""
         if self.marked:
             pending = marked(pending)
         _, deadline, payload, _, _ = pending
         self.bytes_owed += len(payload)
-        self.slots.append(pending)
+        self.queue.append(pending)
         self._out.append(payload)
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
-        if deadline < self._due:
-            self._wake_at(deadline)
+        if deadline < self._deadlines.due:
+            self.wake_at(deadline)
 
     def end(self, error: Exception) -> None:
-        """Close the connection and end every slot with ``error``."""
+        """Close the connection and end every call on it with ``error``."""
         if self.ended is not None:
             return
         self.ended = error
-        self._rest()
-        if self._beat is not None:
-            self._beat.cancel()
-        self._head = None
+        self._deadlines.clear()
+        if self._watch is not None:
+            self._watch.end()
+            self._watch = None
         if self._transport is not None:
             self._transport.abort()
         self._out.clear()
         self.last_words = [*self.last_words, *self._got]
         self._got.clear()
         self.bytes_owed = 0
-        slots, self.slots = self.slots, deque()
-        for pending in slots:
+        queue, self.queue = self.queue, deque()
+        for pending in queue:
             lose(pending, copy(error))  # each gets its own, for a raise adds to the traceback
         self._on_end(self, error)
 
@@ -263,81 +266,15 @@ class AsyncConnection(asyncio.Protocol):
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
 
-    def _wake_at(self, due: float) -> None:
-        self._rest()
-        self._due = due
-        self._timer = self._loop.call_at(due, self._tick)
-        if self._beat is None and self._on_stall is not None:
-            self._look_soon()
+    def wake_at(self, due: float) -> None:
+        """Look at the deadlines at this time; look from now on whether it stands still."""
+        self._deadlines.set(due)
+        if self._watch is not None:
+            self._watch.begin()
 
-    def _rest(self) -> None:
-        self._due = math.inf
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _tick(self) -> None:
-        """The oldest slot may be due: read what has come in meanwhile, then judge.
-
-        The loop runs timers before it reads, if it was held up. So the judgement waits until it has read once; or for a moment
-        more, if this timer comes so late that the process must have stood still.
-        """
-        now, due = self._loop.time(), self._due
-        self._rest()
-        self._due = -math.inf  # no other timer meanwhile
-        if held_up(now, due):
-            self._listening = now
-        due = now + longer(now, due)
-        self._timer = self._loop.call_at(due, self._judge, due)
-
-    def _judge(self, due: float) -> None:
-        """Time out the slots whose deadline has passed, and look again when the next one may be due."""
-        self._rest()
-        now = self._loop.time()
-        if held_up(now, due):  # once more, just before this
-            self._due = due
-            self._tick()
-            return
-        slots = self.slots
-        if slots and (gone := max(slots[0][1], self._listening) + self.timeout) <= now:
-            self.end(TimeoutError("no reply before the deadline"))
-            return
-        due = math.inf
-        late = []
-        for pending in slots:
-            if pending[1] > now:
-                due = min(due, pending[1])
-            else:
-                late.append(pending)
-        if slots:
-            # A millisecond of grace, so that a stalled link with thousands waiting is looked at in batches.
-            self._wake_at(min(max(due, now + 0.001), gone))
-        for pending in late:
-            lose(pending, TimeoutError("no reply before the deadline"))
-        if late:
-            self._on_room(0)
-
-    def _look_soon(self) -> None:
-        if self._beat is not None:
-            self._beat.cancel()
-        self._beat_at = self._loop.time() + self.timeout / _BEATS
-        self._beat = self._loop.call_at(self._beat_at, self._tick_beat)
-
-    def _tick_beat(self) -> None:
-        """Read what has come in meanwhile, then look, as in `_tick`."""
-        self._beat = self._loop.call_later(longer(self._loop.time(), self._beat_at), self._look)
-
-    def _look(self) -> None:
-        """Find out whether the link stands still. While nobody is owed anything there is nothing to look at."""
-        self._beat = None
-        head = self.slots[0] if self.slots else None
-        self._stalled = head is not None and head is self._head and not self._heard
-        self._head = head
-        self._heard = False
-        if self._due < math.inf:
-            self._look_soon()
-        if self._stalled and self._on_stall is not None:
-            self._on_stall(self)
+    def room(self) -> None:
+        """Say that there may be room for more calls."""
+        self._on_room(0)
 
     # What the transport calls.
 
@@ -354,11 +291,17 @@ class AsyncConnection(asyncio.Protocol):
         self.end(exc or ConnectionError("the server closed the connection"))
 
     def _hear_last_words(self) -> None:
-        """Take what lies there although writing has failed: a server that takes nobody in says why before it hangs up."""
+        """Take what lies there although writing has failed.
+
+        A server that takes no more clients says so before it hangs up.
+        """
         transport = self._transport
-        sock = None if transport is None else transport.get_extra_info("socket")
-        # The transport of asyncio closes its socket after this; that of uvloop may have done so, and hides it.
-        if isinstance(sock, TransportSocket) and transport.get_extra_info("sslcontext") is None:  # type: ignore[union-attr]
+        if transport is None:
+            return
+        sock = transport.get_extra_info("socket")
+        # The transport of asyncio closes its socket after this. That of uvloop may have done so,
+        # and hides it.
+        if isinstance(sock, TransportSocket) and transport.get_extra_info("sslcontext") is None:
             with suppress(OSError, hiredis.ProtocolError):
                 self._parser.feed(os.read(sock.fileno(), SLACK))
                 reply = self._gets()
@@ -368,32 +311,33 @@ class AsyncConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.ended is not None:
             return
-        slots = self.slots
+        queue = self.queue
         gets = self._gets
         parser = self._parser
-        waiting = len(slots)
+        waiting = len(queue)
         size = answers = 0
         latest = self.latest
-        self._heard = True
+        self.heard = True
         self._received += len(data)
         try:
             if self._received > SLACK:
                 self._judge_length()
             parser.feed(data)
-            while slots:
+            # Each reply goes to the caller at the head of the queue.
+            while queue:
                 reply = gets()
                 if reply is NOT_YET:
                     if parser.held and self._more():
                         continue
                     break
                 kind = reply.__class__
-                pending = slots[0]
+                pending = queue[0]
                 future, latest, payload, op, lost = pending
+                # Several replies are due, or it is of a type that has to be looked at.
                 if kind not in op.reply_types:
-                    if kind is not _Push:
-                        answers += self._collect(pending, reply)
+                    answers += 0 if kind is _Push else self._collect(pending, reply)
                     continue
-                slots.popleft()
+                queue.popleft()
                 size += len(payload)
                 if future.done():
                     continue
@@ -402,75 +346,83 @@ class AsyncConnection(asyncio.Protocol):
                 else:
                     future.set_result(reply)
                     answers += 1
-            while not slots and (
-                parser.has_data() or parser.held
-            ):  # asked first, as in `Link.settled`
-                reply = gets()
-                if reply is NOT_YET and parser.held and self._more():
-                    continue
-                if reply.__class__ is not _Push:
-                    self.last_words.append(reply)
-                    raise OutOfStep(self.shard, "more came back than was asked for")
-        except OutOfStep as error:
-            self.end(error)
-        except Exception as error:  # noqa: BLE001 - hiredis lets TypeError and others through for some broken input
-            broken = OutOfStep(self.shard, f"the reply breaks the protocol: {error}")
-            broken.__cause__ = error
-            self.end(broken)
+            if not queue and (parser.has_data() or parser.held):
+                self._refuse_leftovers()
+        # For some broken input hiredis lets TypeError and others through.
+        except Exception as error:  # noqa: BLE001
+            self.end(self._out_of_step(error))
         else:
-            self.used = True
             self.bytes_owed -= size
-            if len(slots) < waiting:
-                self._received = 0
-                self.latest = latest
-            if answers and not self._flushing:
-                # Behind the callers who wake up now: what they ask next goes out in this turn, not in the next.
-                self._flushing = True
-                self._loop.call_soon(self._flush)
-            self._on_room(answers)
+            self._note_served(waiting - len(queue), latest, answers)
+
+    def _note_served(self, callers: int, latest: float, answers: int) -> None:
+        """Note that a piece of the stream was in order.
+
+        callers: how many have got what they were owed.
+        latest: the deadline of the last of them.
+        answers: how many single commands were answered.
+        """
+        self.used = True
+        if callers:
+            self._received = 0
+            self.latest = latest
+        if answers and not self._flushing:
+            # Behind the callers that wake up now: what they ask next goes out in this turn of the
+            # loop, not in the next one.
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+        self._on_room(answers)
+
+    def _refuse_leftovers(self) -> None:
+        """Raise `OutOfStep` for what was not asked for. Push messages may come at any time."""
+        parser = self._parser
+        # As in `Connection.settled`, ask whether there is anything before taking it.
+        while parser.has_data() or parser.held:
+            reply = self._gets()
+            if reply is NOT_YET and parser.held and self._more():
+                continue
+            if reply.__class__ is not _Push:
+                self.last_words.append(reply)
+                raise OutOfStep(self.shard, "more came back than was asked for")
+
+    def _out_of_step(self, error: Exception) -> OutOfStep:
+        """Return the error for a stream that cannot be gone on with."""
+        if isinstance(error, OutOfStep):
+            return error
+        broken = OutOfStep(self.shard, f"the reply breaks the protocol: {error}")
+        broken.__cause__ = error
+        return broken
 
     def _judge_length(self) -> None:
-        """Raise `ReplyTooLarge` if more has come than there can be in what the caller at the head is owed."""
-        self._parser.answers = self._answers()
+        """Raise `ReplyTooLarge` if more has come than the replies to the head can have."""
+        self._parser.answers = answers_to(self.first())
         if self._received > self._parser.most():
             raise ReplyTooLarge(
                 self.shard, f"{self._received} bytes have come, more than can be in the answer"
             )
 
     def _more(self) -> bool:
-        """Let the parser have more of what it holds back, as far as the caller at the head can be owed that."""
-        self._parser.answers = self._answers()
+        """Let the parser have more of what it holds back, as far as the head can be owed that."""
+        self._parser.answers = answers_to(self.first())
         return self._parser.more()
 
-    def _answers(self) -> Answers:
-        """Return what there can be in what is being received."""
-        if not self.slots:
-            return 0
-        op = plain_reply(self.slots[0])[3]
-        if isinstance(op, ReplyBatch):
-            return op.answers
-        return op.values if isinstance(op, Op) else 0
-
     def _collect(self, pending: PendingReply, reply: Reply) -> int:
-        """Take one of several replies to the slot at the head; return how many single commands that answered."""
+        """Take one of several replies to the head, or one to be looked at.
+
+        Return how many single commands that answered.
+        """
         owed = pending[3]
-        if (
-            owed.__class__ is ReplyBatch and owed.number == 1 and owed.validate is None
-        ):  # the common case
-            self.slots.popleft()
+        # The most frequent case: one command of a batch whose reply is not checked here.
+        if owed.__class__ is ReplyBatch and owed.number == 1 and owed.validate is None:
+            self.queue.popleft()
             self.bytes_owed -= len(pending[2])
             if not pending[0].done():
                 pending[0].set_result(reply)
             return 0
-        if isinstance(owed, Op):  # and of a type that has to be looked at
-            if not owed.accepts(reply):
-                raise self._misfit(owed, reply)
-            self.slots.popleft()
-            self.bytes_owed -= len(pending[2])
-            if pending[0].done():
-                return 0
-            pending[0].set_result(reply)
-            return 1
+        # A single command whose reply has to be looked at.
+        if isinstance(owed, Op):
+            return self._collect_one(pending, owed, reply)
+        # One of several replies: they are judged together when the last has come.
         got = self._got
         got.append(reply)
         if len(got) < owed.number:
@@ -486,7 +438,8 @@ class AsyncConnection(asyncio.Protocol):
         single = isinstance(op, Op)
         if isinstance(op, Op) and not op.accepts(found):
             raise self._misfit(op, found)
-        self.slots.popleft()
+        # They fit, so the caller gets them.
+        self.queue.popleft()
         self.bytes_owed -= len(pending[2])
         if future.done():
             return 0
@@ -495,6 +448,17 @@ class AsyncConnection(asyncio.Protocol):
             return 0
         future.set_result(found)
         return int(single)
+
+    def _collect_one(self, pending: PendingReply, op: Op, reply: Reply) -> int:
+        """Take the reply to a single command, as `_collect` does."""
+        if not op.accepts(reply):
+            raise self._misfit(op, reply)
+        self.queue.popleft()
+        self.bytes_owed -= len(pending[2])
+        if pending[0].done():
+            return 0
+        pending[0].set_result(reply)
+        return 1
 
     def _misfit(self, op: Op, reply: Reply) -> OutOfStep:
         return OutOfStep(self.shard, f"{op.name} was answered with {type(reply).__name__}")

@@ -5,22 +5,19 @@ The steps are a socket, the transport of the event loop, and then the handshake 
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable
 from functools import partial
 
+from shardcache.errors import ShardError
 from shardcache.flows.own_pause import longer
-from shardcache.options import Options
-from shardcache.urls import Address
 from shardcache.wire.aio.connection import AsyncConnection
 from shardcache.wire.aio.staggered import first_success
-from shardcache.wire.credentials import Credentials, Login
-from shardcache.wire.handshake import handshake, hung_up
-from shardcache.wire.resolve import Endpoint, Resolver, telling
-from shardcache.wire.shared_call import NotInTime
+from shardcache.wire.dialer_base import DialerBase
+from shardcache.wire.endpoint import Endpoint, telling
+from shardcache.wire.handshake import handshake_flow, hung_up
 from shardcache.wire.sync.connection import pack_all
-from shardcache.wire.sync.dialer import no_delay, unusable
-from shardcache.wire.tls import TLSContext
+from shardcache.wire.sync.dialer import no_delay
+from shardcache.wire.target import Prepared
 
 __all__ = ("AsyncDialer",)
 
@@ -30,20 +27,10 @@ ATTEMPT_DELAY = 0.25
 NewLink = Callable[[], AsyncConnection]
 
 
-class AsyncDialer:
+class AsyncDialer(DialerBase):
     """Opens connections to one shard."""
 
-    __slots__ = ("_context", "_credentials", "_resolver", "address", "options", "shard")
-
-    def __init__(self, shard: str, address: Address, options: Options) -> None:
-        self.shard = shard
-        self.address = address
-        self.options = options
-        self._credentials = Credentials(
-            shard, address, options.credential_provider, options.on_event
-        )
-        self._context = TLSContext.of(options.tls) if address.tls else None
-        self._resolver = Resolver(address.host, address.port, options.on_event)
+    __slots__ = ()
 
     async def __call__(
         self,
@@ -60,55 +47,57 @@ class AsyncDialer:
         new = partial(
             AsyncConnection, self.shard, loop, timeout, on_end, on_room, self.options.max_value
         )
-        login = await self._credentials.get_async(deadline)
-        context = (
-            None
-            if self._context is None
-            else await self._read_certificates(self._context, deadline)
-        )
-        endpoints = await self._endpoints(deadline)
-        # The addresses are tried one after the other, each with a head start (RFC 8305).
-        delay = min(ATTEMPT_DELAY, max(deadline - loop.time(), 0) / len(endpoints))
-        attempts = [
-            partial(self._open, endpoint, context, login, deadline, new) for endpoint in endpoints
-        ]
-        async with asyncio.timeout(None) as limit:
-            # This is a timeout at the deadline, with one difference: after a pause of this
-            # process, the bytes that have come in meanwhile are read before it ends.
-            timer = loop.call_at(
-                deadline, lambda: limit.reschedule(loop.time() + longer(loop.time(), deadline))
-            )
-            try:
-                return await first_success(attempts, delay, _discard, telling)
-            finally:
-                timer.cancel()
-
-    async def _endpoints(self, deadline: float) -> list[Endpoint]:
-        if self.address.path:
-            return [Endpoint(socket.AF_UNIX, socket.SOCK_STREAM, 0, self.address.path)]
-        return await self._resolver.get_async(deadline)
-
-    async def _read_certificates(self, context: TLSContext, deadline: float) -> ssl.SSLContext:
+        prepared = await self._target.prepare_async(deadline)
         try:
-            return await context.get_async(deadline, self.options.on_event)
-        except NotInTime:
+            async with asyncio.timeout(None) as limit:
+                # This is a timeout at the deadline, with one difference: after a pause of this
+                # process, the bytes that have come in meanwhile are read before it ends.
+                timer = loop.call_at(
+                    deadline, lambda: limit.reschedule(loop.time() + longer(loop.time(), deadline))
+                )
+                try:
+                    return await self._first(prepared, deadline, new)
+                finally:
+                    timer.cancel()
+        except (TimeoutError, ShardError):
+            # The name may have moved: the next call will know. Another server than expected may
+            # have taken the place of the one that moved.
+            prepared.target.refresh()
             raise
-        except OSError as error:
-            raise unusable(self.shard, error) from error
+
+    async def _first(self, prepared: Prepared, deadline: float, new: NewLink) -> AsyncConnection:
+        """Return a connection over an endpoint of the name, or of what it has moved to."""
+        try:
+            return await self._race(prepared, prepared.endpoints, deadline, new)
+        except OSError:
+            others = await prepared.target.others_async(prepared.endpoints, deadline)
+            if not others:
+                raise
+        return await self._race(prepared, others, deadline, new)
+
+    async def _race(
+        self, prepared: Prepared, endpoints: list[Endpoint], deadline: float, new: NewLink
+    ) -> AsyncConnection:
+        """Return a connection over the endpoint that has one first.
+
+        They are tried one after the other, each with a head start (RFC 8305).
+        """
+        rest = max(deadline - asyncio.get_running_loop().time(), 0)
+        attempts = [
+            partial(self._open, prepared, endpoint, deadline, new) for endpoint in endpoints
+        ]
+        delay = min(ATTEMPT_DELAY, rest / len(endpoints))
+        return await first_success(attempts, delay, _discard, telling)
 
     async def _open(
-        self,
-        endpoint: Endpoint,
-        context: ssl.SSLContext | None,
-        login: Login,
-        deadline: float,
-        new: NewLink,
+        self, prepared: Prepared, endpoint: Endpoint, deadline: float, new: NewLink
     ) -> AsyncConnection:
         """Return a connection over one endpoint."""
+        address, login = prepared.target.address, prepared.login
         connection = new()
         try:
-            await self._connect(connection, endpoint, context)
-            steps = handshake(self.shard, self.address, self.options, login)
+            await self._connect(connection, prepared, endpoint)
+            steps = handshake_flow(self.shard, address, self.options, login, self._kind)
             commands = next(steps)
             # The handshake says what to send, and ends with the run of the server.
             while True:
@@ -124,7 +113,7 @@ class AsyncDialer:
             connection.set_server_run(end.value)
             connection.marked = self.options.echo_check
             connection.used = False
-            self._resolver.last = endpoint
+            prepared.target.connected(endpoint)
             return connection
         except BaseException as error:
             # A connection that is not ready is closed before anybody else can try another.
@@ -137,7 +126,7 @@ class AsyncDialer:
             raise
 
     async def _connect(
-        self, connection: AsyncConnection, endpoint: Endpoint, context: ssl.SSLContext | None
+        self, connection: AsyncConnection, prepared: Prepared, endpoint: Endpoint
     ) -> None:
         loop = asyncio.get_running_loop()
         sock = socket.socket(endpoint.family, endpoint.kind, endpoint.protocol)
@@ -145,9 +134,11 @@ class AsyncDialer:
             sock.setblocking(False)
             await loop.sock_connect(sock, endpoint.where)
             no_delay(sock)
-            host = self.address.host if context is not None else None
             await loop.create_connection(
-                lambda: connection, sock=sock, ssl=context, server_hostname=host
+                lambda: connection,
+                sock=sock,
+                ssl=prepared.context,
+                server_hostname=prepared.target.address.host if prepared.context else None,
             )
         except BaseException as error:
             sock.close()

@@ -13,6 +13,7 @@ __all__ = (
     "PendingReply",
     "ReplyBatch",
     "ReplySink",
+    "answers_to",
     "ignore",
     "in_place_of",
     "lose",
@@ -115,6 +116,16 @@ def in_place_of(pending: PendingReply, plain: PendingReply) -> PendingReply:
         return plain
     sink, deadline, _, _, lost = plain
     return sink, deadline, pending[2], EchoChecked(op.number, plain, op.answer), lost
+
+
+def answers_to(pending: PendingReply | None) -> Answers:
+    """Return what the replies to ``pending`` can hold, which bounds their length."""
+    if pending is None:
+        return 0
+    op = plain_reply(pending)[3]
+    if isinstance(op, ReplyBatch):
+        return op.answers
+    return op.values if isinstance(op, Op) else 0
 
 
 def lose(pending: PendingReply, error: Exception) -> None:

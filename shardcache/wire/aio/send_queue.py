@@ -1,4 +1,7 @@
-"""Callers that wait for a connection or for room on it: first come, first served, one timer for all."""
+"""Callers that wait for a connection, or for room on it.
+
+They are served in the order of their coming, and one timer serves all of them.
+"""
 
 import asyncio
 import math
@@ -13,10 +16,10 @@ __all__ = ("SendQueue",)
 
 
 class SendQueue:
-    """A queue of slots that are yet to be sent. Deadlines grow from head to tail.
+    """A queue of calls that are yet to be sent. Deadlines grow from head to tail.
 
-    ``on_gone`` is told of each that leaves it for another reason than its turn: its deadline (TimeoutError), or
-    the error that `turn_away` was given.
+    ``on_gone``: is told of each that leaves for another reason than its turn: its deadline
+        (TimeoutError), or the error that `fail_all` was given.
     """
 
     __slots__ = ("_due", "_loop", "_on_gone", "_timer", "waiting")
@@ -34,13 +37,13 @@ class SendQueue:
         return len(self.waiting)
 
     def wait(self, pending: PendingReply) -> None:
-        """Put a slot behind those that wait."""
+        """Put a call behind those that wait."""
         self.waiting.append(pending)
         self._watch(pending[1])
 
-    def put_back(self, slots: Iterable[PendingReply]) -> None:
-        """Put slots that have had their turn before those that wait, in their order."""
-        for pending in reversed(list(slots)):
+    def put_back(self, calls: Iterable[PendingReply]) -> None:
+        """Put calls that have had their turn before those that wait, in their order."""
+        for pending in reversed(list(calls)):
             self.waiting.appendleft(pending)
             self._watch(pending[1])
 
@@ -52,7 +55,7 @@ class SendQueue:
         return taken
 
     def next(self) -> PendingReply | None:
-        """Return the first slot that somebody still waits for, or None. Its turn has come."""
+        """Return the first call that is still awaited, or None. Its turn has come."""
         found = None
         while self.waiting and found is None:
             pending = self.waiting.popleft()
@@ -63,7 +66,7 @@ class SendQueue:
         return found
 
     def fail_all(self, error: Exception) -> None:
-        """End everybody's waiting with ``error``."""
+        """End the waiting of all calls with ``error``."""
         waiting, self.waiting = self.waiting, deque()
         self._rest()
         for pending in waiting:
@@ -85,7 +88,10 @@ class SendQueue:
             self._timer = None
 
     def _tick(self) -> None:
-        """The first slot may be due. If this timer comes so late that the process must have stood still, wait for a moment more."""
+        """The first call may be due: end it.
+
+        If this timer comes so late that the process must have stood still, wait for a moment more.
+        """
         now, due = self._loop.time(), self._due
         self._rest()
         if held_up(now, due):
@@ -99,12 +105,12 @@ class SendQueue:
         self._rest()
         now = self._loop.time()
         waiting = self.waiting
-        late = []
+        overdue = []
         while waiting and (waiting[0][1] <= now or waiting[0][0].done()):
-            late.append(waiting.popleft())
+            overdue.append(waiting.popleft())
         if waiting:
             self._watch(max(waiting[0][1], now + 0.001))
-        for pending in late:
+        for pending in overdue:
             if not pending[0].done():
                 self._on_gone(
                     pending, TimeoutError("no room on the connection before the deadline")

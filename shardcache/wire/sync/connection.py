@@ -33,6 +33,7 @@ __all__ = (
     "pack",
     "pack_all",
     "unmark",
+    "unpack",
 )
 
 READ = 64 * 1024
@@ -52,6 +53,16 @@ PACKED_LOOK = PACKED_GET + b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n"
 def pack_all(commands: list[Command]) -> bytes:
     """Return the bytes of several commands, one behind the other."""
     return b"".join(map(pack, commands))
+
+
+def unpack(payload: bytes) -> list[Command]:
+    """Return the commands that were packed."""
+    reader = hiredis.Reader()
+    reader.feed(payload)
+    commands: list[Command] = []
+    while (command := reader.gets()) is not False:
+        commands.append(tuple(command))
+    return commands
 
 
 _numbers = count(1)
@@ -86,6 +97,7 @@ class Connection:
         "_size",
         "born",
         "clock",
+        "fd",
         "generation",
         "got",
         "marked",
@@ -106,6 +118,7 @@ class Connection:
         sock.setblocking(False)
         self.shard = shard
         self.sock = sock
+        self.fd = sock.fileno()
         self.clock = clock
         self.generation = generation
         self.marked = False
@@ -134,11 +147,25 @@ class Connection:
         """The run of the server, with its age now."""
         return None if self.run_id is None else ServerRun(self.run_id, self.clock() - self.born)
 
-    def fileno(self) -> int:
-        return self.sock.fileno()
-
     def close(self) -> None:
         self.sock.close()
+
+    def finish(self) -> None:
+        """Send nothing more. The server carries out what it has got, and then closes."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def is_finished(self, until: float) -> bool:
+        """Whether the server has closed by ``until``; what still comes is thrown away."""
+        while self._poll(max(until - self.clock(), 0.0) * 1000):
+            try:
+                if not self.sock.recv(READ):
+                    return True
+            except _WOULD_BLOCK:
+                continue
+            except OSError:
+                return True
+        return False
 
     def stale(self) -> bool:
         """Whether the connection ended, or got bytes without a request, while it was idle."""
@@ -155,8 +182,7 @@ class Connection:
     def call(self, payload: bytes, deadline: float, values: int = 0) -> Reply:
         """Send one command and return its reply.
 
-        This is the fast path for one command. All other cases, and a connection that is
-        ``marked``, use `transfer`.
+        This and `call_many` are the fast paths of one connection; several at once use `Transfer`.
         Raises OSError (`Closed`, TimeoutError among them) or `OutOfStep`; the connection is
         useless then.
 
@@ -164,7 +190,13 @@ class Connection:
         """
         self.got = 0
         self.parser.answers = values
-        reply = NOT_YET if self._send(payload, deadline) else self.next()
+        rest = self.send_some(payload)
+        # If one send took it all, no answer can have come yet.
+        if rest is None:
+            reply = NOT_YET
+        else:
+            self._send_rest(rest, deadline)
+            reply = self.next()
         while reply is NOT_YET:
             wait = (deadline - self.clock()) * 1000
             if wait <= 0 or not self._poll(wait):
@@ -173,6 +205,7 @@ class Connection:
                 return replies[0]
             self.feed()
             reply = self.next()
+        # Nothing may be left over.
         if self._has_data() or self.parser.held:
             self.settled()
         return reply
@@ -184,26 +217,19 @@ class Connection:
         self.got = 0
         self.parser.answers = values
         replies: list[Reply] = []
-        sent = self._send(payload, deadline)
-        while sent or not self.drain(replies, number):
-            sent = False
+        rest = self.send_some(payload)
+        if rest is not None:
+            self._send_rest(rest, deadline)
+        # Of a payload that one send took no answer can have come yet.
+        unanswered = rest is None
+        while unanswered or not self.drain(replies, number):
+            unanswered = False
             wait = (deadline - self.clock()) * 1000
             if wait <= 0 or not self._poll(wait):
                 self._look_again(replies, number, deadline)
                 break
             self.feed()
         return replies
-
-    def _send(self, payload: bytes, deadline: float) -> bool:
-        """Send all; return whether one send took it, so that no answer can have come yet."""
-        try:
-            sent = self.sock.send(payload)
-        except _WOULD_BLOCK:
-            sent = 0
-        if sent == len(payload):
-            return True
-        self._send_rest(memoryview(payload)[sent:], deadline)
-        return False
 
     def _look_again(self, replies: list[Reply], number: int, deadline: float) -> None:
         """Read what has come in although the time is over; raise TimeoutError if it is not all."""
@@ -219,12 +245,13 @@ class Connection:
                 break
         raise TimeoutError("no reply before the deadline")
 
-    def send_some(self, rest: memoryview) -> memoryview:
-        """Send what the kernel takes without waiting; return what is left."""
+    def send_some(self, data: bytes | memoryview) -> memoryview | None:
+        """Send what the kernel takes without waiting; return what is left, None if nothing is."""
         try:
-            return rest[self.sock.send(rest) :]
+            sent = self.sock.send(data)
         except _WOULD_BLOCK:
-            return rest
+            sent = 0
+        return None if sent == len(data) else memoryview(data)[sent:]
 
     def feed(self) -> None:
         """Hand a piece of what has come in to the parser.
@@ -253,9 +280,15 @@ class Connection:
 
     def next(self) -> Reply:
         """Return the next whole reply, or `NOT_YET`."""
-        reply = self._parsed()
-        while reply.__class__ is _Push:  # RESP3: not an answer to anything
+        try:
+            reply = self._gets()
+        except Exception as error:
+            raise self._broken(error) from error
+        # A push message (RESP3) is no answer to anything, and the parser may hold more.
+        while reply.__class__ is _Push or (reply is NOT_YET and self.parser.held):
             reply = self._parsed()
+            if reply is NOT_YET:
+                break
         return reply
 
     def _parsed(self) -> Reply:
@@ -321,10 +354,11 @@ class Connection:
             if more.__class__ is not _Push:
                 raise OutOfStep(self.shard, "more came back than was asked for")
 
-    def _send_rest(self, rest: memoryview, deadline: float) -> None:
+    def _send_rest(self, data: memoryview, deadline: float) -> None:
         poll = select.poll()
         poll.register(self.sock, select.POLLOUT | select.POLLIN)
-        while rest:
+        rest: memoryview | None = data
+        while rest is not None:
             wait = (deadline - self.clock()) * 1000
             if wait <= 0 or not (ready := poll.poll(wait)):
                 raise TimeoutError("the request could not be sent before the deadline")

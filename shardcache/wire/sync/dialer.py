@@ -6,92 +6,96 @@ that moment inherits locked, and they read the certificates anew.
 """
 
 import socket
-import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
-from shardcache.errors import AuthenticationFailed
+from shardcache.errors import ShardError
 from shardcache.options import Options
 from shardcache.urls import Address
-from shardcache.wire.credentials import Credentials, Login
-from shardcache.wire.handshake import handshake, hung_up
-from shardcache.wire.resolve import Endpoint, Resolver, telling
-from shardcache.wire.shared_call import NotInTime
+from shardcache.wire.dialer_base import DialerBase
+from shardcache.wire.endpoint import Endpoint, telling
+from shardcache.wire.handshake import handshake_flow, hung_up
+from shardcache.wire.server_kind import ServerKind
 from shardcache.wire.sync.connection import Connection, pack_all
 from shardcache.wire.sync.exchange import Turn, transfer
-from shardcache.wire.tls import TLSContext
+from shardcache.wire.sync.marked import MarkedConnection
+from shardcache.wire.target import Prepared
 
 __all__ = ("Dialer",)
 
 
-class Dialer:
-    """Opens connections to one shard."""
+class Dialer(DialerBase):
+    """Opens connections to one shard.
 
-    __slots__ = ("_context", "_credentials", "_resolver", "address", "clock", "options", "shard")
+    ``clock``: the clock of deadlines, in seconds.
+    """
+
+    __slots__ = ("clock",)
 
     def __init__(
-        self, shard: str, address: Address, options: Options, clock: Callable[[], float]
+        self,
+        shard: str,
+        address: Address,
+        options: Options,
+        clock: Callable[[], float],
+        kind: ServerKind = "standalone",
     ) -> None:
-        self.shard = shard
-        self.address = address
-        self.options = options
+        super().__init__(shard, address, options, kind)
         self.clock = clock
-        self._credentials = Credentials(
-            shard, address, options.credential_provider, options.on_event
-        )
-        self._context = TLSContext.of(options.tls) if address.tls else None
-        self._resolver = Resolver(address.host, address.port, options.on_event)
 
     def __call__(self, deadline: float, generation: int = 0) -> Connection:
         """Return a connection that is logged in and checked.
 
         Raises OSError if no connection can be made, `ShardError` if the server refuses.
         """
-        login = self._credentials.get(deadline, self.clock)
-        context = (
-            None if self._context is None else self._read_certificates(self._context, deadline)
-        )
-        endpoints = self._endpoints(deadline)
+        prepared = self._target.prepare(deadline, self.clock)
         errors: list[OSError] = []
+        try:
+            found = self._first(prepared, prepared.endpoints, deadline, generation, errors)
+            if found is None:
+                # The name may have moved. Where the deadline is over, the next call will know.
+                others = prepared.target.others(prepared.endpoints, deadline, self.clock)
+                found = self._first(prepared, others, deadline, generation, errors)
+        except ShardError:
+            # Another server than expected may have taken the place of the one that moved.
+            prepared.target.refresh()
+            raise
+        if found is None:
+            raise telling(errors)
+        return found
+
+    def _first(
+        self,
+        prepared: Prepared,
+        endpoints: list[Endpoint],
+        deadline: float,
+        generation: int,
+        errors: list[OSError],
+    ) -> Connection | None:
+        """Return a connection over the first of the endpoints that has one; note the errors."""
         for left, endpoint in zip(range(len(endpoints), 0, -1), endpoints, strict=True):
             now = self.clock()
             try:
                 connection = self._open(
-                    endpoint, context, login, now + (deadline - now) / left, generation
+                    prepared, endpoint, now + (deadline - now) / left, generation
                 )
             except OSError as error:
                 errors.append(error)
             else:
-                self._resolver.last = endpoint
+                prepared.target.connected(endpoint)
                 return connection
-        raise telling(errors)
-
-    def _endpoints(self, deadline: float) -> list[Endpoint]:
-        if self.address.path:
-            return [Endpoint(socket.AF_UNIX, socket.SOCK_STREAM, 0, self.address.path)]
-        return self._resolver.get(deadline, self.clock)
-
-    def _read_certificates(self, context: TLSContext, deadline: float) -> ssl.SSLContext:
-        try:
-            return context.get(deadline, self.clock, self.options.on_event)
-        except NotInTime:
-            raise
-        except OSError as error:
-            raise unusable(self.shard, error) from error
+        return None
 
     def _open(
-        self,
-        endpoint: Endpoint,
-        context: ssl.SSLContext | None,
-        login: Login,
-        deadline: float,
-        generation: int,
+        self, prepared: Prepared, endpoint: Endpoint, deadline: float, generation: int
     ) -> Connection:
         """Return a connection over one endpoint, by its share of the time."""
-        sock = self._connect(endpoint, context, deadline)
-        connection = Connection(self.shard, sock, self.clock, generation, self.options.max_value)
+        address, login = prepared.target.address, prepared.login
+        sock = self._connect(prepared, endpoint, deadline)
+        kind = MarkedConnection if self.options.echo_check else Connection
+        connection = kind(self.shard, sock, self.clock, generation, self.options.max_value)
         try:
-            steps = handshake(self.shard, self.address, self.options, login)
+            steps = handshake_flow(self.shard, address, self.options, login, self._kind)
             commands = next(steps)
             # The handshake says what to send, and ends with the run of the server.
             while True:
@@ -109,19 +113,19 @@ class Dialer:
             connection.close()
             raise
 
-    def _connect(
-        self, endpoint: Endpoint, context: ssl.SSLContext | None, deadline: float
-    ) -> socket.socket:
+    def _connect(self, prepared: Prepared, endpoint: Endpoint, deadline: float) -> socket.socket:
         sock = socket.socket(endpoint.family, endpoint.kind, endpoint.protocol)
         try:
             sock.settimeout(self._rest(deadline))
             sock.connect(endpoint.where)
             no_delay(sock)
-            if context is not None:
+            if prepared.context is not None:
                 # The timeout of the whole TLS handshake, in however many pieces it comes.
                 sock.settimeout(self._rest(deadline))
-                sock = context.wrap_socket(
-                    sock, server_hostname=self.address.host, do_handshake_on_connect=False
+                sock = prepared.context.wrap_socket(
+                    sock,
+                    server_hostname=prepared.target.address.host,
+                    do_handshake_on_connect=False,
                 )
                 sock.do_handshake()
         except BaseException as error:
@@ -144,8 +148,3 @@ def no_delay(sock: socket.socket) -> None:
     """Have small requests sent at once, if the socket has that option."""
     with suppress(OSError):  # a Unix socket has none
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def unusable(shard: str, error: OSError) -> AuthenticationFailed:
-    """Return the error for certificates or keys that cannot be read: a mistake, not an outage."""
-    return AuthenticationFailed(shard, f"its TLS files cannot be used: {error}")

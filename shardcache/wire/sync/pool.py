@@ -4,19 +4,21 @@ Acquiring and releasing are single operations of a deque, so no lock is held. A 
 connection: those that the parent opened stay the parent's (G1).
 """
 
-import os
 import weakref
 from collections import deque
 from contextlib import suppress
 
 from shardcache.errors import ClientClosed
 from shardcache.stats import ShardTally
+from shardcache.system.forked import ForkedObjects
+from shardcache.urls import Address
 from shardcache.wire.sync.connection import Connection
 from shardcache.wire.sync.dialer import Dialer
 
 __all__ = ("Pool",)
 
 _RETIRED = -1  # the generation of connections that are not to be used again
+_forked = ForkedObjects()
 
 
 class Pool:
@@ -29,6 +31,7 @@ class Pool:
         "_dial",
         "_idle",
         "_max_idle",
+        "_most_idle",
         "_tally",
         "generation",
         "logins",
@@ -36,37 +39,43 @@ class Pool:
 
     def __init__(self, dial: Dialer, max_idle: int, tally: ShardTally) -> None:
         self._dial = dial
-        self._max_idle = max_idle
+        self._max_idle = self._most_idle = max_idle
         self._idle: deque[Connection] = deque()
         self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._closed = False
         self.generation = 0
         self.logins = 0  # how often the credentials have been renewed
         self._tally = tally
-        _pools.add(self)
+        _forked.add(self)
 
     def __len__(self) -> int:
         return len(self._idle)
 
-    def acquire(self, deadline: float) -> tuple[Connection, bool]:
-        """Return a connection, and whether it was opened just now.
-
-        Raises what a `Dialer` raises, and `ClientClosed`.
-        """
+    def acquire(self, deadline: float, parts: int = 1) -> tuple[Connection, bool]:
+        """Return a connection, and whether it was opened just now; see `open`."""
         idle = self._idle
         while True:
             try:
                 connection = idle.pop()
             except IndexError:
-                return self.open(deadline), True
+                return self.open(deadline, parts), True
             if not connection.stale():
                 return connection, False
             connection.close()
 
-    def open(self, deadline: float) -> Connection:
-        """Open a connection, even if others are idle."""
+    def open(self, deadline: float, parts: int = 1) -> Connection:
+        """Open a connection, even if others are idle.
+
+        Raises what a `Dialer` raises, and `ClientClosed`.
+
+        ``parts``: how many connections, this one among them, are to be opened by the deadline,
+        one after the other. Each may use its share of the time.
+        """
         if self._closed:
             raise ClientClosed("the client is closed")
+        if parts > 1:
+            now = self._dial.clock()
+            deadline = now + max(deadline - now, 0.0) / parts
         logins = self.logins
         connection = self._dial(deadline, self.generation)
         self._tally.connects += 1
@@ -77,12 +86,12 @@ class Pool:
 
     def release(self, connection: Connection) -> None:
         """Take back a connection that is in step."""
-        if connection.generation != self.generation or len(self._idle) >= self._max_idle:
+        if connection.generation != self.generation or len(self._idle) >= self._most_idle:
             connection.close()
             return
         self._idle.append(connection)
-        if self._closed:  # closed in this very moment
-            self.close()
+        if self._closed or connection.generation != self.generation:  # in this very moment
+            self.empty()
 
     def retire(self) -> list[Connection]:
         """Take out the idle connections, so that they can log in anew and be released.
@@ -104,6 +113,17 @@ class Pool:
                 connection.generation = _RETIRED
         return idle
 
+    def move(self, address: Address) -> None:
+        """Go to another address, and `renew`. One caller at a time."""
+        self._dial.move(address)
+        # In this order: a connection of the new generation goes to the new address for certain.
+        self.renew()
+
+    def renew(self) -> None:
+        """Close the idle connections, and those in use when they come back."""
+        self.generation += 1
+        self.empty()
+
     def empty(self) -> None:
         """Close the idle connections, as after a failure: they go to the same server."""
         while self._idle:
@@ -112,13 +132,19 @@ class Pool:
             except IndexError:
                 return
 
+    def keep_idle(self, kept: bool) -> None:
+        """Say whether idle connections are kept; if not, close those that there are."""
+        self._most_idle = self._max_idle if kept else 0
+        if not kept:
+            self.empty()
+
     def close(self) -> None:
         """Close the idle connections; those in use are closed when they are released."""
         self._closed = True
         self.generation += 1
         self.empty()
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: drop the parent's connections, and send nothing to the server."""
         self.generation += 1
         # Before the idle ones are dropped: nothing else refers to them.
@@ -126,15 +152,3 @@ class Pool:
             connection.close()  # closes this process' descriptor only
         self._idle = deque()
         self._connections = weakref.WeakSet()
-
-
-_pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for pool in list(_pools):
-        pool.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
