@@ -14,7 +14,7 @@ from shardcache.errors import InvalidOption, InvalidURL
 from shardcache.options import Options
 from shardcache.urls import ParsedURL, parse_many
 
-__all__ = ("FLAGS", "NODE_SETTINGS", "TLS_SETTINGS", "FromURL", "read_url", "unknown_setting")
+__all__ = ("FLAGS", "TLS_SETTINGS", "FromURL", "read_url", "unknown_setting")
 
 TLS_SETTINGS = (
     "ssl_ca_certs",
@@ -23,7 +23,19 @@ TLS_SETTINGS = (
     "ssl_cert_reqs",
     "ssl_check_hostname",
 )
-NODE_SETTINGS = ("name", "weight", "db", *TLS_SETTINGS)
+# What may be said of one node, of a cluster, and of Sentinels with their masters.
+_SETTINGS = {
+    "": ("name", "weight", "db", *TLS_SETTINGS),
+    "cluster": ("db", *TLS_SETTINGS),
+    "sentinel": (
+        "masters",
+        "db",
+        "sentinel_username",
+        "sentinel_password",
+        "sentinel_tls",
+        *TLS_SETTINGS,
+    ),
+}
 FLAGS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
@@ -118,7 +130,7 @@ def read_url(text: str) -> FromURL:
     for url in parse_many(text):
         rest = {}
         for name, value in url.query.items():
-            if name in NODE_SETTINGS:
+            if name in _SETTINGS[url.kind]:
                 rest[name] = value
                 continue
             form = _CLIENT.get(name) or _OPTIONS.get(name)
@@ -143,9 +155,10 @@ def unknown_setting(name: str, url: ParsedURL, *, whole_client: bool) -> Invalid
         )
     if name in _OBJECTS:
         return InvalidURL(f"{name!r} cannot stand in a URL: give it as options=Options({name}=…)")
-    near = get_close_matches(name.lower(), (*NODE_SETTINGS, *_CLIENT, *_OPTIONS), 1, 0.5)
+    settings = _SETTINGS[url.kind]
+    near = get_close_matches(name.lower(), (*settings, *_CLIENT, *_OPTIONS), 1, 0.5)
     meant = f" (did you mean {near[0]!r}?)" if near else ""
-    allowed = (*NODE_SETTINGS, *_CLIENT, *_OPTIONS) if whole_client else NODE_SETTINGS
+    allowed = (*settings, *_CLIENT, *_OPTIONS) if whole_client else settings
     return InvalidURL(
         f"{url.shown} has an unknown setting, {url.quote(name)}{meant}; allowed are "
         f"{', '.join(allowed)}"

@@ -7,11 +7,14 @@ Forms (the notation of redis-py, so that existing URLs work)::
     valkey://… valkeys://…                       other words for redis:// and rediss://
     unix://[[user]:password@]/path/to.sock[?db=1&name=a&weight=2]
     host:port[/db][?name=a&weight=2]             as redis://, without a login
+    redis+cluster://[login@]h1:6379,h2:6379      some nodes of a Redis Cluster (also rediss+, …)
+    redis+sentinel://[login@]s1:26379,s2[/db]?masters=a,b
+                                                 the Sentinels of some masters (also rediss+, …)
 
 Several shards in one text, with or without spaces after the commas: hosts (or paths of sockets)
 joined by commas share everything else (``redis://:password@h1:6379,h2:6379/0``), except that each
 may have a login of its own (``redis://:p1@h1,:p2@h2``); whole URLs joined by commas stand for
-themselves.
+themselves. The nodes of a cluster, and the Sentinels, stand in one URL.
 
 Outside of the login an ``@`` is written %40; within it ``/``, ``?``, ``#`` and ``,`` are written
 %2F, %3F, %23 and %2C. So a login that was not escaped is refused rather than misread, and whatever
@@ -27,23 +30,37 @@ from urllib.parse import parse_qsl, unquote
 
 from shardcache.errors import InvalidURL
 
-__all__ = ("Address", "ParsedURL", "parse_many", "parse_url", "redact", "shown")
+__all__ = ("Address", "ParsedURL", "host_name", "parse_many", "parse_url", "redact", "shown")
 
+# Each scheme, and whether it means TLS.
 SCHEMES = {
     "redis": False,
     "rediss": True,
     "valkey": False,
     "valkeys": True,
     "unix": False,
-}  # whether by TLS
+}
+# Behind the "+" of a scheme: servers that are asked where the others are, and their usual port.
+KINDS = {"cluster": 6379, "sentinel": 26379}
+SCHEMES |= {
+    f"{scheme}+{kind}": tls for kind in KINDS for scheme, tls in SCHEMES.items() if scheme != "unix"
+}
+# What other clients write, and what it is here.
+_OTHER_WORDS = {
+    **{name.replace("+", "-"): name for name in SCHEMES if "+" in name},
+    **{kind: f"redis+{kind}" for kind in KINDS},
+    **dict.fromkeys(("redis-socket", "redis+socket", "redis+unix", "socket"), "unix"),
+}
 # Up to the last "@": a password that was not percent-encoded may hold any of "/?#".
 _CREDENTIALS = re.compile(r"(?<=://).*@", re.DOTALL)
+# The login of Sentinels stands in the query.
+_LOGIN_SETTINGS = {"sentinel_username", "sentinel_password"}
+_LOGIN_SETTING = re.compile(r"(sentinel_(?:username|password)=)[^&\s'\"]+", re.IGNORECASE)
 _NEXT_URL = re.compile(r"\s*,\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_NAME = re.compile(
-    r"[A-Za-z0-9_.-]+"
-)  # as DNS and the hosts file have it; the underscore is Docker's
+# As in DNS and the hosts file; Docker has names with an underscore.
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?$")
 _ZONE = re.compile(r"[A-Za-z0-9._~-]+")  # RFC 6874
 _HOST_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::(.*))?", re.DOTALL)
@@ -51,14 +68,15 @@ _HOST_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::(.*))?", re.DOTALL)
 
 def redact(text: str) -> str:
     """Return ``text`` with user and password of a URL in it replaced, fit for a log."""
-    return _CREDENTIALS.sub("***@", text)
+    return _LOGIN_SETTING.sub(r"\1***", _CREDENTIALS.sub("***@", text))
 
 
 def shown(url: str) -> str:
     """Return ``url``, however malformed, with user and password replaced, fit for a repr."""
     scheme = _SCHEME.match(url)
     login, _, rest = url.rpartition("@")
-    return f"{scheme[0] if scheme else ''}***@{rest}" if login else url
+    text = f"{scheme[0] if scheme else ''}***@{rest}" if login else url
+    return _LOGIN_SETTING.sub(r"\1***", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +110,7 @@ class ParsedURL:
     query: dict[str, str] = field(repr=False)
     quotable: bool = True
     which: str = "the URL"  # of those in one text, for messages
+    kind: str = ""  # "cluster" or "sentinel": asked where the servers are; "": a server by itself
 
     @property
     def shown(self) -> str:
@@ -117,6 +136,11 @@ def parse_url(url: str) -> ParsedURL:
         raise InvalidURL(
             f"one URL of one server is expected here, got {len(found)} servers (a ',' in a "
             "password is %2C)"
+        )
+    if found[0].kind:
+        raise InvalidURL(
+            f"one URL of one server is expected here, got redis+{found[0].kind}://, which names "
+            "servers that are asked for the others"
         )
     return found[0]
 
@@ -153,6 +177,9 @@ class _Text:
         found = _SCHEME.match(text)
         self.scheme = found[1].lower() if found else ""
         self.rest = text[found.end() :] if found else text
+        self.kind = self.scheme.partition("+")[2]
+        if found and self.scheme in _OTHER_WORDS:
+            self.refuse(f"must begin with {_OTHER_WORDS[self.scheme]}://, got {self.scheme}://")
         if found and self.scheme not in SCHEMES:
             got = f", got {self.scheme!r:.40}" if last and "@" not in text else ""
             self.refuse(f"must begin with one of {', '.join(f'{one}://' for one in SCHEMES)}{got}")
@@ -169,13 +196,13 @@ class _Text:
 
     def parse(self) -> list[ParsedURL]:
         """Return one `ParsedURL` for each host or path."""
+        # Cut the text into hosts, path and query; what could be misread is an error.
         unix = self.scheme == "unix"
         head, tail = _cut(self.rest, "?#" if unix else "/?#")
         if "@" in tail:
             self.refuse(
                 "has an '@' behind the host; in a password write '/', '?' and '#' as %2F, %3F "
-                "and %23, "
-                "elsewhere write '@' as %40"
+                "and %23, elsewhere write '@' as %40"
             )
         if "#" in tail:
             self.refuse("has a '#'; write it as %23")
@@ -184,8 +211,10 @@ class _Text:
         in_path = path.strip("/")
         if in_path and "db" in query:
             self.refuse("names a database both in its path and in its query; use one")
+        # Each host gets the same database and query, and a login.
         quotable = self.last and "@" not in head
-        quotable_query = self.last
+        # A setting may be the rest of a password that was not escaped.
+        quotable_query = self.last and not query.keys() & _LOGIN_SETTINGS
         db = self.database(in_path or query.pop("db", "0"))
         items = [item.strip() for item in head.split(",")]
         if "" in items and len(items) > 1:
@@ -208,6 +237,7 @@ class _Text:
                     dict(query),
                     quotable_query if len(items) == 1 else quotable,
                     self.which,
+                    self.kind,
                 )
             )
         return found
@@ -263,7 +293,7 @@ class _Text:
                 "has a port that is not a whole number from 1 to 65535 (a login ends with an "
                 "'@': redis://user:password@host)"
             )
-        return self.host(host), int(port or 6379)
+        return self.host(host), int(port or KINDS.get(self.kind, 6379))
 
     def host(self, text: str) -> str:
         if not text:
@@ -288,17 +318,35 @@ class _Text:
             self.refuse("has a query that is not of the form name=value&name=value in UTF-8")
         for name, value in pairs:
             if name in found:
-                self.refuse(f"gives {f'{name!r:.40}' if self.last else 'a setting'} twice")
+                named = f"{name!r:.40}" if self.last and not found.keys() & _LOGIN_SETTINGS else ""
+                self.refuse(f"gives {named or 'a setting'} twice")
             found[name] = value
+        if re.search(r"(?:^|&)sentinel_(?:username|password)=[^&]*\+", text):
+            # In a query it is a space, which a password of a settings file hardly means.
+            self.refuse("has a '+' in the login of the Sentinels; write it as %2B, a space as %20")
         return found
 
     def database(self, text: str) -> int:
         if not (text.isascii() and text.isdigit() and len(text) < 10):
             hint = (
-                "; several hosts stand before one '/', or write whole URLs" if "," in text else ""
+                "; the names of the masters stand in the query: ?masters=a,b"
+                if self.kind == "sentinel"
+                else "; several hosts stand before one '/', or write whole URLs"
+                if "," in text
+                else ""
             )
             self.refuse(f"has a database that is not a whole number from 0{hint}")
+        if self.kind == "cluster" and int(text):
+            self.refuse("names a database, and a cluster has only database 0")
         return int(text)
+
+
+def host_name(text: str) -> str | None:
+    """Return the host that a server names, in small letters; None if no server can have it.
+
+    ``text``: a name or an IP address, IPv6 without brackets.
+    """
+    return None if "%" in text else _ip(text) if ":" in text else _name(text)
 
 
 def _cut(text: str, signs: str) -> tuple[str, str]:
@@ -329,9 +377,8 @@ def _name(text: str) -> str | None:
     """Return a host's name; None if it is none."""
     name = _decoded(text) or ""
     try:
-        asked = (
-            name.encode("idna").decode()
-        )  # as the resolver will: an empty or too long part would be an error in every call
+        # As the resolver does it: an empty or too long part would be an error in every call.
+        asked = name.encode("idna").decode()
     except UnicodeError:
         return None
     if not _NAME.fullmatch(asked):

@@ -1,5 +1,6 @@
 """URLs: what is understood, what is refused, and that credentials stay hidden."""
 
+import re
 import traceback
 from typing import Any
 
@@ -102,6 +103,11 @@ def test_whole_urls_joined_by_commas() -> None:
         "unix://:pa/ss@/run/v.sock",
         "unix:///a,b",
         "redis://h1,,h2",
+        "redis+cluster://h/1",
+        "redis+cluster://h?db=1",
+        "redis+sentinel://s/mymaster",
+        "redis+sentinel://s?masters=a&sentinel_password=a+b",
+        "unix+cluster://h",
         "",
         "   ",
     ],
@@ -150,15 +156,63 @@ def test_schemes(scheme: str, tls: bool) -> None:
     assert parse_url(f"{scheme}://h").address.tls is tls
 
 
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "valkey", "valkeys"])
+@pytest.mark.parametrize(("kind", "port"), [("cluster", 6379), ("sentinel", 26379)])
+def test_kinds(scheme: str, kind: str, port: int) -> None:
+    """Nodes of a cluster and Sentinels are read as servers are, with the usual port of their own.
+
+    Their URL is not that of one server.
+    """
+    text = f"{scheme}+{kind}://u:p@h1,h2:7?db=0"
+    found = parse_many(text)
+    tls = scheme in ("rediss", "valkeys")
+    assert [(one.kind, one.address) for one in found] == [
+        (kind, Address("h1", port, tls=tls, username="u", password="p")),
+        (kind, Address("h2", 7, tls=tls, username="u", password="p")),
+    ]
+    with pytest.raises(InvalidURL, match="one URL of one server is expected"):
+        parse_url(f"{scheme}+{kind}://h1")
+
+
+OTHER_WORDS = {
+    "redis-sentinel": "redis+sentinel",
+    "rediss-sentinel": "rediss+sentinel",
+    "redis-cluster": "redis+cluster",
+    "valkeys-cluster": "valkeys+cluster",
+    "sentinel": "redis+sentinel",
+    "redis-socket": "unix",
+    "redis+socket": "unix",
+}
+
+
+@pytest.mark.parametrize(("wrong", "right"), OTHER_WORDS.items())
+def test_words_of_others(wrong: str, right: str) -> None:
+    """The scheme that another client has for the same is refused with the one that is meant."""
+    with pytest.raises(InvalidURL, match=re.escape(f"begin with {right}://, got {wrong}:")):
+        parse_many(f"{wrong}://:p@h")
+
+
+def test_masters_in_the_path() -> None:
+    """A path with the name of a master, as others have it, is refused with the right place."""
+    with pytest.raises(InvalidURL, match=r"stand in the query: \?masters=a,b"):
+        parse_many("redis+sentinel://s1:26379/mymaster/0")
+
+
+def test_plus_in_a_password() -> None:
+    """A '+' in a password in the query would be a space: it is refused, without the password."""
+    secret = "2retnuh"[::-1]  # the lines of this file stand in tracebacks
+    with pytest.raises(InvalidURL, match="write it as %2B") as caught:
+        parse_many(f"redis+sentinel://s1?masters=a&sentinel_password={secret}+x")
+    assert secret not in "".join(traceback.format_exception(caught.value))
+    [found] = parse_many("redis+sentinel://s1?masters=a&sentinel_password=%2B%20&namespace=a+b")
+    assert (found.query["sentinel_password"], found.query["namespace"]) == ("+ ", "a b")
+
+
 NO_HOSTS = (
     *(f"h{sign}h2" for sign in ";|!$&'()*+=~^`{}<>\"\\"),
     *(f"h%{ord(sign):02X}h2" for sign in ";|,:@/ \t\x7f\0"),
-    *(
-        "h\uff1bh2",
-        "h\uff0fh2",
-        "h\u3000h2",
-        "h\u200bé;h2",
-    ),  # what a resolver takes for ; and / and a space
+    # What a resolver takes for ; and / and a space.
+    *("h\uff1bh2", "h\uff0fh2", "h\u3000h2", "h\u200bé;h2"),
     *("6379", "127.1", "h.1", "300.1.1.1", "1.2.3.4.5", "0x7f000001", "127.0.0.1."),
     *("[fe80::1%25a;b]", "[fe80::1%25]", "[fe80::1%25a b]"),
 )
@@ -238,6 +292,8 @@ SECRET = st.lists(
 BEFORE = st.sampled_from(
     [
         "redis://",
+        "redis+sentinel://",
+        "redis-cluster://",
         "rediss://",
         "valkey://",
         "unix://",
@@ -269,7 +325,8 @@ HOST = st.sampled_from(
 AFTER = st.sampled_from(
     ["", "/", "/x", "/-1", "/1?db=2", "?tiemout=1", "?timeout=x", "?name", "?weight=heavy",
      "?weight=1&weight=2", "#f",
-     ",redis://h?x=1", ", redis://:p@h2/y", "?ssl_cert_reqs=x", "?echo_check=ture", "?name=n,redis://i?name=n"]
+     ",redis://h?x=1", ", redis://:p@h2/y", "?ssl_cert_reqs=x", "?echo_check=ture",
+     "?name=n,redis://i?name=n"]
 )  # fmt: skip
 
 
@@ -343,6 +400,9 @@ def test_redact() -> None:
     """Redaction keeps the rest of the URL."""
     assert redact("redis://u:p@h:1/0") == "redis://***@h:1/0"
     assert redact("redis://h:1/0") == "redis://h:1/0"
+    assert redact("redis+sentinel://:p@h?sentinel_username=u&sentinel_password=p&db=1 x") == (
+        "redis+sentinel://***@h?sentinel_username=***&sentinel_password=***&db=1 x"
+    )
 
 
 @given(st.text())

@@ -117,26 +117,35 @@ class Circle(ABC):
 
     @abstractmethod
     def owner_index(self, wire_key: bytes, /) -> int:
-        """Return the index into ``nodes`` of the owner of an encoded key."""
+        """Return the index into ``nodes`` of the owner of an encoded key.
+
+        ``wire_key``: the key as bytes, with its namespace.
+        """
 
     @abstractmethod
     def owner_indexes(self, wire_keys: list[bytes], /) -> list[int]:
-        """Return `owner_index` of every key, in order, at a fraction of the cost."""
+        """Return `owner_index` of every key, in order, at a fraction of the cost.
+
+        ``wire_keys``: the keys as bytes, with their namespace.
+        """
 
     def _freeze(self, **values: object) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
     def owner(self, key: Key) -> str:
-        """Return the name of the node that owns ``key``.
+        """Return the name of the node that owns a key.
+
+        ``key``: str or bytes, without a namespace unless it is part of the key.
 
         Raises `InvalidKey` if ``key`` is neither str nor bytes.
         """
         return self.names[self.owner_index(encoded(key))]
 
     def owners(self, key: Key, n: int) -> tuple[str, ...]:
-        """Return distinct nodes clockwise from ``key``: its owner, then the nodes that follow.
+        """Return distinct nodes clockwise from a key: its owner, then the nodes that follow.
 
+        ``key``: as for `owner`.
         ``n``: how many at most, from 1; if there are fewer, all nodes that own any keys.
 
         The second would own the key if the first left, and so on. Raises `InvalidOption` for an
@@ -163,7 +172,9 @@ class Circle(ABC):
         return {name: owned[index] / self.size for index, name in enumerate(self.names)}
 
     def moved(self, other: Self) -> Moves:
-        """Return the shares of the key space that change owner from this ring to ``other``.
+        """Return the shares of the key space that change owner from this ring to another.
+
+        ``other``: the other ring.
 
         Raises `InvalidOption` if ``other`` hashes keys in another way, since they cannot be
         compared then.
@@ -185,10 +196,12 @@ class Circle(ABC):
         return type(self) is type(other)
 
     def with_node(self, node: Node | str, *, weight: float | None = None) -> Self:
-        """Return a ring on which ``node`` is added, or stands in place of the one with its name.
+        """Return a ring with one more node, or with another one in place of the one of that name.
 
-        A name alone keeps the address of the node that it names; ``weight`` left out keeps its
-        weight.
+        ``node``: a `Node`, or a name. A name that is on the ring already keeps its address.
+        ``weight``: the node's weight, above 0; None (the default) keeps the one that it has.
+
+        Raises `InvalidNode` for anything else.
         """
         known = {one.name: one for one in self.nodes}
         if isinstance(node, str):
@@ -199,7 +212,9 @@ class Circle(ABC):
         return type(self)(known.values(), **self._settings())
 
     def without_node(self, name: str) -> Self:
-        """Return a ring without the node of that name.
+        """Return a ring without one of the nodes.
+
+        ``name``: the name of the node.
 
         Raises `InvalidNode` if there is no such node, or if it is the last.
         """

@@ -78,6 +78,7 @@ class KetamaRing(Circle):
                 f"hash_tag must be two ASCII characters such as '{{}}', or None, got "
                 f"{hash_tag!r:.80}"
             )
+        # The order of the nodes is a fixed one, since it decides between points at one place.
         placed = tuple(
             sorted(read_nodes(nodes), key=lambda node: (len(_bytes(node)), _bytes(node)))
         )
@@ -94,11 +95,17 @@ class KetamaRing(Circle):
         )
 
     def owner_index(self, wire_key: bytes, /) -> int:
-        """Return the index into ``nodes`` of the owner of an encoded key."""
+        """Return the index into ``nodes`` of the owner of an encoded key.
+
+        ``wire_key``: the key as bytes, with its namespace.
+        """
         return self._seq[bisect_left(self._ends, self._position(wire_key))]
 
     def owner_indexes(self, wire_keys: list[bytes], /) -> list[int]:
-        """Return `owner_index` of every key, in order."""
+        """Return `owner_index` of every key, in order.
+
+        ``wire_keys``: the keys as bytes, with their namespace.
+        """
         ends, seq = self._ends, self._seq
         return [seq[bisect_left(ends, position)] for position in map(self._position, wire_keys)]
 

@@ -69,13 +69,19 @@ class HashRing(Circle):
         )
 
     def owner_index(self, wire_key: bytes, /) -> int:
-        """Return the index into ``nodes`` of the owner of an encoded key."""
+        """Return the index into ``nodes`` of the owner of an encoded key.
+
+        ``wire_key``: the key as bytes, with its namespace.
+        """
         if BRACE in wire_key:
             wire_key = hash_tag(wire_key)
         return self._table[mmh3_32_uintdigest(wire_key) >> BITS]
 
     def owner_indexes(self, wire_keys: list[bytes], /) -> list[int]:
-        """Return `owner_index` of every key, in order, at a fraction of the cost."""
+        """Return `owner_index` of every key, in order, at a fraction of the cost.
+
+        ``wire_keys``: the keys as bytes, with their namespace.
+        """
         # One search through all keys at once costs a tenth of asking each.
         if BRACE in b"".join(wire_keys):
             wire_keys = list(map(hash_tag, wire_keys))

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from shardcache.errors import InvalidNode, InvalidOption, InvalidURL
 from shardcache.options import TLS
@@ -14,7 +14,7 @@ from shardcache.placement.node import Node
 from shardcache.url_options import FLAGS, TLS_SETTINGS, unknown_setting
 from shardcache.urls import Address, ParsedURL, parse_many, parse_url
 
-__all__ = ("AddressAsNameWarning", "Member", "Nodes", "members", "warn_of_addresses")
+__all__ = ("AddressAsNameWarning", "Member", "Nodes", "members", "tls_of", "warn_of_addresses")
 
 Nodes = str | Iterable["str | Node | ParsedURL"] | Mapping[str, str]
 
@@ -26,6 +26,7 @@ class Member(NamedTuple):
     address: Address
     tls: TLS | None
     named: bool  # whether it was given a name, and not called by its address
+    kind: Literal["standalone", "cluster", "cluster-reads"] = "standalone"  # its server must be
 
 
 def members(nodes: Nodes) -> list[Member]:
@@ -33,6 +34,7 @@ def members(nodes: Nodes) -> list[Member]:
     given = _given(nodes)
     if not given:
         raise InvalidNode("at least one node is needed, got none")
+    _check_independent([url for _, url, _ in given])
     found = [_member(*one) for one in given]
     places: dict[str, int] = {}
     for at, ((name, url, _), member) in enumerate(zip(given, found, strict=True)):
@@ -45,6 +47,15 @@ def members(nodes: Nodes) -> list[Member]:
                 f"{first + 1} and {at + 1})"
             )
     return found
+
+
+def _check_independent(urls: list[ParsedURL]) -> None:
+    for url in urls:
+        if url.kind:
+            raise InvalidURL(
+                f"{url.which} is not that of one server: redis+{url.kind}:// stands for all "
+                "servers of a client, alone and not in a list or mapping"
+            )
 
 
 class AddressAsNameWarning(UserWarning):
@@ -136,7 +147,7 @@ def _member(name: str | None, url: ParsedURL, weight: float) -> Member:
         weight = _weight(heavy)
         if not math.isfinite(weight):
             raise InvalidNode(f"{where}: weight must be a number, got {url.quote(heavy)}")
-    tls = _tls(query, url)
+    tls = tls_of(query, url)
     if tls is not None and not address.tls:
         raise InvalidURL(f"{where} has ssl_ settings but is not rediss://")
     for setting in query:
@@ -157,7 +168,7 @@ def _weight(text: str) -> float:
         return math.nan
 
 
-def _tls(query: dict[str, str], url: ParsedURL) -> TLS | None:
+def tls_of(query: dict[str, str], url: ParsedURL) -> TLS | None:
     """Return what redis-py's query settings say about TLS; take it out of ``query``."""
     said = {name: query.pop(name) for name in TLS_SETTINGS if name in query}
     if not said:

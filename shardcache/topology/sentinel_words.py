@@ -1,0 +1,168 @@
+"""What Sentinels say of masters, and which of their words counts where they disagree.
+
+Theory
+------
+A failover needs the votes of a majority of the Sentinels, and gives the configuration of its master
+a new, higher number: the config epoch. So of two configurations the one with the higher epoch is
+what a majority has agreed to last, even while one Sentinel alone has heard of it. A Sentinel with a
+lower epoch is behind: it was out, or it is cut off with a minority, which can make no new epoch.
+(An operator's SENTINEL FAILOVER makes one without a vote; the Sentinels themselves follow it too.)
+
+So of the words of those that answer
+
+- the highest epoch counts, and of words with the same epoch the one that most say. Words that
+  differ in one epoch come of Sentinels that were set up apart; if as many say the one as the other,
+  none counts;
+- a lower epoch than that of the last good word counts only if a majority of all Sentinels of that
+  master says it: they have been set up anew. Else none counts, since those that would know better
+  are out.
+
+Where none counts, the last good address stays.
+
+A flag of the master (s_down, o_down) changes nothing: it is still the master until there is another
+one.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from shardcache.resp import Command, ErrorReply, Reply
+from shardcache.urls import host_name
+
+__all__ = ("Answer", "Named", "Word", "questions", "read_answer", "verdict")
+
+UNKNOWN = -1  # the epoch of a Sentinel that does not tell it: older than any other
+_PER_MASTER = 3  # questions
+_MOST = 64  # Sentinels that are believed to be there
+
+
+class Word(NamedTuple):
+    """What one Sentinel says of one master: its address, the epoch, how many Sentinels there are.
+
+    ``sentinels``: itself and those that it knows; 0 if it does not tell.
+    """
+
+    host: str
+    port: int
+    epoch: int = UNKNOWN
+    sentinels: int = 0
+
+
+class Named(NamedTuple):
+    """A Sentinel as another one names it: its id, host and port."""
+
+    id: str
+    host: str
+    port: int
+
+
+class Answer(NamedTuple):
+    """What one Sentinel says.
+
+    ``id``: its own id; "" if it does not tell it.
+    ``words``: by the master's name; a master that it does not know is left out.
+    ``others``: the Sentinels that it names.
+    """
+
+    id: str
+    words: dict[str, Word]
+    others: frozenset[Named]
+
+
+def questions(masters: Iterable[str]) -> list[Command]:
+    """Return the commands of one exchange with one Sentinel."""
+    # The epoch before the address: should a failover end between the two, the new address has the
+    # old epoch, and not the old address the new one.
+    return [(b"SENTINEL", b"MYID")] + [
+        (b"SENTINEL", word, name.encode())
+        for name in masters
+        for word in (b"MASTER", b"GET-MASTER-ADDR-BY-NAME", b"SENTINELS")
+    ]
+
+
+def read_answer(masters: Sequence[str], replies: Sequence[Reply]) -> Answer | str:
+    """Return what the replies to `questions` say; a text if they refuse or make no sense.
+
+    A server that knows the plain question for the address alone, or lets nobody ask for more, is
+    understood too: its word has no epoch.
+    """
+    myid, rest = replies[0], replies[1:]
+    words: dict[str, Word] = {}
+    others: set[Named] = set()
+    for at, name in enumerate(masters):
+        master, address, sentinels = rest[at * _PER_MASTER : (at + 1) * _PER_MASTER]
+        if isinstance(address, ErrorReply):
+            return str(address)
+        if address is not None:
+            word = _word(address, master)
+            if word is None:
+                return f"it has no address for the master {name!r} that can be one"
+            words[name] = word
+        if isinstance(sentinels, list):
+            others.update(found for each in sentinels[:_MOST] if (found := _named(each)))
+    return Answer(_text(myid), words, frozenset(others))
+
+
+def verdict(words: Iterable[Word], last: Word | None, asked: int) -> Word | None:
+    """Return the word that counts; None if there is none.
+
+    ``words``: of the Sentinels that know the master, one of each.
+    ``last``: the last word that counted, if there is one.
+    ``asked``: how many Sentinels were asked.
+    """
+    words = list(words)
+    epoch = max((word.epoch for word in words), default=UNKNOWN)
+    said = Counter((word.host, word.port) for word in words if word.epoch == epoch)
+    (place, votes), *others = said.most_common() or [(("", 0), 0)]
+    if not votes or any(number == votes for _, number in others):
+        return None
+    if last is not None and epoch < last.epoch:
+        there = max(asked, *(word.sentinels for word in words))
+        if votes * 2 <= there:
+            return None
+    return Word(*place, epoch)
+
+
+def _word(address: Reply, master: Reply) -> Word | None:
+    place = _place(*address) if isinstance(address, list) and len(address) == 2 else None
+    if place is None:
+        return None
+    about = _fields(master)
+    epoch = _number(about.get("config-epoch"))
+    others = _number(about.get("num-other-sentinels"))
+    return Word(
+        *place,
+        UNKNOWN if epoch is None else epoch,
+        0 if others is None else min(others, _MOST) + 1,
+    )
+
+
+def _named(reply: Reply) -> Named | None:
+    about = _fields(reply)
+    place = _place(about.get("ip", ""), about.get("port", ""))
+    return None if place is None else Named(about.get("runid", ""), *place)
+
+
+def _place(host: Reply, port: Reply) -> tuple[str, int] | None:
+    name, number = host_name(_text(host)), _number(_text(port))
+    return (name, number) if name and number and number < 65536 else None
+
+
+def _fields(reply: Reply) -> dict[str, str]:
+    """Return names and values of a reply, which is a map in RESP3 and a flat list in RESP2."""
+    if isinstance(reply, list):
+        reply = dict(zip(map(_text, reply[::2]), reply[1::2], strict=False))
+    if not isinstance(reply, dict):
+        return {}
+    return {_text(name): _text(value) for name, value in reply.items()}
+
+
+def _text(reply: Reply) -> str:
+    if isinstance(reply, bytes):
+        return reply.decode("utf-8", "replace")
+    return reply if isinstance(reply, str) else ""
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 20 else None
