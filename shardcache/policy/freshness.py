@@ -49,14 +49,14 @@ from shardcache.policy.load_policy import LoadPolicy
 __all__ = ("LONGEST_DRAW", "Freshness", "jittered", "judge", "lock_ttl_ms", "version_draw")
 
 _NO_EXPIRY = -1  # PTTL's answers, https://redis.io/docs/latest/commands/pttl/
-_LOADS_PER_LOCK = (
-    3  # how much longer than last time a load may take before its lock must be renewed
-)
-LONGEST_DRAW = 1 + 32 * log(
-    2
-)  # no `version_draw` is early when more than so many times beta · delta is left
+# How much longer than last time a load may take before its lock must be renewed.
+_LOADS_PER_LOCK = 3
+# No `version_draw` is early when more than so many times beta · delta is left.
+LONGEST_DRAW = 1 + 32 * log(2)
 # Bytes at either end that tell one version from another: a large value need not be hashed whole
 _ENDS = 256
+# What claiming, renewing and storing one key of many may take on a very busy machine.
+_LOCK_MS_PER_KEY = 10
 _LONGEST_LOCK_MS = 60_000  # a fleet should not wait longer for a loader that died
 
 
@@ -111,12 +111,16 @@ def jittered(ttl_ms: int | None, jitter: float, random: float) -> int | None:
     return max(1, ttl_ms - int(ttl_ms * jitter * random))
 
 
-def lock_ttl_ms(delta_ms: int, policy: LoadPolicy) -> int:
-    """Return the ttl of the load lock: three times what the last load took, within bounds.
+def lock_ttl_ms(delta_ms: int, policy: LoadPolicy, keys: int = 1) -> int:
+    """Return the ttl of the load lock in ms: three times what the last load took, within bounds.
 
-    ``delta_ms`` 0: unknown. At least the policy's ``lock_ttl``; at most that, or a minute if that
-    is more: the ttl is how long the fleet waits for a loader that died, and one that lives renews
-    its lock.
+    At least the policy's ``lock_ttl``; at most that, or a minute if that is more: the ttl is how
+    long the fleet waits for a loader that died, and one that lives renews its lock.
+
+    ``delta_ms``: how long the last load took; 0: unknown.
+    ``keys``: how many keys are loaded together. All their locks must be renewed before the first
+        one ends.
     """
     lowest = round(policy.lock_ttl * 1000)
-    return min(max(lowest, _LOADS_PER_LOCK * delta_ms), max(lowest, _LONGEST_LOCK_MS))
+    wanted = max(lowest, _LOADS_PER_LOCK * delta_ms, _LOCK_MS_PER_KEY * keys)
+    return min(wanted, max(lowest, _LONGEST_LOCK_MS))

@@ -45,8 +45,10 @@ class LoadPolicy:
         for as long (1 s at least). Default: 5.
     ``on_wait_over``: what they do then: "load" it themselves (the default), or "raise"
         `errors.LoadWaitTimeout`.
-    ``poll``: the first and the longest delay between two looks at the value while waiting, 0.001
-        to 60 each. Default: (0.005, 0.1).
+    ``poll``: two delays, 0.001 to 60 each, the second not below the first. The other callers are
+        woken when the value is stored. A caller that is not woken looks for the value when the
+        loader's lock has been over for up to the first delay; if the key's shard is out, after half
+        to all of the second. Default: (0.005, 0.1).
     ``soft_timeout``: a caller that loads is given the stale value after this time, while the loader
         goes on; 0.001 to 86 400, less than ``hard_timeout``; needs ``stale_ttl``. Default: None.
     ``hard_timeout``: after this time, the wait for a place for loaders included, the load is given
@@ -120,7 +122,12 @@ class LoadPolicy:
 
     @classmethod
     def of(cls, policy: "LoadPolicy | Preset | None") -> "LoadPolicy":
-        """Return the policy itself, the preset of that name, or for None the default."""
+        """Return a policy.
+
+        ``policy``: the policy itself, the name of a preset, or None for the default.
+
+        Raises `InvalidOption` for anything else.
+        """
         if isinstance(policy, LoadPolicy):
             return policy
         try:

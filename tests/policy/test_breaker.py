@@ -114,6 +114,24 @@ def test_abandoned_trial_gives_its_place_back() -> None:
     assert breaker.admit()
 
 
+def test_place_is_of_its_period() -> None:
+    """A call gives back a place of the period in which it was let in, and of no other."""
+    breaker = opened()
+    breaker.probed(answered=True)
+    breaker.admit()
+    first = breaker.period
+    breaker.failed(period=first)
+    breaker.probed(answered=True)
+    breaker.admit()
+    for period in (first, 0):
+        breaker.abandoned(period)
+        breaker.succeeded(period)
+        breaker.failed(timeout=True, lonely=False, period=period)
+        assert (breaker.state, breaker.trials) == (State.HALF_OPEN, 1)
+    breaker.abandoned(breaker.period)
+    assert breaker.trials == 0
+
+
 def test_delays_grow_to_the_cap_and_are_jittered() -> None:
     """Delays double from the first to the longest; chance takes off up to a half."""
     breaker = opened()
@@ -138,6 +156,23 @@ def test_flapping_does_not_reset_the_delay() -> None:
     breaker.admit()
     breaker.failed()
     assert breaker.next_delay(0.0) == 0.8
+
+
+def test_moved_shard_is_tried_at_once() -> None:
+    """Out or on trial, it is on trial from its beginning; in service it has no failures."""
+    breaker = opened()
+    breaker.next_delay(0.0)
+    breaker.moved()
+    assert (breaker.state, breaker.allowance, breaker.probes) == (State.HALF_OPEN, 1, 0)
+    assert breaker.admit()
+    former = breaker.period
+    breaker.moved()
+    breaker.abandoned(former)
+    assert (breaker.trials, breaker.admit(), breaker.admit()) == (0, True, False)
+    serving = Breaker(POLICY)
+    serving.failed()
+    serving.moved()
+    assert (serving.state, serving.failures) == (State.CLOSED, 0)
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -170,6 +205,12 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.breaker.state is (
             State.HALF_OPEN if before is State.OPEN and answered else before
         )
+
+    @rule()
+    def move(self) -> None:
+        before = self.breaker.state
+        self.breaker.moved()
+        assert self.breaker.state is (before if before is State.CLOSED else State.HALF_OPEN)
 
     @rule()
     def admit(self) -> None:

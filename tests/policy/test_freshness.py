@@ -166,6 +166,21 @@ def test_lock_ttl(delta, lock_ttl, expected):
     assert lock_ttl_ms(delta, LoadPolicy(lock_ttl=lock_ttl)) == expected
 
 
+@pytest.mark.parametrize(
+    ("keys", "delta", "lock_ttl", "expected"),
+    [
+        (300, 0, 3, 3000),
+        (1000, 0, 3, 10_000),
+        (1000, 5000, 3, 15_000),
+        (100_000, 0, 3, 60_000),
+        (100_000, 0, 120, 120_000),
+    ],
+)
+def test_lock_ttl_of_many(keys, delta, lock_ttl, expected):
+    """A hundredth of a second for each key, within the same bounds."""
+    assert lock_ttl_ms(delta, LoadPolicy(lock_ttl=lock_ttl), keys) == expected
+
+
 @given(
     st.binary(max_size=2000), st.binary(min_size=1, max_size=100), st.sampled_from([b"", b"s" * 16])
 )
