@@ -9,12 +9,10 @@ with its pattern is enough, and two namespaces share none. `INTERNAL` tells them
 namespace and no caller's key may contain it. Byte by byte: docs/wire-format.md.
 """
 
-from binascii import crc_hqx
 from collections.abc import Iterable
-from functools import lru_cache
-from itertools import count
 
 from shardcache.errors import InvalidKey, InvalidOption
+from shardcache.topology.slot_tags import slot_of_tag, tag_of
 
 __all__ = ("INTERNAL", "MAX_KEY", "Key", "KeySpace", "distinct", "hash_tag", "is_own", "literal")
 
@@ -23,7 +21,6 @@ _STR: frozenset[type] = frozenset({str})
 # Stands in every key of the library's own, behind the namespace, and in no other key
 INTERNAL = b"@shardcache:"
 MAX_KEY = 64 * 1024  # bytes, namespace included
-_SLOTS = 16384  # of a Redis Cluster
 # To look for one byte takes 50 ns, for more 600: so most keys are let by at the first.
 _AT, _CLOSING = INTERNAL[0], ord("}")
 
@@ -52,12 +49,6 @@ def literal(text: bytes) -> bytes:
     )
 
 
-@lru_cache(_SLOTS)
-def _tag_of_slot(slot: int) -> bytes:
-    """Return the smallest number that, as a hash tag, lies in this slot of a Redis Cluster."""
-    return next(tag for tag in map(b"%d".__mod__, count()) if crc_hqx(tag, 0) % _SLOTS == slot)
-
-
 class KeySpace:
     """Turns a caller's keys into wire keys and back, for one namespace.
 
@@ -65,7 +56,7 @@ class KeySpace:
     values too (but not its locks).
     """
 
-    __slots__ = ("_pass", "internals", "namespace", "prefix")
+    __slots__ = ("_fill_token_start", "internals", "namespace", "prefix")
 
     def __init__(self, namespace: str = "") -> None:
         if not isinstance(namespace, str) or "{" in namespace or "}" in namespace:
@@ -87,10 +78,9 @@ class KeySpace:
                 f"namespace may take {MAX_KEY // 2} bytes at most, got {len(self.prefix)}"
             )
         self.namespace = namespace
-        self.internals = (
-            self.prefix + INTERNAL
-        )  # what every key of the library's own begins with here
-        self._pass = self.internals + b"load-token:{"
+        # Every key of the library's own begins with this in this namespace.
+        self.internals = self.prefix + INTERNAL
+        self._fill_token_start = self.internals + b"load-token:{"
 
     @property
     def glob(self) -> str:
@@ -99,17 +89,17 @@ class KeySpace:
 
     def internal(self, family: bytes, wire: bytes) -> bytes:
         """Return a key of the library's own in the Redis Cluster slot of the wire key ``wire``."""
+        return self.internals + family + self.internal_end(wire)
+
+    @staticmethod
+    def internal_end(wire: bytes) -> bytes:
+        """Return the end of all keys of the library's own that belong to ``wire``."""
         if hash_tag(wire) is not wire:
-            return b"%b%b::%b" % (self.internals, family, wire)
+            return b"::" + wire
         if _CLOSING not in wire:
-            return b"%b%b:{%b}" % (self.internals, family, wire)
+            return b":{%b}" % wire
         # No tag can hold a brace: another text of the same slot has to stand for it.
-        return b"%b%b:{%b}:%b" % (
-            self.internals,
-            family,
-            _tag_of_slot(crc_hqx(wire, 0) % _SLOTS),
-            wire,
-        )
+        return b":{%b}:%b" % (tag_of(slot_of_tag(wire)), wire)
 
     def wire_of(self, family: bytes, key: bytes) -> bytes | None:
         """Return the wire key that `internal` made ``key`` of; None if it made it of none."""
@@ -126,10 +116,9 @@ class KeySpace:
 
         A write deletes it.
         """
-        if (
-            _CLOSING not in wire
-        ):  # then it has no tag either: the short way, since every write comes by
-            return self._pass + wire + b"}"
+        # Without a brace it has no tag either. This short way is for speed: every write needs it.
+        if _CLOSING not in wire:
+            return self._fill_token_start + wire + b"}"
         return self.internal(b"load-token", wire)
 
     def wire(self, key: Key) -> bytes:

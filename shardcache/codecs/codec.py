@@ -14,7 +14,7 @@ from shardcache.codecs.load_record import LOADED, Loaded, Tag, pack, unpack
 from shardcache.codecs.safe import SafeSerializer
 from shardcache.codecs.serializers import JSON_TYPES, JsonSerializer, PickleSerializer, Serializer
 from shardcache.codecs.sign import SIGNATURE_SIZE, Signer
-from shardcache.codecs.ways_out import refused_result, ways_out
+from shardcache.codecs.ways_out import list_ways_out, refused_result
 from shardcache.errors import DamagedPayload, InvalidArgument, InvalidOption, SerializationError
 from shardcache.value_type import ValueType
 
@@ -49,6 +49,8 @@ class Codec:
         decompress, 64 to 512 MiB. Default: 64 MiB.
     ``types``: what "safe" keeps besides its own types (`ValueType`); each client that reads such a
         value needs them too. Default: none.
+    ``read_foreign``: whether bytes without a header come back as they are; False: they are damaged.
+        Ints in digits are read all the same. Default: True.
 
     Immutable, and safe to share between threads. Raises `InvalidOption` for values that cannot be.
     """
@@ -77,6 +79,7 @@ class Codec:
         signing_key: bytes | str | Sequence[bytes | str] | None = None,
         max_value: int = MAX_VALUE,
         types: Iterable[type | ValueType[Any]] = (),
+        read_foreign: bool = True,
     ) -> None:
         self._max_value = _whole_number("max_value", max_value, 64, _LARGEST_MAX_VALUE)
         self._min = _whole_number("compress_min", compress_min, 0, _LARGEST_MAX_VALUE)
@@ -99,6 +102,8 @@ class Codec:
             _reader_of_foreign(chosen.loads)
             if getattr(serializer, "reads_foreign", False)
             else _foreign
+            if read_foreign
+            else _reader_of_foreign(_refusal("the value is another program's, and has no header"))
         )
         self._header, self._dumps = bytes([header]), chosen.dumps
         self._allowed = {SAFE: safe.allowed, JSON: JSON_TYPES | {bytes}}.get(header, frozenset())
@@ -160,7 +165,7 @@ class Codec:
             how = "safe" if self._header[0] == SAFE else "json"
             raise InvalidArgument(
                 f"{name} returns a {kind.__qualname__}, which cannot be stored: "
-                f"{ways_out(kind, how)}"
+                f"{list_ways_out(kind, how)}"
             )
 
     def encode_loaded(
@@ -231,6 +236,7 @@ class Codec:
         Return the values in order, with ``absent`` where the reply is None or damaged, and the
         errors of the damaged ones by position. It costs half as much per text as `decode`.
         """
+        # Usually all are good: one loop, in which text, the most frequent kind, has no call.
         if self._signer is None:
             one = self._one
             try:
@@ -238,7 +244,8 @@ class Codec:
                     raw[1:].decode() if raw and raw[0] == TEXT else one(raw, absent) for raw in raws
                 ], {}
             except (DamagedPayload, UnicodeDecodeError):
-                pass  # below, one by one
+                pass
+        # With a signature, or after an error: one by one.
         values: list[object] = []
         damaged: dict[int, DamagedPayload] = {}
         for position, (raw, key) in enumerate(zip(raws, wire_keys, strict=True)):
@@ -314,6 +321,8 @@ def _choose(serializer: object, safe: Serializer, json: Serializer) -> tuple[int
             return JSON, json
         if serializer == "pickle":
             return PICKLE, PickleSerializer()
+    elif isinstance(serializer, PickleSerializer):
+        return PICKLE, serializer
     elif isinstance(serializer, Serializer) and not isinstance(serializer, type):
         return CUSTOM, _Custom(serializer)
     raise InvalidOption(

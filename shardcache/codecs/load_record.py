@@ -59,7 +59,8 @@ def refusal_text(error: BaseException) -> str:
     )
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - an application's __str__ must not turn a refusal into a failed load
+    # An application's __str__ must not make a failed load of a refusal.
+    except Exception:  # noqa: BLE001
         text = ""
     # Lone surrogates (a file name, say) are no UTF-8.
     return f"{name}\n{text:.{_MAX_REFUSAL}}".encode(errors="backslashreplace").decode()

@@ -32,11 +32,13 @@ class RawCodec(Codec):
         signing_key: bytes | str | Sequence[bytes | str] | None = None,
         max_value: int = MAX_VALUE,
         types: Collection[type | ValueType[Any]] = (),
+        read_foreign: bool = True,
     ) -> None:
         for name, given in (
             ("compression", compression),
             ("signing_key", signing_key),
             ("types", types or None),
+            ("read_foreign", None if read_foreign else False),
         ):
             if given is not None:
                 raise InvalidOption(

@@ -66,6 +66,7 @@ class Registry:
             raise InvalidOption(
                 f"types must be a sequence of classes and ValueTypes, got {types!r:.80}"
             )
+        # Every class and every name may be there once, and none that is kept anyway.
         for given in types:
             kind = given.kind if isinstance(given, ValueType) else given
             if kind in builtin:
@@ -153,6 +154,8 @@ def _dataclass(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
             f"types: two {kind.__qualname__} are never equal (eq=False), so none could come back "
             "equal; register it as a ValueType"
         )
+    # A value is made again of its fields alone. So the class may have no other state: no further
+    # slots, and no base that needs arguments.
     slots = {
         slot
         for base in kind.__mro__
@@ -172,6 +175,7 @@ def _dataclass(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
             f"types: {kind.__qualname__} is not made of its fields alone "
             f"({', '.join(sorted(hidden))}); register it as a ValueType"
         )
+    # The two functions: neither runs the class's own __init__.
     known = frozenset(names)
 
     def plain(value: Any) -> dict[str, Any]:

@@ -55,14 +55,15 @@ class SafeSerializer:
 
     def dumps(self, value: object) -> bytes:
         """Return ``value`` as msgpack; raise `SerializationError` that names the refused part."""
+        # Step 1: refuse types that would come back as other types.
         crowds = check_types(value, self.allowed, limit=self._limit)
         registered = self._registry.kinds
         left = self._limit
         culprit: object = value
-        narrow = (
-            True  # whether msgpack's own types are all there is: no hundred of those share a hash
-        )
+        # Whether there are only msgpack's own types and sets: no hundred of those share a hash.
+        narrow = True
 
+        # Step 2: msgpack calls this for a type that it does not know.
         def default(item: object) -> object:
             nonlocal culprit, narrow, left
             narrow = narrow and type(item) is set
@@ -72,9 +73,8 @@ class SafeSerializer:
             culprit = item
             known = registered.get(type(item))
             if known is not None:
-                left -= 6 + len(
-                    known.name
-                )  # bytes at the least: what a few shared objects blow up ends here
+                # So many bytes at least: a value that shared objects blow up ends here.
+                left -= 6 + len(known.name)
                 if left < 0:
                     raise SerializationError(
                         "the value holds too many registered objects for max_value"
@@ -87,6 +87,7 @@ class SafeSerializer:
                 return [_TYPED, known.name, plain]
             return msgpack.ExtType(*pack_scalar(item))
 
+        # Step 3: pack; an error names the path to the part that is refused.
         try:
             packed: bytes = msgpack.packb(value, default=default, strict_types=True)
         except UnicodeEncodeError as error:

@@ -91,9 +91,8 @@ def _pack_decimal(value: Decimal) -> bytes:
 
 def _unpack_decimal(data: bytes) -> Decimal:
     value = Decimal(data.decode("ascii"))
-    if (
-        value.is_nan() and b"NaN" not in data
-    ):  # a context that does not trap InvalidOperation makes garbage a NaN
+    # In a context that does not trap InvalidOperation, garbage becomes a NaN.
+    if value.is_nan() and b"NaN" not in data:
         raise ValueError("not a decimal number")
     return value
 
@@ -110,7 +109,8 @@ def _pack_zone(zone: dt.tzinfo) -> bytes:
     """Return ``F`` offset, ``N`` offset name, or ``Z`` key; refuse a zone that would change."""
     kind = type(zone)
     if kind is dt.timezone:
-        offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]  # what pickle and copy use
+        # As pickle and copy do it.
+        offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]
         packed = _OFFSET.pack(offset // _MICROSECOND)
         if not name:
             return b"F" + packed
@@ -147,9 +147,8 @@ def _unpack_zone(data: bytes) -> dt.tzinfo | None:
         from zoneinfo import ZoneInfo
 
         key = rest.decode("ascii")
-        if _is_zone_key(
-            key
-        ):  # a key is a path below the zone files: nothing else may reach the file system
+        # A key is a path below the zone files; no other path may reach the file system.
+        if _is_zone_key(key):
             return ZoneInfo(key)
     raise ValueError("no such kind of time zone")
 

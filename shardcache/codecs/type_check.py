@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from shardcache.codecs.collisions import MOST_ALIKE
-from shardcache.codecs.ways_out import ways_out
+from shardcache.codecs.ways_out import list_ways_out
 from shardcache.errors import SerializationError
 
 __all__ = ("CONTAINERS", "MAX_DEPTH", "check_types", "path_to")
@@ -37,10 +37,12 @@ def check_types(
     Subclasses do not count as their base. Return the sets and dicts with so many members that their
     hashes must be checked (`collisions`).
     """
+    # Level by level, without recursion: the whole value, then the items of it, and so on.
     level: list[Any] = [value]
     seen = 0
     large: list[Any] = []
     for _ in range(MAX_DEPTH + 1):
+        # The types of one level are compared at once, which is fast.
         kinds = set(map(type, level))
         if not kinds <= allowed:
             _refuse(
@@ -48,6 +50,7 @@ def check_types(
             )
         if kinds.isdisjoint(CONTAINERS):
             return large
+        # Collect the items of all containers of this level.
         below: list[Any] = []
         for item in level:
             kind = type(item)
@@ -84,7 +87,7 @@ def _refuse(
     names = ", ".join(sorted(kind.__name__ for kind in allowed))
     raise SerializationError(
         f"{path_to(value, culprit)}: {type(culprit).__qualname__} {why}: "
-        f"{ways_out(type(culprit), format)}. "
+        f"{list_ways_out(type(culprit), format)}. "
         f"Allowed are exactly {names}"
     )
 

@@ -8,19 +8,15 @@ from pathlib import PurePath
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-__all__ = ("refused_result", "ways_out")
+__all__ = ("list_ways_out", "refused_result")
 
 _BASES = (str, bytes, int, float, list, tuple, set, frozenset, dict)
-_KEPT_BY_SAFE = (
-    "builtins",
-    "datetime",
-    "decimal",
-    "uuid",
-)  # modules of the types that the other serializers refuse
+# The modules of types that the other serializers refuse.
+_KEPT_BY_SAFE = ("builtins", "datetime", "decimal", "uuid")
 _CONTAINERS = (Mapping, list, tuple, set, frozenset, dict)
 
 
-def ways_out(kind: type, format: str = "safe") -> str:
+def list_ways_out(kind: type, format: str = "safe") -> str:
     """Return what to do about a value of this class: store another, register it, or else."""
     name = kind.__name__
     instead, registered = _instead(kind)

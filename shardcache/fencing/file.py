@@ -1,4 +1,4 @@
-"""Fencing of a file: replaced whole, under a lock, behind a record of the highest token."""
+"""Fencing of a file: it is replaced as a whole, under a lock, if its token is new enough."""
 
 import fcntl
 import os
@@ -11,21 +11,28 @@ from shardcache.fencing.token import check_token
 
 __all__ = ("FencedFile",)
 
-POLL = 0.005  # seconds between two looks at a lock that another process has
+POLL = 0.005  # seconds between two tries for a lock that another process has
 
 
 class FencedFile:
-    """A file that is replaced whole, and only by a holder whose fencing token is not older than one seen.
+    """A file that is replaced as a whole, and only by a holder whose fencing token is not too old.
 
-    Beside ``path`` (links are followed once, here) lie ``.NAME.lock``, on which writers wait for each other (flock),
-    ``.NAME.fence``, the highest token as digits, and while somebody writes, or after a crash, files that end in
-    ``.new``. Do not delete the first two. ``timeout`` is how many seconds to wait for another writer; ``clock`` and
-    ``sleep`` are for tests.
+    ``path``: the file; links in it are followed once, here.
+    ``timeout``: seconds to wait for another writer, from 0; default 10.
+    ``clock``: returns seconds; for tests. Default: the monotonic clock.
+    ``sleep``: waits for some seconds; for tests. Default: `time.sleep`.
 
-    Guarantee: whoever reads ``path`` finds what one `write` wrote, whole, and never an older token's data after a newer
-    one's, also if processes or the machine stop at any point. The token is on the disk before the data appear: a crash
-    between leaves the old data behind a newer token, and older holders refused; the other way round, an
-    older holder could replace newer data. For local file systems of POSIX systems.
+    Beside the file are ``.NAME.lock``, on which writers wait for each other (flock), and
+    ``.NAME.fence``, the highest token as digits. Do not delete these two. During a write, or after
+    a crash, there are also files that end in ``.new``.
+
+    Guarantee: a reader of ``path`` finds the whole data of one `write`, and never the data of an
+    older token after those of a newer one, also if processes or the machine stop at any point. The
+    token is on the disk before the data appear. So a crash in between leaves old data with a newer
+    token, and older holders are refused. In the other order, an older holder could replace newer
+    data. It works on local file systems of POSIX systems.
+
+    Raises `InvalidOption` for a wrong ``timeout``, or a ``path`` that names a directory.
     """
 
     def __init__(
@@ -52,7 +59,10 @@ class FencedFile:
 
     @property
     def seen(self) -> int:
-        """The highest token seen, 0 if none. Raises `DamagedPayload` if the record is not a token."""
+        """The highest token seen; 0 if there was none.
+
+        Raises `DamagedPayload` if the record is no token.
+        """
         try:
             with open(self._fence, "rb") as file:
                 text = file.read()
@@ -63,9 +73,13 @@ class FencedFile:
         return int(text)
 
     def read(self, token: int) -> bytes | None:
-        """Return what the file holds, None if it is not there, and let nobody with an older token write from here on.
+        """Return the contents of the file, and refuse older tokens from now on.
 
-        So it is the first act of a holder who will write what depends on what it has read. Raises as `write`.
+        ``token``: the fencing token of the holder.
+
+        It is None if the file is not there. A holder whose data depend on the former contents
+        begins with this: then no older holder can write between its reading and its writing.
+        Raises as `write`.
         """
         with self._admitted(token):
             try:
@@ -75,10 +89,21 @@ class FencedFile:
                 return None
 
     def write(self, data: bytes, token: int) -> None:
-        """Replace the file by ``data``; on the disk when this returns. An existing file keeps its mode.
+        """Replace the contents of the file; they are on the disk when this returns.
 
-        Raises `StaleToken` if a newer token was seen, `FenceBusy` if others write all the while; before anything is
-        touched `InvalidToken`, and `InvalidArgument` if ``data`` is not bytes; else what the system raises (OSError).
+        ``data``: the new contents, as bytes.
+        ``token``: the fencing token of the holder, 1 to 2⁶³ - 1.
+
+        An existing file keeps its mode. Raises before anything is touched:
+
+        - `InvalidArgument` if ``data`` is not bytes;
+        - `InvalidToken` if ``token`` is not in its range.
+
+        Raises after that:
+
+        - `StaleToken` if a newer token was seen;
+        - `FenceBusy` if other writers had the lock all the time;
+        - `OSError` if the system raises it.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise InvalidArgument(f"data must be bytes, got {type(data).__name__}")
@@ -86,7 +111,12 @@ class FencedFile:
             self._replace(self.path, data)
 
     def delete(self, token: int) -> bool:
-        """Remove the file, and return whether it was there. The token stays recorded. Raises as `write`."""
+        """Remove the file; return whether it was there.
+
+        ``token``: the fencing token of the holder. It stays recorded.
+
+        Raises as `write`.
+        """
         with self._admitted(token):
             try:
                 os.unlink(self.path)
@@ -97,13 +127,13 @@ class FencedFile:
 
     @contextmanager
     def _admitted(self, token: int) -> Iterator[None]:
-        """Keep other writers out, with ``token`` recorded for good."""
+        """Keep other writers out during the block, with ``token`` recorded on the disk."""
         check_token(token)
         with self._locked():
             seen = self.seen
             if token < seen:
                 raise StaleToken(self.path, token, seen)
-            # An equal one too: the writer before may have died before its record was on the disk.
+            # Write an equal token too: its former writer may have died before it was on the disk.
             self._replace(self._fence, b"%d" % token)
             yield
 
@@ -128,8 +158,8 @@ class FencedFile:
             os.close(lock)
 
     def _replace(self, path: str, data: bytes | bytearray | memoryview) -> None:
-        """Put ``data`` in the place of ``path``: whole or not at all, and on the disk."""
-        # Under the lock one name is enough, and what a crash left behind is overwritten by the next writer.
+        """Replace the contents of ``path``, as a whole or not at all, and on the disk."""
+        # Under the lock one name is enough. The next writer overwrites what a crash left behind.
         new = os.path.join(self._folder, f".{os.path.basename(path)}.new")
         with open(new, "wb", opener=_create) as file:
             with suppress(FileNotFoundError):
@@ -152,5 +182,5 @@ class FencedFile:
 
 
 def _create(path: str, flags: int) -> int:
-    # In a folder that others may write to, the name could have been made a link to somewhere else.
+    # In a directory that others may write to, somebody could have put a link at this name.
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)

@@ -13,7 +13,11 @@ __all__ = ("Paramstyle", "check_paramstyle", "paramstyle_of")
 
 @dataclass(frozen=True, slots=True)
 class Paramstyle:
-    """``mark`` is what stands for a parameter; ``keyed`` whether values go by name."""
+    """One way to mark parameters.
+
+    ``mark``: the text in place of a parameter.
+    ``keyed``: whether values are given by name, not by position.
+    """
 
     mark: str
     keyed: bool
@@ -21,7 +25,12 @@ class Paramstyle:
     def render(
         self, template: str, values: Mapping[str, object], *, table: str
     ) -> tuple[str, tuple[object, ...] | dict[str, object]]:
-        """Return statement and parameters for a template with ``{table}`` and each of some ``values`` once, as ``{name}``."""
+        """Return a statement and its parameters, as `execute` of the driver takes them.
+
+        ``template``: SQL with ``{table}``, and ``{name}`` once for each value that it needs.
+        ``values``: the values by name; it may have more than the template needs.
+        ``table``: the name of the table.
+        """
         names = [name for _, name, _, _ in Formatter().parse(template) if name and name != "table"]
         marks = {
             name: self.mark.format(name=name, number=number) for number, name in enumerate(names, 1)
@@ -42,16 +51,22 @@ STYLES = {
 
 
 def check_paramstyle(name: str) -> Paramstyle:
-    """Return the style of that name; raise `InvalidOption` if there is none."""
+    """Return the style of a name; raise `InvalidOption` if there is none."""
     if not isinstance(name, str) or name not in STYLES:
         raise InvalidOption(f"paramstyle must be one of {', '.join(STYLES)}, got {name!r:.80}")
     return STYLES[name]
 
 
 def paramstyle_of(target: Any) -> Paramstyle:
-    """Return what the driver of a connection or cursor says of itself; raise `InvalidOption` if it is not to be found."""
+    """Return the style that the driver's module says it has.
+
+    ``target``: a connection or a cursor of the driver.
+
+    Raises `InvalidOption` if no module of the driver says it.
+    """
     for kind in (*type(target).__mro__, *type(getattr(target, "connection", None)).__mro__):
-        # A connection of psycopg is of psycopg.connection, and psycopg has the paramstyle.
+        # The class of a connection is often in a submodule (psycopg.connection), and the package
+        # (psycopg) has the paramstyle.
         module = kind.__module__
         while module:
             if isinstance(style := getattr(sys.modules.get(module), "paramstyle", None), str):

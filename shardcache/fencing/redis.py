@@ -1,4 +1,4 @@
-"""Fencing on one Redis or Valkey: each key has a guard beside it, and a script looks at both at once."""
+"""Fencing on one Redis or Valkey: each key has a guard beside it, and one script uses both."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
@@ -13,9 +13,11 @@ __all__ = ("FencedRedis", "guard_of")
 
 STALE, DAMAGED = 0, 2  # 1: admitted
 
-# KEYS: guard, then the body's own. ARGV: token, life of the guard in ms ("" for ever), then the body's own. Tokens
-# are compared as text, since a number of Lua is a double and loses digits from 2**53 on: the longer one is greater.
-# The token is recorded before the body runs: a script that fails halfway keeps what it did, and so its guard.
+# KEYS: the guard, then the keys of the body.
+# ARGV: the token, the life of the guard in ms ("" for ever), then the arguments of the body.
+# Tokens are compared as text, and the longer one is greater: a number of Lua is a double, which
+# loses digits from 2**53 on. The token is recorded before the body runs, because a script that
+# fails halfway keeps what it did until then.
 GUARDED = """\
 local guard, token, life = KEYS[1], ARGV[1], ARGV[2]
 local seen = redis.call('GET', guard)
@@ -23,7 +25,8 @@ if seen then
 if not string.find(seen, '^[1-9]%d*$') then return {2, seen} end
 if #seen > #token or (#seen == #token and seen > token) then return {0, seen} end
 end
-if life == '' then redis.call('SET', guard, token) else redis.call('SET', guard, token, 'PX', life) end
+if life == '' then redis.call('SET', guard, token) \
+else redis.call('SET', guard, token, 'PX', life) end
 local function body(KEYS, ARGV)
 """
 BODY_ENDS = """
@@ -39,7 +42,7 @@ DELETE = "return redis.call('DEL', KEYS[1])"
 
 
 class Scripting(Protocol):
-    """What is asked of a client: redis-py's `eval`, of any of its clients."""
+    """What a client must have: `eval` as in redis-py."""
 
     def eval(self, script: str, numkeys: str, /, *keys_and_args: Any) -> Any:
         """Run ``script`` and return its reply, or an awaitable of it."""
@@ -48,19 +51,24 @@ class Scripting(Protocol):
 class FencedRedis:
     """Writes keys of one server only if no newer fencing token has been seen there.
 
-    ``client`` is a client of redis-py, or anything with its `eval`. If that returns an awaitable (`redis.asyncio`), so
-    does every method here: await it. ``guard_ttl`` (seconds, a timedelta, or None for ever) is how long a guard
-    outlives the last write that it admitted: longer than a paused holder may sleep, or it will find no guard.
+    ``client``: a client of redis-py, or any object with its `eval`. If `eval` returns an awaitable
+        (`redis.asyncio`), every method here returns one too: await it.
+    ``guard_ttl``: how long a guard stays after the last write that it let in, as seconds above 0 or
+        a timedelta; None (default) for ever. It must be longer than a holder may be paused.
 
-    The highest token of a key is kept in a key of its own (`guard_of`), in the same slot of a cluster. Guarantee: a write
-    with an older token than one that the guard has seen does nothing and raises `StaleToken`, as long as the guard is
-    there: it must not be evicted, flushed, or lost in a restart or a failover.
+    The highest token of a key is kept in a second key, the guard (`guard_of`), in the same slot of
+    a cluster. Guarantee: a write with a token that is older than one that the guard has seen does
+    nothing, and raises `StaleToken`. This holds as long as the guard is there: it must not be
+    evicted, flushed, or lost in a restart or a failover.
+
+    Raises `InvalidOption` if the client has no `eval`, and `InvalidTTL` for a wrong ``guard_ttl``.
     """
 
     def __init__(self, client: Scripting, *, guard_ttl: TTL = None) -> None:
         if not callable(getattr(client, "eval", None)):
             raise InvalidOption(
-                f"client must have eval(script, numkeys, *keys_and_args), got {type(client).__name__}"
+                "client must have eval(script, numkeys, *keys_and_args), got "
+                f"{type(client).__name__}"
             )
         life = milliseconds(guard_ttl)
         if life == 0:
@@ -69,10 +77,16 @@ class FencedRedis:
         self._life = "" if life is None else str(life)
 
     def set(self, key: Key, value: str | bytes | float, token: int, *, ttl: TTL = None) -> Any:
-        """Set ``key`` and return True. ``value`` is stored as redis-py does; ``ttl`` as in `ShardCache.set`.
+        """Set a key; return True.
 
-        Raises `StaleToken`, and before anything is sent `InvalidToken`, `InvalidKey`, `InvalidTTL` and
-        `InvalidArgument` (``value`` is not str, bytes, int or float).
+        ``key``: the key, as text or bytes.
+        ``value``: str, bytes, int or float; stored as redis-py does.
+        ``token``: the fencing token of the holder, 1 to 2⁶³ - 1.
+        ``ttl``: seconds or a timedelta; None (default) for no expiry; 0 or less deletes the key.
+
+        Raises before anything is sent `InvalidToken`, `InvalidKey`, `InvalidTTL`, and
+        `InvalidArgument` for a value of another type. Raises after that `StaleToken` if the guard
+        has seen a newer token, and `DamagedPayload` if the guard is no token.
         """
         if isinstance(value, bool) or not isinstance(value, (str, bytes, int, float)):
             raise InvalidArgument(
@@ -82,7 +96,13 @@ class FencedRedis:
         return self._run(key, token, SET, [key], [value, "" if life is None else life], bool)
 
     def delete(self, key: Key, token: int) -> Any:
-        """Delete ``key`` and return whether it was there. The guard stays. Raises as `set`."""
+        """Delete a key; return whether it was there. The guard stays.
+
+        ``key``: the key, as text or bytes.
+        ``token``: the fencing token of the holder.
+
+        Raises as `set`.
+        """
         return self._run(key, token, DELETE, [key], [], bool)
 
     def run(
@@ -94,17 +114,25 @@ class FencedRedis:
         *,
         guard: Key | None = None,
     ) -> Any:
-        """Run a Lua ``script`` with ``keys`` as KEYS and ``args`` as ARGV, and return its reply.
+        """Run a Lua script if the guard lets the token in; return the script's reply.
 
-        ``guard`` is the key whose guard is asked, by default the first of ``keys``. The token counts as seen even
-        if the script fails. Raises as `set`, and `InvalidArgument` without a key.
+        ``script``: the text of the script.
+        ``keys``: what it finds in KEYS.
+        ``args``: what it finds in ARGV.
+        ``token``: the fencing token of the holder. It counts as seen even if the script fails.
+        ``guard``: the key whose guard is asked; None (default) for the first of ``keys``.
+
+        Raises as `set`, and `InvalidArgument` if there is no key.
         """
+        # Check what `_run` does not check.
         if not isinstance(script, str):
             raise InvalidArgument(f"a script must be a str of Lua, got {type(script).__name__}")
         if isinstance(keys, (str, bytes)) or (guard is None and not keys):
             raise InvalidArgument(
-                f"expected a sequence of keys, and one at least where no guard is given, got {keys!r:.80}"
+                "expected a sequence of keys, and one at least where no guard is given, got "
+                f"{keys!r:.80}"
             )
+        # The reply goes to the caller as it is.
         return self._run(keys[0] if guard is None else guard, token, script, keys, args, _as_it_is)
 
     def _run(
@@ -118,7 +146,8 @@ class FencedRedis:
     ) -> Any:
         wire = [guard_of(resource), *map(_KEYS.wire, keys)]
         given = [str(check_token(token)), self._life, *map(_number_as_bytes, args)]
-        # A text, for redis-py hands numbers on to hiredis, which ends the process if a signal handler raises while it packs one.
+        # The number of keys is a text. redis-py gives numbers to hiredis, which crashes the process
+        # if a signal handler raises while hiredis packs a number.
         reply = self._client.eval(GUARDED + script + BODY_ENDS, str(len(wire)), *wire, *given)
 
         def settle(reply: Any) -> Any:
@@ -141,14 +170,19 @@ _KEYS = KeySpace()
 
 
 def guard_of(key: Key) -> bytes:
-    """Return the key under which the highest token of ``key`` is kept; raise `InvalidKey` as for any key."""
+    """Return the key under which the highest token of a key is kept.
+
+    ``key``: the key, as text or bytes.
+
+    Raises `InvalidKey`, as for any key.
+    """
     raw = _KEYS.wire(key)
-    # One ends in a brace and the other does not: no two keys share a guard.
+    # One form ends in a brace and the other does not, so no two keys share a guard.
     return b"fence:{" + raw + b"}" if hash_tag(raw) == raw else raw + b":fence"
 
 
 def _number_as_bytes(argument: Any) -> Any:
-    """Write out a number as redis-py does; all else is left to it."""
+    """Return a number as redis-py writes it, and anything else unchanged."""
     is_number = isinstance(argument, (int, float)) and not isinstance(argument, bool)
     return repr(argument).encode() if is_number else argument
 

@@ -4,11 +4,16 @@ from shardcache.errors import InvalidToken
 
 __all__ = ("MAX_TOKEN", "check_token")
 
-MAX_TOKEN = 2**63 - 1  # what a column of SQL's type BIGINT holds
+MAX_TOKEN = 2**63 - 1  # the largest number of SQL's type BIGINT
 
 
 def check_token(token: int) -> int:
-    """Return ``token``; raise `InvalidToken` unless it is an int (not a bool) from 1 to 2⁶³ - 1."""
+    """Return a fencing token unchanged.
+
+    ``token``: an int, not a bool, from 1 to 2⁶³ - 1.
+
+    Raises `InvalidToken` for anything else.
+    """
     if isinstance(token, bool) or not isinstance(token, int):
         raise InvalidToken(f"a fencing token must be an int, got {token!r:.80}")
     if not 1 <= token <= MAX_TOKEN:

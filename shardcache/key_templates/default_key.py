@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from shardcache.errors import InvalidArgument
 from shardcache.key_templates.binding import Binding
-from shardcache.key_templates.stable_text import stable_text
+from shardcache.key_templates.stable_text import to_stable_text
 
 __all__ = ("DefaultKey",)
 
@@ -13,12 +13,12 @@ __all__ = ("DefaultKey",)
 class DefaultKey:
     """Makes keys like ``shop.users.load(id=42,lang='de')``: the full name and all arguments.
 
-    Arguments are written by `stable_text`. However an argument is passed, the key is the same; 1
+    Arguments are written by `to_stable_text`. However an argument is passed, the key is the same; 1
     and "1" make different keys. A class (``cls``) counts by its full name.
 
     Raises `InvalidArgument`: here if the name does not tell the function from other functions (a
     lambda, a function that depends on variables of one around it, a method, whose object has no
-    text of its own); at the call for an argument of a type that `stable_text` does not take.
+    text of its own); at the call for an argument of a type that `to_stable_text` does not take.
     """
 
     __slots__ = ("_binding", "_name")
@@ -42,7 +42,7 @@ class DefaultKey:
         parts = []
         for name, value in zip(self._binding.names, values, strict=True):
             try:
-                parts.append(f"{name}={stable_text(value)}")
+                parts.append(f"{name}={to_stable_text(value)}")
             except (AttributeError, ValueError, RecursionError) as error:
                 raise InvalidArgument(
                     f"argument {name!r} of {self._binding.function} cannot be part of a default "
@@ -58,9 +58,8 @@ def _full_name(function: Callable[..., object]) -> str:
             f"{function!r:.80} has no name to make a default key of: give a template as key="
         )
     code = getattr(inspect.unwrap(function), "__code__", None)
-    around = (
-        set(code.co_freevars) - {"__class__"} if code else set()
-    )  # that one is what super() needs
+    # That one is what super() needs.
+    around = set(code.co_freevars) - {"__class__"} if code else set()
     if around:
         raise InvalidArgument(
             f"{name} depends on {', '.join(sorted(around))} of the function around it, "

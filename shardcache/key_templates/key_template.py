@@ -24,7 +24,7 @@ from typing import Any
 
 from shardcache.errors import InvalidArgument
 from shardcache.key_templates.binding import Binding
-from shardcache.key_templates.stable_text import plain_text, stable_text
+from shardcache.key_templates.stable_text import plain_text, to_stable_text
 
 __all__ = ("KeyTemplate",)
 
@@ -154,7 +154,7 @@ class KeyTemplate:
                 f"in the key template {self.text!r} a format must be fixed, got {spec!r}"
             )
         steps = [_step(attribute, item) for attribute, item in _STEP.findall(path)]
-        text = stable_text if conversion == "r" else plain_text
+        text = to_stable_text if conversion == "r" else plain_text
         if not steps and not spec:
             return text if conversion else None
 

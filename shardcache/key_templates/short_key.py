@@ -9,9 +9,8 @@ __all__ = ("LONGEST", "ShortKey", "shortened")
 
 LONGEST = MAX_KEY // 2  # bytes: with the longest namespace in front it is still a key
 _HEAD = 200  # characters of a long key that stay readable
-_SURE = (
-    LONGEST // 4
-)  # characters, of which UTF-8 makes up to four bytes each: so few are not counted in bytes
+# Characters. UTF-8 makes up to four bytes of each, so a shorter key need not be counted in bytes.
+_SURE = LONGEST // 4
 
 
 class ShortKey:

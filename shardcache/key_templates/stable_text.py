@@ -15,13 +15,13 @@ from uuid import UUID
 
 from shardcache.errors import InvalidArgument
 
-__all__ = ("plain_text", "stable_text")
+__all__ = ("plain_text", "to_stable_text")
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{4,}")
 _TEXT_METHODS = ("__str__", "__repr__", "__format__")
 
 
-def stable_text(value: object) -> str:
+def to_stable_text(value: object) -> str:
     """Return a text that tells the value, its type included: ``'1'`` and ``1`` differ.
 
     For None, bool, numbers, str, bytes, Decimal, UUID, dates and times, list, tuple, set,
@@ -33,12 +33,12 @@ def stable_text(value: object) -> str:
     if write is not None:
         return write(value)
     if isinstance(value, Enum):
-        return f"{_qualified(type(value))}[{stable_text(value.name or value.value)}]"
+        return f"{_qualified(type(value))}[{to_stable_text(value.name or value.value)}]"
     if isinstance(value, type):
         return _qualified(value)
     if is_dataclass(value):
         inside = (
-            f"{field.name}={stable_text(getattr(value, field.name))}"
+            f"{field.name}={to_stable_text(getattr(value, field.name))}"
             for field in fields(value)
             if field.compare
         )
@@ -49,15 +49,15 @@ def stable_text(value: object) -> str:
 def plain_text(value: object) -> str:
     """Return the text that a reader expects in a key: ``1`` for 1 and for "1".
 
-    Texts, numbers and dates are as `str` shows them, bytes and containers as `stable_text`, classes
-    by their full name, and objects by their own ``__format__`` or ``__str__``. Raises
+    Texts, numbers and dates are as `str` shows them, bytes and containers as `to_stable_text` does,
+    classes by their full name, and objects by their own ``__format__`` or ``__str__``. Raises
     `InvalidArgument` for objects that have none, or show an address.
     """
     kind = type(value)
     if kind is str or kind in _SPOKEN:
         return str(value)
     if kind in _WRITERS or isinstance(value, type):
-        return stable_text(value)
+        return to_stable_text(value)
     if all(getattr(kind, name) is getattr(object, name) for name in _TEXT_METHODS):
         raise _refusal(value)
     text = format(value)
@@ -90,15 +90,15 @@ def _timed(value: Any) -> str:
 
 
 def _sequence(opening: str, closing: str) -> Callable[[Any], str]:
-    return lambda value: f"{opening}{','.join(map(stable_text, value))}{closing}"
+    return lambda value: f"{opening}{','.join(map(to_stable_text, value))}{closing}"
 
 
 def _set(name: str) -> Callable[[Any], str]:
-    return lambda value: f"{name}({','.join(sorted(map(stable_text, value)))})"
+    return lambda value: f"{name}({','.join(sorted(map(to_stable_text, value)))})"
 
 
 def _dict(value: dict[object, object]) -> str:
-    items = sorted(f"{stable_text(key)}:{stable_text(item)}" for key, item in value.items())
+    items = sorted(f"{to_stable_text(key)}:{to_stable_text(item)}" for key, item in value.items())
     return f"dict({','.join(items)})"
 
 

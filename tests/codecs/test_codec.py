@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.codecs import Codec
+from shardcache.codecs import Codec, RawCodec
 from shardcache.errors import DamagedPayload, InvalidOption, SerializationError
 
 KEY = b"shop:user:1"
@@ -131,6 +131,18 @@ def test_bool_is_no_number():
 def test_foreign_bytes_come_back_as_they_are(raw):
     """What another program wrote is not interpreted."""
     assert PLAIN.decode(raw, KEY) == raw
+
+
+def test_foreign_bytes_are_refused_where_nobody_wants_them():
+    """Without `read_foreign` only digits are read of what has no header."""
+    codec = Codec(read_foreign=False)
+    assert codec.decode(b"42", KEY) == 42
+    assert codec.decode(codec.encode(b"!", KEY), KEY) == b"!"
+    with pytest.raises(DamagedPayload, match="another program's"):
+        codec.decode(b"!\x80\x05.", KEY)
+    assert codec.decode_many([b"plain", b"7"], [KEY, KEY])[0] == [None, 7]
+    with pytest.raises(InvalidOption, match="read_foreign must be left out"):
+        RawCodec(read_foreign=False)
 
 
 @given(st.binary().filter(lambda raw: raw[:1] < b"\xf5"))

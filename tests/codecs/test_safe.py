@@ -411,9 +411,8 @@ def array(count):
 )
 def test_hostile_payload_cannot_make_it_allocate_without_bound(payload):
     """What decoding allocates is bounded by the payload's length, whatever lengths it claims."""
-    CODEC.decode(
-        CODEC.encode([dt.date(2020, 1, 1), (1,)], KEY), KEY
-    )  # what is imported once is not its doing
+    # What is imported once is not its doing.
+    CODEC.decode(CODEC.encode([dt.date(2020, 1, 1), (1,)], KEY), KEY)
     tracemalloc.start()
     try:
         value = CODEC.decode(payload, KEY)

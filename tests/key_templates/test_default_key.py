@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shardcache.errors import InvalidArgument
 from shardcache.key_templates import DefaultKey
-from shardcache.key_templates.stable_text import stable_text
+from shardcache.key_templates.stable_text import to_stable_text
 
 
 def load(id, lang="de", *rest, deep=False, **more):
@@ -153,7 +153,7 @@ def test_function_that_its_name_does_not_tell_is_refused(function, message):
 )
 def test_stable_text(value, text):
     """Every type that is taken has one text."""
-    assert stable_text(value) == text
+    assert to_stable_text(value) == text
 
 
 class Zone(dt.tzinfo):
@@ -194,7 +194,7 @@ def test_argument_without_a_stable_text_is_refused(value):
 def test_time_zone_without_a_text_is_refused():
     """A datetime shows its zone, and that one shows its address."""
     with pytest.raises(InvalidArgument, match="a Zone has no text"):
-        stable_text(dt.datetime(2024, 2, 29, tzinfo=Zone()))
+        to_stable_text(dt.datetime(2024, 2, 29, tzinfo=Zone()))
 
 
 hashable = st.recursive(
@@ -231,7 +231,7 @@ def typed(value):
 @given(stable, stable)
 def test_text_tells_the_value(one, other):
     """Two values have one text exactly if they are equal, types included."""
-    assert (stable_text(one) == stable_text(other)) == (typed(one) == typed(other))
+    assert (to_stable_text(one) == to_stable_text(other)) == (typed(one) == typed(other))
 
 
 @given(
@@ -241,11 +241,11 @@ def test_text_tells_the_value(one, other):
 def test_order_does_not_matter(pairs, chance):
     """Sets and dicts that are equal have one text, in whatever order they were made."""
     shuffled = chance.sample(pairs, len(pairs))
-    assert stable_text(dict(pairs)) == stable_text(dict(shuffled))
-    assert stable_text({key for key, _ in pairs}) == stable_text({key for key, _ in shuffled})
+    assert to_stable_text(dict(pairs)) == to_stable_text(dict(shuffled))
+    assert to_stable_text({key for key, _ in pairs}) == to_stable_text({key for key, _ in shuffled})
 
 
 @given(stable)
 def test_text_has_no_braces(value):
     """No argument decides by a hash tag where its value lives."""
-    assert not set("{}") & set(stable_text(value))
+    assert not set("{}") & set(to_stable_text(value))
