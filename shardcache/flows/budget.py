@@ -15,22 +15,32 @@ class Budget:
     ``seconds``: the whole budget.
     ``clock``: tells the time, in seconds.
     ``began``: when the call began, if that was before now.
+    ``end``: when the caller waits no more, whatever is left; None: there is no such end.
     """
 
-    __slots__ = ("_clock", "_seconds", "_until", "left")
+    __slots__ = ("_clock", "_end", "_seconds", "_until", "left")
 
     def __init__(
-        self, seconds: float, clock: Callable[[], float], began: float | None = None
+        self,
+        seconds: float,
+        clock: Callable[[], float],
+        began: float | None = None,
+        end: float | None = None,
     ) -> None:
         self._seconds = self.left = seconds
         if began is not None:
             self.left -= clock() - began
         self._clock = clock
+        self._end = end
         self._until: float | None = None
 
     def wait_until(self, end: float | None) -> None:
         """Begin to wait, until ``end`` at most; None says that the wait is over."""
         self._until = end
+
+    def until(self, end: float) -> float:
+        """Return when a wait is over that would be over at ``end`` but for this budget's end."""
+        return end if self._end is None else min(end, self._end)
 
     def renew(self, least: float = 0.0) -> None:
         """Begin anew, for the next part of a call that is too large for one deadline.
@@ -39,17 +49,14 @@ class Budget:
         """
         self.left, self._until = max(self._seconds, least), None
 
-    def limit(self) -> float:
-        """Return how many seconds the next exchange may take."""
-        waiting = 0.0 if self._until is None else max(self._until - self._clock(), 0.0)
-        return max(self.left, 0.0) + waiting
-
     @contextmanager
-    def spent(self) -> Iterator[None]:
-        """Count the time that passes meanwhile."""
-        began = self._clock()
+    def spent(self) -> Iterator[float]:
+        """Give the seconds that the next exchange may take, and count those that it takes."""
+        began, until = self._clock(), self._until
+        waiting = 0.0 if until is None else max(until - began, 0.0)
+        limit = max(self.left, 0.0) + waiting
         try:
-            yield
+            yield limit if self._end is None else max(min(limit, self._end - began), 0.0)
         finally:
             until = self._until
             self.left -= max(self._clock() - (began if until is None else max(began, until)), 0.0)

@@ -1,44 +1,71 @@
 """What a client consists of, apart from its colour (sync or asyncio) and its connections."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
 from shardcache.codecs import Codec, RawCodec
-from shardcache.errors import InvalidArgument, InvalidOption, ShardError
+from shardcache.errors import (
+    DiscoveryFailed,
+    InvalidArgument,
+    InvalidNode,
+    InvalidOption,
+    ShardError,
+    ShardOut,
+)
+from shardcache.events import Event, emit
 from shardcache.flows import batch
 from shardcache.flows import scan as sweep
+from shardcache.flows.cluster_links import ClusterLinks
 from shardcache.flows.operations import Requests
 from shardcache.flows.reply_policy import ReplyPolicy
 from shardcache.flows.steps import Flow
 from shardcache.keys import Key, KeySpace, hash_tag, is_own
 from shardcache.options import OnUnavailable, Options, check_on_unavailable, check_timeout
-from shardcache.placement import HashRing, KetamaRing, Placement
-from shardcache.placement.node import Node
+from shardcache.placement.circle import Moves
 from shardcache.results import Explanation
+from shardcache.topology.cluster_map import ClusterMap
+from shardcache.topology.cluster_seeds import ClusterSeeds
+from shardcache.topology.current import CurrentTopology
 from shardcache.topology.nodes import Member
+from shardcache.topology.slots import slot_of
+from shardcache.topology.snapshot import NOBODY, Topology
+from shardcache.topology.unknown import unknown_topology
 from shardcache.ttl import TTL, Default
 
-__all__ = ("ClientContext",)
+__all__ = ("CLUSTER", "REPLICA_SHARE", "ClientContext")
+
+CLUSTER = "the Redis Cluster"  # what events and errors call the source of its nodes
+REPLICA_SHARE = 0.5  # of the timeout of a call
+_SHOWN = 8  # ranges of slots in a message
 
 
 class ClientContext:
-    """One client's parameters, checked, and what is made from them; the same in both colours."""
+    """One client's parameters, checked, and what is made from them; the same in both colours.
+
+    ``members``: the nodes; or a text, the name of the source that will name them.
+    ``seeds``: those of the cluster, if the nodes are one.
+    """
 
     __slots__ = (
         "codec",
+        "current",
         "keys",
-        "members",
+        "links",
         "options",
-        "placement",
+        "promotes",
+        "refusal",
         "reply_policy",
         "requests",
+        "seeds",
+        "suspect",
         "timeout",
+        "unknown",
     )
 
     def __init__(
         self,
-        members: Sequence[Member],
+        members: Sequence[Member] | str,
         *,
         namespace: str,
         default_ttl: TTL,
@@ -47,6 +74,7 @@ class ClientContext:
         timeout: float,
         on_unavailable: OnUnavailable,
         options: Options | None,
+        seeds: ClusterSeeds | None = None,
     ) -> None:
         if options is not None and not isinstance(options, Options):
             raise InvalidOption(
@@ -67,18 +95,37 @@ class ClientContext:
             signing_key=self.options.signing_key,
             max_value=self.options.max_value,
             types=self.options.types,
+            read_foreign=self.options.read_foreign,
         )
         self.requests = Requests(
             self.keys, self.codec, default_ttl, void_loads=self.options.void_loads
         )
-        # From here on a shard is an index into the nodes, in the order of the placement.
-        self.placement = _placement(self.options.placement, [member.node for member in members])
-        by_name = {member.node.name: member for member in members}
-        self.members = tuple(by_name[node.name] for node in self.placement.nodes)
+        # Whether a replica may take the place of a node's server.
+        self.promotes = False
+        # What a shard calls when its server may have moved.
+        self.suspect: Callable[[], object] = lambda: None
+        # From here on a shard is a number of the topology. Without nodes all keys have one shard,
+        # which refuses all calls, and `refusal` says why.
+        if isinstance(members, str):
+            self.current = unknown_topology(members, cluster=seeds is not None)
+            self.unknown: Member | None = self.current.now.known[0]
+        else:
+            self.current = CurrentTopology(Topology.of(members, self.options.placement))
+            self.unknown = None
+        self.refusal: Callable[[], ShardError] = lambda: DiscoveryFailed("", "no nodes are known")
+        if seeds is None and self.options.read_from != "primary":
+            raise InvalidOption(
+                f"read_from={self.options.read_from!r} is for a Redis Cluster (redis+cluster://), "
+                "which names its replicas; of these nodes no replica is known: leave it out"
+            )
+        self.seeds = seeds
+        self.links: ClusterLinks | None = None
+        if seeds is not None:
+            _check_cluster(self.options, seeds)
+            self.links = ClusterLinks(self.current, seeds, self.options.address_map)
         self.reply_policy = ReplyPolicy(
             self.codec,
-            [node.name for node in self.placement.nodes],
-            self.placement.owner_index,
+            self.current,
             check_on_unavailable(on_unavailable),
             self.options.on_event,
         )
@@ -115,11 +162,11 @@ class ClientContext:
         self, wires: list[bytes], raws: list[bytes], ms: int | None
     ) -> Flow[dict[int, ShardError]]:
         """Return the flow that stores values; see `batch.store`."""
-        return batch.store(self.placement, wires, raws, ms, invalidate=self.fill_tokens)
+        return batch.store(self.topology, wires, raws, ms, invalidate=self.fill_tokens)
 
     def delete(self, wires: list[bytes]) -> Flow[tuple[int, list[tuple[int, ShardError]]]]:
         """Return the flow that deletes keys; see `batch.delete`."""
-        return batch.delete(self.placement, wires, invalidate=self.fill_tokens)
+        return batch.delete(self.topology, wires, invalidate=self.fill_tokens)
 
     def glob(self, match: str | bytes) -> bytes:
         """Return a server-side pattern for ``match`` within the namespace."""
@@ -130,59 +177,153 @@ class ClientContext:
         raw = match.encode("utf-8", "surrogateescape") if isinstance(match, str) else match
         return sweep.pattern(self.keys.prefix, raw)
 
-    def sweep(self, *, flush: bool) -> Flow[tuple[int, list[ShardError]]]:
-        """Return the flow that empties this namespace, or with ``flush`` the whole databases.
+    def sweep(self, match: str | bytes, *, flush: bool) -> Flow[tuple[int, list[ShardError]]]:
+        """Return the flow that deletes what fits ``match``, or with ``flush`` whole databases.
 
-        Running loads of the namespace are invalidated first.
+        Running loads of these keys are invalidated first.
         """
-        shards = len(self.members)
+        shards, glob = self.topology.numbers, self.glob(match)
         if flush:
+            if match not in ("*", b"*"):
+                raise InvalidArgument(
+                    f"flush empties whole databases, so match must be left out, got {match!r:.80}"
+                )
             return sweep.flush(shards)
-        fill_tokens = sweep.load_passes(self.keys.prefix) if self.options.void_loads else None
-        return sweep.wipe(shards, self.glob("*"), fill_tokens)
+        fill_tokens = (
+            sweep.fill_token_pattern(self.keys.prefix, b"" if match in ("*", b"*") else glob)
+            if self.options.void_loads
+            else None
+        )
+        return sweep.wipe(shards, glob, fill_tokens, self.topology.slots_of)
 
-    def scanned(self, shard: int, wires: list[bytes], error: ShardError | None) -> list[Key]:
+    @property
+    def topology(self) -> Topology:
+        """The topology that is in service now."""
+        return self.current.now
+
+    def use(self, members: Sequence[Member]) -> Moves | None:
+        """Put other nodes in service; return what moves, None if the placement cannot tell.
+
+        ``members``: the nodes, at least one.
+        """
+        former, new = self.swap(members, "use")
+        return former.moved(new)
+
+    def unserved(self) -> ShardError:
+        """Return the error for a key whose slot no node of the cluster serves."""
+        found = self.topology.map
+        ranges = () if found is None else found.unserved
+        slots = ", ".join(
+            str(first) if first == last else f"{first}-{last}" for first, last in ranges[:_SHOWN]
+        )
+        more = ", …" if len(ranges) > _SHOWN else ""
+        return ShardOut(CLUSTER, f"no node serves the slots {slots}{more}")
+
+    def put_map(self, found: ClusterMap) -> None:
+        """Put the map of a cluster in service, with the members that it has."""
+        seeds = self.seeds
+        if seeds is None:
+            raise InvalidOption("these nodes are no Redis Cluster")
+        _, new = self.current.swap(
+            lambda former: (
+                former if former.map == found else Topology.of_cluster(found, seeds, former)
+            )
+        )
+        if new.version > 0:
+            emit(self.options.on_event, Event("topology_changed", "", "discovery"))
+
+    def swap(self, members: Sequence[Member], operation: str) -> tuple[Topology, Topology]:
+        """Put other nodes in service; return the former topology and the new one.
+
+        ``members``: the nodes, at least one.
+        ``operation``: what the event says it was.
+
+        Raises `InvalidNode` and the like before anything changes.
+        """
+        choice = self.options.placement
+        settings = dict(zip(self.topology.names, self.topology.known, strict=True))
+        for member in members:
+            before = settings.get(member.node.name)
+            if before is not None and before.tls != member.tls:
+                raise InvalidNode(
+                    f"node {member.node.name!r} is known with other TLS settings in its URL; "
+                    "give it another name, or make another client"
+                )
+        former, new = self.current.swap(
+            lambda former: former if former.has(members) else Topology.of(members, choice, former)
+        )
+        if new is not former and new.version > 0:  # the first nodes are no change
+            emit(self.options.on_event, Event("topology_changed", "", operation))
+        return former, new
+
+    def scanned(
+        self, topology: Topology, shard: int, wires: list[bytes], error: ShardError | None
+    ) -> list[Key]:
         """Return the user's forms of the keys that ``shard`` owns; note or raise ``error``."""
         if error is not None:
             self.reply_policy.degraded(error.shard, "scan", 0, error)
         wires = [wire for wire in wires if not is_own(wire)]
-        owners = self.placement.owner_indexes(wires)
+        if topology.map is not None:
+            # Each node of a cluster has keys of its own slots, and of those that migrate to it.
+            return list(map(self.keys.user, wires))
+        owners = topology.owner_indexes(wires)
         return [
             self.keys.user(wire)
             for wire, owner in zip(wires, owners, strict=True)
             if owner == shard
         ]
 
+    def timeout_of(self, member: Member) -> float:
+        """Return the seconds that a call to the server of ``member`` may take.
+
+        One to a replica has a part of the time, since the primary is asked after it.
+        """
+        return self.timeout * (REPLICA_SHARE if member.kind == "cluster-reads" else 1)
+
     @property
-    def fill_tokens(self) -> batch.Pass:
+    def fill_tokens(self) -> batch.FillTokenOf:
         """What gives the key of the fill token that a write deletes; None if writes do not."""
         return self.keys.fill_token if self.options.void_loads else None
 
-    def explain(self, key: Key, states: Sequence[str]) -> Explanation:
-        """Say which shard has ``key``; ``states``: of the breakers, in the order of the members."""
+    def explain(self, key: Key, states: Mapping[str, str]) -> Explanation:
+        """Say which shard has ``key``; ``states``: of the breakers, by name."""
+        topology = self.topology
         wire = self.keys.wire(key)
-        at = self.placement.owner_index(wire)
-        node = self.members[at].node
+        owner = topology.owner_index(wire)
+        slot: int | None = None
+        replicas: tuple[str, ...] = ()
+        # A cluster: the slot decides, and there are replicas.
+        if topology.map is not None and self.seeds is not None:
+            slot = slot_of(wire)
+            replicas = tuple(
+                self.seeds.member(one.host, one.port).node.name
+                for one in topology.map.replicas_of(slot)
+            )
+        # Where nobody serves the slot there is no node to tell of.
+        reads = self.options.read_from
+        if owner == NOBODY:
+            return Explanation(key, wire, hash_tag(wire), "", "", (), "open", slot, replicas, reads)
+        node = topology.known[owner].node
         return Explanation(
             key=key,
             wire_key=wire,
             hashed=hash_tag(wire),
             shard=node.name,
             address=node.url or "",
-            successors=self.placement.owners(wire, 3),
-            state=states[at],
+            successors=topology.placement.owners(wire, 3),
+            state=states[node.name],
+            slot=slot,
+            replicas=replicas,
+            read_from=reads,
         )
 
 
-def _placement(choice: Any, nodes: list[Node]) -> Placement:
-    if choice == "ring":
-        return HashRing(nodes)
-    if choice == "ketama":
-        return KetamaRing(nodes, hash_tag="{}")  # the client promises tags, whatever the placement
-    placement: Placement = choice(nodes)
-    placed = [node.name for node in placement.nodes]
-    if sorted(placed) != sorted(node.name for node in nodes):
+def _check_cluster(options: Options, seeds: ClusterSeeds) -> None:
+    """Raise `InvalidOption` for what a Redis Cluster decides itself."""
+    if options.placement != "ring":
         raise InvalidOption(
-            f"the placement must hold exactly the client's nodes, it holds {placed!r:.200}"
+            "placement is for independent nodes, a Redis Cluster places keys itself: leave it out, "
+            f"got {options.placement!r:.80}"
         )
-    return placement
+    if any(address.db for address in seeds.addresses):
+        raise InvalidOption("a Redis Cluster has database 0 only")

@@ -1,75 +1,55 @@
-"""Questions to several shards, several of them to the same one: a shard gets one batch, and each question its own part of what came of it."""
+"""Questions to several shards, some of them to the same one.
 
-from collections.abc import Callable, Iterator, Sequence
+A shard gets one batch, and each question its own part of the replies to it.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from shardcache.errors import ShardError
 from shardcache.flows.steps import Batch, Broadcast, Flow, Outcome, ServerRun, exchange, gather
 from shardcache.resp import Command
 
-__all__ = ("GroupedBatches", "broadcast_grouped", "exchange_grouped", "together")
+__all__ = ("broadcast_grouped", "exchange_grouped", "together")
 
 T = TypeVar("T")
 
 Asked = Sequence[tuple[int, Sequence[Command]]]
 """For each question the shard, and the commands that it consists of."""
 
+_Parts = list[tuple[int, slice]]
+"""The questions of one batch: the index of each, and which replies of the batch are its own."""
 
-class GroupedBatches:
-    """``batches``, one for each shard, and the way back from their outcomes to the questions."""
 
-    __slots__ = ("_asked", "_places", "batches")
-
-    def __init__(
-        self,
-        asked: Asked,
-        *,
-        idempotent: bool = True,
-        compensates: bool = False,
-        behind: bool = False,
-        reads: bool = False,
-    ) -> None:
-        places: dict[int, list[int]] = {}
-        for place, (shard, _) in enumerate(asked):
-            places.setdefault(shard, []).append(place)
-        self._asked = asked
-        self._places = list(places.values())
-        self.batches = [
-            Batch(
-                shard,
-                [command for place in own for command in asked[place][1]],
-                idempotent,
-                None,
-                compensates,
-                behind,
-                reads=reads,
-            )
-            for shard, own in places.items()
-        ]
-
-    def of(self, at: int, outcome: Outcome) -> Iterator[tuple[int, Outcome]]:
-        """Yield the place of each question in the batch ``at``, and its own part of the outcome."""
-        begin = 0
-        for place in self._places[at]:
-            end = begin + len(self._asked[place][1])
-            yield place, outcome if isinstance(outcome, ShardError) else outcome[begin:end]
-            begin = end
+def _by_shard(asked: Asked) -> dict[int, tuple[list[Command], _Parts]]:
+    """Return for each shard all commands for it, and the questions that they belong to."""
+    groups: dict[int, tuple[list[Command], _Parts]] = {}
+    for place, (shard, own) in enumerate(asked):
+        commands, parts = groups.setdefault(shard, ([], []))
+        parts.append((place, slice(len(commands), len(commands) + len(own))))
+        commands += own
+    return groups
 
 
 def exchange_grouped(
     asked: Asked, timeout: float | None = None, *, reads: bool = False
 ) -> Flow[list[Outcome]]:
-    """Ask all in one exchange; return what came of each question: the replies to its commands, or the ShardError.
+    """Ask all in one exchange; return for each question the replies, or the ShardError.
 
-    ``patience``: seconds that a shard may take (None: a call's deadline).
+    ``timeout``: seconds that a shard may take (None: a call's deadline).
+    ``reads``: the commands change nothing.
     """
-    parts = GroupedBatches(asked, reads=reads)
+    groups = _by_shard(asked)
+    batches = [Batch(shard, commands, True, reads=reads) for shard, (commands, _) in groups.items()]
     if timeout is None:
-        outcomes = yield from exchange(parts.batches)
+        outcomes = yield from exchange(batches)
     else:
-        step, outcomes = gather(parts.batches, timeout, timeout)
+        step, outcomes = gather(batches, timeout)
         yield step
-    found = dict(part for at, outcome in enumerate(outcomes) for part in parts.of(at, outcome))
+    found: dict[int, Outcome] = {}
+    for (_, parts), outcome in zip(groups.values(), outcomes, strict=True):
+        for place, part in parts:
+            found[place] = outcome if isinstance(outcome, ShardError) else outcome[part]
     return [found[place] for place in range(len(asked))]
 
 
@@ -81,28 +61,46 @@ def broadcast_grouped(
     idempotent: bool = True,
     compensates: bool = False,
 ) -> Flow[None]:
-    """Send what is asked, each (shard, commands), in one batch for each shard, behind whatever that still has to answer.
+    """Ask all at once, behind whatever each shard still has to answer.
 
-    Many keys are many answers that nobody waited for; a shard that is slow with them is not out. ``undo``: see `Batch`.
+    Many keys make many answers that nobody waits for; a shard that is slow with them is not out.
 
-    ``heard`` is given the part of an outcome that belongs to a place in ``asked``, and says whether enough is known of all.
+    ``on_reply``: gets the place of a question in ``asked`` and its part of an outcome, and says
+        whether enough is known of all; None: no answer is waited for.
+    ``timeout``: seconds that a shard may take.
+    ``idempotent``, ``compensates``: see `Batch`.
     """
-    parts = GroupedBatches(asked, idempotent=idempotent, compensates=compensates, behind=True)
+    # One batch for each shard, behind the replies that its connection owes.
+    groups = _by_shard(asked)
+    batches = [
+        Batch(shard, commands, idempotent, None, compensates, after_pending=True)
+        for shard, (commands, _) in groups.items()
+    ]
+    if on_reply is None:
+        yield Broadcast(batches, None, timeout)
+        return
+    # Each outcome is cut into the parts of its questions.
+    parts_of = [parts for _, parts in groups.values()]
 
-    def take(at: int, outcome: Outcome, run: ServerRun | None) -> bool:
+    def hand_on(at: int, outcome: Outcome, run: ServerRun | None) -> bool:
         enough = False
-        for place, part in parts.of(at, outcome):
-            enough = on_reply is not None and on_reply(place, part, run)
+        for place, part in parts_of[at]:
+            own = outcome if isinstance(outcome, ShardError) else outcome[part]
+            enough = on_reply(place, own, run)
         return enough
 
-    yield Broadcast(parts.batches, None if on_reply is None else take, timeout)
+    yield Broadcast(batches, hand_on, timeout)
 
 
-def together(flows: Sequence[Flow[T]]) -> Flow[list[T]]:
-    """Run flows side by side that do nothing but ask several shards and wait for answers; return their results, in order.
+def together(flows: Sequence[Flow[T]], *, hear_all: bool = False) -> Flow[list[T]]:
+    """Run flows side by side; return their results in order.
 
-    Their questions to one shard go out in one batch.
+    ``flows``: flows that yield nothing but `Broadcast`; else raises `TypeError`.
+    ``hear_all``: wait for all replies, so that the shards owe none when more is to be sent.
+
+    Their questions to one shard are sent in one batch.
     """
+    # Each flow has a step to be carried out, or a result.
     results: dict[int, T] = {}
     steps: dict[int, Broadcast] = {}
 
@@ -118,17 +116,18 @@ def together(flows: Sequence[Flow[T]]) -> Flow[list[T]]:
                 )
             steps[at] = step
 
+    # All steps are carried out as one, then all flows go on to their next step.
     for at in range(len(flows)):
         go_on(at)
     while steps:
         asking, steps = steps, {}
-        yield from _ask_for_all(asking)
+        yield from _ask_for_all(asking, hear_all=hear_all)
         for at in asking:
             go_on(at)
     return [results[at] for at in range(len(flows))]
 
 
-def _ask_for_all(asking: dict[int, Broadcast]) -> Flow[None]:
+def _ask_for_all(asking: dict[int, Broadcast], *, hear_all: bool) -> Flow[None]:
     """Carry out the steps of several flows as one."""
     whose = [(at, place) for at, step in asking.items() for place in range(len(step.batches))]
     waiting = {at for at, step in asking.items() if step.on_reply is not None}
@@ -138,13 +137,14 @@ def _ask_for_all(asking: dict[int, Broadcast]) -> Flow[None]:
         take = asking[at].on_reply
         if at in waiting and take is not None and take(place, outcome, run):
             waiting.discard(at)
-        return not waiting
+        return not waiting and not hear_all
 
-    asked = [(batch.shard, batch.commands) for step in asking.values() for batch in step.batches]
-    idempotent = all(batch.idempotent for step in asking.values() for batch in step.batches)
+    batches = [batch for step in asking.values() for batch in step.batches]
+    asked = [(batch.shard, batch.commands) for batch in batches]
     yield from broadcast_grouped(
         asked,
-        on_reply if waiting else None,
+        on_reply if waiting or hear_all else None,
         max(step.timeout for step in asking.values()),
-        idempotent=idempotent,
+        idempotent=all(batch.idempotent for batch in batches),
+        compensates=any(batch.compensates for batch in batches),
     )

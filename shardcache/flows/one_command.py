@@ -4,15 +4,16 @@ The commands that are allowed are listed here. A command is allowed if its only 
 it answers at once (BLPOP waits, and with it all that share the connection), and if it leaves the
 connection as it was (SELECT, MULTI and SUBSCRIBE do not). A reading command may be sent again when
 a connection turns out to be dead. A writing command never is, since it may have had its effect.
+EVAL is allowed too: a script whose only key this is.
 """
 
 import math
 import re
 
 from shardcache.errors import InvalidArgument
-from shardcache.resp import Command, ErrorReply, Op, Reply, decimal
+from shardcache.resp import Command, ErrorReply, Op, Reply
 
-__all__ = ("READING", "WRITING", "Argument", "called", "packed")
+__all__ = ("READING", "WRITING", "Argument", "called", "keys_of", "packed")
 
 Argument = bytes | str | int | float
 
@@ -63,20 +64,9 @@ _OF_SEVERAL = frozenset(
 
 _OF_TWO_WORDS = frozenset(name.split()[0].encode() for name in READING | WRITING if " " in name)
 
+# All types of RESP.
 _ANYTHING: frozenset[type] = frozenset(
-    {
-        bytes,
-        str,
-        int,
-        float,
-        bool,
-        type(None),
-        list,
-        dict,
-        set,
-        tuple,
-        ErrorReply,
-    }  # all that RESP has
+    {bytes, str, int, float, bool, type(None), list, dict, set, tuple, ErrorReply}
 )
 
 
@@ -112,6 +102,8 @@ def packed(wire: bytes, name: str, arguments: tuple[Argument, ...]) -> tuple[Op,
     """
     words = name.upper().split() if isinstance(name, str) else []
     known = " ".join(words)
+    if known == "EVAL":
+        return WRITE, _script(wire, [_encoded(*one) for one in enumerate(arguments, 1)])
     if known in READING:
         op = READ
     elif known in WRITING or (_OF_A_MODULE.fullmatch(known) and known not in _OF_SEVERAL):
@@ -126,12 +118,35 @@ def packed(wire: bytes, name: str, arguments: tuple[Argument, ...]) -> tuple[Op,
     return op, (*(word.encode() for word in words), wire, *encoded)
 
 
+def _script(wire: bytes, arguments: list[bytes]) -> Command:
+    """Return the command that runs a script, the first argument, on the one key."""
+    if not arguments:
+        raise InvalidArgument("EVAL takes the script as its first argument, got none")
+    return (b"EVAL", arguments[0], b"1", wire, *arguments[1:])
+
+
 def called(op: Op, command: Command) -> str:
     """Return what was called, for messages: the method; of `command` also the command's name."""
     if op is not READ and op is not WRITE:
         return op.name
     words = b" ".join(command[:2] if command[0] in _OF_TWO_WORDS else command[:1])
     return f"{op.name} {words.decode()}"
+
+
+_OF_NO_KEY = frozenset({b"ASKING", b"DBSIZE", b"FLUSHDB", b"INFO", b"PING", b"SCAN"})
+_OF_MANY_KEYS = frozenset({b"MGET", b"UNLINK", b"EXISTS", b"DEL"})
+
+
+def keys_of(command: Command) -> tuple[bytes, ...]:
+    """Return the keys of a command that this client sends; all of them lie in one slot."""
+    verb = command[0]
+    if verb == b"EVAL":
+        return command[3 : 3 + int(command[2])]
+    if verb in _OF_NO_KEY:
+        return ()
+    if verb in _OF_MANY_KEYS:
+        return command[1:]
+    return command[2:3] if verb in _OF_TWO_WORDS else command[1:2]
 
 
 def _encoded(place: int, argument: object) -> bytes:
@@ -146,7 +161,7 @@ def _encoded(place: int, argument: object) -> bytes:
                 f"argument {place} must be encodable as UTF-8, got {argument!r:.80}"
             ) from None
     if kind is int:
-        return decimal(argument)  # type: ignore[arg-type]
+        return b"%d" % argument  # type: ignore[str-format]
     if kind is float and not math.isnan(argument):  # type: ignore[arg-type]
         return repr(argument).encode()
     raise InvalidArgument(

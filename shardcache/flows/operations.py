@@ -13,11 +13,21 @@ from shardcache.errors import InvalidArgument, KeyMissing
 from shardcache.flows.one_command import Argument, packed
 from shardcache.flows.scripts import ADD_TO, FRESH_LEFT, PERSIST, TOUCH_FRESH
 from shardcache.keys import Key, KeySpace
-from shardcache.resp import Command, ErrorReply, Op, OpGroup, Reply, decimal
+from shardcache.resp import Command, ErrorReply, Op, OpGroup, Reply
 from shardcache.results import MISS
 from shardcache.ttl import DEFAULT, TTL, Default, default_milliseconds, milliseconds
 
-__all__ = ("GET", "INVALIDATE", "LOOK", "NUMBER", "TEXT", "Request", "Requests", "invalidated")
+__all__ = (
+    "ANYWHERE",
+    "GET",
+    "INVALIDATE",
+    "LOOK",
+    "NUMBER",
+    "TEXT",
+    "Request",
+    "Requests",
+    "invalidated",
+)
 
 
 def _same(reply: Reply) -> Any:
@@ -109,6 +119,8 @@ INVALIDATE = Op(
     "void", idempotent=True, writes=True, degraded=False, read=_is_one, reply_types=NUMBER
 )
 LOOK = OpGroup(GET, LEFT)
+# What may be asked of a replica, where the client reads from replicas. All else never is.
+ANYWHERE = frozenset({GET, LEFT, CONTAINS})
 
 
 @cache
@@ -138,7 +150,7 @@ class Request(NamedTuple):
 class Requests:
     """Builds requests for one namespace, codec and default ttl."""
 
-    __slots__ = ("_default_ttl", "_encode", "_pass", "_voids", "_wire")
+    __slots__ = ("_default_ttl", "_encode", "_invalidates", "_pass", "_wire")
 
     def __init__(
         self, keys: KeySpace, codec: Codec, default_ttl: TTL, *, void_loads: bool = True
@@ -147,7 +159,7 @@ class Requests:
         self._pass = keys.fill_token
         self._encode = codec.encode
         self._default_ttl = default_milliseconds(default_ttl)
-        self._voids = void_loads
+        self._invalidates = void_loads
 
     def ttl_ms(self, ttl: TTL | Default) -> int | None:
         """Return milliseconds, 0 for "gone at once", None for no expiry."""
@@ -155,7 +167,7 @@ class Requests:
 
     def invalidate_load(self, wire: bytes) -> Command | None:
         """Return the command that invalidates a running load of this key, if writes do that."""
-        return (b"UNLINK", self._pass(wire)) if self._voids else None
+        return (b"UNLINK", self._pass(wire)) if self._invalidates else None
 
     def get(self, key: Key, default: Any = None) -> Request:
         wire = self._wire(key)
@@ -221,7 +233,7 @@ class Requests:
             return Request(
                 op,
                 wire,
-                (b"EVAL", ADD_TO, b"1", wire, decimal(step)),
+                (b"EVAL", ADD_TO, b"1", wire, b"%d" % step),
                 invalidates=self.invalidate_load(wire),
             )
         first = _whole("initial", initial) + step
@@ -233,7 +245,7 @@ class Requests:
             )
         command: Command = (
             *(b"EVAL", ADD_TO, b"1", wire),
-            *(decimal(step), decimal(first), b"" if ms is None else decimal(ms)),
+            *(b"%d" % step, b"%d" % first, b"" if ms is None else b"%d" % ms),
         )
         return Request(op, wire, command, invalidates=self.invalidate_load(wire))
 
@@ -250,7 +262,7 @@ class Requests:
         if ms is None:
             return Request(TOUCH, wire, (b"EVAL", PERSIST, b"1", wire))
         if ms:
-            return Request(TOUCH, wire, (b"EVAL", TOUCH_FRESH, b"1", wire, decimal(ms)))
+            return Request(TOUCH, wire, (b"EVAL", TOUCH_FRESH, b"1", wire, b"%d" % ms))
         return Request(TOUCH_DEAD, wire, (b"UNLINK", wire), invalidates=self.invalidate_load(wire))
 
     def command(self, key: Key, name: str, arguments: tuple[Argument, ...]) -> Request:

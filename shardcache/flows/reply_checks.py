@@ -6,6 +6,8 @@ comes behind it.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
+from typing import NamedTuple
 
 from shardcache.flows.load import scripts as load_scripts
 from shardcache.flows.load import tags
@@ -15,50 +17,61 @@ from shardcache.flows.scripts import ADD_TO, FRESH_AND_GRACE, FRESH_LEFT, PERSIS
 from shardcache.flows.steps import Batch
 from shardcache.resp import Command, ErrorReply, Reply
 
-__all__ = ("fit_of", "shapes_fit")
+__all__ = ("may_answer", "shapes_fit", "validator_of")
 
 Shape = Callable[[Reply, Command], bool]
-"""Whether a reply can be one to a command."""
+"""Whether a reply can be one to a command; it is not asked about error replies."""
 
 _LONGEST_CURSOR = 20  # digits
+_NIL = type(None)
 
 
-def _number(reply: Reply, _: Command) -> bool:
-    return reply.__class__ is int
+class _Replies(NamedTuple):
+    """The replies to one command or script.
+
+    ``types``: the types that they can have.
+    ``shape``: looks at a reply more closely; None: the type is enough.
+    """
+
+    types: frozenset[type]
+    shape: Shape | None = None
 
 
-def _version(reply: Reply, _: Command) -> bool:
-    return reply.__class__ is bytes
+def _lists(shape: Shape) -> _Replies:
+    return _Replies(frozenset({list, ErrorReply}), shape)
 
 
-def _sum(reply: Reply, _: Command) -> bool:
-    return INCR.accepts(reply)
+def _list_of(forms: dict[tuple[type, ...], Sequence[int]]) -> _Replies:
+    """Return the row of a reply that is a list with one of several forms.
+
+    ``forms``: by the types of what is in the list, the first numbers that there can be; none: any.
+    """
+
+    def fits(reply: Reply, _: Command) -> bool:
+        firsts = forms.get(tuple(map(type, reply)))
+        return firsts is not None and (not firsts or reply[0] in firsts)
+
+    return _lists(fits)
 
 
-def _texts(reply: Reply, _: Command) -> bool:
-    return (
-        reply.__class__ is list
-        and len(reply) == 3
-        and all(text.__class__ in TEXT for text in reply)
-    )
+def _vote(granted: int) -> _Replies:
+    """Return the row of a vote.
+
+    A vote is a grant of ``granted`` numbers, a refusal, perhaps with the holder's token, or another
+    membership.
+    """
+    forms: dict[tuple[type, ...], Sequence[int]] = {
+        (int,) * 3: (0,),
+        (int, int, int, bytes): (0,),
+        **{(int, kind): (2,) for kind in TEXT},
+    }
+    forms[(int,) * granted] = (1, *forms.get((int,) * granted, ()))
+    return _list_of(forms)
 
 
-def _are_numbers(reply: list[Reply]) -> bool:
-    return all(number.__class__ is int for number in reply)
-
-
-def _pair(reply: Reply, _: Command) -> bool:
-    return reply.__class__ is list and len(reply) == 2 and _are_numbers(reply)
-
-
-def _ours(length: int) -> Shape:
-    """Return the check of a reply: ``length`` numbers if it grants, one number if it refuses."""
-    return lambda reply, _: (
-        reply.__class__ is list
-        and bool(reply)
-        and _are_numbers(reply)
-        and len(reply) == (length if reply[0] == 1 else 1)
-    )
+def _ours(length: int) -> _Replies:
+    """Return the row of a reply: ``length`` numbers if it grants, one number if it refuses."""
+    return _list_of({(int,) * length: (1,), (int,): (0, -1)})
 
 
 def _registered(reply: Reply, command: Command) -> bool:
@@ -66,51 +79,13 @@ def _registered(reply: Reply, command: Command) -> bool:
 
     The command has three arguments for each voter, behind seven others.
     """
-    return (
-        reply.__class__ is list
-        and len(reply) == 3 + (len(command) - 7) // 3
-        and _are_numbers(reply)
-    )
-
-
-def _vote(granted: int) -> Shape:
-    """Return the check of a vote.
-
-    A vote is a grant of ``granted`` numbers, a refusal, perhaps with the holder's token, or another
-    membership.
-    """
-
-    def fit(reply: Reply, _: Command) -> bool:
-        if reply.__class__ is not list or not reply:
-            return False
-        if reply[0] == 2:
-            return len(reply) == 2 and reply[1].__class__ in TEXT
-        if reply[0] == 1:
-            return len(reply) == granted and _are_numbers(reply)
-        return bool(
-            reply[0] == 0
-            and len(reply) in (3, 4)
-            and _are_numbers(reply[:3])
-            and all(token.__class__ is bytes for token in reply[3:])
-        )
-
-    return fit
-
-
-def _look(reply: Reply, _: Command) -> bool:
-    return (
-        reply.__class__ is list
-        and len(reply) == 3
-        and reply[0].__class__ in (bytes, type(None))
-        and _are_numbers(reply[1:])
-    )
+    return [type(one) for one in reply] == [int] * (3 + (len(command) - 7) // 3)
 
 
 def _page(reply: Reply, _: Command) -> bool:
     """Whether the reply is a cursor with keys."""
     return (
-        reply.__class__ is list
-        and len(reply) == 2
+        len(reply) == 2
         and reply[0].__class__ is bytes
         and reply[0].isdigit()
         and len(reply[0]) <= _LONGEST_CURSOR
@@ -119,46 +94,50 @@ def _page(reply: Reply, _: Command) -> bool:
     )
 
 
-_OF_SCRIPT: dict[object, Shape] = {
-    ADD_TO: _sum,
-    FRESH_AND_GRACE: _pair,
-    FRESH_LEFT: _number,
-    PERSIST: _number,
-    TOUCH_FRESH: _number,
+_TEXT = _Replies(TEXT)
+_NUMBER = _Replies(NUMBER)
+_UNKNOWN = _Replies(frozenset())  # nothing can be a reply to a command that is not listed
+_OF_SCRIPT: dict[bytes, _Replies] = {
+    ADD_TO: _Replies(TEXT, lambda reply, _: INCR.accepts(reply)),
+    FRESH_AND_GRACE: _list_of({(int, int): ()}),
+    FRESH_LEFT: _NUMBER,
+    PERSIST: _NUMBER,
+    TOUCH_FRESH: _NUMBER,
     lock_scripts.ACQUIRE: _vote(5),
     lock_scripts.ADOPT: _ours(4),
-    lock_scripts.BREAK: _number,
-    lock_scripts.CONFIGURE: _texts,
-    lock_scripts.CONFIRM: _number,
+    lock_scripts.BREAK: _NUMBER,
+    lock_scripts.CONFIGURE: _list_of(dict.fromkeys(product(TEXT, repeat=3), ())),
+    lock_scripts.CONFIRM: _NUMBER,
     lock_scripts.EXTEND: _ours(3),
-    lock_scripts.LOOK: _look,
-    lock_scripts.REGISTER: _registered,
-    lock_scripts.RELEASE: _number,
-    lock_scripts.REPAIR: _number,
+    lock_scripts.LOOK: _list_of({(bytes, int, int): (), (_NIL, int, int): ()}),
+    lock_scripts.REGISTER: _lists(_registered),
+    lock_scripts.RELEASE: _NUMBER,
+    lock_scripts.REPAIR: _NUMBER,
     load_scripts.CLAIM: _vote(3),
-    load_scripts.FILL: _number,
-    load_scripts.GIVE_UP: _number,
-    load_scripts.TAKE: _number,
-    tags.ENSURE: _version,
+    load_scripts.FILL: _NUMBER,
+    load_scripts.GIVE_UP: _NUMBER,
+    load_scripts.TAKE: _NUMBER,
+    tags.ENSURE: _Replies(frozenset({bytes, ErrorReply})),
 }
-_OF_VERB: dict[object, frozenset[type]] = {
-    b"BLPOP": frozenset({list, type(None), ErrorReply}),
-    b"DBSIZE": NUMBER,
-    b"EXISTS": NUMBER,
-    b"FLUSHDB": TEXT,
-    b"GET": TEXT,
-    b"INFO": frozenset({bytes, ErrorReply}),
-    b"PEXPIRE": NUMBER,
-    b"PING": TEXT,
-    b"PTTL": NUMBER,
-    b"SET": TEXT,
-    b"STRLEN": NUMBER,
-    b"TYPE": TEXT,
-    b"UNLINK": NUMBER,
+_OF_VERB: dict[bytes, _Replies] = {
+    b"BLPOP": _Replies(frozenset({list, _NIL, ErrorReply})),
+    b"DBSIZE": _NUMBER,
+    b"EXISTS": _NUMBER,
+    b"FLUSHDB": _TEXT,
+    b"GET": _TEXT,
+    b"INFO": _Replies(frozenset({bytes, ErrorReply})),
+    b"PEXPIRE": _NUMBER,
+    b"PING": _TEXT,
+    b"PTTL": _NUMBER,
+    b"SCAN": _lists(_page),
+    b"SET": _TEXT,
+    b"STRLEN": _NUMBER,
+    b"TYPE": _TEXT,
+    b"UNLINK": _NUMBER,
 }
 
 
-def fit_of(batch: Batch) -> Callable[[list[Reply]], bool]:
+def validator_of(batch: Batch) -> Callable[[list[Reply]], bool]:
     """Return the check of the replies to a batch: its own ``validate``, or `shapes_fit`."""
     return batch.validate or partial(shapes_fit, batch.commands)
 
@@ -169,18 +148,27 @@ def shapes_fit(commands: Sequence[Command], replies: Sequence[Reply]) -> bool:
     No reply can be one to a command or a script that is not listed here.
     """
     for command, reply in zip(commands, replies, strict=True):
-        kinds = _OF_VERB.get(command[0])
-        if reply.__class__ not in kinds if kinds is not None else not _has_shape(command, reply):
+        if command[0] == b"EVAL":
+            types, shape = _OF_SCRIPT.get(command[1], _UNKNOWN)
+        else:
+            types, shape = _OF_VERB.get(command[0], _UNKNOWN)
+        kind = reply.__class__
+        if kind not in types:
+            return False
+        if shape is not None and kind is not ErrorReply and not shape(reply, command):
             return False
     return True
 
 
-def _has_shape(command: Command, reply: Reply) -> bool:
-    shape = (
-        _OF_SCRIPT.get(command[1])
-        if command[0] == b"EVAL"
-        else _page
-        if command[0] == b"SCAN"
-        else None
-    )
-    return shape is not None and (reply.__class__ is ErrorReply or shape(reply, command))
+def may_answer(command: Command, reply: Reply) -> bool:
+    """Whether a reply can be one to a command, of which there may be no row here.
+
+    It is for commands of callers that are sent once more, whatever their replies are.
+    """
+    if reply.__class__ is ErrorReply:
+        return True
+    if command[0] == b"MGET":
+        return reply.__class__ is list and len(reply) == len(command) - 1
+    if command[0] == b"EVAL" or command[0] in _OF_VERB:
+        return shapes_fit((command,), (reply,))
+    return True

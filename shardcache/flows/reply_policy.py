@@ -1,7 +1,6 @@
 """What each reply or failure means to the caller, and a record of each failure (G6)."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from shardcache.codecs import Codec
@@ -24,6 +23,7 @@ from shardcache.options import OnUnavailable
 from shardcache.resp import ErrorReply, Reply
 from shardcache.results import MISS, Failed, Hit, Miss, Outcome, Results
 from shardcache.stats import Tally
+from shardcache.topology.current import CurrentTopology
 
 __all__ = ("ReplyPolicy", "about")
 
@@ -40,20 +40,18 @@ class ReplyPolicy:
     that does not decode is a miss. Under "raise" both raise. Any other error reply always raises.
     """
 
-    __slots__ = ("_codec", "_decode", "_degrade", "_hook", "_names", "_owner", "tally")
+    __slots__ = ("_codec", "_current", "_decode", "_degrade", "_hook", "tally")
 
     def __init__(
         self,
         codec: Codec,
-        names: Sequence[str],
-        owner: Callable[[bytes], int],
+        current: CurrentTopology,
         on_unavailable: OnUnavailable,
         hook: Hook | None,
     ) -> None:
         self._codec = codec
         self._decode = codec.decode
-        self._owner = owner
-        self._names = names
+        self._current = current
         self._degrade = on_unavailable == "degrade"
         self._hook = hook
         self.tally = Tally()
@@ -64,7 +62,7 @@ class ReplyPolicy:
             try:
                 return request.op.read(reply)
             except KeyMissing as error:
-                raise about(error, request.op.name, request.key, self._names[shard]) from None
+                raise about(error, request.op.name, request.key, self._name(shard)) from None
         return self.value(reply, request.key, request.default, shard)
 
     def value(self, raw: bytes | None, wire: bytes, default: Any, shard: int) -> Any:
@@ -86,7 +84,7 @@ class ReplyPolicy:
         error = about(error, called(op, request.command), request.key)
         if op is GET and isinstance(error, WrongType):
             # Another program's list or hash under our key is as unreadable as a damaged value.
-            self.damaged(self._names.index(error.shard), "get", error)
+            self.damaged(self._current.now.names.index(error.shard), "get", error)
             return request.default
         if op.writes:
             self.dropped(error.shard, op.name, 1, error)
@@ -134,7 +132,7 @@ class ReplyPolicy:
                     tally.hits += 1
                 except DamagedPayload as error:
                     told = about(error, name, wire)
-                    self._note_damaged(self._names[self._owner(wire)], name, told)
+                    self._note_damaged(self._name(self._current.now.owner_index(wire)), name, told)
                     result[key] = Failed(told)
         # The policy comes before the events: what raises is no degraded read.
         raising = self._to_raise(result) if name == "get_many" else None
@@ -199,10 +197,13 @@ class ReplyPolicy:
 
     def damaged(self, shard: int, name: str, error: ShardCacheError) -> None:
         """Note a stored value that does not decode; raise instead where the policy says so."""
-        self._note_damaged(self._names[shard], name, error)
+        self._note_damaged(self._name(shard), name, error)
         if not self._degrade:
             self.tally.errors += 1
             raise error
+
+    def _name(self, shard: int) -> str:
+        return self._current.now.names[shard]
 
     def _note_damaged(self, shard: str, name: str, error: ShardCacheError) -> None:
         self.tally.damaged += 1

@@ -1,16 +1,20 @@
 """Walking over every key of a namespace: SCAN on each shard, in steps, never KEYS."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from shardcache.errors import ShardError
 from shardcache.flows.steps import Batch, Flow, exchange
 from shardcache.keys import INTERNAL, is_own, literal
-from shardcache.resp import Command, Reply, decimal
+from shardcache.resp import Command, Reply
 
-__all__ = ("Page", "flush", "load_passes", "page", "pattern", "wipe")
+__all__ = ("Page", "fill_token_pattern", "flush", "page", "pattern", "wipe")
 
 COUNT = 500  # keys that a server looks at per step
+
+
+SlotsOf = Callable[[list[bytes]], list[int] | None]
+"""`Topology.slots_of`."""
 
 
 class Page(NamedTuple):
@@ -26,13 +30,18 @@ def pattern(prefix: bytes, match: bytes) -> bytes:
     return literal(prefix) + match
 
 
-def load_passes(prefix: bytes) -> bytes:
-    """Return a glob for the fill tokens (`KeySpace.fill_token`) below the namespace ``prefix``."""
-    return literal(prefix) + b"*" + INTERNAL + b"load-token:*"
+def fill_token_pattern(prefix: bytes, wires: bytes = b"") -> bytes:
+    """Return a glob for the fill tokens (`KeySpace.fill_token`) below the namespace ``prefix``.
+
+    ``wires``: a glob of wire keys: only tokens that end with such a key; more may fit, and a load
+        that is invalidated without need is only not stored. Default: all.
+    """
+    every = literal(prefix) + b"*" + INTERNAL + b"load-token:*"
+    return every + wires + b"*" if wires else every
 
 
 def _scan(cursor: int, glob: bytes) -> Command:
-    return (b"SCAN", decimal(cursor), b"MATCH", glob, b"COUNT", decimal(COUNT))
+    return (b"SCAN", b"%d" % cursor, b"MATCH", glob, b"COUNT", b"%d" % COUNT)
 
 
 def page(shard: int, cursor: int, glob: bytes) -> Flow[Page]:
@@ -45,7 +54,10 @@ def page(shard: int, cursor: int, glob: bytes) -> Flow[Page]:
 
 
 def wipe(
-    shards: int, glob: bytes, fill_tokens: bytes | None = None
+    shards: Sequence[int],
+    glob: bytes,
+    fill_tokens: bytes | None = None,
+    slots_of: SlotsOf = lambda _: None,
 ) -> Flow[tuple[int, list[ShardError]]]:
     """Delete each key that matches, on all shards at once; return how many, and the errors.
 
@@ -55,15 +67,20 @@ def wipe(
     """
     failed: dict[int, ShardError] = {}
     if fill_tokens is not None:
-        yield from _wipe(range(shards), fill_tokens, failed, own=True)
+        yield from _wipe(shards, fill_tokens, failed, slots_of, own=True)
     count = yield from _wipe(
-        [shard for shard in range(shards) if shard not in failed], glob, failed, own=False
+        [shard for shard in shards if shard not in failed], glob, failed, slots_of, own=False
     )
     return count, list(failed.values())
 
 
 def _wipe(
-    shards: Iterable[int], glob: bytes, failed: dict[int, ShardError], *, own: bool
+    shards: Iterable[int],
+    glob: bytes,
+    failed: dict[int, ShardError],
+    slots_of: SlotsOf,
+    *,
+    own: bool,
 ) -> Flow[int]:
     # A shard is done when it has no cursor any more, and no keys that are still to be deleted.
     cursors = dict.fromkeys(shards, 0)
@@ -74,7 +91,7 @@ def _wipe(
         batches = [
             Batch(
                 shard,
-                ([(b"UNLINK", *found[shard])] if found.get(shard) else [])
+                _unlinks(found.get(shard, []), slots_of)
                 + ([_scan(cursors[shard], glob)] if shard in cursors else []),
                 True,
             )
@@ -85,8 +102,9 @@ def _wipe(
         for batch, outcome in zip(batches, outcomes, strict=True):
             shard = batch.shard
             replies: list[Reply] = [outcome] if isinstance(outcome, ShardError) else outcome
-            if shard in deleting and not isinstance(replies[0], ShardError):
-                count += replies[0]
+            if shard in deleting:
+                deleted = replies[:-1] if shard in cursors else replies
+                count += sum(reply for reply in deleted if not isinstance(reply, ShardError))
             # After an error the walk over this shard ends; the others go on.
             error = next((reply for reply in replies if isinstance(reply, ShardError)), None)
             if error is not None:
@@ -104,10 +122,21 @@ def _wipe(
     return count
 
 
-def flush(shards: int) -> Flow[tuple[int, list[ShardError]]]:
+def _unlinks(keys: list[bytes], slots_of: SlotsOf) -> list[Command]:
+    """Return the commands that delete keys: one, or in a cluster one for each slot."""
+    slots = slots_of(keys)
+    if slots is None:
+        return [(b"UNLINK", *keys)] if keys else []
+    by_slot: dict[int, list[bytes]] = {}
+    for slot, key in zip(slots, keys, strict=True):
+        by_slot.setdefault(slot, []).append(key)
+    return [(b"UNLINK", *found) for found in by_slot.values()]
+
+
+def flush(shards: Sequence[int]) -> Flow[tuple[int, list[ShardError]]]:
     """Empty the database of each shard; return 0, since nothing counts the keys, and the errors."""
     outcomes = yield from exchange(
-        [Batch(shard, [(b"FLUSHDB", b"ASYNC")], True) for shard in range(shards)]
+        [Batch(shard, [(b"FLUSHDB", b"ASYNC")], True) for shard in shards]
     )
     replies = [outcome if isinstance(outcome, ShardError) else outcome[0] for outcome in outcomes]
     return 0, [reply for reply in replies if isinstance(reply, ShardError)]

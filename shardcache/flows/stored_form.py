@@ -7,7 +7,7 @@ from shardcache.flows.scripts import FRESH_AND_GRACE
 from shardcache.flows.steps import Batch, Flow, exchange
 from shardcache.resp import Reply
 
-__all__ = ("StoredForm", "stored_form")
+__all__ = ("StoredForm", "stored_form_flow")
 
 
 class StoredForm(NamedTuple):
@@ -25,7 +25,7 @@ class StoredForm(NamedTuple):
     grace: float
 
 
-def stored_form(shard: int, wire: bytes) -> Flow[StoredForm | ShardError | None]:
+def stored_form_flow(shard: int, wire: bytes) -> Flow[StoredForm | ShardError | None]:
     """Ask one shard about a key; return None if it is not there, or the error.
 
     The value is not sent.

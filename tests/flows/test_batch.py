@@ -21,6 +21,37 @@ class Placement:
     def owner_indexes(self, wires) -> list[int]:
         return [int(wire.rpartition(b":")[2]) % self.shards for wire in wires]
 
+    def slots_of(self, _) -> None:
+        """Return None: these are independent nodes."""
+
+
+class Cluster(Placement):
+    """Places as `Placement` does, in slots."""
+
+    def slots_of(self, wires) -> list[int]:
+        """Return a slot for each key."""
+        return list(range(len(wires)))
+
+
+class FirstCall(Cluster):
+    """A cluster that becomes known while a first call asks for owners; ``at``: by which step."""
+
+    def __init__(self, shards: int, at: int) -> None:
+        super().__init__(shards)
+        self.left = at
+
+    def owner_indexes(self, wires) -> list[int]:
+        known = self._is_known()
+        return super().owner_indexes(wires) if known else [-1] * len(wires)
+
+    def shards_of(self, slots) -> list[int]:
+        known = self._is_known()
+        return [slot % self.shards if known else -1 for slot in slots]
+
+    def _is_known(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
 
 class Fleet:
     """Shards in memory.
@@ -61,6 +92,8 @@ class Fleet:
         if verb == b"MGET":
             assert len(args) <= CHUNK
             return [data.get(key) for key in args]
+        if verb == b"GET":
+            return data.get(*args)
         if verb == b"UNLINK":
             assert len(args) <= CHUNK
             return sum(data.pop(key, None) is not None for key in args)
@@ -93,6 +126,31 @@ def test_fetch_is_in_place(asked, shards, dead) -> None:
         if number % shards in dead
         else b"v%d" % number
         if number % 2 == 0 and number < 500
+        else None
+        for number in asked
+    ]
+    assert [raw.shard if isinstance(raw, ShardError) else raw for raw in raws] == expected
+    assert fleet.exchanges == 1
+
+
+@given(numbers, st.integers(1, 7), shard_sets, st.integers(1, 50))
+def test_fetch_in_a_cluster(asked, shards, dead, foreign) -> None:
+    """One GET for each key says what MGET would: a list under a key is no value."""
+    fleet = Fleet(dead)
+    fleet.data = {
+        shard: {
+            wire(n): WrongType(str(shard), "", "WRONGTYPE") if n % foreign == 0 else b"v%d" % n
+            for n in range(0, 500, 2)
+            if n % shards == shard
+        }
+        for shard in range(shards)
+    }
+    raws = fleet.run(batch.fetch(Cluster(shards), [wire(number) for number in asked]))
+    expected = [
+        str(number % shards)
+        if number % shards in dead
+        else b"v%d" % number
+        if number % 2 == 0 and number < 500 and number % foreign
         else None
         for number in asked
     ]
@@ -235,3 +293,22 @@ def test_reply_of_another_shape(replies) -> None:
         True,
         True,
     )
+
+
+@pytest.mark.parametrize("at", range(3))
+@pytest.mark.parametrize("call", ["fetch", "store", "delete"])
+def test_a_cluster_that_becomes_known_meanwhile(at, call) -> None:
+    """Whenever that is, no command has keys of several slots, and no key another's shard."""
+    topology, seen = FirstCall(3, at), []
+    wires = [wire(number) for number in range(9)]
+    flow = {
+        "fetch": lambda: batch.fetch(topology, wires),
+        "store": lambda: batch.store(topology, wires, wires, None, invalidate=lambda key: key),
+        "delete": lambda: batch.delete(topology, wires, invalidate=lambda key: key),
+    }[call]()
+    for one in next(flow).batches:
+        seen += [(one.shard, command) for command in one.commands]
+    assert {shard for shard, _ in seen} in ({-1}, {0, 1, 2})
+    for shard, (verb, *keys) in seen:
+        assert len(keys) == (2 if verb == b"SET" else 1)
+        assert shard in (-1, int(keys[0].rpartition(b":")[2]) % 3)

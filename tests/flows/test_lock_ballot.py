@@ -6,11 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.errors import CommandRefused, ShardOut, ShardTimeout, ShardUnavailable
+from shardcache.errors import (
+    AccessDenied,
+    CommandRefused,
+    OutOfMemory,
+    ShardOut,
+    ShardTimeout,
+    ShardUnavailable,
+)
 from shardcache.flows.lock import Lease, Voters
 from shardcache.flows.lock.ballot import Ballot
 from shardcache.flows.lock.lease import quorum_th
-from shardcache.flows.lock.lock_plan import drift
+from shardcache.flows.lock.lock_plan import LockKeys, LockPlan, drift
 from shardcache.flows.lock.voter_registry import Life, VoterRegistry, VoterStatus
 from shardcache.flows.steps import ServerRun
 
@@ -20,8 +27,8 @@ GRANT, HELD = [[1, 7, 0]], [[0, 1500, 9]]
 OUT = ShardOut("a", "is out of service")
 
 
-def ballot(hear_all: bool = False, roll: VoterStatus | None = None) -> Ballot:
-    return Ballot(VOTERS, roll or VoterStatus(range(5)), hear_all=hear_all)
+def ballot(hear_all: bool = False, status: VoterStatus | None = None) -> Ballot:
+    return Ballot(VOTERS, status or VoterStatus(range(5)), hear_all=hear_all)
 
 
 def grant(counter: int, reseeded: int = 0):
@@ -61,16 +68,54 @@ def test_everybody_is_heard_while_there_is_somebody_to_vet() -> None:
 
 def test_vetted_votes_count_after_all() -> None:
     """After the look at the register those count that may vote; a forgetful one waits."""
-    roll = VoterStatus(range(5))
-    votes = ballot(roll=roll)
+    status = VoterStatus(range(5))
+    votes = ballot(status=status)
     for place in range(5):
         votes.on_reply(place, GRANT, ServerRun(b"%d" % place, 2.0))
-    roll.longest = 10_000
+    status.longest = 10_000
     for place in range(5):
-        roll.set_server_run(place, b"%d" % place, forgetful=place < 2, sure=True)
-    votes.recount(roll)
+        status.set_server_run(place, b"%d" % place, forgetful=place < 2, sure=True)
+    votes.recount(status)
     assert (sorted(votes.fences), votes.granted) == ([2, 3, 4], True)
     assert [votes.guarded[place] for place in (0, 1)] == [pytest.approx(10 + drift(10) - 2)] * 2
+
+
+def test_nobody_is_asked_when_nobody_is_to_be_verified() -> None:
+    """Verifying costs no step where all voters are known, and so is the ttl; else it does."""
+    registry, keys = VoterRegistry(), LockKeys(b"l", b"f", b"w", b"k")
+    plan = LockPlan("l", keys, VOTERS, 1.0, 0.1, b"register")
+    votes = ballot(status=registry.status(VOTERS))
+    votes.on_reply(0, GRANT, None)
+    assert len(list(votes.verify(plan, registry))) == 1  # the registers do not know the ttl
+    registry.status(VOTERS).longest = 1000
+    assert list(votes.verify(plan, registry)) == []
+    votes.on_reply(1, GRANT, ServerRun(b"new", 5.0))
+    assert len(list(votes.verify(plan, registry))) == 1
+
+
+def test_refusals() -> None:
+    """What waiting does not change is noted; it is the outcome when no majority is left."""
+    votes, no, denied = ballot(), CommandRefused("a", "NOPERM"), AccessDenied("b", "no")
+    said = [OUT, [no], HELD, [None], [OutOfMemory("e", "OOM")]]
+    for place, outcome in enumerate(said):
+        votes.on_reply(place, outcome, None)
+    assert (votes.refusals, votes.refusal) == ([no], None)
+    votes = ballot()
+    for place, outcome in enumerate([denied, GRANT, [no], [no]]):
+        votes.on_reply(place, outcome, None)
+    assert (votes.refusals, votes.refusal) == ([denied, no, no], denied)
+
+
+@pytest.mark.parametrize("absent", range(3))
+@pytest.mark.parametrize("present", range(1, 6))
+def test_majority(present: int, absent: int) -> None:
+    """More than half of all voters, those that this client cannot ask among them."""
+    voters = Voters(tuple(range(present)), NAMES[:present], (), ("x", "y", "z")[:absent])
+    for number in range(present + 1):
+        places = range(number)
+        assert voters.majority(places) == (number >= voters.quorum)
+        assert voters.hopeless(places) == (present - number < voters.quorum)
+    assert voters.quorum == (present + absent) // 2 + 1
 
 
 def test_counters_in_agreement() -> None:
@@ -167,15 +212,15 @@ def test_shorter_ttl_is_never_outlived(until, ttl, sent) -> None:
 )
 def test_how_long_a_vote_waits(forgetful, sure, waits) -> None:
     """A forgetful voter waits for the longest ttl, also one that an unheard voter may know."""
-    roll = VoterStatus(range(3))
-    roll.longest = 10_000
-    assert roll.wait(0, Life(b"x", 1.0)) is None
-    roll.set_server_run(0, b"x", forgetful=forgetful, sure=sure)
+    status = VoterStatus(range(3))
+    status.longest = 10_000
+    assert status.wait(0, Life(b"x", 1.0)) is None
+    status.set_server_run(0, b"x", forgetful=forgetful, sure=sure)
     left = waits and waits + drift(waits) - 1
-    assert roll.wait(0, Life(b"x", 1.0), vetted=True) == pytest.approx(left)
-    assert (roll.wait(0, Life(b"x", 1.0)) is None) is not sure
-    assert roll.wait(0, Life(b"x", 61.0)) == 0.0
-    assert roll.wait(0, Life(b"y", 61.0)) is None
+    assert status.wait(0, Life(b"x", 1.0), vetted=True) == pytest.approx(left)
+    assert (status.wait(0, Life(b"x", 1.0)) is None) is not sure
+    assert status.wait(0, Life(b"x", 61.0)) == 0.0
+    assert status.wait(0, Life(b"y", 61.0)) is None
 
 
 def test_life_ends_with_process_and_with_data() -> None:
@@ -197,9 +242,9 @@ def test_life_ends_with_process_and_with_data() -> None:
 
 def test_floor_lifts_what_was_granted_before_it() -> None:
     """A vote from an old counter, from before the register's floor, gives a token above it."""
-    roll = VoterStatus(range(5))
-    roll.floors[1] = 100
-    votes = ballot(roll=roll)
+    status = VoterStatus(range(5))
+    status.floors[1] = 100
+    votes = ballot(status=status)
     for place in range(3):
         votes.on_reply(place, grant(7), None)
     assert votes.fence == 101

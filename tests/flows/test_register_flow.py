@@ -65,6 +65,23 @@ def test_forgetful_majority() -> None:
     assert attempt(driver, register).fence == 7
 
 
+@pytest.mark.parametrize(
+    ("promotes", "since", "wait"),
+    [(False, 0, 0.0), (True, 0, 10 + drift(10)), (True, 4_000_000, 6 + drift(10)), (True, 99e6, 0)],
+)
+def test_a_promoted_replica_is_as_old_as_its_floor(promotes, since, wait) -> None:
+    """Where replicas are promoted, uptime and old data do not end the wait of who forgot."""
+    status = VoterRegistry(promotes=promotes).status(PLAN.voters)
+    status.longest, status.floors[1] = 10_000, 10**15
+    run = ServerRun(b"replica", 1e6)  # it has been up for long, and so have its data
+    life = Life.of(run, 5, (10**15 + int(since)) // 1000)
+    assert life is not None
+    status.set_server_run(1, life.id, forgetful=True, sure=True)
+    assert status.wait(1, life) == pytest.approx(wait, abs=0.01)
+    status.set_server_run(1, life.id, forgetful=False, sure=True)
+    assert status.wait(1, life) == 0.0
+
+
 @pytest.mark.parametrize("answers", [0, 1])
 def test_one_answer_of_the_register_is_not_enough(answers) -> None:
     """A voter is verified when a majority is told; the longest ttl is what a majority knows."""
@@ -81,8 +98,8 @@ def test_one_answer_of_the_register_is_not_enough(answers) -> None:
         )
     with pytest.raises(StopIteration):
         flow.send(None)
-    roll = register.status(PLAN.voters)
-    assert (roll.longest, [roll.known[place] for place in range(3)]) == (0, [None] * 3)
+    status = register.status(PLAN.voters)
+    assert (status.longest, [status.known[place] for place in range(3)]) == (0, [None] * 3)
 
 
 def test_a_voter_answers_for_itself() -> None:
@@ -97,8 +114,8 @@ def test_a_voter_answers_for_itself() -> None:
     step.on_reply(2, DEAD, None)
     with pytest.raises(StopIteration):
         flow.send(None)
-    roll = register.status(PLAN.voters)
-    assert ([roll.known[place] is not None for place in range(3)], roll.floors[1]) == (
+    status = register.status(PLAN.voters)
+    assert ([status.known[place] is not None for place in range(3)], status.floors[1]) == (
         [False, True, False],
         9,
     )

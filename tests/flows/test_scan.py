@@ -65,7 +65,7 @@ def test_wipe() -> None:
         2: {0: [b"0", [b"d"]]},
     }
     unlinked: list[bytes] = []
-    steps, result = drive(sweep.wipe(3, b"*"), served(pages, unlinked))
+    steps, result = drive(sweep.wipe(range(3), b"*"), served(pages, unlinked))
     assert (result, sorted(unlinked)) == ((4, []), [b"a", b"b", b"c", b"d"])
     assert [[one.shard for one in step] for step in steps] == [[0, 1, 2], [0, 2], [0], [0]]
 
@@ -74,7 +74,7 @@ def test_wipe_with_a_dead_shard() -> None:
     """A shard that fails is told once and asked no more; the others are emptied."""
     pages = {0: {0: [b"5", [b"a"]], 5: [b"0", [b"b"]]}, 1: {0: [b"9", [b"c"]], 9: DEAD}}
     unlinked: list[bytes] = []
-    _, (count, failed) = drive(sweep.wipe(2, b"*"), served(pages, unlinked))
+    _, (count, failed) = drive(sweep.wipe(range(2), b"*"), served(pages, unlinked))
     assert (count, failed) == (2, [DEAD])
     assert {b"a", b"b"} <= set(unlinked)
 
@@ -82,13 +82,13 @@ def test_wipe_with_a_dead_shard() -> None:
 def test_wipe_counts_what_it_deleted_before_a_failure() -> None:
     """Keys that are gone are counted, though the same exchange failed to find more."""
     answers = [[[b"5", [b"a"]]], [1, DEAD]]
-    _, (count, failed) = drive(sweep.wipe(1, b"*"), lambda one: answers.pop(0))
+    _, (count, failed) = drive(sweep.wipe(range(1), b"*"), lambda one: answers.pop(0))
     assert (count, failed) == (1, [DEAD])
 
 
 def test_flush() -> None:
     """Every shard is flushed in one exchange; those that fail are told."""
-    steps, failed = drive(sweep.flush(3), lambda one: DEAD if one.shard == 1 else [b"OK"])
+    steps, failed = drive(sweep.flush(range(3)), lambda one: DEAD if one.shard == 1 else [b"OK"])
     assert ([[one.commands for one in step] for step in steps], failed) == (
         [[[(b"FLUSHDB", b"ASYNC")]] * 3],
         (0, [DEAD]),

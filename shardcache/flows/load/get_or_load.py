@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from shardcache.errors import DamagedPayload, TooManyLoaders
-from shardcache.flows.load.chunks import chunked
 from shardcache.flows.load.context import LoadContext
 from shardcache.flows.load.load_once import (
     Values,
@@ -16,7 +15,7 @@ from shardcache.flows.load.load_once import (
     load_unprotected,
     wait_timeout_error,
 )
-from shardcache.flows.load.request import LoadRequest
+from shardcache.flows.load.request import LoadRequest, chunked
 from shardcache.flows.steps import FlightResult, Flow, LoaderEnded, SingleFlight
 
 __all__ = ("get_or_load_flow", "refresh_behind", "refresh_first")
@@ -40,7 +39,7 @@ def get_or_load_flow(request: LoadRequest, context: LoadContext) -> Flow[Found]:
         return _plain((yield from load_once_flow(request, context, patient=True)))
     found: Found = {}
     left = request.wires
-    end = context.clock() + policy.wait
+    end = request.budget.until(context.clock() + policy.wait)
     while left:
         taken: set[bytes] = set()
 
@@ -61,7 +60,7 @@ def get_or_load_flow(request: LoadRequest, context: LoadContext) -> Flow[Found]:
                     found[wire] = context.own(brought, wire).value
                 except DamagedPayload as error:  # it would be a miss in the cache too
                     context.reply_policy.damaged(
-                        context.planner.placement.owner_index(wire), request.name, error
+                        context.planner.topology.owner_index(wire), request.name, error
                     )
         # The time for waiting is over: the policy says whether to raise, or to load regardless.
         if result.timed_out:
@@ -87,7 +86,8 @@ def refresh_behind(
     ``seen``: the PTTL in ms with which each value was read.
     """
     try:
-        yield _refresh(replace(request, budget=context.budget()), seen, context, behind=True)
+        request = replace(request, budget=context.budget(background=True))
+        yield _refresh(request, seen, context, behind=True)
     except TooManyLoaders as error:
         context.tally.skipped += len(seen)
         context.tend(seen, _AGAIN)
@@ -119,7 +119,9 @@ def _plain(values: Values) -> Found:
 def _refresh(
     request: LoadRequest, seen: Mapping[bytes, int], context: LoadContext, *, behind: bool
 ) -> SingleFlight:
-    request = replace(request, background=behind or request.policy.soft_timeout is not None)
+    # In the background it is a load of its own, which the call that began it does not undo.
+    if behind or request.policy.soft_timeout is not None:
+        request = replace(request, background=True, claimed={})
 
     def work(mine: tuple[bytes, ...]) -> Flow[Values]:
         context.tally.refreshes += behind

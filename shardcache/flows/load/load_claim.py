@@ -1,8 +1,10 @@
-"""Claiming loads: the load lock on the key's own shard with another look at the value, then the votes of the others.
+"""Claiming loads: first the load lock on the key's own shard, then the votes of the others.
 
-The home comes first. Of all who want to load, one gets the lock there, and nobody else asks the other voters: so contenders do not take voters from
-each other, and who holds a majority can also store. The look comes behind the claim in the same exchange. So whatever a
-former loader stored is seen: it stored it while it held this lock there, and we were granted it after that.
+The key's own shard is asked first. Of all callers that want to load, one gets the lock
+there, and only that one asks the other voters. So callers do not take voters from each other, and
+the one with a majority can also store. The claim is followed by a read of the value in the same
+exchange. So it sees whatever a former loader has stored: that loader stored it while it held the
+lock there, and we were granted the lock after that.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,9 +13,8 @@ from typing import NoReturn
 from shardcache.codecs import Loaded
 from shardcache.errors import ShardError, WrongType
 from shardcache.flows.grouping import broadcast_grouped, together
-from shardcache.flows.load.chunks import SENT_AT_ONCE, chunked
 from shardcache.flows.load.context import LoadContext
-from shardcache.flows.load.request import LoadKey, LoadRequest
+from shardcache.flows.load.request import SENT_AT_ONCE, LoadKey, LoadRequest, chunked, look_commands
 from shardcache.flows.load.tags import valid
 from shardcache.flows.lock.ballot import Ballot
 from shardcache.flows.lock.lease import Lease
@@ -21,28 +22,50 @@ from shardcache.flows.lock.lock_plan import LockPlan
 from shardcache.flows.lock.renew_release import extend
 from shardcache.flows.steps import Flow, Outcome, ServerRun
 
-__all__ = ("RENEWALS", "LoadClaim", "claim_loads", "give_up", "renew", "renew_due", "sift")
+__all__ = (
+    "RENEWALS",
+    "LoadClaim",
+    "claim_loads",
+    "give_up",
+    "give_up_claimed",
+    "renew",
+    "renew_due",
+    "settle",
+    "sift",
+)
 
 RENEWALS = 3  # in one ttl of the load lock
-_GUARDED_FROM = 3  # voters: with fewer, a restarted one would leave no majority
+_GUARDED_FROM = 3  # voters: with fewer, one that restarted would leave no majority
 
 
 class LoadClaim:
     """One attempt at one key, and what came of it.
 
-    ``home``: our token is in the lock on the key's own shard, without which nothing can be stored. ``lease``: what we hold, by ``plan``.
-    ``alone``: other processes may load too. ``held``: somebody else loads, and his lock ends in ``left`` seconds if nobody renews it.
-    ``raw``: what is stored; ``found``: the same, if that makes loading unnecessary. ``asked``: so many of the voters, from the home on,
-    have been asked, and may hold our token.
+    ``load_key``: the key.
+    ``token``: the token of this attempt.
+    ``plan``: the voters that count; the key's shard alone if no majority can vote.
+    ``ballot``: the votes.
+    ``sent``: when the key's shard was asked, in seconds of the client's clock.
+    ``asked``: how many voters, from the key's shard on, have been asked, and may have our token.
+    ``has_own_shard``: whether our token is in the lock there; without it nothing can be
+        stored.
+    ``lease``: what we hold; None if nothing.
+    ``alone``: whether this process loads without a majority, so that others may load too although
+        the policy asks for one load in the fleet.
+    ``elsewhere``: whether another process holds the load lock.
+    ``left``: the seconds until its lock ends if it is not renewed.
+    ``raw``: the stored bytes; None: there are none, or they could not be read.
+    ``pttl``: the milliseconds that they have left; -1: no expiry, -2: there is nothing.
+    ``found``: the decoded value, if it makes loading unnecessary.
     """
 
     __slots__ = (
         "alone",
         "asked",
         "ballot",
+        "elsewhere",
         "found",
-        "held",
-        "home",
+        "has_own_shard",
         "lease",
         "left",
         "load_key",
@@ -60,34 +83,35 @@ class LoadClaim:
         self.ballot: Ballot
         self.sent = 0.0
         self.asked = 0
-        self.home = False
+        self.has_own_shard = False
         self.lease: Lease | None = None
         self.alone = True
-        self.held = False
+        self.elsewhere = False
         self.left = 0.0
         self.raw: bytes | None = None
         self.pttl = -2
         self.found: Loaded | None = None
 
     def note_value(self, raw: bytes | ShardError | None, pttl: int | ShardError) -> None:
-        """Note what is stored. Somebody else's list or hash counts as nothing; so does what cannot be read."""
+        """Note what is stored. What cannot be read counts as nothing, as does a list or a hash."""
         if not isinstance(raw, ShardError) and not isinstance(pttl, ShardError):
             self.raw, self.pttl = raw, pttl
 
     @property
     def asked_shards(self) -> tuple[int, ...]:
-        """The shards that may hold our token, the home first."""
+        """The shards that may have our token, the key's shard first."""
         return self.load_key.plan.voters.shards[: self.asked]
 
-    def keep_home(self) -> None:
-        """Hold the lock on the key's own shard alone: enough to store, not to keep others from loading."""
+    def keep_own_shard(self) -> None:
+        """Hold the lock at the key's shard alone: enough to store, not to keep others away."""
         self.plan = self.load_key.solo
         self.lease = Lease(self.token, 1, [0.0])
         self.lease.held([0], self.sent, self.plan.ttl)
         self.alone = True
 
     def count(self, now: float) -> None:
-        """Sum up the votes of all."""
+        """Decide by the votes: this claim loads, with a majority or alone, or it has to wait."""
+        # A majority granted, though perhaps too late.
         ballot, plan = self.ballot, self.plan
         if ballot.granted:
             lease = Lease(self.token, plan.quorum, [0.0] * len(plan.voters.shards))
@@ -95,27 +119,35 @@ class LoadClaim:
             if lease.valid_until > now:
                 self.lease, self.alone = lease, False
             else:
-                self.held = True
+                # Nobody else need have it: claim again as soon as `left` allows, which is at once.
+                self.elsewhere = True
             return
+        # No majority can vote; or another process has the lock.
         out = sum(
             isinstance(one, ShardError) or (one is not None and isinstance(one[0], ShardError))
             for one in ballot.answers
         )
         if len(ballot.answers) - out - len(ballot.guarded) < plan.quorum:
-            self.keep_home()
+            self.keep_own_shard()
             return
-        self.held = True
+        self.elsewhere = True
         self.left = ballot.free_in
 
 
 def claim_loads(
     request: LoadRequest, load_keys: Sequence[LoadKey], context: LoadContext, waiter: bytes
 ) -> Flow[list[LoadClaim]]:
-    """Try once for each key. What was granted is to be given back by `give_up`, or by the fill.
+    """Make one attempt for each key; grants are given back by `give_up`, or by the fill.
 
-    ``waiter``: who is to be woken if somebody else holds the lock; empty for nobody. Many keys are claimed part by part, each within a
-    deadline of its own, and what has been granted is renewed meanwhile.
+    ``request``: the load.
+    ``load_keys``: which of its keys.
+    ``context``: what the client's loads share.
+    ``waiter``: the name of a waiter to be woken if another process holds the lock; empty for none.
+
+    Many keys are claimed part by part, each within a deadline of its own. Grants are renewed
+    meanwhile.
     """
+    # If any part is broken off, the claims of all parts are given back.
     claims: list[LoadClaim] = []
     try:
         for part in chunked(load_keys, SENT_AT_ONCE):
@@ -134,22 +166,29 @@ def claim_loads(
 def _claim_part(
     request: LoadRequest, load_keys: Sequence[LoadKey], context: LoadContext, waiter: bytes
 ) -> Flow[list[LoadClaim]]:
+    """Make one attempt for each key of a part."""
+    # Noted before anything is sent, so that a call that is broken off can give them back.
     claims = [LoadClaim(load_key, context.new_token("load")) for load_key in load_keys]
+    request.claimed.update((claim.load_key.wire, claim) for claim in claims)
     try:
-        yield from _ask_homes(request, claims, context, waiter)
+        # Step 1: the keys' shards; a claim whose value is there is given back.
+        yield from _ask_own_shards(request, claims, context, waiter)
         yield from sift(request, claims, context)
-        over = [claim for claim in claims if claim.home and claim.found is not None]
+        over = [claim for claim in claims if claim.has_own_shard and claim.found is not None]
         if over:
-            yield from give_up(request, over, homes_only=True)
-        rest = [claim for claim in claims if claim.home and claim.found is None]
+            yield from give_up(request, over, own_shards_only=True)
+        # Step 2: the other voters of claims that the key's shard granted.
+        rest = [claim for claim in claims if claim.has_own_shard and claim.found is None]
         if rest and request.policy.protect == "fleet":
             yield from _ask_others(request, rest, context)
-            refused = [claim for claim in rest if claim.held]
+            refused = [claim for claim in rest if claim.elsewhere]
             if refused:
                 yield from give_up(request, refused, waiter)
         else:
             for claim in rest:
-                claim.keep_home()
+                claim.keep_own_shard()
+        # Where another load has the lock, there is nothing to be given back.
+        settle(request, [claim for claim in claims if claim.elsewhere or claim.found is not None])
     except GeneratorExit:
         raise
     except BaseException:
@@ -158,9 +197,11 @@ def _claim_part(
     return claims
 
 
-def _ask_homes(
+def _ask_own_shards(
     request: LoadRequest, claims: list[LoadClaim], context: LoadContext, waiter: bytes
 ) -> Flow[None]:
+    """Ask the shard of each key for its lock and its value, all at once."""
+    # Each claim has a ballot, whose first voter is the key's shard.
     fleet = request.policy.protect == "fleet"
     registry = context.registry
     sent = context.clock()
@@ -173,48 +214,57 @@ def _ask_homes(
         claim = claims[place]
         claim.ballot.on_reply(0, outcome, run if _guarded(claim) else None)
         answer = None if isinstance(outcome, ShardError) else outcome
-        # Without the home nobody can give the value to anybody: then each process is for itself.
+        # Without the key's shard no process can store for others: then each loads for itself.
         if answer is not None and not isinstance(answer[0], ShardError) and not _out(answer[1]):
             vote, raw, pttl = answer
             claim.note_value(raw, pttl)
-            claim.home = vote[0] == 1
-            claim.held = fleet and not claim.home
+            claim.has_own_shard = vote[0] == 1
+            claim.elsewhere = fleet and not claim.has_own_shard
             claim.left = max(vote[1], 0) / 1000
-        return False  # the last to answer ends it
+        return False  # wait for all of them
 
-    asked = [
+    # The claim, and behind it the read of the value.
+    commands = [
         (
-            claim.load_key.home,
-            [claim.load_key.claim(claim.token, waiter if fleet else b""), *claim.load_key.read()],
+            claim.load_key.own_shard,
+            [
+                claim.load_key.claim(claim.token, waiter if fleet else b""),
+                *look_commands(claim.load_key.wire),
+            ],
         )
         for claim in claims
     ]
-    yield from broadcast_grouped(asked, on_reply, max(claim.plan.voter_timeout for claim in claims))
+    yield from broadcast_grouped(
+        commands, on_reply, max(claim.plan.voter_timeout for claim in claims)
+    )
+    # If an ACL refuses the claim, nothing could ever be stored, and nobody would know why: raise.
     for claim in claims:
-        if (
-            claim.ballot.refusals
-        ):  # by an ACL, say: nothing could ever be stored, and nobody would know why
+        if claim.ballot.refusals:
             _refuse(request, claim.ballot.refusals[0], context)
 
 
 def _refuse(request: LoadRequest, error: ShardError, context: LoadContext) -> NoReturn:
-    """Tell of a load whose lock the servers do not let this client take, and raise why."""
+    """Raise the refusal of a load lock, which the server does not let this client take; tell it."""
     context.reply_policy.note("dropped_write", error.shard, request.name, 1, error)
     raise error
 
 
 def sift(request: LoadRequest, claims: Sequence[LoadClaim], context: LoadContext) -> Flow[None]:
-    """Find the values that are there by now, tags looked at."""
+    """Find the values that are there by now, and whose tags are valid."""
     for claim in claims:
         claim.found = context.newer(claim.load_key, request.policy, claim.raw, claim.pttl)
     found = [claim for claim in claims if claim.found is not None]
-    kept = yield from valid([claim.found for claim in found if claim.found is not None], context)
-    for claim, good in zip(found, kept, strict=True):
+    verdicts = yield from valid(
+        [claim.found for claim in found if claim.found is not None], context
+    )
+    for claim, good in zip(found, verdicts, strict=True):
         if not good:
             claim.found = None
 
 
 def _ask_others(request: LoadRequest, claims: list[LoadClaim], context: LoadContext) -> Flow[None]:
+    """Ask the other voters of all claims at once, and decide by their votes."""
+    # For each claim all voters but the key's shard. It ends when each claim's outcome is certain.
     asked = [
         (claim, place) for claim in claims for place in range(1, len(claim.plan.voters.shards))
     ]
@@ -236,6 +286,7 @@ def _ask_others(request: LoadRequest, claims: list[LoadClaim], context: LoadCont
         yield from broadcast_grouped(
             commands, on_reply, max(claim.plan.voter_timeout for claim in claims)
         )
+    # Voters in a life that this process has not met are verified, then the votes count.
     for claim in claims:
         if claim.ballot.refusal is not None:
             _refuse(request, claim.ballot.refusal, context)
@@ -251,22 +302,50 @@ def give_up(
     claims: Sequence[LoadClaim],
     waiter: bytes = b"",
     *,
-    homes_only: bool = False,
+    own_shards_only: bool = False,
 ) -> Flow[None]:
-    """Take our tokens from every voter that was asked. Wakes those who wait, unless ``waiter`` goes on waiting himself.
+    """Take our tokens from every voter that was asked, and wake waiters.
 
-    No answer is waited for, but that of one part before the next is sent: more than a connection takes would be lost.
+    ``request``: the load.
+    ``claims``: which of its claims.
+    ``waiter``: the name of our own waiter, which goes on waiting; empty for none.
+    ``own_shards_only``: whether only the keys' shards have been asked.
+
+    No answer is waited for, except that each part but the last is, so that no connection owes more
+    than a server reads in one go (`_MOST_OWED` of `drivers/sync/checkout.py`).
     """
+    yield from _give_up(
+        claims, waiter, own_shards_only=own_shards_only, renew_budget=request.renew_budget
+    )
+    settle(request, claims)
+
+
+def give_up_claimed(claimed: dict[bytes, LoadClaim]) -> Flow[None]:
+    """Take the tokens of a call that was broken off, and may have given up some claims itself."""
+    yield from _give_up(list(claimed.values()))
+    claimed.clear()
+
+
+def _give_up(
+    claims: Sequence[LoadClaim],
+    waiter: bytes = b"",
+    *,
+    own_shards_only: bool = False,
+    renew_budget: Callable[[], object] | None = None,
+) -> Flow[None]:
+    """Take the tokens of these claims from every voter that was asked, part by part."""
     for number, part in enumerate(chunked(claims, SENT_AT_ONCE), 1):
+        # At the key's shard the waiters stand, so that is where our own one is named.
         commands = [
             (shard, [claim.load_key.give_up(claim.token, b"" if place else waiter)])
             for claim in part
             for place, shard in enumerate(claim.asked_shards)
-            if not (homes_only and place)
+            if not (own_shards_only and place)
         ]
+        # Only the last part is not waited for.
         last = number * SENT_AT_ONCE >= len(claims)
-        if not last:
-            request.renew_budget()
+        if not last and renew_budget is not None:
+            renew_budget()
         if commands:
             yield from broadcast_grouped(
                 commands,
@@ -276,8 +355,15 @@ def give_up(
             )
 
 
+def settle(request: LoadRequest, claims: Iterable[LoadClaim]) -> None:
+    """Note that there is nothing of these claims that would have to be given back."""
+    for claim in claims:
+        if request.claimed.get(claim.load_key.wire) is claim:
+            del request.claimed[claim.load_key.wire]
+
+
 def _all_of(number: int) -> Callable[[int, Outcome, ServerRun | None], bool]:
-    """Return what waits for so many answers, whatever they are."""
+    """Return a function that says when so many answers have come, whatever they are."""
     left = number
 
     def on_reply(_: int, __: Outcome, ___: ServerRun | None) -> bool:
@@ -289,7 +375,7 @@ def _all_of(number: int) -> Callable[[int, Outcome, ServerRun | None], bool]:
 
 
 def renew(claims: Iterable[LoadClaim], context: LoadContext) -> Flow[bool]:
-    """Keep the load locks that are held; return whether there is anything to keep."""
+    """Renew the load locks that are held; return whether there is any left."""
     held = False
     for part in chunked([claim for claim in claims if claim.lease is not None], SENT_AT_ONCE):
         flows = [
@@ -304,7 +390,10 @@ def renew(claims: Iterable[LoadClaim], context: LoadContext) -> Flow[bool]:
 def renew_due(
     request: LoadRequest, claims: Sequence[LoadClaim], context: LoadContext
 ) -> Flow[None]:
-    """Keep the load locks when a part of their ttl has passed: while many are claimed or filled, nobody else does it."""
+    """Renew the load locks of many keys when a part of their ttl has passed.
+
+    While many keys are claimed or filled, nothing else renews them.
+    """
     oldest = (
         next((claim for claim in claims if claim.lease is not None), None) if request.bulk else None
     )
@@ -316,11 +405,12 @@ def renew_due(
 
 
 def _guarded(claim: LoadClaim) -> bool:
-    return len(claim.plan.voters.shards) >= _GUARDED_FROM
+    """Whether votes of voters that have restarted wait (`voter_registry`)."""
+    return bool(claim.plan.register) and len(claim.plan.voters.shards) >= _GUARDED_FROM
 
 
 def _unsure(claim: LoadClaim, context: LoadContext) -> bool:
-    """Whether the register is still to be told of so long a ttl."""
+    """Whether the register has still to be told of so long a ttl."""
     return (
         _guarded(claim) and context.registry.status(claim.plan.voters).longest < claim.plan.ttl_ms
     )

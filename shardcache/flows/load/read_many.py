@@ -1,4 +1,4 @@
-"""Looking at many keys at once, with all that is needed to say how fresh each is."""
+"""Reading many keys at once, with the time left of each, to say how fresh they are."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from shardcache.codecs import Loaded
 from shardcache.errors import DamagedPayload, ShardError, WrongType
 from shardcache.flows.grouping import exchange_grouped
 from shardcache.flows.load.context import LoadContext
-from shardcache.flows.load.request import asking
+from shardcache.flows.load.request import look_commands
 from shardcache.flows.load.tags import valid
 from shardcache.flows.reply_policy import about
 from shardcache.flows.steps import Flow
@@ -17,7 +17,12 @@ __all__ = ("CacheReads", "read_many_flow")
 
 
 class CacheReads:
-    """What is known of the keys asked for, by wire key: ``values`` to be returned, ``late`` ones of them with the PTTL that they were seen with."""
+    """What is known of the keys that were asked for.
+
+    ``values``: by wire key, the values to return.
+    ``needs_refresh``: by wire key, the PTTL in ms of values that are to be refreshed.
+    ``missing``: the wire keys without a value.
+    """
 
     __slots__ = ("missing", "needs_refresh", "values")
 
@@ -28,16 +33,23 @@ class CacheReads:
 
 
 def read_many_flow(
-    wires: Sequence[bytes], context: LoadContext, policy: LoadPolicy, patience: float | None = None
+    wires: Sequence[bytes], context: LoadContext, policy: LoadPolicy, timeout: float | None = None
 ) -> Flow[CacheReads]:
-    """Read value and time left of every key, all shards at once. What is stale counts as there, to be refreshed.
+    """Read value and time left of every key, all shards at once.
 
-    ``patience``: seconds that a shard may take (None: a call's deadline).
+    ``wires``: the wire keys.
+    ``context``: what the client's loads share.
+    ``policy``: says what is fresh and what is stale.
+    ``timeout``: seconds that a shard may take; None: a call's deadline.
+
+    A stale value counts as there, and is to be refreshed.
     """
-    placement, reply_policy = context.planner.placement, context.reply_policy
-    owners = placement.owner_indexes(list(wires))
-    asked = [(owner, asking(wire)) for wire, owner in zip(wires, owners, strict=True)]
-    outcomes = yield from exchange_grouped(asked, patience, reads=True)
+    # Step 1: ask all shards.
+    reply_policy = context.reply_policy
+    owners = context.planner.topology.owner_indexes(list(wires))
+    asked = [(owner, look_commands(wire)) for wire, owner in zip(wires, owners, strict=True)]
+    outcomes = yield from exchange_grouped(asked, timeout, reads=True)
+    # Step 2: judge each reply; an error of a shard is told once for all of its keys.
     reads = CacheReads()
     tally = reply_policy.tally
     there: list[tuple[bytes, int, Loaded, Freshness]] = []
@@ -67,8 +79,9 @@ def read_many_flow(
                 there.append((wire, pttl, record, freshness))
     for errors in out.values():
         reply_policy.degraded(errors[0].shard, "get_or_set_many", len(errors), errors[0])
-    kept = yield from valid([record for _, _, record, _ in there], context)
-    for (wire, pttl, record, freshness), good in zip(there, kept, strict=True):
+    # Step 3: values with an invalidated tag are missing.
+    verdicts = yield from valid([record for _, _, record, _ in there], context)
+    for (wire, pttl, record, freshness), good in zip(there, verdicts, strict=True):
         if not good:
             tally.misses += 1
             reads.missing.append(wire)

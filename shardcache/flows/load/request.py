@@ -1,21 +1,47 @@
-"""What is to be loaded: a request for one key or several, and the load lock of each key."""
+"""What is to be loaded: a request for one key or several, and the load lock of each key.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+A request of many keys is carried out part by part, so that it delays neither a vote nor another
+caller.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from shardcache.errors import InvalidArgument
 from shardcache.flows.budget import Budget
-from shardcache.flows.load.scripts import CLAIM, FILL, GIVE_UP, PASS_MS, TAKE
+from shardcache.flows.load.scripts import CLAIM, FILL, FILL_TOKEN_MS, GIVE_UP, TAKE
 from shardcache.flows.lock.lock_plan import LockPlan, Voters
 from shardcache.keys import Key
 from shardcache.policy import LoadPolicy
-from shardcache.resp import Command, decimal
+from shardcache.resp import Command
 
-__all__ = ("LoadKey", "LoadRequest", "asking")
+__all__ = (
+    "BULK_TIMEOUTS",
+    "LOOKED_AT_ONCE",
+    "SENT_AT_ONCE",
+    "LoadKey",
+    "LoadRequest",
+    "chunked",
+    "look_commands",
+)
+
+T = TypeVar("T")
+LOOKED_AT_ONCE = 1000  # keys in one read: two commands each
+SENT_AT_ONCE = 100  # keys in one exchange of a load: about two scripts each
+# How long a server may take for one such exchange of many, as a multiple of the client's timeout.
+# With the timeout itself, a machine so busy that one in a hundred exchanges takes longer would
+# lose some part of a large load.
+BULK_TIMEOUTS = 3
 
 
-def asking(wire: bytes) -> list[Command]:
+def chunked(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    """Yield the items in order, ``size`` at a time."""
+    for at in range(0, len(items), size):
+        yield list(items[at : at + size])
+
+
+def look_commands(wire: bytes) -> list[Command]:
     """Return the commands that read the value of a key and its time left in one exchange."""
     return [(b"GET", wire), (b"PTTL", wire)]
 
@@ -34,7 +60,7 @@ class LoadKey:
     seen: int | None = None
 
     @property
-    def home(self) -> int:
+    def own_shard(self) -> int:
         return self.plan.voters.shards[0]
 
     @property
@@ -54,8 +80,8 @@ class LoadKey:
             *self.plan.keys,
             token,
             waiter,
-            decimal(self.plan.ttl_ms),
-            decimal(PASS_MS),
+            b"%d" % self.plan.ttl_ms,
+            b"%d" % FILL_TOKEN_MS,
         )
 
     def take_over(self, token: bytes) -> Command:
@@ -66,8 +92,8 @@ class LoadKey:
             b"4",
             *self.plan.keys,
             token,
-            decimal(self.plan.ttl_ms),
-            decimal(PASS_MS),
+            b"%d" % self.plan.ttl_ms,
+            b"%d" % FILL_TOKEN_MS,
         )
 
     def fill(
@@ -81,15 +107,11 @@ class LoadKey:
         """
         return (
             *(b"EVAL", FILL, b"5", *self.plan.keys, self.wire),
-            *(token, seen, b"" if ms is None else decimal(ms), decimal(expired), raw),
+            *(token, seen, b"" if ms is None else b"%d" % ms, b"%d" % expired, raw),
         )
 
     def give_up(self, token: bytes, waiter: bytes = b"") -> Command:
         return (b"EVAL", GIVE_UP, b"4", *self.plan.keys, token, waiter)
-
-    def read(self) -> list[Command]:
-        """Return the commands that read value and time left in one exchange."""
-        return asking(self.wire)
 
 
 @dataclass(slots=True, frozen=True)
@@ -100,6 +122,8 @@ class LoadRequest:
     ``background``: the keys have values, so that no caller has to wait until the load ends.
     ``bulk``: the call has more keys than one exchange takes, so each exchange has a deadline of
         its own.
+    ``claimed``: the claims that voters may have, by wire key: to be given back if the call is
+        broken off.
     """
 
     load_keys: tuple[LoadKey, ...]
@@ -112,6 +136,7 @@ class LoadRequest:
     budget: Budget  # what the exchanges of the call may take
     background: bool = False
     bulk: bool = False
+    claimed: dict[bytes, Any] = field(default_factory=dict)
 
     def renew_budget(self) -> None:
         """Give the next exchange a deadline of its own."""
@@ -128,6 +153,8 @@ class LoadRequest:
 
         ``seen``: if they are to be refreshed, the PTTL in ms with which each was read.
         """
+        if wires == self.wires and seen is None:
+            return self
         wanted = frozenset(wires)
         load_keys = tuple(load_key for load_key in self.load_keys if load_key.wire in wanted)
         if seen is not None:

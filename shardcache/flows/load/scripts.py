@@ -11,14 +11,14 @@ were given to another client, there could be a second majority.
 list ``wake``. Clients wait on the key's own shard only.
 """
 
-__all__ = ("CLAIM", "FILL", "GIVE_UP", "PASS_MS", "TAKE", "WAITING_MS")
+__all__ = ("CLAIM", "FILL", "FILL_TOKEN_MS", "GIVE_UP", "TAKE", "WAITING_MS")
 
 # How long a waiting client is remembered; it registers again before that.
 WAITING_MS = 1000
 
 # How long a fill token lives: that of a load that died must not stay for ever. The value of a load
 # that takes longer than a day is not stored.
-PASS_MS = 24 * 3600 * 1000
+FILL_TOKEN_MS = 24 * 3600 * 1000
 
 # Waiting clients are woken even if the lock is no longer ours: the load that was invalidated is
 # over now, and the next one may begin.

@@ -18,7 +18,6 @@ from shardcache.flows.grouping import exchange_grouped
 from shardcache.flows.load.context import LoadContext
 from shardcache.flows.steps import Flow
 from shardcache.keys import INTERNAL
-from shardcache.resp import decimal
 
 __all__ = (
     "LONGEST_TAG",
@@ -90,8 +89,8 @@ def ensure(
     """
     wires = wires_of(tags, context)
     # The tag has to outlive the value, so its ttl is made longer where it is too short.
-    life = b"" if ttl_ms is None else decimal(ttl_ms + grace_ms + _SLACK_MS)
-    owners = context.planner.placement.owner_indexes(wires)
+    life = b"" if ttl_ms is None else b"%d" % (ttl_ms + grace_ms + _SLACK_MS)
+    owners = context.planner.topology.owner_indexes(wires)
     outcomes = yield from exchange_grouped(
         [
             (shard, [(b"EVAL", ENSURE, b"1", wire, context.version(), life)])
@@ -106,7 +105,7 @@ def ensure(
         if isinstance(version, ShardError):
             failed = version
         elif len(version) != VERSION_SIZE:
-            name = context.planner.placement.nodes[shard].name
+            name = context.planner.topology.names[shard]
             failed = WrongType(
                 name,
                 f"the key of a tag holds {len(version)} bytes that are no version",
@@ -128,7 +127,7 @@ def valid(records: Sequence[Loaded], context: LoadContext) -> Flow[list[bool]]:
         return [True] * len(records)
     names = list(dict.fromkeys(tag for record in records for tag, _ in record.tags))
     wires = wires_of(names, context)
-    found = yield from batch.fetch(context.planner.placement, wires)
+    found = yield from batch.fetch(context.planner.topology, wires)
     versions = dict(zip(names, found, strict=True))
     out = [version for version in found if isinstance(version, ShardError)]
     if out:
@@ -164,5 +163,5 @@ def plain_many(values: Sequence[Any], default: Any, context: LoadContext) -> Flo
 
 def invalidate(tags: tuple[bytes, ...], context: LoadContext) -> Flow[int]:
     """Make each value with one of these tags a miss; return how many of the tags existed."""
-    count, failed = yield from batch.delete(context.planner.placement, wires_of(tags, context))
+    count, failed = yield from batch.delete(context.planner.topology, wires_of(tags, context))
     return context.reply_policy.counted("invalidate_tags", count, failed)

@@ -1,14 +1,17 @@
-"""Going on with a lease that somebody else has handed over.
+"""Going on with a lease that another client has handed over.
 
 Theory
 ------
-The text that is handed over may arrive twice, for queues deliver at least once. So whoever adopts puts a token of his own in the
-place of the one that he was given, on every voter, in one step each. A voter does that for one of them only, and two majorities share a voter: so one
-adopter at most has a majority. His lease begins with what each voter says it has left. Who gets none puts back what he has got, so that
-another, or he himself, may still adopt; he believed in nothing meanwhile, so nothing is promised twice.
+The text that is handed over may arrive twice, since queues deliver at least once. So a client that
+adopts puts a holder token of its own in the place of the given one, on every voter, in one step
+each. A voter does that for one client only, and two majorities share a voter. So at most one client
+has a majority. Its lease begins with the time that each voter has left. A client without a majority
+puts the given token back where it has replaced it, so that another one, or itself, may still adopt.
+It believed in nothing meanwhile, so nothing is promised twice.
 
-A voter that came back with older data has the given token again, though somebody may have adopted it there. So its word counts as a grant does (`register`): in a life
-that may vote. Where a life had to be vetted for that, its voter counts only if it has our token after the register was told.
+A voter that came back with older data has the given token again, although a client may have adopted
+it there. So its word counts as a grant does (`voter_registry`): in a life that may vote. If a life
+had to be verified for that, its voter counts only if it has our token after the register was told.
 """
 
 from collections.abc import Callable
@@ -18,13 +21,16 @@ from shardcache.errors import LockLost, QuorumUnavailable, ShardError
 from shardcache.flows.lock.lease import Lease
 from shardcache.flows.lock.lock_plan import LockPlan, drift
 from shardcache.flows.lock.scripts import ADOPT
+from shardcache.flows.lock.undo import LockUndo, Pending
 from shardcache.flows.lock.voter_registry import Life, VoterRegistry, VoterStatus, wait_of
 from shardcache.flows.steps import Batch, Broadcast, Flow, Outcome, ServerRun, Sleep
 
-__all__ = ("adopt", "put_back")
+__all__ = ("adopt",)
 
-_ROUNDS = 5  # of adopters that come at once and take voters from each other: with an even number of them nobody may get a majority
-_PAUSE = 0.01  # seconds, at most, before the second
+# Rounds of clients that adopt at once and take voters from each other: of an even number of them
+# nobody may get a majority.
+_ROUNDS = 5
+_PAUSE = 0.01  # seconds, at most, before the second round
 
 
 def adopt(
@@ -36,18 +42,34 @@ def adopt(
     registry: VoterRegistry,
     clock: Callable[[], float],
     random: Callable[[], float],
+    undo: LockUndo | None = None,
 ) -> Flow[Lease]:
-    """Return a lease by the token ``own`` on what ``given`` holds now; ``own`` must be new.
+    """Return the lease of a holder token under a new one.
 
-    Raises `LockLost` if somebody else has adopted it, or it has ended; `QuorumUnavailable` if too few voters answer to tell.
+    ``plan``: name, voters and times of the lock.
+    ``given``: the holder token that was handed over.
+    ``own``: the new holder token.
+    ``fence``: the fencing token of the lease; it stays the same.
+    ``registry``: what this process knows of the voters.
+    ``clock``: returns seconds.
+    ``random``: returns a number from 0 to 1.
+    ``undo``: gets what is to be undone if the flow is broken off, and still has it at the end.
+
+    Raises `LockLost` if another client has adopted it, or the lease has ended. Raises
+    `QuorumUnavailable` if too few voters answer to be sure.
     """
+    # Each round has a holder token of its own, as each attempt of `acquire` has.
+    undo = LockUndo() if undo is None else undo
     plan = plan.on(plan.voters)
     for attempt in range(1, _ROUNDS + 1):
-        mine = plan.attempt(own, attempt)
+        mine = plan.text_in_key(own, attempt)
         count = _Count(plan, registry.status(plan.voters))
-        lease = yield from _attempt(plan, given, mine, fence, registry, count, clock=clock)
+        lease = yield from _attempt(
+            plan, given, mine, fence, registry, count, clock=clock, undo=undo
+        )
         if lease is not None:
             return lease
+        # Without a majority, try again only if clients took voters from each other.
         count.raise_if_out(plan)
         if not count.taken:
             break
@@ -58,7 +80,14 @@ def adopt(
 
 
 class _Count:
-    """What the voters answered, by place: who has our token now and counts (``taken``: the seconds left there), who has it and must wait, who went wrong."""
+    """What the voters answered, by their index.
+
+    ``lefts``: for each voter with our token, the seconds left there.
+    ``taken``: voters with our token that count.
+    ``guarded``: voters with our token that may not vote yet.
+    ``lives``: of voters with our token that have to be verified, the life.
+    ``errors``: for each other voter, the error.
+    """
 
     __slots__ = (
         "_heard",
@@ -77,17 +106,17 @@ class _Count:
         self._shards = plan.voters.shards
         self._quorum = plan.quorum
         self._heard = 0
-        self.lefts: dict[int, float] = {}  # of all who have our token
+        self.lefts: dict[int, float] = {}
         self.taken: set[int] = set()
         self.guarded: set[int] = set()
-        self.lives: dict[int, Life] = {}  # of those that are to be vetted
+        self.lives: dict[int, Life] = {}
         self.errors: dict[int, ShardError] = {
             place: ShardError(name, "did not answer")
             for place, name in enumerate(plan.voters.names)
         }
 
     def on_reply(self, place: int, outcome: Outcome, run: ServerRun | None) -> bool:
-        """Count one answer; return whether enough is known. Who has no majority hears all that answer, to know why."""
+        """Count one answer; return whether enough is known: a majority, or all answers."""
         self._heard += 1
         reply = outcome if isinstance(outcome, ShardError) else outcome[0]
         if isinstance(reply, ShardError):
@@ -109,7 +138,7 @@ class _Count:
             self.guarded.add(place)
 
     def verify(self, plan: LockPlan, own: bytes, registry: VoterRegistry) -> Flow[None]:
-        """Have lives looked up that were never met; then those count that may vote and have our token still."""
+        """Ask the register about unknown lives, then count the voters that still have our token."""
         yield from registry.verify(plan, self.lives)
         places = list(self.lives)
         asked = 0
@@ -133,7 +162,7 @@ class _Count:
         self.guarded.update(self.lives)
 
     def raise_if_out(self, plan: LockPlan) -> None:
-        """Raise `QuorumUnavailable` if too few could say whether somebody else has adopted it."""
+        """Raise `QuorumUnavailable` if too few voters can say whether another client adopted it."""
         voters = plan.voters.total
         answered = len(self._shards) - len(self.errors)
         if answered < self._quorum:
@@ -143,7 +172,8 @@ class _Count:
             names = ", ".join(plan.voters.names[place] for place in sorted(self.guarded))
             raise QuorumUnavailable(
                 plan.name,
-                f"too many of the {voters} voters have restarted and may have forgotten who has adopted it: {names}",
+                f"too many of the {voters} voters have restarted and may have forgotten who has "
+                f"adopted it: {names}",
             )
 
 
@@ -156,23 +186,28 @@ def _attempt(
     count: _Count,
     *,
     clock: Callable[[], float],
+    undo: LockUndo,
 ) -> Flow[Lease | None]:
-    """Return the lease, if there is one; ``count`` says why not."""
+    """Return the lease, or None; then ``count`` says why."""
+    # From the first byte on, there is something to be undone.
     shards = plan.voters.shards
     lease = Lease(own, plan.quorum, [0.0] * len(shards), fence, voters=plan.voters)
     asked = clock()
     commands = [plan.script_with_life(ADOPT, given, own)]
     won = False
+    undo.pending = Pending(plan, own, given=given)
     try:
         yield Broadcast(
             [Batch(shard, commands, True) for shard in shards], count.on_reply, plan.voter_timeout
         )
+        # Verify unknown lives only if that can make a majority.
         if len(count.taken) < plan.quorum <= len(count.taken) + len(count.lives):
             yield from count.verify(plan, own, registry)
         else:
             count.guarded.update(count.lives)
         for place in count.taken:
-            # The time left was read after ``asked``; what the two clocks may differ by is taken off, as for a new lease.
+            # The voter read the time left after ``asked``. What the two clocks may differ by is
+            # subtracted, as for a new lease.
             left = count.lefts[place]
             lease.until[place] = asked + left - drift(left)
         lease.verified, lease.granted = set(count.taken), set(count.taken)
@@ -180,19 +215,9 @@ def _attempt(
     except GeneratorExit:
         raise
     except BaseException:
-        yield from put_back(plan, own, given)
+        yield from undo.flow()
         raise
     if not won:
-        yield from put_back(plan, own, given)
+        yield from undo.flow()
     lease.unsure = frozenset(count.errors)
     return lease if won else None
-
-
-def put_back(plan: LockPlan, own: bytes, given: bytes) -> Flow[None]:
-    """Undo an adoption that nobody goes on with: where our token is, the given one is again. Waits for no answer."""
-    commands = [plan.script_with_life(ADOPT, own, given)]
-    yield Broadcast(
-        [Batch(shard, commands, True, compensates=True) for shard in plan.voters.shards],
-        None,
-        plan.voter_timeout,
-    )

@@ -30,12 +30,11 @@ class Ballot:
     """
 
     __slots__ = (
+        "_electors",
         "_hear_all",
         "_no",
-        "_quorum",
         "_shards",
         "_status",
-        "_voters",
         "answers",
         "fences",
         "guarded",
@@ -43,6 +42,7 @@ class Ballot:
         "holders",
         "lives",
         "memberships",
+        "refusals",
         "remembered",
         "reseeded",
         "runs",
@@ -50,20 +50,21 @@ class Ballot:
     )
 
     def __init__(
-        self, voters: Voters, status: VoterStatus, *, hear_all: bool, voting: int | None = None
+        self, electors: Voters, status: VoterStatus, *, hear_all: bool, voting: int | None = None
     ) -> None:
-        # What is fixed: the voters, and how many of them grant.
-        self.voting = len(voters.shards) if voting is None else voting
+        # What is fixed: the electors, and how many of them, from the first, are voters. On the
+        # others, the former voters, the lock only has to be free.
+        self.voting = len(electors.shards) if voting is None else voting
         self._status = status
-        self._shards = voters.shards
-        self._quorum = voters.quorum
+        self._shards = electors.shards
         self._hear_all = hear_all
-        self._voters = voters
+        self._electors = electors
         # What changes: the votes, most of them by place.
         self._no: set[int] = set()
+        self.refusals: list[ShardError] = []  # the answers that waiting does not change
         # The memberships of voters that know another one than that by which they were chosen.
         self.memberships: dict[int, bytes] = {}
-        self.answers: list[Outcome | None] = [None] * len(voters.shards)
+        self.answers: list[Outcome | None] = [None] * len(electors.shards)
         self.heard = 0
         # How many of the voters that refused have each token.
         self.holders: Counter[bytes] = Counter()
@@ -83,6 +84,7 @@ class Ballot:
         reply = None if isinstance(outcome, ShardError) else outcome[0]
         if reply.__class__ is not list:
             self._no.add(place)
+            self.refusals += lasting((outcome, reply))
         # A grant counts at once only if the voter cannot have forgotten another holder.
         elif reply[0] == 1:
             life = Life.of(run, *reply[3:])
@@ -110,7 +112,7 @@ class Ballot:
             return True
         return not self._hear_all and (
             (self.granted and self.reseeded in (0, len(self.fences)))
-            or (self._voters.hopeless(self._no) and self._known_holder())
+            or (self._electors.hopeless(self._no) and self._known_holder())
         )
 
     def _known_holder(self) -> bool:
@@ -126,8 +128,8 @@ class Ballot:
         unknown = sum(
             1 for answer in self.answers if answer is None or isinstance(answer, ShardError)
         )
-        unknown += len(self._voters.absent)
-        return max(self.holders.values(), default=0) + unknown < self._quorum
+        unknown += len(self._electors.absent)
+        return max(self.holders.values(), default=0) + unknown < self._electors.quorum
 
     def listens(self, attempt: int) -> int:
         """Return the place of the first voter that the holder has.
@@ -151,9 +153,13 @@ class Ballot:
         self.reseeded += reseeded
 
     def verify(self, plan: LockPlan, registry: VoterRegistry) -> Flow[None]:
-        """Verify voters that this process has not met in this life; count the votes that may."""
-        yield from registry.verify(plan, self.lives)
-        self.recount(registry.status(plan.electors))
+        """Verify voters that this process has not met in this life; count the votes that may.
+
+        The registers are told of a ttl that is longer than all before, too.
+        """
+        if self.lives or self._status.longest < plan.ttl_ms:
+            yield from registry.verify(plan, self.lives)
+            self.recount(registry.status(plan.electors))
 
     def recount(self, status: VoterStatus) -> None:
         """Count the votes of the voters that have been verified meanwhile and may vote."""
@@ -167,26 +173,19 @@ class Ballot:
 
     @property
     def granted(self) -> bool:
-        return self._voters.majority(self.fences)
+        return self._electors.majority(self.fences)
 
     @property
     def passing(self) -> bool:
         """Whether only the guard of restarted voters prevents a majority; it ends by itself."""
         soon = sum(wait is not None for wait in self.guarded.values())
-        return soon > 0 and sum(1 for _ in self.replies()) >= self._quorum
-
-    @property
-    def refusals(self) -> list[ShardError]:
-        """The answers of voters that waiting does not change."""
-        return lasting(
-            one if one is None or isinstance(one, ShardError) else one[0] for one in self.answers
-        )
+        return soon > 0 and sum(1 for _ in self.replies()) >= self._electors.quorum
 
     @property
     def refusal(self) -> ShardError | None:
         """Why no majority can grant this until the servers are changed; None if one can."""
-        found = self.refusals
-        return found[0] if len(found) > len(self.answers) - self._quorum else None
+        too_many = len(self.refusals) > len(self.answers) - self._electors.quorum
+        return self.refusals[0] if too_many else None
 
     @property
     def unsure(self) -> frozenset[int]:
@@ -240,13 +239,13 @@ class Ballot:
             (self.guarded.get(place) or 0.0) if reply[0] == 1 else max(reply[1], 0) / 1000
             for place, reply in self.replies()
         ]
-        return sorted(lefts)[min(self._quorum, len(lefts)) - 1] if lefts else 0.0
+        return sorted(lefts)[min(self._electors.quorum, len(lefts)) - 1] if lefts else 0.0
 
     def votes(self, names: tuple[str, ...]) -> list[Vote]:
         """Return what each voter answered, in words."""
         absent = (
             Vote(name, "unreachable", reason="it is not among this client's nodes")
-            for name in self._voters.absent
+            for name in self._electors.absent
         )
         return [*(self._vote(place, name) for place, name in enumerate(names)), *absent]
 

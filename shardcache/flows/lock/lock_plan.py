@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 from shardcache.flows.lock.scripts import ACQUIRE
 from shardcache.flows.steps import Listen
 from shardcache.keys import KeySpace
-from shardcache.resp import Command, decimal
+from shardcache.resp import Command
 
 __all__ = (
     "FENCE_TTL",
@@ -58,19 +58,15 @@ class LockKeys(NamedTuple):
     @classmethod
     def of(cls, wire: bytes, space: KeySpace) -> Self:
         """Return the keys of the lock of this name."""
-        return cls(
-            *(space.internal(family, wire) for family in (b"lock", b"fence", b"wait", b"wake"))
-        )
+        begin, end = space.internals, space.internal_end(wire)
+        return cls(*(begin + family + end for family in (b"lock", b"fence", b"wait", b"wake")))
 
     @classmethod
     def of_load(cls, wire: bytes, space: KeySpace) -> Self:
         """Return the keys of the load lock of a value; no user's lock can have these keys."""
-        return cls(
-            *(
-                space.internal(family, wire)
-                for family in (b"load", b"load-token", b"load-wait", b"load-wake")
-            )
-        )
+        begin, end = space.internals, space.internal_end(wire)
+        families = b"load", b"load-token", b"load-wait", b"load-wake"
+        return cls(*(begin + family + end for family in families))
 
 
 class Voters(NamedTuple):
@@ -92,13 +88,13 @@ class Voters(NamedTuple):
     def majority(self, places: Collection[int]) -> bool:
         """Whether these are a majority of each set."""
         if not self.sets:
-            return len(places) >= self.quorum
+            return 2 * len(places) > len(self.shards) + len(self.absent)
         return all(sum(place in places for place in one) > len(one) // 2 for one in self.sets)
 
     def hopeless(self, places: Collection[int]) -> bool:
         """Whether no majority is possible without these."""
         if not self.sets:
-            return len(self.shards) - len(places) < self.quorum
+            return 2 * (len(self.shards) - len(places)) <= len(self.shards) + len(self.absent)
         asked = set(range(len(self.shards))).difference(places)
         return any(len(asked.intersection(one)) <= len(one) // 2 for one in self.sets)
 
@@ -108,7 +104,7 @@ class Voters(NamedTuple):
 
     @property
     def quorum(self) -> int:
-        return self.total // 2 + 1
+        return (len(self.shards) + len(self.absent)) // 2 + 1
 
     @property
     def id(self) -> bytes:
@@ -130,7 +126,7 @@ class LockPlan:
     ``name``: for messages.
     ``ttl``: seconds.
     ``voter_timeout``: the longest wait for a voter, in seconds.
-    ``register``: the key of the register of voters.
+    ``register``: the key of the register of voters; empty if they keep none.
     ``wire``: the name from which the voters follow; empty if the voters were chosen by name.
     ``version``: the version of the membership by which they were chosen.
     ``number``: the number of that membership.
@@ -157,7 +153,7 @@ class LockPlan:
             object.__setattr__(self, "electors", self.voters)
         object.__setattr__(self, "ttl_ms", max(round(self.ttl * 1000), 1))
 
-    def attempt(self, token: bytes, number: int) -> bytes:
+    def text_in_key(self, token: bytes, number: int) -> bytes:
         """Return the text for the key: the token, and the numbers of attempt and membership."""
         return (
             b"%b|%d.%d" % (token, number, self.number)
@@ -176,14 +172,14 @@ class LockPlan:
     ) -> Command:
         keys = self.keys
         return (
-            *(b"EVAL", ACQUIRE, b"4", keys.lock, keys.fence, keys.waiting, self.register),
-            *(token, *map(decimal, (self.ttl_ms, FENCE_TTL, polite, announce_ms))),
-            *(self.version, decimal(read_only)),
+            *(b"EVAL", ACQUIRE, b"4", keys.lock, keys.fence, keys.waiting, self.register, token),
+            *(b"%d" % self.ttl_ms, b"%d" % FENCE_TTL, b"%d" % polite, b"%d" % announce_ms),
+            *(self.version, b"%d" % read_only),
         )
 
     def script(self, script: bytes, *arguments: bytes | int) -> Command:
         """Return the command that runs one of the shorter scripts."""
-        said = [one if isinstance(one, bytes) else decimal(one) for one in arguments]
+        said = [one if isinstance(one, bytes) else b"%d" % one for one in arguments]
         return (b"EVAL", script, b"4", *self.keys, *said)
 
     def script_with_life(self, script: bytes, *arguments: bytes | int) -> Command:

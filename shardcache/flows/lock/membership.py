@@ -25,8 +25,9 @@ round trip as before. When no lock is held by the former voters any more, a last
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from hashlib import sha1, sha256
 from typing import Self
 
@@ -39,7 +40,8 @@ from shardcache.resp import Command
 __all__ = ("Electorate", "Membership", "voters_of")
 
 
-def voters_of(names: Iterable[str], wire: bytes) -> tuple[str, ...]:
+@lru_cache(1024)  # a handle is made for each use of a lock, mostly of the same few locks
+def voters_of(names: tuple[str, ...], wire: bytes) -> tuple[str, ...]:
     """Return the voters of a lock: the five nodes with the lowest hashes of name and lock.
 
     This is rendezvous hashing (Thaler and Ravishankar, 1998).
@@ -86,15 +88,23 @@ class Membership:
 
 
 class Electorate:
-    """What one client knows of the membership. ``shards``: its own nodes, by name."""
+    """What one client knows of the membership.
+
+    ``shards``: returns the client's own nodes: their shards, by name.
+    """
 
     __slots__ = ("_shards", "known")
 
-    def __init__(self, shards: Mapping[str, int]) -> None:
-        self._shards = dict(shards)
+    def __init__(self, shards: Callable[[], Mapping[str, int]]) -> None:
+        self._shards = shards
         # Until a node says otherwise, this is the first membership of all clients with this list
         # of nodes. So in general no client has to ask for it.
-        self.known = Membership(1, tuple(self._shards))
+        self.known = Membership(1, tuple(shards()))
+
+    def begin(self, names: Iterable[str]) -> None:
+        """Take these nodes for the first membership: they have just become known."""
+        if self.known.number == 1:
+            self.known = Membership(1, tuple(names))
 
     def plan(self, plan: LockPlan) -> LockPlan:
         """Return ``plan`` with the voters that follow from the membership.
@@ -120,15 +130,16 @@ class Electorate:
         Raises `QuorumUnavailable` if this client cannot ask a majority.
         """
         every = tuple(dict.fromkeys(name for names in groups for name in names))
-        names = tuple(name for name in every if name in self._shards)
-        absent = tuple(name for name in every if name not in self._shards)
+        shards = self._shards()
+        names = tuple(name for name in every if name in shards)
+        absent = tuple(name for name in every if name not in shards)
         places = {name: place for place, name in enumerate(names + absent)}
         sets = (
             tuple(tuple(places[name] for name in group) for group in groups)
             if len(groups) > 1
             else ()
         )
-        voters = Voters(tuple(self._shards[name] for name in names), names, sets, absent)
+        voters = Voters(tuple(shards[name] for name in names), names, sets, absent)
         if voters.hopeless(()):
             raise QuorumUnavailable(
                 plan.name,
@@ -162,7 +173,7 @@ class Electorate:
         """
         if not plan.wire:
             return [plan]
-        answers = yield from self._ask(plan, self._shards, b"", self.known)
+        answers = yield from self._ask(plan, self._shards(), b"", self.known)
         self.learn(answer[1] for answer in answers.values())
         plan = self.plan(plan)
         plans = [plan]
@@ -181,11 +192,12 @@ class Electorate:
         """
         mine = self.known
         self.learn(texts.values())
+        shards = self._shards()
         behind = [
-            self._shards[name]
+            shards[name]
             for name, text in texts.items()
             if ((found := Membership.of(text)) is None or found.number < mine.number)
-            and name in self._shards
+            and name in shards
         ]
         if behind:
             commands = [_configure(plan, b"now", mine)]
@@ -207,11 +219,11 @@ class Electorate:
         if not agreed and self.known.number == 1:
             # No voter that answered knows a membership: either there has never been one, or they
             # have forgotten it. So all nodes are asked.
-            found = yield from self.propose(plan, self.known, tuple(self._shards))
+            found = yield from self.propose(plan, self.known, tuple(self._shards()))
             if found is None:
                 return False
             self.known = found
-        told = yield from self.tell(plan, self._shards)
+        told = yield from self.tell(plan, self._shards())
         return bool(told)
 
     def propose(
@@ -222,12 +234,12 @@ class Electorate:
         Return the one that is agreed on, which may be another; None if there is none yet.
         """
         answers = yield from self._ask(plan, names, b"next", wanted)
-        kept = [
+        memberships = [
             one
             for one in (Membership.of(answer[1]) for answer in answers.values())
             if one is not None
         ]
-        newest = max(kept, key=lambda one: one.number, default=None)
+        newest = max(memberships, key=lambda one: one.number, default=None)
         if newest is not None and newest.number >= wanted.number:
             return newest
         promised: dict[bytes, list[str]] = {}
@@ -247,9 +259,7 @@ class Electorate:
     def tell(self, plan: LockPlan, names: Iterable[str]) -> Flow[frozenset[str]]:
         """Tell these nodes the membership; return those that have it now."""
         known = self.known
-        answers = yield from self._ask(
-            plan, [name for name in names if name in self._shards], b"now", known
-        )
+        answers = yield from self._ask(plan, names, b"now", known)
         return frozenset(name for name, answer in answers.items() if answer[0] == known.version)
 
     def _ask(
@@ -257,7 +267,8 @@ class Electorate:
     ) -> Flow[dict[str, list[bytes]]]:
         wanted = frozenset(names)
         # In an order that no set decides: so one seed gives one history in the simulator.
-        asked = [name for name in self._shards if name in wanted]
+        shards = self._shards()
+        asked = [name for name in shards if name in wanted]
         answers: dict[str, list[bytes]] = {}
         heard = 0
 
@@ -270,7 +281,7 @@ class Electorate:
 
         commands = [_configure(plan, mode, membership)]
         yield Broadcast(
-            [Batch(self._shards[name], commands, True) for name in asked],
+            [Batch(shards[name], commands, True) for name in asked],
             on_reply,
             plan.voter_timeout,
         )

@@ -1,6 +1,6 @@
-"""Holding on and letting go: extend, repair, release."""
+"""The end of a lease, or its renewal: extend, repair, release."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from shardcache.errors import ShardError, ShardOut, ShardTimeout, ShardUnavailable
@@ -8,9 +8,9 @@ from shardcache.flows.lock.lease import Lease
 from shardcache.flows.lock.lock_plan import FENCE_TTL, LockPlan
 from shardcache.flows.lock.scripts import EXTEND, RELEASE, REPAIR
 from shardcache.flows.lock.voter_registry import Life, VoterRegistry, VoterStatus, wait_of
-from shardcache.flows.steps import Batch, Broadcast, Flow, OnReply, Outcome, ServerRun
+from shardcache.flows.steps import Batch, Broadcast, Flow, Outcome, ServerRun
 
-__all__ = ("Extension", "Freed", "extend", "give_back", "release")
+__all__ = ("Extension", "Freed", "extend", "release")
 
 Extension = Literal["extended", "lost", "unknown"]
 Freed = Literal["freed", "lost", "unknown"]
@@ -24,16 +24,31 @@ def extend(
     registry: VoterRegistry | None = None,
     errors: list[ShardError] | None = None,
 ) -> Flow[Extension]:
-    """Start the ttl anew on every voter that has held our key without a break; then put it back where it was lost.
+    """Start the ttl anew on every voter that has held our key without a break.
 
-    "lost": so many voters do not have our key that no majority can. "unknown": too few answered; the lease is what it was.
-    Only a voter that answers "it is there" counts, and only if it was met (`Lease.verified`): in a life that may vote, with our key. Who has had our key since then
-    counts in a later life too, if our key came back with the data, for nobody else can have got it there meanwhile. But a voter that had not answered when the
-    lock was granted, or where the key was put back, may have forgotten another holder, and if it forgets us nobody would remember; so it is vetted first, as for
-    a grant. Where the key is gone it is set again after the extension has succeeded, while the lock is ours: so a lock that has lost voters gets them back
-    (redsync #186), and none is ever taken silently a second time (RedLock.net #48). ``register`` (None: load locks, which count whoever has the key) is told of a longer ttl first:
-    without a majority that knows of it, a voter that restarts would count again too early, so nothing is extended. ``errors`` is given
-    what went wrong with which voter.
+    ``plan``: name, voters and times of the lock.
+    ``lease``: the lease; it is changed.
+    ``clock``: returns seconds.
+    ``registry``: what this process knows of the voters; None for load locks, where every voter with
+        the key counts.
+    ``errors``: gets the errors of voters.
+
+    Return "extended"; "lost" if so many voters do not have our key that no majority can; "unknown"
+    if too few voters answered: then the lease is as it was.
+
+    Which voters count: only a voter that answers "it is there", and only if it was verified
+    (`Lease.verified`) with our key in a life that may vote. Such a voter counts in a later life
+    too, if our key came back with the data, since nobody else can have got the key there meanwhile.
+    But a voter that had not answered when the lock was granted, or where the key was restored, may
+    have forgotten another holder. And if it forgets us, nobody would remember. So it is verified
+    first, as for a grant.
+
+    Repair: where the key is gone, it is set again after the extension has succeeded, while the lock
+    is ours. So a lock that has lost voters gets them back (redsync #186), and no lock is silently
+    taken a second time (RedLock.net #48).
+
+    A longer ttl: the register is told first. Without a majority that knows it, a voter that
+    restarts would count again too early, so nothing is extended.
     """
     plan = plan.on(lease.voters)
     if registry is not None and registry.status(plan.voters).longest < plan.ttl_ms:
@@ -46,14 +61,15 @@ def extend(
         commands = [plan.script(EXTEND, lease.token, plan.ttl_ms)]
     else:
         commands = [plan.script_with_life(EXTEND, lease.token, plan.ttl_ms)]
+    # Ask all voters. If voters with our key have to be verified to make a majority, ask once more.
     again = False
     while True:
         sent = clock()
         if lease.valid_until <= sent:
             return "lost"
-        # A shorter ttl counts from here on, for it may take effect without anybody telling us.
+        # A shorter ttl counts from here on, since it may take effect although no reply says so.
         lease.within(sent, plan.ttl)
-        count = _Count(plan, lease, status, errors)
+        count = _Extensions(plan, lease, status, errors)
         yield Broadcast(
             [Batch(shard, commands, True) for shard in shards], count.on_reply, plan.voter_timeout
         )
@@ -61,37 +77,50 @@ def extend(
             break
         yield from registry.verify(plan, count.lives)
         again = True
-    kept, gone = count.kept, count.gone
-    if len(kept) < plan.quorum:
+    # Without a majority, or after the end of the lease, nothing is extended.
+    if len(count.kept) < plan.quorum:
         return "lost" if count.denied > len(shards) - plan.quorum else "unknown"
     if lease.ended or lease.valid_until <= sent:
         return "lost"
-    lease.held(kept, sent, plan.ttl)
+    lease.held(count.kept, sent, plan.ttl)
     if lease.valid_until <= clock():
         return "lost"
+    # Verify the other voters with our key now, so that they count from the next time on.
     strangers = {
         place: life
         for place, life in count.lives.items()
         if status and not status.registered(shards[place], life)
     }
-    if strangers and registry is not None:  # they count from the next time on
+    if strangers and registry is not None:
         yield from registry.verify(plan, strangers)
-    if gone and lease.fence:  # a load lock has no counter to put back, and does not last
-        lease.granted.update(gone)
-        repair = [plan.script(REPAIR, lease.token, plan.ttl_ms, lease.fence, FENCE_TTL)]
-        yield Broadcast(
-            [Batch(shards[place], repair, False) for place in gone], None, plan.voter_timeout
-        )
-        if lease.ended:  # released meanwhile, on another connection perhaps; or handed over, and then the others are somebody else's
-            commands = [plan.script(RELEASE, lease.token)]
-            yield Broadcast(
-                [Batch(shards[place], commands, True) for place in gone], None, plan.voter_timeout
-            )
+    # A load lock has no counter to restore, and does not last long.
+    if count.gone and lease.fence:
+        yield from _repair(plan, lease, count.gone)
     return "extended"
 
 
-class _Count:
-    """What the voters answered to one extension, by place; ``lives``: of those that have our key and are to be vetted before they count."""
+def _repair(plan: LockPlan, lease: Lease, gone: list[int]) -> Flow[None]:
+    """Set our key again at the voters that have lost it; wait for no answer."""
+    shards = plan.voters.shards
+    lease.granted.update(gone)
+    commands = [plan.script(REPAIR, lease.token, plan.ttl_ms, lease.fence, FENCE_TTL)]
+    batches = [Batch(shards[place], commands, False) for place in gone]
+    yield Broadcast(batches, None, plan.voter_timeout)
+    # It was released or handed over meanwhile: then the restored keys must go again.
+    if lease.ended:
+        commands = [plan.script(RELEASE, lease.token)]
+        batches = [Batch(shards[place], commands, True) for place in gone]
+        yield Broadcast(batches, None, plan.voter_timeout)
+
+
+class _Extensions:
+    """What the voters answered to one extension, by their index.
+
+    ``kept``: voters that have our key and count.
+    ``gone``: voters that have no key.
+    ``denied``: how many do not have our key.
+    ``lives``: of voters with our key that have to be verified before they count, the life.
+    """
 
     __slots__ = (
         "_errors",
@@ -154,74 +183,92 @@ class _Count:
 
 
 def release(plan: LockPlan, lease: Lease, errors: list[ShardError] | None = None) -> Flow[Freed]:
-    """Take our key from every voter. Returns when a majority has answered.
+    """Take our key from every voter; wait for a majority of the answers.
 
-    "lost": on so many voters it was gone already that no majority had it. "unknown": too few answered; it may be tried again.
-    A voter whose connection broke is asked once more; that it then has no key is our own doing (Redisson keeps a latch for this).
-    ``errors`` is given what went wrong with which voter.
+    ``plan``: name, voters and times of the lock.
+    ``lease``: the lease; it is marked as ended.
+    ``errors``: gets the errors of voters.
+
+    Return "freed"; "lost" if the key was gone already on so many voters that no majority had it;
+    "unknown" if too few voters answered: then it may be tried again.
+
+    A voter whose connection broke is asked once more. If it has no key then, our first request has
+    removed it (Redisson keeps a latch for this).
     """
     lease.ended = True
     plan = plan.on(lease.voters)
     shards = plan.voters.shards
-    freed = gone = 0
-    broken: list[int] = []
-
-    def count(places: Sequence[int], *, again: bool) -> OnReply:
-        heard = 0
-
-        def take(at: int, outcome: Outcome, _: ServerRun | None) -> bool:
-            nonlocal heard, freed, gone
-            heard += 1
-            reply = outcome if isinstance(outcome, ShardError) else outcome[0]
-            if errors is not None and isinstance(reply, ShardError):
-                errors.append(reply)
-            if isinstance(outcome, ShardError):
-                if isinstance(outcome, ShardUnavailable) and not isinstance(
-                    outcome, (ShardTimeout, ShardOut)
-                ):
-                    broken.append(places[at])
-            elif outcome[0] == 1 or (again and outcome[0] == 0):
-                freed += 1
-            else:
-                gone += outcome[0] in (0, -1)
-            return freed >= plan.quorum or heard == len(places) or gone > len(shards) - plan.quorum
-
-        return take
-
+    count = _Releases(plan, errors)
+    # All voters are told, also those that have not granted: a grant may still be under way.
     commands = [plan.script(RELEASE, lease.token)]
-    everywhere = range(len(shards))
     batches = [
         Batch(
-            shards[place],
+            shard,
             commands,
             False,
             compensates=place in lease.unsure,
-            # A voter that granted is told, however much it has still to answer: else the key stays there for the ttl.
+            # A voter that granted is told, however many replies it owes: otherwise the key would
+            # stay there for the ttl.
             after_pending=place in lease.granted,
         )
-        for place in everywhere
+        for place, shard in enumerate(shards)
     ]
-    yield Broadcast(batches, count(everywhere, again=False), plan.voter_timeout)
-    if broken and freed < plan.quorum and gone <= len(shards) - plan.quorum:
-        places, broken = broken, []
-        batches = [Batch(shards[place], commands, False) for place in places]
-        yield Broadcast(batches, count(places, again=True), plan.voter_timeout)
-    if freed >= plan.quorum:
-        return "freed"
-    return "lost" if gone > len(shards) - plan.quorum else "unknown"
+    yield Broadcast(batches, count.on_reply, plan.voter_timeout)
+    # Ask once more where a connection broke, if that can change the outcome.
+    if count.outcome == "unknown" and count.broken:
+        again = count.ask_again()
+        batches = [Batch(shards[place], commands, False) for place in again]
+        yield Broadcast(batches, count.on_reply, plan.voter_timeout)
+    return count.outcome
 
 
-def give_back(plan: LockPlan, token: bytes, unsure: Collection[int] = ()) -> Flow[None]:
-    """Tell every voter to release, whether it answered or not, and wait for none of them; the ``unsure`` may grant late."""
-    commands = [plan.script(RELEASE, token)]
-    batches = [
-        Batch(shard, commands, True, compensates=place in unsure)
-        for place, shard in enumerate(plan.voters.shards)
-    ]
-    try:
-        yield Broadcast(batches, None, plan.voter_timeout)
-    except GeneratorExit:
-        raise
-    except BaseException:  # broken off by a signal handler, perhaps before it was sent
-        yield Broadcast(batches, None, plan.voter_timeout)
-        raise
+class _Releases:
+    """What the voters answered to a release.
+
+    ``broken``: the voters whose connection broke.
+    """
+
+    __slots__ = ("_again", "_errors", "_freed", "_gone", "_heard", "_places", "_plan", "broken")
+
+    def __init__(self, plan: LockPlan, errors: list[ShardError] | None) -> None:
+        self._plan = plan
+        self._errors = errors
+        self._freed = self._gone = self._heard = 0
+        self._places: Sequence[int] = range(len(plan.voters.shards))
+        self._again = False
+        self.broken: list[int] = []
+
+    def ask_again(self) -> list[int]:
+        """Count the answers of the broken voters anew; return these voters."""
+        self._places, self.broken = self.broken, []
+        self._heard, self._again = 0, True
+        return list(self._places)
+
+    def on_reply(self, at: int, outcome: Outcome, _: ServerRun | None) -> bool:
+        """Count one answer; return whether the outcome is certain."""
+        self._heard += 1
+        reply = outcome if isinstance(outcome, ShardError) else outcome[0]
+        if self._errors is not None and isinstance(reply, ShardError):
+            self._errors.append(reply)
+        if isinstance(outcome, ShardError):
+            if _connection_broke(outcome):
+                self.broken.append(self._places[at])
+        # A voter that is asked again and has no key has carried out the first request.
+        elif reply == 1 or (self._again and reply == 0):
+            self._freed += 1
+        else:
+            self._gone += reply in (0, -1)
+        return self._heard == len(self._places) or self.outcome != "unknown"
+
+    @property
+    def outcome(self) -> Freed:
+        """What the answers say so far."""
+        if self._freed >= self._plan.quorum:
+            return "freed"
+        too_many = len(self._plan.voters.shards) - self._plan.quorum
+        return "lost" if self._gone > too_many else "unknown"
+
+
+def _connection_broke(error: ShardError) -> bool:
+    """Whether the voter may have carried out the request without being able to say so."""
+    return isinstance(error, ShardUnavailable) and not isinstance(error, (ShardTimeout, ShardOut))

@@ -97,7 +97,7 @@ def held_by_former(known: Membership, wires: Keys) -> list[bytes]:
 
 
 def _number(token: bytes | None) -> float:
-    """Return the number of the membership by which a lock was taken (see `LockPlan.attempt`).
+    """Return the number of the membership by which a lock was taken (see `LockPlan.text_in_key`).
 
     It is infinite for a lock whose voters were chosen by name.
     """

@@ -33,6 +33,11 @@ remembers; then only the fencing token protects.
 
 Registering a life also sets the floor of that voter's counters (see `scripts`), since they are old
 after a restart from a snapshot.
+
+Where a replica may take the place of a voter (``promotes``: Redis Cluster, Sentinel), its server
+has been up for long, and so have its data, though they may lack what its master granted last. So
+neither tells how old its life as a voter is. There a life is as old as its floor, the TIME at which
+it was first registered: whoever was forgotten had been granted the lock before that.
 """
 
 from collections.abc import Collection, Iterable
@@ -42,7 +47,7 @@ from shardcache.errors import CommandRefused, QuorumUnavailable, ShardError
 from shardcache.flows.lock.lock_plan import LockPlan, Voters, drift
 from shardcache.flows.lock.scripts import REGISTER
 from shardcache.flows.steps import Batch, Broadcast, Flow, Outcome, ServerRun
-from shardcache.resp import Command, decimal
+from shardcache.resp import Command
 
 __all__ = ("UNSURE", "Life", "VoterRegistry", "VoterStatus", "wait_of")
 
@@ -59,12 +64,14 @@ class Life(NamedTuple):
     ``age``: the seconds that it has lasted at least.
     ``run``: the run id of the server.
     ``born``: when the register was made; 0 if that is not known (load locks).
+    ``told``: the TIME of the voter at which it said so, in microseconds; 0 if that is not known.
     """
 
     id: bytes
     age: float
     run: bytes = b""
     born: int = 0
+    told: int = 0
 
     @classmethod
     def of(cls, run: ServerRun | None, born: int = 0, age_ms: int = 0) -> Self | None:
@@ -72,11 +79,12 @@ class Life(NamedTuple):
 
         It is None if the server hides its run id (by an ACL) and has no register.
         """
+        told = born + age_ms * 1000
         if run is None:
-            return cls(b":%d" % born, age_ms / 1000, b"", born) if born else None
+            return cls(b":%d" % born, age_ms / 1000, b"", born, told) if born else None
         if not born:
             return cls(run.id, run.age, run.id)
-        return cls(b"%b:%d" % (run.id, born), min(run.age, age_ms / 1000), run.id, born)
+        return cls(b"%b:%d" % (run.id, born), min(run.age, age_ms / 1000), run.id, born, told)
 
 
 class _Known(NamedTuple):
@@ -93,9 +101,12 @@ class VoterStatus:
     It is the same in whatever order the name of a lock puts the voters.
     """
 
-    __slots__ = ("floors", "known", "longest", "out_since", "unsure")
+    __slots__ = ("floors", "known", "longest", "out_since", "promotes", "unsure")
 
-    def __init__(self, shards: Iterable[int], unsure: float = UNSURE) -> None:
+    def __init__(
+        self, shards: Iterable[int], unsure: float = UNSURE, *, promotes: bool = False
+    ) -> None:
+        self.promotes = promotes
         # A life is in here when a majority of the registers has been told of it.
         self.known: dict[int, _Known | None] = dict.fromkeys(shards)
         self.floors: dict[int, int] = dict.fromkeys(self.known, 0)
@@ -127,8 +138,14 @@ class VoterStatus:
         ttl = self.longest / 1000
         if not known.sure:
             ttl = max(ttl, self.unsure)
-        left = max(ttl + drift(ttl) - life.age, 0.0)
+        left = max(ttl + drift(ttl) - self.age(shard, life), 0.0)
         return left if known.sure or vetted or not left else None
+
+    def age(self, shard: int, life: Life) -> float:
+        """Return the seconds for which a verified life has lasted at least."""
+        if self.promotes:
+            return min(life.age, max(life.told - self.floors[shard], 0) / 1e6)
+        return life.age
 
 
 def wait_of(status: VoterStatus, shard: int, life: Life | None) -> float | None:
@@ -140,12 +157,14 @@ class VoterRegistry:
     """What a process knows from the registers, and what it has seen itself.
 
     ``unsure``: see `UNSURE`.
+    ``promotes``: whether a replica may take the place of a voter.
     """
 
-    __slots__ = ("_rolls", "_seen", "unsure")
+    __slots__ = ("_promotes", "_rolls", "_seen", "unsure")
 
-    def __init__(self, unsure: float = UNSURE) -> None:
+    def __init__(self, unsure: float = UNSURE, *, promotes: bool = False) -> None:
         self.unsure = unsure
+        self._promotes = promotes
         self._rolls: dict[tuple[frozenset[int], frozenset[str]], VoterStatus] = {}
         self._seen: dict[str, bytes] = {}
 
@@ -156,7 +175,9 @@ class VoterRegistry:
         if found is None:
             if len(self._rolls) >= _MOST_ROLLS:
                 self._rolls.clear()
-            found = self._rolls[key] = VoterStatus(voters.shards, self.unsure)
+            found = self._rolls[key] = VoterStatus(
+                voters.shards, self.unsure, promotes=self._promotes
+            )
         return found
 
     def verify(self, plan: LockPlan, lives: dict[int, Life]) -> Flow[None]:
@@ -246,8 +267,8 @@ def _batches(
     voters = plan.electors
     entries: Command = ()
     for place, life in lives.items():
-        entries += (voters.names[place].encode(), life.id, decimal(states[place]))
-    begin = (b"EVAL", REGISTER, b"1", plan.register, decimal(longest))
+        entries += (voters.names[place].encode(), life.id, b"%d" % states[place])
+    begin = (b"EVAL", REGISTER, b"1", plan.register, b"%d" % longest)
     return [
         Batch(shard, [(*begin, name.encode(), voters.id, *entries)], True)
         for shard, name in zip(voters.shards, voters.names, strict=True)

@@ -44,20 +44,13 @@ class WaitLimit:
         self._status = status
         self._unbounded = wait is None
         self._began = began
-        self._deadline = None if wait is None or wait == inf else began + wait
+        self._deadline = inf if wait is None else began + wait
         self._note = note
         self._told: type | None = None
 
-    def left(self, now: float, most: float) -> float:
-        """Return the seconds until the end, ``most`` at most."""
-        return most if self._deadline is None else min(self._deadline - now, most)
-
-    def limit(self, now: float, least: float) -> float | None:
-        """Return the seconds for which an attempt may go on; None: without a limit.
-
-        ``least``: the result is not below this, so that the voters have time to answer.
-        """
-        return None if self._deadline is None else max(self._deadline - now, least)
+    def left(self, now: float) -> float:
+        """Return the seconds until the timeout is over; `math.inf` if there is none."""
+        return self._deadline - now
 
     def nap(self, now: float, seconds: float) -> float:
         """Return ``seconds``, or less if the hook is to be told before that."""

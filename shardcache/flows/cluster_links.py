@@ -1,0 +1,65 @@
+"""What a redirect needs to know of its client: who owns a key now, and who is at an address."""
+
+from collections.abc import Callable
+
+from shardcache.address_map import AddressMap, mapped
+from shardcache.topology.cluster_seeds import ClusterSeeds
+from shardcache.topology.current import CurrentTopology
+from shardcache.topology.snapshot import Topology
+
+__all__ = ("ClusterLinks",)
+
+
+def _nothing() -> None:
+    """Do nothing: nobody watches the cluster yet."""
+
+
+class ClusterLinks:
+    """The newest map of a cluster, for commands under way.
+
+    ``current``: the topology in service.
+    ``seeds``: how all nodes are reached.
+    ``address_map``: as in `Options`.
+
+    ``refresh`` asks for a new map soon, and returns at once; whoever watches the cluster sets it.
+    """
+
+    __slots__ = ("_address_map", "_current", "_seeds", "refresh")
+
+    def __init__(
+        self,
+        current: CurrentTopology,
+        seeds: ClusterSeeds,
+        address_map: AddressMap | None,
+    ) -> None:
+        self._address_map = address_map
+        self._current = current
+        self._seeds = seeds
+        self.refresh: Callable[[], None] = _nothing
+
+    def owner_of(self, wire: bytes) -> int:
+        """Return the number of the shard that has a key by the newest map."""
+        return self._current.now.owner_index(wire)
+
+    def shard_at(self, host: str, port: int, answered: int) -> int:
+        """Return the number of the shard at an address, which a redirect names.
+
+        ``host``, ``port``: the address; an empty host is that of ``answered``.
+        ``answered``: the number of the shard that has sent the redirect.
+
+        A node that no map has had so far gets a number.
+        """
+        topology = self._current.now
+        if not host:
+            host = topology.known[answered].address.host
+        elif topology.map is not None and (node := topology.map.node_at(host, port)) is not None:
+            host, port = node.host, node.port
+        else:
+            host, port = mapped(self._address_map, host, port)
+        member = self._seeds.member(host, port)
+        name = member.node.name
+
+        def knowing(former: Topology) -> Topology:
+            return former if name in former.names else former.knowing(member)
+
+        return self._current.swap(knowing)[1].names.index(name)
