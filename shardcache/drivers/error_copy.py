@@ -8,10 +8,11 @@ __all__ = ("copy_error",)
 
 
 def copy_error(error: Exception) -> Exception:
-    """Return a copy of ``error``: same type, arguments, attributes, cause and traceback, but an object of its own.
+    """Return a copy of ``error``, with its arguments, attributes, cause and traceback.
 
-    A raise adds to the traceback of the object that is raised, and callers change what they caught (``add_note``, attributes). Where a
-    type cannot be copied, that is better than hiding what went wrong: then the object itself is returned.
+    A raise adds to the traceback of the object that is raised, and callers change what they catch
+    (``add_note``, attributes). So each caller gets an object of its own. Where a type cannot be
+    copied, the object itself is returned: that is better than to hide what went wrong.
     """
     if isinstance(error, LoaderEnded):
         return LoaderEnded(_copied(error.error))

@@ -1,12 +1,16 @@
-"""Places for loaders: so many run at once, so many that were given up may still run, and errors name those that do."""
+"""Places for loaders: how many run at once, and how many that were given up may still run.
 
+Errors name the keys of those that run.
+"""
+
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from shardcache.errors import LoadTimeout, TooManyLoaders
-from shardcache.system import queue
+from shardcache.system.queue import Line, Place
 from shardcache.system.threads import Worker
 
-__all__ = ("LoaderPermit", "LoaderPermits", "ThreadPermits", "named")
+__all__ = ("LoaderPermit", "LoaderPermits", "ThreadPermits", "too_many")
 
 _NAMED = 5  # keys that an error names
 
@@ -14,9 +18,12 @@ Wires = tuple[bytes, ...]
 
 
 class LoaderPermit:
-    """The place of one loader. ``counted``: it is one of the bounded number; the loader that another one waits for needs none.
+    """The permit of one loader.
 
-    ``turn``: what it waits by. ``worker``: the thread that runs the loader, if it has one of its own.
+    ``counted``: whether it is one of the bounded number. A loader that another one waits for is
+    not.
+    ``turn``: its place among those that wait.
+    ``worker``: the thread that runs the loader, if it has one of its own.
     """
 
     __slots__ = ("counted", "left", "turn", "wires", "worker")
@@ -25,15 +32,15 @@ class LoaderPermit:
         self.wires = wires
         self.counted = counted
         self.left = False
-        self.turn: queue.Place | None = None
+        self.turn: Place | None = None
         self.worker: Worker | None = None
 
 
 class LoaderPermits:
-    """Who is running and who was given up, whatever the colour.
+    """The loaders that run and those that were given up, for both drivers.
 
-    Nothing is locked. That a place goes from one set to the other or comes to its end at the same moment is decided by who takes it out
-    of ``_running``.
+    Nothing is locked. A permit may be given up and come to its end at the same moment: the one that
+    takes it out of ``_running`` decides.
     """
 
     __slots__ = ("_abandoned", "_most", "_running", "ended")
@@ -42,63 +49,68 @@ class LoaderPermits:
         self._most = most
         self._running: dict[LoaderPermit, None] = {}
         self._abandoned: dict[LoaderPermit, None] = {}
-        self.ended = 0  # more with every place that was free again: it need not be exact, only another number
+        # Grows with each permit that is free again. It need not be exact, only another number.
+        self.ended = 0
 
     def check_abandoned(self) -> None:
         """Raise `TooManyLoaders` if no other loader may be begun that might have to be given up."""
         if len(self._abandoned) >= self._most:
             raise TooManyLoaders(
-                f"{len(self._abandoned)} loaders that were given up after their hard_timeout have not ended "
-                f"(max_loads allows {self._most}), so no other is begun: {_names(self._abandoned)}"
+                f"{len(self._abandoned)} loaders that were given up after their hard_timeout have "
+                f"not ended (max_loads allows {self._most}), so no other is begun: "
+                f"{_names(self._abandoned)}"
             )
 
     def enter(self, wires: Wires, *, counted: bool) -> LoaderPermit:
         """Note that a loader begins."""
-        place = LoaderPermit(wires, counted=counted)
-        self.begin(place)
-        return place
+        permit = LoaderPermit(wires, counted=counted)
+        self.begin(permit)
+        return permit
 
-    def begin(self, place: LoaderPermit) -> None:
-        """Note that the loader of ``place`` begins."""
-        self._running[place] = None
+    def begin(self, permit: LoaderPermit) -> None:
+        """Note that the loader with ``permit`` begins."""
+        self._running[permit] = None
 
-    def leave(self, place: LoaderPermit) -> None:
+    def leave(self, permit: LoaderPermit) -> None:
         """Note that a loader has ended, given up or not."""
-        place.left = True
-        self.ended += place.counted
-        if self._running.pop(place, place) is None and place.counted:
-            self.free(place)
-        self._abandoned.pop(place, None)
+        permit.left = True
+        self.ended += permit.counted
+        if self._running.pop(permit, permit) is None and permit.counted:
+            self.free(permit)
+        self._abandoned.pop(permit, None)
 
-    def abandon(self, place: LoaderPermit) -> bool:
-        """Note that a loader runs on though nobody waits for it; others may have its place. Return whether it does run on."""
-        self._abandoned[place] = None
-        self.ended += place.counted
-        if self._running.pop(place, place) is None and place.counted:
-            self.free(place)
-        if place.left:
-            self._abandoned.pop(place, None)
-        return not place.left
+    def abandon(self, permit: LoaderPermit) -> bool:
+        """Note that a loader runs on though nobody waits for it; return whether it does.
 
-    def free(self, place: LoaderPermit) -> None:
+        Others may have its permit.
+        """
+        self._abandoned[permit] = None
+        self.ended += permit.counted
+        if self._running.pop(permit, permit) is None and permit.counted:
+            self.free(permit)
+        if permit.left:
+            self._abandoned.pop(permit, None)
+        return not permit.left
+
+    def free(self, permit: LoaderPermit) -> None:
         """Let the next one in."""
 
     def no_turn(self, seconds: float) -> LoadTimeout:
         """Return the error for a loader that did not get its turn."""
         return LoadTimeout(
-            f"the loader had to wait for its turn, and hard_timeout ({seconds:g} s) was over: {self._most} loaders (max_loads) "
-            f"are running: {self._holders()}"
+            f"the loader had to wait for its turn, and hard_timeout ({seconds:g} s) was over: "
+            f"{self._most} loaders (max_loads) are running: {self._holders()}"
         )
 
     def stuck(self, seconds: float) -> TooManyLoaders:
-        """Return the error for a loader that did not get its turn since none of those at work has ended."""
+        """Return the error for a loader that got no turn, since no other loader has ended."""
         return TooManyLoaders(
-            f"the loader had to wait for its turn, and in {seconds:g} s none of the {self._most} loaders that are running (max_loads) "
-            f"has ended: {self._holders()}"
+            f"the loader had to wait for its turn, and in {seconds:g} s none of the {self._most} "
+            f"loaders that are running (max_loads) has ended: {self._holders()}"
         )
 
     def _holders(self) -> str:
-        return _names(place for place in list(self._running) if place.counted)
+        return _names(permit for permit in list(self._running) if permit.counted)
 
 
 class ThreadPermits(LoaderPermits):
@@ -108,42 +120,53 @@ class ThreadPermits(LoaderPermits):
 
     def __init__(self, most: int) -> None:
         super().__init__(most)
-        self._turns = queue.TurnQueue(most)
+        self._turns: Line = deque()
 
-    def acquire(self, place: LoaderPermit, timeout: float | None, wait: float) -> None:
-        """Wait for a turn, for so many seconds, and raise `LoadTimeout` if there was none in time.
+    def acquire(self, permit: LoaderPermit, timeout: float | None, wait: float) -> None:
+        """Wait for a turn. In any case, whatever breaks it off, ``permit`` is to be left.
 
-        Without ``patience`` (None) wait for as long as loaders end, and raise `TooManyLoaders` if none has for ``wait`` seconds.
-        In any case, whatever breaks it off, ``place`` is to be left.
+        ``timeout``: seconds after which `LoadTimeout` is raised.
+        ``wait``: without a timeout, seconds without the end of any loader after which
+        `TooManyLoaders` is raised.
         """
-        if place.counted:
-            place.turn = self._turns.join()
+        if permit.counted:
+            permit.turn = Place(self._turns, self._most)
+            permit.turn.join()
             ended = self.ended
-            while not place.turn.wait(wait if timeout is None else timeout):
+            while not permit.turn.wait(wait if timeout is None else timeout):
                 if timeout is not None:
                     raise self.no_turn(timeout)
                 if self.ended == ended:
                     raise self.stuck(wait)
                 ended = self.ended
-        self.begin(place)
+        self.begin(permit)
 
-    def leave(self, place: LoaderPermit) -> None:
+    def leave(self, permit: LoaderPermit) -> None:
         """Note that a loader has ended, given up or not. Leaving twice is leaving."""
-        super().leave(place)
-        self.free(place)  # it may have been broken off before it had its turn
+        super().leave(permit)
+        self.free(permit)  # it may have been broken off before it had its turn
 
-    def free(self, place: LoaderPermit) -> None:
+    def free(self, permit: LoaderPermit) -> None:
         """Let the next one in."""
-        if place.turn is not None:
-            place.turn.leave()
+        if permit.turn is not None:
+            permit.turn.leave()
 
 
-def _names(places: Iterable[LoaderPermit]) -> str:
+def _names(permits: Iterable[LoaderPermit]) -> str:
     """Return the keys of the loaders that have been there longest."""
-    return named([wire for place in list(places) for wire in place.wires])
+    return named([wire for permit in list(permits) for wire in permit.wires])
 
 
 def named(wires: Sequence[bytes]) -> str:
     """Return some of the keys, and how many more there are."""
     shown = ", ".join(repr(wire.decode("utf-8", "backslashreplace")) for wire in wires[:_NAMED])
     return shown if len(wires) <= _NAMED else f"{shown} and {len(wires) - _NAMED} more"
+
+
+def too_many(refreshing: Iterable[tuple[bytes, ...]]) -> TooManyLoaders:
+    """Return the error for a refresh that is not begun."""
+    wires = [wire for each in list(refreshing) for wire in each]
+    return TooManyLoaders(
+        "as many refreshes as may be (max_loads) are at work in the background, so no other is "
+        f"begun: {named(wires)}"
+    )

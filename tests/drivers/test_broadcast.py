@@ -14,7 +14,6 @@ from shardcache.embedded import LocalShards
 from shardcache.errors import ClientClosed, ShardOut, ShardTimeout, ShardUnavailable
 from shardcache.flows.steps import Batch, Broadcast
 from shardcache.policy.breaker import State
-from shardcache.wire import pack
 
 
 @pytest.fixture
@@ -98,7 +97,7 @@ def test_link_that_owes_is_left_to_its_thread(cache, servers) -> None:
     for connection in [pool.open(time.monotonic() + 5) for _ in range(2)]:
         pool.release(connection)
     server_of(servers, cache, 0).pause()
-    late = cache._driver.shards[0].overdue
+    late = cache._driver.shards[0].overdue.by_thread
     ask(cache, (b"PING",), places=(0,), enough=0)
     mine = late[threading.get_ident()].connection
     thread = threading.Thread(
@@ -127,10 +126,10 @@ def test_being_asked_again_does_not_put_off_the_due_time(cache, servers) -> None
     server_of(servers, cache, 0).pause()
     shard = cache._driver.shards[0]
     ask(cache, (b"PING",), enough=0, timeout=0.2)
-    [first] = shard.overdue.values()
+    [first] = shard.overdue.by_thread.values()
     for _ in range(5):
         ask(cache, (b"PING",), enough=0, timeout=50)
-    [late] = shard.overdue.values()
+    [late] = shard.overdue.by_thread.values()
     assert (late.due, late.owed) == (first.due, 6)
 
 
@@ -174,10 +173,10 @@ def test_trial_place_is_given_back(cache, how) -> None:
     shard.breaker.state, shard.breaker.allowance = State.HALF_OPEN, 1
     for _ in range(10):
         if how == "listen":
-            assert shard.listen(pack((b"BLPOP", b"nobody pushes", b"0.001")), 5) is None
+            assert shard.listen((b"BLPOP", b"nobody pushes", b"0.001"), 5) is None
         else:
             ask(cache, (b"PING",), places=(0,), enough=int(how == "broadcast"))
-            while any(not late.connection._poll(0) for late in shard.overdue.values()):
+            while any(not late.connection._poll(0) for late in shard.overdue.by_thread.values()):
                 time.sleep(0.001)
     assert (shard.breaker.state, shard.breaker.trials) == (State.CLOSED, 0)
 

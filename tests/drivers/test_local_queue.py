@@ -3,10 +3,13 @@
 import asyncio
 import gc
 import threading
+from collections import deque
 
 import pytest
 
-from shardcache.drivers.local_queue import AsyncLocalQueue, LocalQueue
+from shardcache.drivers.aio.local_queue import AsyncLocalQueue
+from shardcache.system.latch import Latch
+from shardcache.system.queue import LocalQueue, Place
 
 
 def test_order() -> None:
@@ -22,13 +25,13 @@ def test_order() -> None:
     for number in range(5):
         threads.append(threading.Thread(target=wait, args=(number,)))
         threads[-1].start()
-        while len(line._queues[b"k"]) < number + 2:
+        while len(line._lines[b"k"]) < number + 2:
             pass
     assert (first.wait(None), found) == (True, [])
     line.leave(b"k", first)
     for thread in threads:
         thread.join()
-    assert (found, line._queues) == ([(number, True) for number in range(5)], {})
+    assert (found, line._lines) == ([(number, True) for number in range(5)], {})
 
 
 def in_a_thread(function):
@@ -54,7 +57,7 @@ def test_giving_up() -> None:
     assert (first.wait(0), in_a_thread(in_vain)) == (True, False)
     line.leave(b"k", first)
     line.leave(b"k", first)
-    assert line._queues == {}
+    assert line._lines == {}
 
 
 def test_whoever_was_broken_off_is_not_waited_for() -> None:
@@ -76,6 +79,66 @@ def test_a_handler_does_not_wait_for_its_own_thread() -> None:
         True,
         False,
     )
+
+
+def test_as_many_as_may_have_their_turn() -> None:
+    """The first so many go on at once, and each that leaves lets one more go on."""
+    line = deque()
+
+    def wait(seconds):
+        return in_a_thread(lambda: Place(line, 2).join().wait(seconds))
+
+    first, second = Place(line, 2).join(), Place(line, 2).join()
+    second.thread = -1  # of a thread that is none of these
+    assert (first.wait(0), second.wait(0), wait(0)) == (True, True, False)
+    second.leave()
+    second.leave()
+    assert (len(line), wait(0)) == (1, True)
+
+
+def test_nobody_before_costs_no_latch() -> None:
+    """Only a caller that has to wait makes what it is woken by."""
+    line = LocalQueue()
+    first = line.join(b"k")
+    assert (first.wait(20), first._latch) == (True, None)
+    second = line.join(b"k")
+    first.thread = -1  # of another thread
+    assert (second.wait(0), second._latch is None) == (False, False)
+
+
+def test_leaving_right_after_the_look_is_not_missed(monkeypatch) -> None:
+    """A turn that comes between a caller's look and its wait wakes it at once."""
+    monkeypatch.setattr(Latch, "_pause", lambda *_: pytest.fail("it waits to be woken"))
+    line = LocalQueue()
+    first = line.join(b"k")
+    first.thread = -1  # of another thread
+
+    class Looking(Place):
+        __slots__ = ()
+
+        def _has_turn(self) -> bool:
+            came = super()._has_turn()
+            first.leave()
+            return came
+
+    assert Looking(first.line).wait(20) is True
+
+
+def test_telling_that_it_is_slow(monkeypatch) -> None:
+    """Who waits for longer than a while is told once; who waits in vain for less is not."""
+    monkeypatch.setattr("shardcache.system.queue._SLOW", 0.01)
+    line, told = LocalQueue(), []
+    first = line.join(b"k")
+
+    def wait(timeout):
+        place = line.join(b"k")
+        came = line.wait_turn(place, timeout, lambda: told.append(timeout))
+        line.leave(b"k", place)
+        return came
+
+    assert line.wait_turn(first, None, lambda: told.append("first"))
+    assert [in_a_thread(lambda end=end: wait(end)) for end in (0, 0.005, 0.02)] == [False] * 3
+    assert told == [0.02]
 
 
 def test_giving_up_async() -> None:
@@ -127,3 +190,23 @@ def test_loop_that_ended_in_the_middle() -> None:
             return came
 
     assert asyncio.run(turn()) is True
+
+
+def test_leaving_a_line_that_changes_meanwhile() -> None:
+    """A place is out of the line, also if another thread or a finalizer came in between."""
+
+    class Changing(deque):
+        """Says once, as a deque does, that it was changed during `remove`."""
+
+        changed = True
+
+        def remove(self, one: object) -> None:
+            if self.changed:
+                self.changed = False
+                raise IndexError("deque mutated during remove().")
+            super().remove(one)
+
+    place = Place(Changing()).join()
+    place.leave()
+    assert list(place.line) == []
+    place.leave()  # which has no effect any more

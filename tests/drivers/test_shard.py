@@ -1,123 +1,59 @@
-"""One shard and its runner, with a fake clock and connections that do as they are told."""
+"""Calls to one shard, with a fake clock and connections that do as they are told."""
 
-import threading
+import re
 
 import pytest
 
-from shardcache.drivers import Runner, Shard
 from shardcache.errors import (
     AccessDenied,
     AuthenticationFailed,
-    ClientClosed,
     OutOfMemory,
     OutOfStep,
-    ShardOut,
     ShardTimeout,
     ShardUnavailable,
     WrongTopology,
     WrongType,
 )
-from shardcache.flows import Batch
-from shardcache.policy.breaker import Breaker, BreakerPolicy, State
-from shardcache.resp import ErrorReply, Op
+from shardcache.resp import ErrorReply, OpGroup
+from tests.drivers.fake_dialer import TWICE, FakeDialer, outcome, shard_of
+
+PAIR = OpGroup(TWICE, TWICE)
 
 
-class FakeConnection:
-    """A connection that answers, or raises, what the script says next."""
-
-    def __init__(self, dialer, generation: int) -> None:
-        self.dialer = dialer
-        self.generation = generation
-        self.open = True
-
-    def call(self, payload: bytes, deadline: float, values: int = 0):
-        assert self.open
-        self.dialer.sent += 1
-        return self.dialer.next()
-
-    def stale(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        self.open = False
-
-
-class FakeDialer:
-    """Opens fake connections; connecting itself fails while ``refuses`` is set."""
-
-    shard = "a"
-
-    def __init__(self, script) -> None:
-        self.script = list(script)
-        self.connections: list[FakeConnection] = []
-        self.refuses: BaseException | None = None
-        self.refuses_later: BaseException | None = None  # every connection but the first
-        self.sent = 0
-        self.now = 0.0
-
-    def clock(self) -> float:
-        return self.now
-
-    def next(self):
-        answer = self.script.pop(0)
-        if isinstance(answer, BaseException) and not isinstance(answer, ErrorReply):
-            raise answer
-        return answer
-
-    def __call__(self, deadline: float, generation: int = 0) -> FakeConnection:
-        if self.refuses is not None:
-            raise self.refuses
-        self.refuses = self.refuses_later
-        connection = FakeConnection(self, generation)
-        self.connections.append(connection)
-        return connection
-
-
-class Quiet(Shard):
-    """A shard whose prober is the test."""
-
-    __slots__ = ("knocked",)
-
-    def start_probing(self) -> None:
-        if self._prober is None:
-            self._prober = object()
-            self.knocked = getattr(self, "knocked", 0) + 1
-
-    def probe_succeeded(self) -> None:
-        self._prober = None
-        super().probe_succeeded()
-
-
-def shard_of(dialer: FakeDialer, kind=Quiet, failures: int = 3, events=None) -> Shard:
-    hook = None if events is None else events.append
-    policy = BreakerPolicy(failures, 0.001, 0.001)
-    return kind(dialer, Breaker(policy), max_idle=8, timeout=1.0, hook=hook, random=lambda: 0.0)
-
-
-KINDS = frozenset({bytes, int, type(None), ErrorReply})
-TWICE = Op(
-    "idempotent",
-    idempotent=True,
-    writes=False,
-    degraded=None,
-    read=lambda reply: reply,
-    reply_types=KINDS,
+@pytest.mark.parametrize(
+    ("answers", "found", "connections"),
+    [
+        ([b"1", 2], [b"1", 2], 1),
+        ([ConnectionResetError(), b"1", 2], [b"1", 2], 2),
+        ([b"1", ConnectionResetError(), b"3", None], [b"3", None], 2),
+        ([b"1", "text"], OutOfStep, 1),
+        ([ConnectionResetError(), ConnectionResetError()], ShardUnavailable, 2),
+        ([ConnectionResetError(), b"1", "text"], OutOfStep, 2),
+    ],
+    ids=["answered", "dead", "dead after one", "odd", "dead twice", "dead, then odd"],
 )
-ONCE = Op(
-    "once",
-    idempotent=False,
-    writes=False,
-    degraded=None,
-    read=lambda reply: reply,
-    reply_types=KINDS,
-)
+def test_group(answers, found, connections) -> None:
+    """A group has all its replies, checked each by its own kind; or one error, after one retry."""
+    dialer = FakeDialer([b"first", *answers])
+    shard = shard_of(dialer)
+    shard.call(b"payload", 1.0, TWICE)
+    if isinstance(found, list):
+        assert shard.call(b"payload", 1.0, PAIR) == found
+    else:
+        with pytest.raises(found):
+            shard.call(b"payload", 1.0, PAIR)
+    assert len(dialer.connections) == connections
+    assert dialer.connections[-1].open is isinstance(found, list)
 
 
-def outcome(shard: Shard, *, idempotent: bool = True):
-    try:
-        return shard.call(b"payload", 1.0, ONCE if not idempotent else TWICE)
-    except Exception as error:
-        return type(error)
+def test_error_reply_in_a_group() -> None:
+    """The error of one command stands in its place, and says of the shard what it says alone."""
+    dialer = FakeDialer([b"1", ErrorReply("WRONGTYPE x"), ErrorReply("LOADING x"), b"2"])
+    shard = shard_of(dialer)
+    first = shard.call(b"payload", 1.0, PAIR)
+    assert (first[0], type(first[1]), shard.breaker.failures) == (b"1", WrongType, 0)
+    second = shard.call(b"payload", 1.0, PAIR)
+    assert (type(second[0]), second[1], shard.breaker.failures) == (ShardUnavailable, b"2", 1)
 
 
 BROKEN = [ConnectionResetError(), BrokenPipeError(), ConnectionAbortedError(), OSError("odd")]
@@ -210,135 +146,6 @@ def test_error_replies(reply, kind) -> None:
     assert (outcome(shard), len(dialer.connections), shard.breaker.failures) == (b"1", 1, 0)
 
 
-def test_breaker_opens_after_failures_in_a_row() -> None:
-    """Three failures in a row open the breaker, an answer in between starts the count again."""
-    reset = ConnectionResetError
-    dialer = FakeDialer([reset(), reset(), b"1", reset(), reset(), reset()])
-    events = []
-    shard = shard_of(dialer, events=events)
-    found = [outcome(shard, idempotent=False) for _ in range(8)]
-    down = ShardUnavailable
-    assert found == [down, down, b"1", down, down, down, ShardOut, ShardOut]
-    assert (shard.knocked, [event.kind for event in events], dialer.sent) == (1, ["shard_out"], 6)
-
-
-def test_one_timeout_opens() -> None:
-    """After one timeout of a whole deadline the breaker opens and idle connections are closed."""
-    dialer = FakeDialer([TimeoutError()])
-    shard = shard_of(dialer)
-    assert [outcome(shard), outcome(shard)] == [ShardTimeout, ShardOut]
-    assert (shard.tally.timeouts, shard.tally.ejections, shard.tally.refused_open) == (1, 1, 1)
-
-
-def test_one_lost_request_among_many_does_not_open() -> None:
-    """A timeout beside answered calls counts as one failure in a row, until the next answer."""
-    dialer = FakeDialer([b"1", TimeoutError(), b"2"])
-    shard = shard_of(dialer)
-    shard.call(b"", 5.0, TWICE)  # it began at 4.0
-    with pytest.raises(ShardTimeout):
-        shard.call(b"", 4.5, TWICE)  # it began at 3.5
-    assert (shard.breaker.state, shard.breaker.failures) == (State.CLOSED, 1)
-    assert (shard.call(b"", 6.0, TWICE), shard.breaker.failures) == (b"2", 0)
-
-
-def test_answer_to_an_earlier_call_is_no_excuse() -> None:
-    """Who began before us may have been answered before the shard began to hang."""
-    dialer = FakeDialer([b"1", TimeoutError()])
-    shard = shard_of(dialer)
-    shard.call(b"", 4.5, TWICE)
-    with pytest.raises(ShardTimeout):
-        shard.call(b"", 5.0, TWICE)
-    assert shard.breaker.state is State.OPEN
-
-
-def test_own_pause_is_not_blamed_on_the_shard() -> None:
-    """All calls that a pause of the process delayed count as one failure; repeated ones add up."""
-    dialer = FakeDialer([TimeoutError()] * 12)
-    shard = shard_of(dialer)
-    states = []
-    for pause in range(3):
-        dialer.now = 10.0 * (pause + 1)
-        for _ in range(4):
-            with pytest.raises(ShardTimeout):
-                shard.call(b"", dialer.now - 1, TWICE)
-            states.append((shard.breaker.state, shard.breaker.failures))
-            if shard.breaker.state is State.OPEN:
-                break
-    assert states == [(State.CLOSED, 1)] * 4 + [(State.CLOSED, 2)] * 4 + [(State.OPEN, 3)]
-
-
-def test_back_in_steps() -> None:
-    """After an answered probe one call is sent, then two, then four, until the shard is back."""
-    dialer = FakeDialer([TimeoutError(), *[b"1"] * 10])
-    events = []
-    shard = shard_of(dialer, events=events)
-    outcome(shard)
-    shard.probe_succeeded()
-    states = []
-    for _ in range(5):
-        outcome(shard)
-        states.append((shard.breaker.state, shard.breaker.allowance))
-    half = State.HALF_OPEN
-    assert states == [(half, 2), (half, 4), (half, 8), (half, 16), (State.CLOSED, 0)]
-    assert [event.kind for event in events] == ["shard_out", "shard_back"]
-
-
-def test_half_open_failure_opens_again() -> None:
-    """A failure on trial takes the shard out again, and the prober starts again."""
-    dialer = FakeDialer([TimeoutError(), ConnectionResetError()])
-    shard = shard_of(dialer)
-    outcome(shard)
-    shard.probe_succeeded()
-    assert [outcome(shard), outcome(shard), shard.knocked] == [ShardUnavailable, ShardOut, 2]
-
-
-@pytest.mark.parametrize(
-    "error", [KeyboardInterrupt(), ErrorReply("WRONGTYPE x"), WrongTopology("a", "x")]
-)
-def test_trial_place_is_given_back(error) -> None:
-    """A call on trial that ends in any other way gives its place back to the breaker."""
-    dialer = FakeDialer([TimeoutError(), error, b"1"])
-    shard = shard_of(dialer)
-    outcome(shard)
-    shard.probe_succeeded()
-    with pytest.raises((KeyboardInterrupt, WrongType, ShardUnavailable, WrongTopology)):
-        shard.call(b"", 1.0, TWICE)
-    if shard.breaker.state is State.HALF_OPEN:
-        assert shard.breaker.trials == 0
-
-
-def test_trial_place_is_given_back_by_an_interrupted_fan_out() -> None:
-    """An interrupt while a fan-out connects gives back the trial place of the next shard."""
-    dialer = FakeDialer([TimeoutError(), b"1"])
-    shard = shard_of(dialer)
-    outcome(shard)
-    shard.probe_succeeded()
-    dialer.refuses = KeyboardInterrupt()
-    runner = Runner([shard], 1.0, dialer.clock)
-    with pytest.raises(KeyboardInterrupt):
-        runner.exchange([Batch(0, [(b"GET", b"k")], True)])
-    assert (shard.breaker.state, shard.breaker.trials) == (State.HALF_OPEN, 0)
-
-
-def test_trials_of_the_parent_do_not_bind_a_fork() -> None:
-    """A call on trial in a thread of the parent takes no place in a forked child."""
-    dialer = FakeDialer([TimeoutError(), b"1"])
-    shard = shard_of(dialer)
-    outcome(shard)
-    shard.probe_succeeded()
-    shard.admit()
-    shard.after_fork()
-    assert outcome(shard) == b"1"
-
-
-def test_child_starts_a_prober_of_its_own() -> None:
-    """In a fork of a process whose shard was out, the first call starts to probe."""
-    shard = shard_of(FakeDialer([TimeoutError()]))
-    outcome(shard)
-    shard.after_fork()
-    assert [outcome(shard), outcome(shard), shard.knocked] == [ShardOut, ShardOut, 2]
-
-
 def test_refused_connections_are_named() -> None:
     """A connection that cannot be made names the shard, says why, and carries the cause."""
     dialer = FakeDialer([])
@@ -361,51 +168,6 @@ def test_configuration_errors(kind) -> None:
     assert outcome(shard) is ShardUnavailable
 
 
-def prober_lives(name: str) -> bool:
-    return any(thread.name.endswith(f"prober of {name}") for thread in threading.enumerate())
-
-
-def wait_for(condition) -> None:
-    """Wait until another thread has done its part; the limit on each test ends it."""
-    pause = threading.Event()
-    while not condition():
-        pause.wait(0.001)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [ConnectionRefusedError(), AuthenticationFailed("a", "x"), RuntimeError("the vault is sealed")],
-    ids=["refused", "login", "credential provider"],
-)
-# A thread that dies of an exception is reported as a warning; what matters here is that the shard
-# comes back.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_prober_outlives_any_failure(error) -> None:
-    """Whatever a probe meets, the prober goes on, and the shard comes back when it can."""
-    dialer = FakeDialer([TimeoutError(), b"PONG"])
-    dialer.shard = "probed for " + type(error).__name__
-    shard = shard_of(dialer, Shard)
-    dialer.refuses_later = error
-    first = outcome(shard)
-    wait_for(lambda: shard.tally.probes >= 3 or not prober_lives(dialer.shard))
-    dialer.refuses_later = dialer.refuses = None
-    wait_for(lambda: shard.breaker.state is State.HALF_OPEN or not prober_lives(dialer.shard))
-    shard.close()
-    assert (first, shard.breaker.state) == (ShardTimeout, State.HALF_OPEN)
-
-
-def test_close_ends_the_prober() -> None:
-    """After close nothing probes, and every call raises."""
-    dialer = FakeDialer([TimeoutError()])
-    dialer.shard = "closed"
-    shard = shard_of(dialer, Shard)
-    dialer.refuses_later = ConnectionRefusedError()
-    outcome(shard)
-    shard.close()
-    wait_for(lambda: not prober_lives(dialer.shard))
-    assert outcome(shard) in (ClientClosed, ShardOut)
-
-
 def test_link_in_use_at_close_is_closed_when_it_comes_back() -> None:
     """A call under way at close ends with its answer; its connection is not kept."""
     dialer = FakeDialer([])
@@ -417,3 +179,54 @@ def test_link_in_use_at_close_is_closed_when_it_comes_back() -> None:
 
     dialer.next = answer
     assert (outcome(shard), shard.idle(), dialer.connections[0].open) == (b"1", 0, False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "suspects"),
+    [
+        (ConnectionResetError("gone"), True),
+        (TimeoutError(), True),
+        (ErrorReply("READONLY You can't write against a read only replica."), True),
+        (ErrorReply("LOADING Redis is loading the dataset in memory"), True),
+        (OutOfStep("a", "nonsense"), False),
+        (ErrorReply("WRONGTYPE Operation against a key holding the wrong kind"), False),
+        (b"PONG", False),
+    ],
+    ids=["lost", "silent", "replica", "loading", "out of step", "wrong type", "answer"],
+)
+def test_suspicion(answer, suspects) -> None:
+    """What may mean that the server has moved, or is a replica now, is told; nothing else is."""
+    told = []
+    shard = shard_of(FakeDialer([answer]))
+    shard.suspect = lambda: told.append(1)
+    outcome(shard)
+    assert bool(told) is suspects
+
+
+def test_suspicion_of_another_role() -> None:
+    """A server that is a replica when it is connected to raises the suspicion too."""
+    told = []
+    dialer = FakeDialer([])
+    dialer.refuses = WrongTopology("a", "is a replica")
+    shard = shard_of(dialer)
+    shard.suspect = lambda: told.append(1)
+    assert outcome(shard) is WrongTopology
+    assert told
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (0.1, "within the 0.1 s that it has in this step of the call"),
+        (None, r"within the deadline \(\d+ s for the whole call\)"),
+    ],
+    ids=["a voter", "a call"],
+)
+@pytest.mark.parametrize("dialled", [True, False])
+def test_timeout_says_what_was_over(given, says, dialled) -> None:
+    """The time of one voter is not called that of the whole call."""
+    shard = shard_of(FakeDialer([]))
+    deadline = 5.0 + (shard.timeout if given is None else given)
+    found = shard.record_failure(TimeoutError(), dialled=dialled, began=5.0, deadline=deadline)
+    assert isinstance(found, ShardTimeout)
+    assert re.search(f"no {'connection' if dialled else 'reply'} {says}", str(found))

@@ -5,7 +5,7 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,9 @@ from shardcache import MISS, AsyncShardCache, LoadPolicy, Options, ShardCache, e
 from shardcache.drivers.sync.lease_renewer import LeaseRenewer, LoadRenewal
 from shardcache.embedded import LocalShards
 from shardcache.system.threads import Worker
+from tests.waiting import until
 
-PATIENCE = 20.0  # seconds: the deadline of what is not about time
-
-
-def until(true: Callable[[], Any]) -> Any:
-    """Wait until something is so; return it."""
-    end = time.monotonic() + PATIENCE
-    while not (found := true()):
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.002)
-    return found
+LONG_TIMEOUT = 20.0  # seconds: the deadline of what is not about time
 
 
 class Limit:
@@ -48,7 +40,8 @@ class Limit:
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
     limit = Limit()
-    monkeypatch.setattr(threading.Thread, "start", lambda thread: limit.start(thread))  # noqa: PLW0108  else unbound
+    # Without the lambda, it would not be bound to the thread.
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: limit.start(thread))  # noqa: PLW0108
     return limit
 
 
@@ -74,7 +67,7 @@ def cache(shards: LocalShards, told: list[tuple[str, str, str]]) -> Iterator[Sha
     with ShardCache(
         shards.urls,
         namespace=uuid.uuid4().hex,
-        timeout=PATIENCE,
+        timeout=LONG_TIMEOUT,
         options=Options(on_event=hook, first_probe=0.01),
     ) as cache:
         yield cache
@@ -97,7 +90,7 @@ def test_a_shard_comes_back_without_its_first_prober(shards, cache, limit, told)
     assert cache.get("a") == 2
 
 
-@pytest.mark.parametrize("soft", [None, PATIENCE], ids=["behind", "first"])
+@pytest.mark.parametrize("soft", [None, LONG_TIMEOUT], ids=["behind", "first"])
 def test_a_stale_value_comes_back(cache, limit, told, soft) -> None:
     """A refresh that cannot begin costs nothing but itself, and the next one begins."""
     policy = LoadPolicy(stale_ttl=600, soft_timeout=soft, beta=0)
@@ -118,7 +111,7 @@ def test_a_stale_value_comes_back(cache, limit, told, soft) -> None:
 
 def test_a_loader_with_a_time_limit(cache, limit, told) -> None:
     """A load that needs a thread says that it has none; its lock and its place are free at once."""
-    policy = LoadPolicy(hard_timeout=PATIENCE)
+    policy = LoadPolicy(hard_timeout=LONG_TIMEOUT)
     limit.full = True
     with pytest.raises(errors.ThreadNotStarted, match="can't start new thread"):
         cache.get_or_set("a", lambda: "loaded", policy=policy)
@@ -130,8 +123,8 @@ def test_a_loader_with_a_time_limit(cache, limit, told) -> None:
 
 def test_every_place_for_loaders_is_given_back(shards, limit) -> None:
     """As many failures as there are places, and then a load."""
-    policy = LoadPolicy(hard_timeout=PATIENCE)
-    with ShardCache(shards.urls, timeout=PATIENCE, options=Options(max_loads=1)) as cache:
+    policy = LoadPolicy(hard_timeout=LONG_TIMEOUT)
+    with ShardCache(shards.urls, timeout=LONG_TIMEOUT, options=Options(max_loads=1)) as cache:
         limit.full = True
         for _ in range(3):
             with pytest.raises(errors.ThreadNotStarted):
@@ -175,7 +168,7 @@ def test_a_lock_that_cannot_be_renewed(cache, limit, told) -> None:
     assert (lock.held, told) == (False, [("renew", "", "ThreadNotStarted")])
     with pytest.raises(errors.LockNotHeld):
         lock.ensure_held()
-    assert cache.lock("l").acquire(timeout=PATIENCE) is True
+    assert cache.lock("l").acquire(timeout=LONG_TIMEOUT) is True
     lock.close()
     limit.full = False
 
@@ -188,7 +181,7 @@ def test_a_handle_is_as_good_as_new(cache, limit) -> None:
         lock.acquire()
     limit.full = False
     with lock:
-        assert (lock.held, lock._hold.renewal.is_alive()) == (True, True)
+        assert (lock.held, lock._holder.hold.renewal.is_alive()) == (True, True)
 
 
 def test_another_ttl_needs_no_other_thread(cache, limit) -> None:
@@ -196,7 +189,7 @@ def test_another_ttl_needs_no_other_thread(cache, limit) -> None:
     lock = cache.lock("l", 600, auto_renew=True)
     with lock:
         limit.full = True
-        lease = lock._hold.lease
+        lease = lock._holder.hold.lease
         assert lock.extend(0.3) is True
         first = list(lease.until)
         until(lambda: lease.until != first)  # it has been renewed
@@ -226,7 +219,7 @@ def test_all_or_none_without_a_thread(cache, limit) -> None:
     with pytest.raises(errors.ThreadNotStarted):
         locks.acquire()
     limit.full = False
-    assert [cache.lock(name).acquire(timeout=PATIENCE) for name in "ab"] == [True, True]
+    assert [cache.lock(name).acquire(timeout=LONG_TIMEOUT) for name in "ab"] == [True, True]
 
 
 def test_no_thread_for_looking_up_a_name(limit) -> None:
@@ -235,7 +228,7 @@ def test_no_thread_for_looking_up_a_name(limit) -> None:
 
     async def main() -> tuple[Any, str]:
         async with AsyncShardCache(
-            {"a": "redis://no-such-host.invalid:1"}, timeout=PATIENCE
+            {"a": "redis://no-such-host.invalid:1"}, timeout=LONG_TIMEOUT
         ) as cache:
             found = await cache.get("k")
             return found, str((await cache.ping())["a"])

@@ -1,8 +1,11 @@
-"""What is done when an event loop ends: its connections are closed, for who opened them may be long gone.
+"""What is done when an event loop ends: its connections are closed.
 
-A client may serve one `asyncio.run` after the other, and none of them closes it. An event loop tells nobody that it is about to
-end, but it closes the asynchronous generators that are suspended on it (`loop.shutdown_asyncgens`, which `asyncio.run` calls
-after it has cancelled all tasks). So one such generator waits for each loop.
+The tasks that opened them may be long gone by then.
+
+A client may serve one `asyncio.run` after the other, and none of them closes it. An event loop has
+no callback for its end, but it closes the asynchronous generators that are suspended on it
+(`loop.shutdown_asyncgens`, which `asyncio.run` calls after it has cancelled all tasks). So one such
+generator waits for each loop.
 """
 
 import asyncio
@@ -13,9 +16,10 @@ __all__ = ("at_loop_end",)
 
 
 def at_loop_end(action: Callable[[], Awaitable[object]]) -> AsyncGenerator[None, None] | None:
-    """Have ``action`` awaited when the running loop shuts down; keep what is returned alive until then.
+    """Have ``action`` awaited when the running loop shuts down.
 
-    To end it earlier, ``aclose`` it, which does the action as well. None if the loop has shut down already.
+    Return a generator, to be kept alive until then. To ``aclose`` it earlier does the action too.
+    Return None if the loop has shut down already.
     """
     if getattr(asyncio.get_running_loop(), "_asyncgens_shutdown_called", False):
         return None

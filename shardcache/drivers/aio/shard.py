@@ -1,27 +1,34 @@
-"""One shard of the asyncio client: a connection for all tasks, another for bulk, and a task that knocks while it is out."""
+"""One shard of the asyncio client: its connections, and a task that probes it while it is out.
+
+One connection serves all tasks, a second one bulk, and commands that block have their own.
+"""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from shardcache.drivers.aio.blocking import BlockingConnections
+from shardcache.drivers.aio.prober import Prober
+from shardcache.drivers.aio.shard_call import ShardCall
 from shardcache.drivers.aio.shared_connection import SharedConnection
-from shardcache.drivers.shard_health import ShardState, is_down
+from shardcache.drivers.shard_health import ShardState
 from shardcache.errors import ClientClosed, ShardError, ShardOut
 from shardcache.events import Hook
-from shardcache.flows.steps import ServerRun
+from shardcache.flows.steps import Outcome, ServerRun
 from shardcache.policy.breaker import Breaker, State
-from shardcache.resp import ErrorReply, Op, Reply
+from shardcache.resp import Command, ErrorReply, Op, OpGroup, Reply
+from shardcache.topology.nodes import Member
+from shardcache.urls import Address
 from shardcache.wire import pack
 from shardcache.wire.aio.connection import AsyncConnection
 from shardcache.wire.aio.dialer import AsyncDialer
-from shardcache.wire.aio.pending_reply import ReplyBatch, ReplySink
+from shardcache.wire.aio.pending_reply import ReplyBatch
 from shardcache.wire.credentials import Login
 
 __all__ = ("BULK", "AsyncShard")
 
-_PING = pack((b"PING",))
 _CLOSED = State.CLOSED
 BULK = 64 * 1024  # bytes from which a request goes over the bulk connection
 
@@ -29,7 +36,19 @@ BULK = 64 * 1024  # bytes from which a request goes over the bulk connection
 class AsyncShard(ShardState):
     """Sends packed commands to one server over shared connections, on one event loop."""
 
-    __slots__ = ("_bulk", "_dial", "_prober", "answers", "blocking", "loop", "main", "renewed")
+    __slots__ = (
+        "_cancelled",
+        "_dial",
+        "_process",
+        "answers",
+        "blocking",
+        "bulk",
+        "generation",
+        "loop",
+        "main",
+        "prober",
+        "renewed",
+    )
 
     def __init__(
         self,
@@ -55,21 +74,26 @@ class AsyncShard(ShardState):
         )
         self.loop = loop
         self._dial = dial
+        self._cancelled: set[asyncio.Task[None]] = set()  # those that are just ending
+        self.generation = 0  # grows when it moves to another address
         self.main = SharedConnection(self, max_calls, max_bytes)
-        # Silence says little where a request takes long to send, and parts of a whole keep their order.
-        self._bulk = SharedConnection(self, max_calls, max_bytes, steady=True)
-        self._prober: asyncio.Task[None] | None = None
+        # It is never replaced while it lives: silence says little where a request takes long to
+        # send, and the parts of a whole keep their order.
+        self.bulk = SharedConnection(self, max_calls, max_bytes, steady=True)
+        self.prober = Prober(self)
         self.renewed: bytes | None = None  # the credentials that came last, as a command
         self.answers = 0  # to single commands
         self.blocking = BlockingConnections(self, self.dial)
+        self._process = os.getpid()
+        dial.watch(self)
 
     @property
     def run(self) -> ServerRun | None:
         """Which life of the server answers the small requests."""
         connection = self.main.connection
-        # Of two lives that answer at once (a failover behind a proxy) it is not known here which one did.
+        # Where two lives answer at once (a failover behind a proxy) it is not known which one did.
         if connection is None or any(
-            other.run_id != connection.run_id for other in self.main.replaced.connections
+            other.run_id != connection.run_id for other in self.main.replaced
         ):
             return None
         return connection.run
@@ -77,19 +101,38 @@ class AsyncShard(ShardState):
     def idle(self) -> int:
         return sum(
             shared.connection is not None and shared.connection.alive
-            for shared in (self.main, self._bulk)
+            for shared in (self.main, self.bulk)
         )
 
     def drop_idle(self) -> None:
-        """Nothing to drop: a link of this colour is never idle in a pool, and ends by itself."""
+        """Do nothing: a shared connection that is lost ends by itself."""
+
+    def follow(self, member: Member, *, in_service: bool) -> None:
+        """Do what a topology says of the node; in the thread of the loop.
+
+        ``member``: the node.
+        ``in_service``: whether the topology has it. If not, connections are closed as soon as
+            nobody uses them, and no probes are sent. Calls that began before go on.
+        """
+        self.move(member.address)
+        self.in_service = in_service
+        if not in_service:
+            self.prober.leave()
+            self.main.retire()
+            self.bulk.retire()
+            self.blocking.end_idle()
+        elif self.breaker.state is State.OPEN:
+            self.start_probing()
 
     def close_soon(self) -> None:
-        """End everything without waiting: for a call from another thread's loop, or a client that nobody closed."""
+        """End everything without waiting.
+
+        It is for a call from the loop of another thread, and for a client that was not closed.
+        """
         self.closed = True
         error = ClientClosed("the client was closed")
-        if self._prober is not None:
-            self._prober.cancel()
-        for shared in (self.main, self._bulk):
+        self.prober.end()
+        for shared in (self.main, self.bulk):
             shared.end(error)
         self.blocking.end(error)
 
@@ -98,96 +141,134 @@ class AsyncShard(ShardState):
         """Whether a connection is open or being opened."""
         return (
             self.blocking.busy
-            or self._prober is not None
+            or self.prober.busy
             or any(
                 connection.alive
-                for shared in (self.main, self._bulk)
+                for shared in (self.main, self.bulk)
                 for connection in shared.connections
             )
             or self.main.connecting
-            or self._bulk.connecting
+            or self.bulk.connecting
         )
 
     async def close(self) -> None:
         """End every call in flight with `ClientClosed`; leave neither task nor socket."""
         self.closed = True
         error = ClientClosed("the client was closed")
-        if self._prober is not None:
-            self._prober.cancel()
-            await asyncio.wait([self._prober])
+        await self.prober.close()
         await self.main.close(error)
-        await self._bulk.close(error)
+        await self.bulk.close(error)
         for connection in self.blocking.end(error):
             await connection.wait_closed()
+        if self._cancelled:
+            await asyncio.wait(self._cancelled)
 
     async def disconnect(self) -> None:
-        """Close every connection, as `close` does, though a later call may open another: for the end of an event loop."""
+        """Close every connection, as `close` does, though a later call may open another.
+
+        It is for the end of an event loop.
+        """
         closed = self.closed
         await self.close()
         self.closed = closed
 
+    def move(self, address: Address) -> None:
+        """Go on at another address; to be called in the thread of the loop.
+
+        New connections go there. What has been sent is waited for where it was sent, except for
+        reads, which are sent again. What fails there does not weigh on the new address, which is
+        tried at once if the shard is out. Commands that were to take effect one behind the other
+        may then do so on two servers.
+        """
+        if not self.closed and address != self._dial.address:
+            self._dial.move(address)
+            self._leave_former()
+
+    def _leave_former(self) -> None:
+        """Let go of what was begun with the former address."""
+        if self.closed:
+            return
+        self.generation += 1
+        self.prober.leave()
+        self.main.move()
+        self.bulk.move()
+        self.blocking.move()
+        self._note_move()
+
+    def on_name_moved(self) -> None:
+        """Do as `move` does: the host name of the address stands for others from now on."""
+        self._tell_loop(self._leave_former)
+
+    def on_lookup(self, error: OSError | None) -> None:
+        self._tell_loop(self._note_lookup, error)
+
+    def look_up_again(self) -> None:
+        self._dial.refresh()
+
+    def _tell_loop(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function in the thread of the loop. It may be called from any thread."""
+        # In a forked child the loop is still that of the parent, and so is the pipe that wakes it.
+        if self._process == os.getpid():
+            with suppress(RuntimeError):  # the loop has ended
+                self.loop.call_soon_threadsafe(function, *arguments)
+
+    def cancel(self, task: "asyncio.Task[None]") -> None:
+        """Cancel a task that opens a connection, and have `close` wait for its end."""
+        task.cancel()
+        self._cancelled.add(task)
+        task.add_done_callback(self._cancelled.discard)
+
     def ask(self, payload: bytes, deadline: float, op: Op) -> Awaitable[Reply]:
-        """Send one command; return what to await for its reply: no coroutine while all is well.
+        """Send one command; return what to await for its reply: a future while all is well.
 
         Awaiting it raises `ShardError` or `ClientClosed`, by the deadline.
         """
-        shared = self.main if len(payload) < BULK else self._bulk
+        shared = self.main if len(payload) < BULK else self.bulk
         if self.breaker.state is _CLOSED:
             return shared.send(payload, deadline, op, op.idempotent)
         try:
-            self.admit()
+            call = ShardCall(self)
         except ShardOut as error:
-            return self._out(error)
-        return self._on_trial(shared.send(payload, deadline, op, op.idempotent))
+            return _refuse(error)
+        future = shared.send(payload, deadline, op, op.idempotent)
+        future.add_done_callback(call.give_back)
+        return future
 
-    async def _out(self, error: ShardOut) -> Reply:
-        # A caller that asks in a loop would otherwise never let the prober run.
-        await asyncio.sleep(0)
-        raise error
-
-    def start(
-        self,
-        payload: bytes,
-        owed: ReplyBatch,
-        deadline: float,
-        idempotent: bool,
-        *,
-        bulk: bool = False,
-    ) -> "asyncio.Future[Any]":
-        """Send commands; return a future of the list of replies (one: bare), error replies among them.
-
-        It ends with `ShardError` or `ClientClosed` by the deadline. Raises `ShardOut` at once.
-        """
-        shared = self._bulk if bulk or len(payload) >= BULK else self.main
+    async def call_many(self, payload: bytes, deadline: float, ops: OpGroup) -> Outcome:
+        """Send several commands; return their replies, or the `ShardError` in their place."""
+        owed = ReplyBatch(ops.number, ops.accepts, ops.values, reads=ops.reads)
+        shared = self.main if len(payload) < BULK else self.bulk
         if self.breaker.state is _CLOSED:
-            return shared.send(payload, deadline, owed, idempotent)
-        self.admit()
-        return self._on_trial(shared.send(payload, deadline, owed, idempotent))
-
-    def post(
-        self, sink: ReplySink, payload: bytes, owed: ReplyBatch, deadline: float, idempotent: bool
-    ) -> None:
-        """Send commands as `start` does; what comes of it goes to ``sink``. Raises `ShardOut` at once."""
-        shared = self.main if len(payload) < BULK else self._bulk
-        send = shared.post_in_order if owed.in_order else shared.post
-        if self.breaker.state is _CLOSED:
-            send(sink, payload, deadline, owed, idempotent)
-            return
-        self.admit()
-        future = self.loop.create_future()
-        self._on_trial(future).add_done_callback(partial(_pass_on, sink))
+            try:
+                replies = await shared.send(payload, deadline, owed, ops.idempotent)
+                return self.record_replies(replies, 0)
+            except ShardError as error:
+                return error
         try:
-            send(future, payload, deadline, owed, idempotent)
-        except ShardOut:
-            future.cancel()  # which gives the place back
-            raise
+            with ShardCall(self) as call:
+                replies = await shared.send(payload, deadline, owed, ops.idempotent)
+                return call.answered(replies)
+        except ShardOut as error:
+            await asyncio.sleep(0)  # as in `_refuse`
+            return error
+        except ShardError as error:
+            return error
+
+    async def listen(self, command: Command, timeout: float) -> Reply | ShardError:
+        """Send a command that blocks on the server; see `BlockingConnections.listen`."""
+        try:
+            with ShardCall(self) as call:
+                return await self.blocking.listen(call, command, timeout)
+        except ShardOut as error:
+            await asyncio.sleep(0)  # as in `_refuse`
+            return error
 
     def reauthenticate(self, login: Login) -> None:
         """Log in anew over every connection, behind what was asked on it before."""
         self.renewed = pack((b"AUTH", *login))
         for connection in (
             *self.main.connections,
-            *self._bulk.connections,
+            *self.bulk.connections,
             *self.blocking.connections,
         ):
             self.log_in(connection)
@@ -199,7 +280,7 @@ class AsyncShard(ShardState):
         on_end: Callable[[AsyncConnection, Exception], None],
         on_room: Callable[[int], None],
     ) -> AsyncConnection:
-        """Return a new link; see `AsyncDialer`."""
+        """Return a new connection; see `AsyncDialer`."""
         renewed = self.renewed
         connection = await self._dial(deadline, timeout, on_end, on_room)
         if self.renewed is not renewed:  # while it was opened, perhaps with the credentials before
@@ -221,27 +302,18 @@ class AsyncShard(ShardState):
         ):
             self.login_refused(future.result())
 
-    def push(self, payload: bytes, owed: int, deadline: float) -> None:
-        """Send to a shard that is out, behind what it has not answered yet; nobody waits for what comes of it."""
+    def push(self, payload: bytes, owed: ReplyBatch, deadline: float) -> None:
+        """Send to a shard that is out, behind what it has not answered yet; drop the replies."""
         connection = self.main.replaced.in_order or self.main.connection
         if connection is not None and connection.alive and len(connection):
-            connection.send(payload, owed, deadline).add_done_callback(_no_matter)
-
-    def _on_trial(self, future: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
-        future.add_done_callback(self._tried)
-        return future
-
-    def _tried(self, future: "asyncio.Future[Any]") -> None:
-        """Give back the place of a call that ended without telling anything about the shard."""
-        error = None if future.cancelled() else future.exception()
-        if future.cancelled() or (error is not None and not isinstance(error, ShardError)):
-            self.release_trial()
+            future = connection.send(payload, owed.number, deadline, owed.validate)
+            future.add_done_callback(_no_matter)
 
     def answers_later_than(self, began: float) -> bool:
-        # In one stream replies come in order, so this can only be another link's.
+        # In one stream replies come in order, so this can only be another connection's.
         return any(
             connection.latest > began + self.timeout
-            for shared in (self.main, self._bulk)
+            for shared in (self.main, self.bulk)
             for connection in shared.connections
         )
 
@@ -251,72 +323,25 @@ class AsyncShard(ShardState):
         for _ in range(answers):
             if not self.breaker.failures and self.breaker.state is _CLOSED:
                 return
-            self.record_success()
+            self.record_success(0)
 
     def refusal(self, reply: ErrorReply) -> ShardError:
-        """Return what an error reply stands for; "not serving now" counts as a failure of the shard."""
-        try:
-            self.raise_refusal(reply)
-        except ShardError as error:
-            return error
+        """Return what an error reply to a single command stands for; tell the breaker."""
+        error: ShardError = self.record_replies([reply], 0)[0]
+        return error
 
     def start_probing(self) -> None:
-        if self._prober is None or self._prober.done():
-            self._prober = self.loop.create_task(
-                self._probe_until_answered(), name=f"shardcache prober of {self.name}"
-            )
-
-    async def _probe_until_answered(self) -> None:
-        """Ask after the shard until it answers: the one task per loop that touches it while it is out."""
-        while True:
-            await asyncio.sleep(self.next_probe())
-            self.tally.probes += 1
-            connection = self.main.connection
-            try:
-                if connection is not None and connection.alive and not len(connection):
-                    # It was late, not dead, and owes nothing any more: no other connection is needed.
-                    await self._ping(connection)
-                    self.probe_succeeded()
-                    self._prober = None
-                    return
-                connection = await self.probe(self.main)
-            except Exception:  # noqa: BLE001  a credential provider may raise anything; without a prober the shard stays out
-                continue
-            self.main.adopt(connection)
-            self.probe_succeeded()
-            self._prober = None
-            return
-
-    async def probe(self, shared: SharedConnection | None = None) -> AsyncConnection:
-        """Return a new link over which a PING was answered, or raise."""
-        target = shared or self.main
-        deadline = self.clock() + self.timeout
-        connection = await self.dial(deadline, self.timeout, target.lost, target.drained)
-        try:
-            await self._ping(connection)
-        except BaseException:
-            connection.end(ConnectionError("the probe failed"))
-            raise
-        return connection
-
-    async def _ping(self, connection: AsyncConnection) -> None:
-        """Return if the server answers a PING as one that serves."""
-        reply = await connection.send(_PING, 1, self.clock() + self.timeout)
-        if isinstance(reply, ErrorReply) and is_down(error := self.named(reply)):
-            raise error
+        if self.in_service:
+            self.prober.start()
 
 
-def _pass_on(sink: ReplySink, future: "asyncio.Future[Any]") -> None:
-    if future.cancelled():
-        return
-    error = future.exception()
-    if error is None:
-        sink.set_result(future.result())
-    else:
-        sink.set_exception(error)
+async def _refuse(error: ShardOut) -> NoReturn:
+    # A caller that asks in a loop would otherwise never let the prober run.
+    await asyncio.sleep(0)
+    raise error
 
 
 def _no_matter(future: "asyncio.Future[Any]") -> None:
-    """Look at an error, or asyncio complains that nobody has."""
+    """Look at an error, or asyncio complains that it was never retrieved."""
     if not future.cancelled():
         future.exception()

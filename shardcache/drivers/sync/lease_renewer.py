@@ -1,4 +1,4 @@
-"""Renewing the locks of loads that run: one thread for all of a client, and none while there is nothing to renew."""
+"""Renewing the locks of loads that run: one thread of a client, while there is one to renew."""
 
 import heapq
 import queue
@@ -16,9 +16,10 @@ _IDLE = 5.0  # seconds after which the thread ends
 
 
 class LoadRenewal:
-    """One load that runs: ``renew`` is called every ``gap`` seconds until it returns False, or is ``stopped``.
+    """One load that runs.
 
-    ``due``: when next, by the keeper's clock.
+    ``renew``: called every ``gap`` seconds, until it returns False or ``stopped`` is set.
+    ``due``: when next, in seconds of the renewer's clock.
     """
 
     __slots__ = ("due", "gap", "renew", "stopped")
@@ -33,8 +34,9 @@ class LoadRenewal:
 class LeaseRenewer:
     """Calls what is due. Most loads are over before they are.
 
-    Nothing here is locked: loads hand over what is to be renewed by a queue that may be put into from anywhere, and the thread alone
-    has them in order. Should two loads that come at once start a thread each, each renews what it takes from the queue.
+    Nothing here is locked. Loads put their renewals into a queue, which is allowed anywhere, and
+    the thread alone has them in order. Should two loads that come at once start a thread each,
+    each thread renews what it takes from the queue.
     """
 
     __slots__ = ("_clock", "_hook", "_numbers", "_queues", "_worker")
@@ -42,9 +44,8 @@ class LeaseRenewer:
     def __init__(self, clock: Callable[[], float], hook: Hook | None = None) -> None:
         self._clock = clock
         self._hook = hook
-        self._queues: dict[
-            str, queue.SimpleQueue[LoadRenewal]
-        ] = {}  # one, made when it is first needed (see `latch`)
+        # One, made when it is first used (see `latch.py`).
+        self._queues: dict[str, queue.SimpleQueue[LoadRenewal]] = {}
         self._numbers = count()
         self._worker: Worker | None = None
 
@@ -53,7 +54,10 @@ class LeaseRenewer:
         return self._queues.get("new") or self._queues.setdefault("new", queue.SimpleQueue())
 
     def add(self, renewal: LoadRenewal) -> None:
-        """Begin to renew. Without a thread that does not happen before a later load has one: an event tells."""
+        """Begin to renew.
+
+        Without a thread that does not happen before a later load has one: an event tells.
+        """
         renewal.due = self._clock() + renewal.gap
         self._new.put(renewal)
         # Looked at behind the put: a thread that ends says so before it looks for the last time.
@@ -76,9 +80,8 @@ class LeaseRenewer:
             else:
                 if self._worker is worker:
                     self._worker = None
-                renewal = self._next(
-                    0
-                )  # it may have come before anybody could see that this thread ends
+                # One may have come before anybody could see that this thread ends.
+                renewal = self._next(0)
                 if renewal is None:
                     return
                 heapq.heappush(due, (renewal.due, next(self._numbers), renewal))
@@ -99,7 +102,8 @@ class LeaseRenewer:
             return
         try:
             goes_on = renewal.renew()
-        except Exception:  # noqa: BLE001  a failed renewal is tried again: the lock has two more in its ttl
+        # A failed renewal is tried again: there are two more within the ttl of the lock.
+        except Exception:  # noqa: BLE001
             goes_on = True
         if goes_on and not renewal.stopped:
             heapq.heappush(due, (self._clock() + renewal.gap, next(self._numbers), renewal))

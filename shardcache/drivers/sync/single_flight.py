@@ -1,54 +1,32 @@
-"""Single flight for threads: one load of a key in a process at a time, and a bound on how many run at once."""
+"""Single flight for threads: one load of a key at a time."""
 
 import contextvars
-import inspect
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
+from shardcache.drivers.active_load import refuse_cycle, set_active_loads
 from shardcache.drivers.error_copy import copy_error
-from shardcache.drivers.loader_permits import LoaderPermit, ThreadPermits, named
-from shardcache.drivers.sync.lease_renewer import LeaseRenewer, LoadRenewal
-from shardcache.errors import (
-    InvalidArgument,
-    LoadCycle,
-    LoadTimeout,
-    ThreadNotStarted,
-    TooManyLoaders,
-)
+from shardcache.drivers.loader_permits import too_many
+from shardcache.drivers.undo_log import Entry, UndoLog
+from shardcache.errors import ThreadNotStarted
 from shardcache.events import Hook
-from shardcache.flows.steps import FlightResult, Load, LoaderEnded, SingleFlight
+from shardcache.flows.steps import FlightResult, SingleFlight
+from shardcache.request_deadline import forget_deadline
 from shardcache.system.latch import Latch
 from shardcache.system.threads import Worker
 
-__all__ = ("STOPS", "Flight", "Flights", "Loads", "active_loads", "refuse_cycle", "too_many")
-
-STOPS = (StopIteration, StopAsyncIteration, GeneratorExit)
-"""What a flow, being a generator, cannot be given as it is: it would end it, or be replaced by RuntimeError."""
+__all__ = ("Flight", "Flights")
 
 Run = Callable[..., Any]
 
-# The keys whose loaders this call stands in, the outermost first, each with whose they are.
-active_loads: contextvars.ContextVar[tuple[tuple[object, bytes], ...]] = contextvars.ContextVar(
-    "shardcache_loading", default=()
-)
-
-
-def refuse_cycle(owner: object, wires: Iterable[bytes]) -> None:
-    """Raise `LoadCycle` if this call comes from the loader of one of these keys: it would wait for itself."""
-    around = active_loads.get()
-    for wire in wires if around else ():
-        if (owner, wire) in around:
-            raise LoadCycle(
-                f"the loader of {wire.decode('utf-8', 'backslashreplace')!r} asked for that key"
-            )
-
 
 class Flight:
-    """One load under way, of one key or several: whoever joins gets its values, or what it raised.
+    """One load under way, of one key or several: callers that join get its values, or its error.
 
-    ``thread``: the one that loads, if it is known. ``worker``: the thread that was made for it, if there is one.
+    ``thread``: the identifier of the thread that loads, if it is known.
+    ``worker``: the thread that was made for it, if there is one.
     """
 
     __slots__ = ("_done", "_error", "_values", "thread", "worker")
@@ -61,23 +39,32 @@ class Flight:
         self.worker: Worker | None = None
 
     def finish(self, values: dict[bytes, Any], error: BaseException | None = None) -> None:
-        """End the flight, once. What broke off its caller (KeyboardInterrupt) says nothing about the values: others try for themselves."""
+        """End the flight, once.
+
+        What broke off its caller (KeyboardInterrupt) says nothing about the values: the callers
+        that have joined try for themselves.
+        """
         if not self._done.is_open:
             self._values = values
             self._error = error if isinstance(error, Exception) else None
         self._done.open()
 
     def wait(self, timeout: float | None) -> bool:
-        """Return whether it has landed within ``timeout`` seconds. In the thread that loads nobody waits for himself.
+        """Return whether it ends within ``timeout`` seconds.
 
-        That is a finalizer or a signal handler, which came in between.
+        The thread that loads does not wait for itself. It asks only from a finalizer or a signal
+        handler, which came in between.
         """
         return self._done.is_open or (
             self.thread != threading.get_ident() and self._done.wait(timeout)
         )
 
     def values(self, *, own: bool = True) -> dict[bytes, Any]:
-        """Return the values of a flight that has landed, or raise its error: if it is not one's ``own``, a copy of it."""
+        """Return the values of a flight that has ended, or raise its error.
+
+        ``own``: whether it is the caller's own flight; a caller that has joined gets a copy of the
+        error.
+        """
         if self._error is not None:
             raise self._error if own else copy_error(self._error)
         return self._values
@@ -86,42 +73,48 @@ class Flight:
 class Flights:
     """The flights of one client, by key. Nothing here is locked: see `latch`."""
 
-    __slots__ = ("_behind_us", "_clock", "_flights", "_hook", "_most", "_run")
+    __slots__ = ("_clock", "_flights", "_hook", "_in_background", "_most", "_run", "_undo_log")
 
     def __init__(
-        self, run: Run, clock: Callable[[], float], hook: Hook | None = None, most: int = 64
+        self,
+        run: Run,
+        clock: Callable[[], float],
+        hook: Hook | None,
+        most: int,
+        undo_log: UndoLog,
     ) -> None:
         self._run = run
+        self._undo_log = undo_log
         self._most = most
-        self._behind_us: dict[
-            Flight, tuple[bytes, ...]
-        ] = {}  # that have a thread of their own, and their keys
+        # The flights that have a thread of their own, and their keys.
+        self._in_background: dict[Flight, tuple[bytes, ...]] = {}
         self._clock = clock
         self._hook = hook
         self._flights: dict[bytes, Flight] = {}
 
     def __call__(self, step: SingleFlight) -> FlightResult:
         """Carry out a `SingleFlight`."""
-        full = len(self._behind_us) >= self._most
+        full = len(self._in_background) >= self._most
         if (
             full
             and (step.background or step.own is not None)
             and not all(wire in self._flights for wire in step.wires)
         ):
-            raise too_many(self._behind_us.values())
+            raise too_many(self._in_background.values())
         waits = not step.background
         flight = Flight(threading.get_ident())
-        try:
+
+        def undo() -> None:
+            # Else a thread of the flight's own ends it.
+            if flight.worker is None or flight.worker.give_up():
+                self._end(flight, step.wires, {}, None)
+
+        with Entry(self._undo_log, (), undo):
             mine, others = self._join_or_start(step, flight)
             if mine and (step.background or step.own is not None):
                 waits = self._begin(flight, step, mine) and waits and flight.wait(step.own)
             elif mine:
                 self._execute(flight, step, mine)
-        except BaseException as error:
-            # Also what broke `_pilot` off while it was ending the flight itself. A thread of the flight's own sees to it.
-            if flight.worker is None or flight.worker.give_up():
-                self._end(flight, step.wires, {}, error)
-            raise
         if not waits:
             return FlightResult({})
         values = dict(flight.values()) if mine else {}
@@ -131,19 +124,19 @@ class Flights:
         self, step: SingleFlight, others: dict[bytes, Flight], values: dict[bytes, Any]
     ) -> FlightResult:
         """Wait for the flights of others."""
-        late = []
+        timed_out = []
         end = self._clock() + step.wait
         for wire, other in others.items():
             if not other.wait(max(end - self._clock(), 0.0)):
-                late.append(wire)
+                timed_out.append(wire)
             elif wire in (found := other.values(own=False)):
                 values[wire] = found[wire]
-        return FlightResult(values, tuple(late))
+        return FlightResult(values, tuple(timed_out))
 
     def _join_or_start(
         self, step: SingleFlight, flight: Flight
     ) -> tuple[tuple[bytes, ...], dict[bytes, Flight]]:
-        """Return the keys that ``flight`` is to be flown for, and who flies for the others."""
+        """Return the keys that ``flight`` has to load, and the flights that load the others."""
         if step.own is None and not step.background:
             refuse_cycle(self, step.wires)
         owners = {wire: self._flights.setdefault(wire, flight) for wire in step.wires}
@@ -154,7 +147,7 @@ class Flights:
         return mine, {} if step.background or step.own is not None else others
 
     def _execute(self, flight: Flight, step: SingleFlight, mine: tuple[bytes, ...]) -> None:
-        """Fly: do the work, and let those who joined have what comes of it."""
+        """Do the work, and let the callers that have joined have what comes of it."""
         flight.thread = threading.get_ident()
         values: dict[bytes, Any] = {}
         error: BaseException | None = None
@@ -165,6 +158,7 @@ class Flights:
             raise
         finally:
             self._end(flight, mine, values, error)
+            error = None  # or this frame and its traceback would keep each other alive
 
     def _end(
         self,
@@ -173,22 +167,27 @@ class Flights:
         values: dict[bytes, Any],
         error: BaseException | None,
     ) -> None:
-        """Let nobody join any more, and those go on who have."""
+        """Let no caller join any more, and those that have joined go on."""
         for wire in wires:
             if self._flights.get(wire) is flight:
                 self._flights.pop(wire, None)
-        self._behind_us.pop(flight, None)
+        self._in_background.pop(flight, None)
         flight.finish(values, error)
 
     def _begin(self, flight: Flight, step: SingleFlight, mine: tuple[bytes, ...]) -> bool:
-        """Fly in a thread of its own; return whether there is one. Without it whoever wanted a refresh has the value as it is."""
+        """Do the work in a thread of its own; return whether there is one.
+
+        Without it the caller that wanted a refresh has the value as it is.
+        """
         context = contextvars.copy_context()
-        context.run(active_loads.set, ())  # nobody need wait for it, so it stands in no loader
+        # No loader need wait for it, so it stands in none.
+        context.run(set_active_loads, ())
+        context.run(forget_deadline)
         flight.thread = None
         flight.worker = worker = Worker(
             "refresh", lambda: context.run(self._behind, flight, step, mine)
         )
-        self._behind_us[flight] = mine
+        self._in_background[flight] = mine
         try:
             worker.begin(self._hook, "refresh", undo=lambda: self._end(flight, mine, {}, None))
         except ThreadNotStarted:
@@ -196,11 +195,11 @@ class Flights:
         return True
 
     def _behind(self, flight: Flight, step: SingleFlight, mine: tuple[bytes, ...]) -> None:
-        with suppress(Exception):  # whoever waits for the flight sees it, and the flow has noted it
+        with suppress(Exception):  # the callers that wait for the flight see it
             self._execute(flight, step, mine)
 
     def forget(self, wires: Iterable[bytes] | None = None) -> None:
-        """Let nobody join any more (None: whatever the key): what is being loaded was overtaken by a write."""
+        """Let no caller join loads of these keys (None: of any): a write has invalidated them."""
         if not self._flights:
             return
         if wires is None:
@@ -208,104 +207,3 @@ class Flights:
             return
         for wire in wires:
             self._flights.pop(wire, None)
-
-
-class Loads:
-    """Runs loaders, so many at a time; the loader that another one waits for needs no place of its own."""
-
-    __slots__ = ("_clock", "_flights", "_hook", "_places", "_renewer", "_run")
-
-    def __init__(
-        self,
-        most: int,
-        run: Run,
-        clock: Callable[[], float],
-        flights: Flights,
-        hook: Hook | None = None,
-    ) -> None:
-        self._places = ThreadPermits(most)
-        self._run = run
-        self._clock = clock
-        self._hook = hook
-        self._renewer = LeaseRenewer(clock, hook)
-        self._flights = flights
-
-    def __call__(self, step: Load) -> Any:
-        """Carry out a `Load`."""
-        around = active_loads.get()
-        kept = LoadRenewal(step.gap, lambda: bool(self._run(step.renew())))
-        place = LoaderPermit(step.wires, counted=not around and not step.background)
-        try:
-            active_loads.set((*around, *((self._flights, wire) for wire in step.wires)))
-            self._renewer.add(kept)
-            return self._placed(step, place)
-        finally:
-            kept.stopped = True
-            active_loads.set(
-                around
-            )  # not by the token of `set`, which whoever is broken off does not have
-            if (
-                place.worker is None or place.worker.give_up()
-            ):  # else that thread does, when the loader has ended
-                self._places.leave(place)
-
-    def _placed(self, step: Load, place: LoaderPermit) -> Any:
-        """Run a loader when there is a place for it. What time that takes is not left for the loader."""
-        places = self._places
-        if step.timeout is not None:
-            places.check_abandoned()
-        began = self._clock()
-        places.acquire(place, step.timeout, step.wait)
-        if step.timeout is None:
-            return _called(step.loader)
-        return self._within(step, step.timeout, place, began + step.timeout)
-
-    def _within(self, step: Load, timeout: float, place: LoaderPermit, end: float) -> Any:
-        """Run a loader in a thread of its own; leave it behind when it takes too long, for a thread cannot be ended."""
-        flight, places = Flight(), self._places
-
-        def body() -> None:
-            error: BaseException | None = None
-            values: dict[bytes, Any] = {}
-            try:
-                values = {b"": _called(step.loader)}
-            except BaseException as caught:  # noqa: BLE001  it is raised where the result is waited for
-                # One that is no Exception (SystemExit) ends the thread that it is raised in, not the one that waits.
-                error = (
-                    caught
-                    if isinstance(caught, Exception)
-                    else RuntimeError(f"the loader raised {caught!r}")
-                )
-            finally:
-                places.leave(place)
-            flight.finish(values, error)
-
-        context = contextvars.copy_context()
-        place.worker = worker = Worker("loader", lambda: context.run(body))
-        worker.begin(self._hook, "load", undo=lambda: places.leave(place))
-        if not flight.wait(max(end - self._clock(), 0.0)):
-            if places.abandon(place):
-                step.abandoned()
-            raise LoadTimeout(f"the loader took longer than {timeout:g} s")
-        return flight.values()[b""]
-
-
-def too_many(refreshing: Iterable[tuple[bytes, ...]]) -> TooManyLoaders:
-    """Return the error for a refresh that is not begun."""
-    wires = [wire for each in list(refreshing) for wire in each]
-    return TooManyLoaders(
-        f"as many refreshes as may be (max_loads) are at work in the background, so no other is begun: {named(wires)}"
-    )
-
-
-def _called(loader: Callable[[], Any]) -> Any:
-    try:
-        result = loader()
-    except STOPS as error:
-        raise LoaderEnded(error) from None
-    if inspect.iscoroutine(result):
-        result.close()
-        raise InvalidArgument(
-            "the loader is a coroutine function: the sync client cannot await it, AsyncShardCache does"
-        )
-    return result
