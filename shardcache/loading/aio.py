@@ -13,6 +13,7 @@ from shardcache.keys import Key
 from shardcache.loading.loader_base import CacheRead, LoaderBase
 from shardcache.policy import LoadPolicy
 from shardcache.results import MISS
+from shardcache.topology.unknown import UNKNOWN
 from shardcache.ttl import TTL, Default
 
 __all__ = ("AsyncLoader",)
@@ -27,6 +28,7 @@ class AsyncLoader(LoaderBase):
         self, client_context: ClientContext, context: LoadContext, runner: AsyncRunner
     ) -> None:
         super().__init__(client_context, context)
+        self._has_nodes = runner.has_nodes
         self._run = runner.run
         self._call_many = runner.call_many
         self._clock = context.clock
@@ -42,20 +44,21 @@ class AsyncLoader(LoaderBase):
         """Return the value of ``key``, loading it if need be."""
         # The fast path: one exchange, and no flow if the value is there and fresh.
         wire = self._wire(key)
-        self.check(ttl, tags)
-        shard = self._owner(wire)
+        ttl_ms, names = self.checked(ttl, tags)
+        shard = self._current.now.owner_index(wire)
+        if shard == UNKNOWN and await self._has_nodes():
+            shard = self._current.now.owner_index(wire)
         began = self._clock()
-        outcome = await self._call_many(shard, self.asking(wire), LOOK)
+        outcome = await self._call_many(shard, self.packed_look(wire), LOOK)
         found = self.judged(outcome, wire, shard, policy)
         if found.__class__ is CacheRead and found.needs_refresh is None and found.value is not MISS:
             return found.value
+        # A value with tags takes one more exchange, which checks their versions.
         budget = self.context.budget(began)
         read = found if isinstance(found, CacheRead) else await self._run(found, budget)
-        if (read.needs_refresh is None and read.value is not MISS) or self.served(
-            read, wire, policy
-        ):
+        if read.value is not MISS and self.served(read, wire, policy):
             return read.value
-        request = self.request(key, loader, ttl, policy, tags, budget)
+        request = self.request(key, loader, ttl_ms, policy, names, budget)
         return await self._load(self.loaded(request, read), budget)
 
     async def get_or_set_many(

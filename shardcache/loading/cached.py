@@ -103,7 +103,8 @@ class _Decorated:
         self._kind = kind
         # For an object that has no name of its own; a function's name replaces it.
         self.__name__ = self.__qualname__ = type(recipe.function).__name__
-        functools.update_wrapper(self, recipe.function)  # type: ignore[arg-type]  # callable where it is derived from
+        # The classes that are derived from this one are callable.
+        functools.update_wrapper(self, recipe.function)  # type: ignore[arg-type]
 
     def _bound_to(self, instance: Any, owner: Any) -> tuple[Any, ...]:
         """Return the arguments that come first for a call through an instance or a class."""
@@ -124,13 +125,11 @@ class _Decorated:
 
     def _request(self, args: Any, kwargs: Any) -> Any:
         """Return the request that loads the result of one call, whether or not there is one."""
-        recipe = self._recipe
-        return self._client._loader.request(
-            self._key(args, kwargs),
-            lambda: recipe.function(*args, **kwargs),
-            recipe.ttl,
-            recipe.policy,
-            recipe.tags_of(args, kwargs),
+        recipe, loader = self._recipe, self._client._loader
+        key = self._key(args, kwargs)
+        ttl_ms, tags = loader.checked(recipe.ttl, recipe.tags_of(args, kwargs))
+        return loader.request(
+            key, lambda: recipe.function(*args, **kwargs), ttl_ms, recipe.policy, tags
         )
 
     def _looked_up(self, args: Any, kwargs: Any) -> Any:
@@ -160,6 +159,8 @@ class _BoundBase:
         self._before = before
         self.__doc__ = cached.__doc__
         self.__module__ = cached.__module__
+        # Of the object itself: CPython gives a class an empty one as soon as anybody asks it.
+        self.__annotations__ = getattr(cached, "__annotations__", {})
 
     @property
     def __func__(self) -> Any:
@@ -329,7 +330,9 @@ class CachedOfClass(Cached[Concatenate[type[S], Q], R], Generic[S, Q, R]):
     At run time there is `Cached` only.
     """
 
-    def __get__(self, instance: object, owner: type) -> Bound[Q, R]: ...  # type: ignore[override,empty-body]
+    def __get__(  # type: ignore[override,empty-body]
+        self, instance: object, owner: type
+    ) -> Bound[Q, R]: ...
 
 
 class AsyncCachedOfClass(AsyncCached[Concatenate[type[S], Q], R], Generic[S, Q, R]):
@@ -338,7 +341,9 @@ class AsyncCachedOfClass(AsyncCached[Concatenate[type[S], Q], R], Generic[S, Q, 
     At run time there is `AsyncCached` only.
     """
 
-    def __get__(self, instance: object, owner: type) -> AsyncBound[Q, R]: ...  # type: ignore[override,empty-body]
+    def __get__(  # type: ignore[override,empty-body]
+        self, instance: object, owner: type
+    ) -> AsyncBound[Q, R]: ...
 
 
 class Decorator(Protocol):

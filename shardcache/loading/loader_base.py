@@ -23,7 +23,7 @@ from shardcache.flows.load import (
     refresh_first,
     reload,
 )
-from shardcache.flows.load.chunks import BULK_PATIENCE
+from shardcache.flows.load.request import BULK_TIMEOUTS
 from shardcache.flows.load.tags import check, ensure, invalidate, valid
 from shardcache.flows.lock.planner import LockPlanner
 from shardcache.flows.operations import Request
@@ -36,7 +36,7 @@ from shardcache.results import MISS
 from shardcache.stats import LoadTally
 from shardcache.system.clock import boottime
 from shardcache.system.holder_token import new_token
-from shardcache.ttl import DEFAULT, TTL, Default, milliseconds
+from shardcache.ttl import TTL, Default
 from shardcache.wire import PACKED_LOOK
 
 __all__ = ("CacheRead", "LoaderBase", "new_load_context")
@@ -97,57 +97,54 @@ class LoaderBase:
     def __init__(self, client_context: ClientContext, context: LoadContext) -> None:
         self.context = context
         self._client_context = client_context
+        self._current = client_context.current
         self._reply_policy = client_context.reply_policy
         self._requests = client_context.requests
         self._wire = client_context.keys.wire
-        self._owner = client_context.placement.owner_index
 
-    def check(self, ttl: TTL | Default, tags: Iterable[str] | None) -> None:
-        """Raise for wrong arguments, whether or not there is anything to load."""
-        if ttl is not DEFAULT:
-            milliseconds(ttl)
-        if tags is not None:
-            check(tags)
+    def checked(
+        self, ttl: TTL | Default, tags: Iterable[str] | None
+    ) -> tuple[int | None, tuple[bytes, ...]]:
+        """Return ttl in ms and tags as bytes.
+
+        Raises for wrong ones, whether or not there is anything to load.
+        """
+        return self._requests.ttl_ms(ttl), () if tags is None else check(tags)
 
     def request(
         self,
         key: Key,
         loader: Any,
-        ttl: TTL | Default,
+        ttl_ms: int | None,
         policy: LoadPolicy,
-        tags: Iterable[str] | None,
+        tags: tuple[bytes, ...],
         budget: Budget | None = None,
     ) -> LoadRequest:
         """Return the request of one key, all arguments checked.
 
-        A ``loader`` that cannot be called is the value itself.
+        ``loader``: if it cannot be called, it is the value itself.
+        ``ttl_ms``, ``tags``: as `checked` returns them.
         """
+        # The key, and the function that loads it.
         budget = budget or self.context.budget()
         load_key = self.context.load_key(key, self._wire(key), policy)
         call = loader if callable(loader) else lambda: loader
+        self._check_storable(loader, policy, tags)
+        return LoadRequest((load_key,), call, ttl_ms, policy, tags, True, "get_or_set", budget)
+
+    def _check_storable(self, loader: Any, policy: LoadPolicy, tags: tuple[bytes, ...]) -> None:
+        """Raise if the client's serializer can surely not store what there will be to store."""
+        codec = self._client_context.codec
         # If the annotation says that the result cannot be stored, the loader need not run.
         if getattr(loader, "__annotations__", None):
-            self._client_context.codec.check_result(loader)
-        self._check_record(policy, tags)
-        return LoadRequest(
-            (load_key,),
-            call,
-            self._requests.ttl_ms(ttl),
-            policy,
-            check(tags),
-            True,
-            "get_or_set",
-            budget,
-        )
-
-    def _check_record(self, policy: LoadPolicy, tags: Iterable[str] | None) -> None:
-        """Raise if the client's serializer cannot store what the policy needs beside the value."""
-        self._client_context.codec.check_record(
+            codec.check_result(loader)
+        # Nor if there is no place for what the policy needs beside the value.
+        codec.check_record(
             stale=bool(policy.grace_ms), tags=bool(tags), negative=bool(policy.negative_on)
         )
 
     @staticmethod
-    def asking(wire: bytes) -> bytes:
+    def packed_look(wire: bytes) -> bytes:
         """Return the two packed commands that read value and time left."""
         return PACKED_LOOK % (len(wire), wire, len(wire), wire)
 
@@ -167,6 +164,7 @@ class LoaderBase:
         # A plain value has no record: it is fresh as long as it is there.
         if raw[:1] < _SIGNED:
             return CacheRead(self._reply_policy.value(raw, wire, MISS, shard))
+        # Any other value has a record, which says how fresh it is, and which tags it has.
         try:
             record, freshness = self.context.judge(raw, pttl, wire, policy)
         except DamagedPayload as error:
@@ -206,8 +204,10 @@ class LoaderBase:
         return self._fresh(record, freshness, pttl)
 
     def served(self, read: CacheRead, wire: bytes, policy: LoadPolicy) -> bool:
-        """Whether to return a stale value at once, because a refresh is running already."""
-        if read.needs_refresh is None or not policy.background or not self.context.is_tended(wire):
+        """Whether to return the value at once: it is fresh, or a refresh is running already."""
+        if read.needs_refresh is None:
+            return True
+        if not policy.background or not self.context.is_tended(wire):
             return False
         self.context.tally.stale += read.stale
         return True
@@ -234,8 +234,11 @@ class LoaderBase:
         policy: LoadPolicy,
         tags: Iterable[str] | None,
         budget: Budget,
+        claimed: dict[bytes, Any] | None = None,
     ) -> Flow[dict[Key, Any]]:
         """Return the values that are there, and those of missing keys after loading them.
+
+        ``claimed``: gets what is to be given back if this is broken off, as of a `LoadRequest`.
 
         All arguments are checked first. The keys are read, claimed and stored in parts that take a
         server a few milliseconds; if there are several parts, each has a deadline of its own. The
@@ -246,10 +249,8 @@ class LoaderBase:
                 "the loader of many keys must be callable with a list of keys, "
                 f"got {type(loader).__name__}"
             )
-        ttl_ms, names = self._requests.ttl_ms(ttl), check(tags)
-        self._check_record(policy, tags)
-        if getattr(loader, "__annotations__", None):
-            self._client_context.codec.check_result(loader)
+        ttl_ms, names = self.checked(ttl, tags)
+        self._check_storable(loader, policy, names)
         wires = self._client_context.keys.wire_many(keys)
         # "a" and b"a" are one key: the loader gets the form that came first.
         by_wire = dict(zip(reversed(wires), reversed(keys), strict=True))
@@ -269,6 +270,7 @@ class LoaderBase:
                 "get_or_set_many",
                 budget,
                 bulk=bulk,
+                claimed={} if claimed is None else claimed,
             )
 
         values = yield from self._in_parts(list(dict.fromkeys(wires)), request, policy, budget)
@@ -290,7 +292,7 @@ class LoaderBase:
         values: dict[bytes, Any] = {}
         missing: list[bytes] = []
         # Step 1: read a part. A part of many has a longer timeout than a call of one key.
-        timeout = context.timeout * BULK_PATIENCE if len(wires) > LOOKED_AT_ONCE else None
+        timeout = context.timeout * BULK_TIMEOUTS if len(wires) > LOOKED_AT_ONCE else None
         loaded = 0
         for part in chunked(wires, LOOKED_AT_ONCE):
             budget.renew(timeout or 0.0)

@@ -4,15 +4,18 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from shardcache.drivers.sync.runner import Runner
+from shardcache.drivers.undo_log import Entry
 from shardcache.flows.budget import Budget
 from shardcache.flows.context import ClientContext
 from shardcache.flows.load import LoadContext, LoadRequest
+from shardcache.flows.load.load_claim import LoadClaim, give_up_claimed
 from shardcache.flows.operations import LOOK
 from shardcache.flows.steps import Flow, LoaderEnded
 from shardcache.keys import Key
 from shardcache.loading.loader_base import CacheRead, LoaderBase
 from shardcache.policy import LoadPolicy
 from shardcache.results import MISS
+from shardcache.topology.unknown import UNKNOWN
 from shardcache.ttl import TTL, Default
 
 __all__ = ("Loader",)
@@ -25,9 +28,12 @@ class Loader(LoaderBase):
 
     def __init__(self, client_context: ClientContext, context: LoadContext, runner: Runner) -> None:
         super().__init__(client_context, context)
+        self._has_nodes = runner.has_nodes
         self._run = runner.run
         self._call_many = runner.call_many
         self._clock = context.clock
+        self._undo_log = runner.undo_log
+        context.is_under_way = self._undo_log.is_under_way
 
     def get_or_set(
         self,
@@ -40,21 +46,22 @@ class Loader(LoaderBase):
         """Return the value of ``key``, loading it if need be."""
         # The fast path: one exchange, and no flow if the value is there and fresh.
         wire = self._wire(key)
-        self.check(ttl, tags)
-        shard = self._owner(wire)
+        ttl_ms, names = self.checked(ttl, tags)
+        shard = self._current.now.owner_index(wire)
+        if shard == UNKNOWN and self._has_nodes():
+            shard = self._current.now.owner_index(wire)
         began = self._clock()
-        outcome = self._call_many(shard, self.asking(wire), LOOK)
+        outcome = self._call_many(shard, self.packed_look(wire), LOOK)
         found = self.judged(outcome, wire, shard, policy)
         if found.__class__ is CacheRead and found.needs_refresh is None and found.value is not MISS:
             return found.value
+        # A value with tags takes one more exchange, which checks their versions.
         budget = self.context.budget(began)
         read = found if isinstance(found, CacheRead) else self._run(found, budget)
-        if (read.needs_refresh is None and read.value is not MISS) or self.served(
-            read, wire, policy
-        ):
+        if read.value is not MISS and self.served(read, wire, policy):
             return read.value
-        request = self.request(key, loader, ttl, policy, tags, budget)
-        return self._load(self.loaded(request, read), budget)
+        request = self.request(key, loader, ttl_ms, policy, names, budget)
+        return self._load(self.loaded(request, read), budget, request.claimed)
 
     def get_or_set_many(
         self,
@@ -66,16 +73,22 @@ class Loader(LoaderBase):
     ) -> dict[Key, Any]:
         """Return the values that are there, and those of missing keys after loading them."""
         budget = self.context.budget()
-        return self._load(self.loaded_many(keys, loader, ttl, policy, tags, budget), budget)
+        claimed: dict[bytes, LoadClaim] = {}
+        flow = self.loaded_many(keys, loader, ttl, policy, tags, budget, claimed)
+        return self._load(flow, budget, claimed)
 
     def reload(self, request: LoadRequest) -> Any:
         """Load and store whether or not there is a value."""
-        return self._load(self.reloaded(request), request.budget)
+        return self._load(self.reloaded(request), request.budget, request.claimed)
 
-    def _load(self, flow: Flow[T], budget: Budget) -> T:
-        """Run a flow that may run the caller's loader, and raise what the loader raises."""
+    def _load(self, flow: Flow[T], budget: Budget, claimed: dict[bytes, LoadClaim]) -> T:
+        """Run a flow that may run the caller's loader, and raise what the loader raises.
+
+        ``claimed``: what the flow notes of its claims, to be given back if it is broken off.
+        """
         try:
-            return self._run(flow, budget)
+            with Entry(self._undo_log, claimed, lambda: self._run(give_up_claimed(claimed))):
+                return self._run(flow, budget)
         except LoaderEnded as ended:
             error = ended.error
         raise error

@@ -1,34 +1,33 @@
-"""What lets go of a lock whose `with` block has ended without `__exit__`: a signal handler may raise just before it begins."""
+"""What lets go of a lock whose `with` block has ended without `__exit__`.
+
+A signal handler may raise just before `__exit__` begins.
+"""
 
 import os
-import weakref
+from collections.abc import Callable
 from typing import Any
 
 from shardcache.drivers.sync.runner import Runner
 from shardcache.flows.lock.lock_plan import LockPlan
-from shardcache.flows.lock.renew_release import give_back
+from shardcache.flows.lock.undo import give_back
 from shardcache.locks.lease_handle import Hold
 
-__all__ = ("guard",)
+__all__ = ("guard_handle",)
 
 
-def guard(
-    handle: Any, runner: Runner, plan: LockPlan, *holds: Hold
-) -> "weakref.finalize[..., Any]":
-    """Give ``holds`` back when nobody has ``handle`` any more, unless they are over, or it is detached, by then.
+def guard_handle(handle: Any, runner: Runner, plan: LockPlan, hold: Hold) -> Callable[[], None]:
+    """Give ``hold`` back when nobody has ``handle`` any more, unless it is over by then.
 
-    Not a `__del__`, which every handle that ends would call: a Ctrl-C that comes in one is lost.
+    Return what calls that off.
     """
-    found = weakref.finalize(handle, _let_go, runner, plan, holds)
-    found.atexit = False
-    return found
 
-
-def _let_go(runner: Runner, plan: LockPlan, holds: tuple[Hold, ...]) -> None:
-    for hold in holds:
+    def let_go() -> None:
         if hold.over or hold.pid != os.getpid():
-            continue
-        if hold.renewal is not None:
-            hold.renewal.end()
-        hold.over = hold.lease.ended = True
-        runner.run(give_back(plan.on(hold.lease.voters), hold.lease.token, hold.lease.unsure))
+            return
+        hold.end_renewal()
+        lease = hold.lease
+        lease.ended = True
+        runner.run(give_back(plan.on(lease.voters), lease.token, lease.unsure))
+        hold.over = True  # last, since it may be interrupted, and is done again then
+
+    return runner.undo_log.guard(handle, let_go)

@@ -15,10 +15,14 @@ __all__ = ("Holder",)
 class Holder:
     """One moment of a lock that is held.
 
-    ``label``: who, in the holder's own words (host:pid:thread unless told otherwise). ``since``: the holder's wall clock when it began
-    to acquire, seconds since the epoch, or None if it did not say. ``remaining``: seconds until a majority has let go unless it is
-    renewed. ``voters``: for each voter that has this holder's key, the seconds left there. ``out``: voters that did not answer, and why.
-    ``fence``: the highest counter among the voters, so the fencing token is not above it. ``token``: what stands in the key.
+    ``label``: the holder in its own words; by default host, process and thread.
+    ``since``: when it began to acquire, by its own wall clock, in seconds since the epoch; None if
+        it did not say.
+    ``remaining``: seconds until a majority of the voters lets the key go, unless it is renewed.
+    ``voters``: for each voter that has this holder's key, the seconds left there.
+    ``out``: for each voter that did not answer, the error.
+    ``fence``: the highest counter among the voters; the fencing token is not above it.
+    ``token``: the holder token, as it stands in the key.
     """
 
     label: str
@@ -31,7 +35,11 @@ class Holder:
 
     @classmethod
     def of(cls, plan: LockPlan, state: LockState) -> Self | None:
-        """Return the holder of a majority, or None."""
+        """Return the holder that a majority of the voters has, or None.
+
+        ``plan``: the plan of the lock.
+        ``state``: what each voter has.
+        """
         token = state.holder
         if token is None:
             return None

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shardcache.client_base import CacheBase
+from shardcache.client_base import CacheBase, backend_of
 from shardcache.drivers.sync.runner import Runner
 from shardcache.errors import InvalidArgument, ShardError
 from shardcache.flows.lock import LockPlan
-from shardcache.flows.lock.census import held_locks_flow
-from shardcache.flows.lock.inspection import VoterState
+from shardcache.flows.lock.inspection import FoundLocks, VoterState, held_locks_flow
 from shardcache.flows.lock.lease import quorum_th
+from shardcache.flows.lock.planner import LockPlanner
+from shardcache.flows.steps import Flow
 from shardcache.system.holder_token import read
 
 __all__ = ("HeldLock", "held_locks")
@@ -19,11 +20,17 @@ __all__ = ("HeldLock", "held_locks")
 class HeldLock:
     """One holder's claim on one lock.
 
-    ``voters``: for each server that has this holder's key, the seconds left there. ``of``: how many vote on a lock of this name;
-    None if its key is on others too, so that its program must have named the voters. ``held``: whether a majority of them has the
-    key (of the servers that have any, where ``of`` is None). Without a majority somebody is about to acquire, or has died
-    while doing so, or has lost voters. ``remaining``: seconds until a majority has let go; without one, until the last has.
-    ``label`` and ``since`` as in `Holder`.
+    ``name``: the name of the lock.
+    ``label``: as in `Holder`.
+    ``since``: as in `Holder`.
+    ``remaining``: seconds until a majority lets the key go; without a majority, until the last
+        server does.
+    ``held``: whether a majority of the voters has the key. Otherwise the holder is about to
+        acquire, or has died in an attempt, or has lost voters.
+    ``voters``: for each voter that has this holder's key, the seconds left there. In a Redis
+        Cluster the voters are slots.
+    ``of``: how many nodes vote on a lock of this name. None if the key is on other nodes too: then
+        the program has named the voters, and a majority is one of the servers that have a key.
     """
 
     name: str
@@ -36,23 +43,39 @@ class HeldLock:
 
 
 def held_locks(cache: CacheBase) -> tuple[list[HeldLock], list[ShardError]]:
-    """Return the locks in the namespace of ``cache`` (a `ShardCache`) by name, and what went wrong with which shard."""
-    runner, context = cache._driver, cache._context
+    """Return the locks in a client's namespace, by name, and the errors of shards.
+
+    ``cache``: a `ShardCache`; else raises `InvalidArgument`.
+    """
+    backend = backend_of(cache)
+    runner, planner = backend.driver, backend.planner
     if not isinstance(runner, Runner):
         raise InvalidArgument(f"expected a ShardCache, got {type(cache).__name__}")
-    found, out = runner.run(held_locks_flow(len(context.members), context.keys))
-    names = [member.node.name for member in context.members]
+    found, out = runner.run(_found(planner))
     errors = list(out.values())
     locks: list[HeldLock] = []
     for wire, seen in sorted(found.items()):
         errors += [one for one in seen.values() if isinstance(one, ShardError)]
-        there = {names[shard]: one for shard, one in seen.items() if isinstance(one, VoterState)}
-        locks += _claims(cache._locks.plan(context.keys.user(wire), 1.0), there)
+        there = {
+            planner.voter_name(number): one
+            for number, one in seen.items()
+            if isinstance(one, VoterState)
+        }
+        locks += _claims(planner.plan(planner.space.user(wire), 1.0), there)
     return locks, errors
 
 
+def _found(planner: LockPlanner) -> Flow[tuple[FoundLocks, dict[int, ShardError]]]:
+    """Look on all shards that there are when the flow begins: a source has answered by then."""
+    return (
+        yield from held_locks_flow(
+            planner.shards.values(), planner.space, on_slots=planner.on_slots
+        )
+    )
+
+
 def _claims(plan: LockPlan, there: Mapping[str, VoterState]) -> list[HeldLock]:
-    """Return who claims one lock, given which servers have its key."""
+    """Return the claims on one lock, given which servers have a key of it."""
     usual = there.keys() <= set(plan.voters.names)
     quorum = plan.quorum if usual else len(there) // 2 + 1
     claims = []

@@ -1,4 +1,7 @@
-"""The sign that a lease was lost: a `threading.Event` that a finalizer or a signal handler may set or wait for at any moment."""
+"""The sign that a lease was lost: a `threading.Event` that may be used at any moment.
+
+A finalizer or a signal handler may set it, or wait for it.
+"""
 
 import threading
 
@@ -8,7 +11,7 @@ __all__ = ("LostEvent",)
 
 
 class LostEvent(threading.Event):
-    """As the standard one, whose own lock a handler that comes in between would wait for in vain (see `latch`)."""
+    """As the standard one, without its lock, for which a handler could wait in vain (`latch`)."""
 
     def __init__(self) -> None:
         super().__init__()

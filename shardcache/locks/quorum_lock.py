@@ -1,6 +1,7 @@
-"""`QuorumLock`: the sync colour."""
+"""`QuorumLock`: the sync quorum lock."""
 
 import threading
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -8,8 +9,10 @@ from typing import Any, Self
 
 from shardcache.client_base import CacheBase
 from shardcache.drivers.sync.runner import Runner
+from shardcache.drivers.undo_log import Entry
 from shardcache.errors import (
-    InvalidArgument,
+    LockConflict,
+    LockCycle,
     LockError,
     LockLost,
     LockNotAcquired,
@@ -18,44 +21,56 @@ from shardcache.errors import (
     ShardCacheError,
     ThreadNotStarted,
 )
-from shardcache.flows.context import ClientContext
-from shardcache.flows.lock import Lease
-from shardcache.flows.lock.planner import LockPlanner
 from shardcache.keys import Key
-from shardcache.locks.guard import guard
+from shardcache.locks.guard import guard_handle
 from shardcache.locks.holder import Holder
-from shardcache.locks.lease_handle import Hold
-from shardcache.locks.lock_base import LONE, LockBase
+from shardcache.locks.lease_handle import Hold, Taking
+from shardcache.locks.lock_base import LockBase
 from shardcache.locks.lost import LostEvent
 from shardcache.locks.renewal import Renewal
+from shardcache.locks.waiting import not_acquired, wait_time
 from shardcache.options import Options
-from shardcache.topology.nodes import Nodes, members
+from shardcache.system.queue import Place
+from shardcache.topology.nodes import Nodes
 
 __all__ = ("QuorumLock",)
 
 
-class QuorumLock(LockBase):
-    """A lock that one holder in the fleet has at a time, granted by a majority of independent servers.
+class QuorumLock(LockBase[Runner]):
+    """A lock that one holder in the fleet has at a time, granted by a majority of its voters.
 
-    ``nodes``: URLs, a mapping of names to URLs, Nodes, a `ShardCache` (`ShardCache.lock` is short for that) or another
-    `QuorumLock`, whose connections and namespace it then shares. ``ttl``: seconds that a lease lasts; ``auto_renew`` extends it in the background,
-    three times per ttl. ``timeout``: seconds that ``with`` and `acquire` wait for the lock (see there). ``voters``: names of the nodes that
-    vote, all with the same ones; left out, five of those that the nodes have agreed on. ``voter_timeout``: the longest wait for
-    one voter, seconds (a tenth of the ttl, and not above the client's timeout). ``on_lost`` is called once, with this lock, when
-    the lease is found to have ended under its holder: by the renewal as soon as it has, without one by `ensure_held` or `extend`;
-    ``lost`` is then set as well. ``reentrant``: the same owner (``owner``, any hashable; left out, the
-    thread) may acquire it again. ``label``: what an operator reads in `owner`. ``namespace``: of a lock that is made from servers ("locks" if left
-    out); one that shares a client's connections has the client's.
+    ``name``: the lock's name, as a key.
+    ``ttl``: seconds that a lease lasts, 0.02 to 604 800 (7 days). Default: 10.
+    ``nodes``: the servers, as in `ShardCache`; or a `ShardCache` or `QuorumLock`, whose connections
+        and namespace it then shares.
+    ``timeout``: seconds that ``with`` and `acquire` wait for the lock; -1: without an end; None
+        (the default): as long as others hold it.
+    ``auto_renew``: whether the lease is extended in the background, three times per ttl. Default:
+        False.
+    ``on_lost``: called once, with this lock, when a lease has ended under its holder. The renewal
+        finds that at once; without one, `ensure_held` or `extend` finds it. Then ``lost`` is set as
+        well. Default: none.
+    ``reentrant``: whether the same owner may acquire it again. Default: False.
+    ``owner``: who that is, any hashable; None (the default): the thread.
+    ``voters``: names of the nodes that vote, the same in every client; None (the default): five of
+        those that the nodes have agreed on.
+    ``voter_timeout``: seconds to wait for one voter at most, above 0 and below the ttl. None (the
+        default): a tenth of the ttl, but not above the client's timeout.
+    ``label``: what an operator reads in `owner`. Default: host, process and thread.
+    ``namespace``: text that is put before the keys of a lock with servers of its own. None (the
+        default): "locks"; a lock that shares connections has the client's.
+    ``options``: an `Options` for servers of its own; None: the defaults.
 
-    One handle is for one holder at a time: make one for each use, they are cheap. A handle that nobody refers to any more renews no longer.
+    A handle is for one holder at a time. Handles are cheap: make one for each use. A handle that
+    nothing refers to any more is not renewed. Raises `InvalidArgument` for values that cannot be.
 
-    Guarantee (G2): at any instant at most one holder is within its `remaining`, as long as clocks run at about the same rate; `fencing_token`
-    grows with every acquisition. What breaks this, and what does not: docs/guarantees.md.
+    Guarantee (G2): at any instant at most one holder is within its `remaining`, as long as clocks
+    run at about the same rate; `fencing_token` grows with every acquisition. What breaks this, and
+    what does not: docs/guarantees.md.
     Source: https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/
     """
 
-    _runner: Runner
-    _own: bool
+    _nodes_rule = "a QuorumLock may be a ShardCache"
 
     def __init__(
         self,
@@ -74,10 +89,8 @@ class QuorumLock(LockBase):
         namespace: str | None = None,
         options: Options | None = None,
     ) -> None:
-        planner, hook = self._connect(nodes, options, namespace)
         super().__init__(
-            planner,
-            hook,
+            self._connect(nodes, options, namespace, Runner, Runner.of),
             name,
             ttl,
             timeout=timeout,
@@ -91,105 +104,119 @@ class QuorumLock(LockBase):
         )
         self.lost: threading.Event = LostEvent()
 
-    def _connect(
-        self,
-        nodes: "Nodes | CacheBase | QuorumLock",
-        options: Options | None,
-        namespace: str | None,
-    ) -> tuple[LockPlanner, Any]:
-        self._check_namespace(namespace, shared=isinstance(nodes, (CacheBase, QuorumLock)))
-        if isinstance(nodes, QuorumLock):
-            self._runner, self._own = nodes._runner, False
-            return nodes._planner, nodes._hook
-        if isinstance(nodes, CacheBase):
-            runner = nodes._driver
-            if not isinstance(runner, Runner):
-                raise InvalidArgument(
-                    f"nodes of a QuorumLock may be a ShardCache, got {type(nodes).__name__}"
-                )
-            self._runner, self._own = runner, False
-            return nodes._locks, nodes._context.options.on_event
-        context = ClientContext.of_lock(
-            members(nodes), options, LONE if namespace is None else namespace
-        )
-        self._runner, self._own = Runner.of(context), True
-        return LockPlanner(context), context.options.on_event
-
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take the lock; return whether it was taken.
 
-        ``timeout``: seconds to wait for it; -1: without an end; left out: that of the handle. With none anywhere it waits as long as others hold
-        it, but for a majority of the voters to answer no longer than the ttl. After a second of waiting the hook hears of it (`lock_waiting`), and
-        the log. Returns False if others hold it all the time. Raises
-        `QuorumUnavailable`, once the time is over, if too many voters are out.
-        """
-        wait = self._wait(blocking, timeout, self._timeout)
-        taken: list[Hold] = []
-        try:
-            self._enter(wait, taken)
-            return True
-        except LockNotAcquired as error:
-            return self._refused(error)
-        except BaseException:  # a signal handler raised: nobody will know that it was taken
-            self._undo(taken)
-            raise
+        ``blocking``: whether to wait for it; False makes one attempt. Default: True.
+        ``timeout``: seconds to wait; -1: without an end; None (the default): that of the handle.
 
-    def _enter(self, wait: float | None, taken: list[Hold]) -> Hold:
-        """Take the lock; what is taken is noted in ``taken`` as soon as it is."""
-        again = self._enters_again()
+        Without any timeout it waits as long as others hold the lock, but no longer than the ttl for
+        a majority of the voters to answer. After a second of waiting, the hook and the log are told
+        (`lock_waiting`). Returns False if others hold the lock all the time. Raises
+        `QuorumUnavailable` at the end of that time if too many voters are out.
+        """
+        wait = wait_time(blocking, timeout, self._timeout)
+        taking = Taking()
+        try:
+            with self._entry(lambda: self._undo(taking)) as entry:
+                taking.call = weakref.ref(entry)
+                self._enter(wait, taking)
+        except LockNotAcquired as error:
+            return not_acquired(error)
+        return True
+
+    def _entry(self, undo: Callable[[], object]) -> Entry:
+        """Return the entry in the undo log of one call that takes, keeps or releases the lock."""
+        return Entry(self._driver.undo_log, (self._holder.plan.keys.lock,), undo)
+
+    def _enter(self, wait: float | None, taking: Taking) -> Hold:
+        """Take the lock; ``taking`` gets what is to be undone if this is broken off."""
+        # Look at the log before this call itself enters the lock.
+        own = None if taking.call is None else taking.call()
+        within = self._driver.undo_log.is_under_way(self._holder.plan.keys.lock, own)
+        again = self._enters_again(taking)
         if again is not None:
             return again
-        if wait == 0:
-            return self._runner.run(self._acquire(0, taken=taken), self._budget(0))
-        began, note = self._clock(), self._teller()
-        line, key = self._runner.line, self._plan.keys.lock
-        place = None
+        if wait == 0 or within:
+            return self._try_once(taking, within=within and wait != 0)
+        began, note = self._holder.clock(), self._holder.teller()
+        line, key = self._driver.line, self._holder.plan.keys.lock
+        place = taking.place = Place()
         try:
-            place = line.join(key)
-            if not line.wait_turn(place, wait, lambda: note(self._others_first())):
-                raise self._others_first()
-            return self._runner.run(self._acquire(wait, began, note, taken), self._budget(wait))
+            line.join(key, place)
+            if not line.wait_turn(place, wait, lambda: note(self._holder.others_first())):
+                raise self._holder.others_first()
+            flow = self._holder.acquire(wait, began, note, taking)
+            return self._driver.run(flow, self._holder.budget(wait))
         finally:
-            if place is not None:
-                line.leave(key, place)
+            line.leave(key, place)
 
-    def _undo(self, taken: list[Hold]) -> None:
-        """Give back what was taken for somebody who was broken off."""
-        for hold in taken:
-            if not hold.over:
-                with suppress(ShardCacheError):  # what broke it off matters more
-                    self._runner.run(self._give_back(hold))
+    def _try_once(self, taking: Taking, *, within: bool) -> Hold:
+        """Make one attempt. ``within``: inside a call of this thread for the same lock.
+
+        There a wait would never end: then raises `LockCycle` instead of `LockConflict`.
+        """
+        try:
+            return self._driver.run(self._holder.acquire(0, taking=taking), self._holder.budget(0))
+        except LockConflict as error:
+            if not within:
+                raise
+            raise LockCycle.of(error) from error
+
+    def _undo(self, taking: Taking) -> None:
+        """Give back what a call had taken that was broken off."""
+        if self._holder.hold is not None:  # an inner round of a re-entrant lock
+            self._holder.hold.forget_inner(taking)
+        if taking.place is not None:
+            self._driver.line.leave(self._holder.plan.keys.lock, taking.place)
+        taking.drop()
+        self._driver.run(taking.flow())
+        if taking.hold is not None:
+            taking.hold.unguard()
 
     def release(self) -> None:
-        """Let go of the lock.
+        """Release the lock.
 
-        Raises `LockNotHeld` without a lease, `LockLost` if it had ended before, `QuorumUnavailable` if too few voters answered to
-        be sure: then it may be called again, and the ttl ends the lease in any case.
+        Raises `LockNotHeld` if this handle has no lease, and `LockLost` if the lease had ended
+        before. Raises `QuorumUnavailable` if too few voters answered to be sure: then it may be
+        called again, and the ttl ends the lease in any case.
         """
-        hold = None
+        taking = Taking()
         try:
-            hold = self._leaves()
-            if hold is not None:
-                self._let_go(hold)
-        except LockError:
-            raise
-        except BaseException:  # a signal handler raised, perhaps before anything was sent
-            hold = hold or (None if self._reentrant else self._current())
-            if hold is not None:
-                self._undo([hold])
-            raise
+            with self._entry(lambda: self._finish(taking, self._leaves)):
+                hold = self._leaves(taking)
+                if hold is not None:
+                    self._let_go(hold, taking)
+        finally:
+            self._unguard(taking)
 
-    def _let_go(self, hold: Hold) -> None:
-        self._stop(hold)
-        self._runner.run(self._release(hold), self._budget(0))
+    def _let_go(self, hold: Hold, taking: Taking) -> None:
+        hold.end_renewal()
+        self._driver.run(self._holder.release(hold, taking), self._holder.budget(0))
+
+    def _finish(self, taking: Taking, leave: Callable[[Taking], Hold | None]) -> None:
+        """Release the lock for a release that was broken off, perhaps before it sent anything."""
+        if taking.settled:
+            return
+        if taking.pending is None:
+            hold = leave(taking)
+            if hold is None:
+                return
+            taking.pending = self._holder.pending(hold)
+        taking.drop()
+        self._driver.run(taking.flow())
+        taking.settled = True
 
     def extend(self, ttl: float | None = None) -> bool:
-        """Start the ttl anew (with another ``ttl``, from now on); return whether a majority has confirmed it.
+        """Start the ttl anew; return whether a majority has confirmed it.
 
-        False: too few answered, and the lease ends when it would have, or with the new ttl if that is sooner.
-        Raises `LockLost` if it has ended, `LockNotHeld` without a lease, `QuorumUnavailable` if the voters do not let this user do it.
+        ``ttl``: seconds, from now on instead of the former ttl; None (the default) keeps it.
+
+        If it is False, too few voters answered: the lease ends when it would have ended, or with
+        the new ttl if that is sooner. Raises `LockNotHeld` if this handle has no lease, `LockLost`
+        if the lease has ended, and `QuorumUnavailable` if the voters refuse it to this user.
         """
-        hold = self._known("is not held, so it cannot be extended")
+        hold = self._holder.known("is not held, so it cannot be extended")
         try:
             return self._extended(hold, ttl)
         finally:
@@ -197,66 +224,78 @@ class QuorumLock(LockBase):
                 self._hurry(hold)
 
     def _extended(self, hold: Hold, ttl: float | None) -> bool:
-        with hold.gate:
-            if (
-                hold.extending
-            ):  # a finalizer or a signal handler, inside of an extension by this very thread
-                return False
-            try:
-                hold.extending = True
-                return self._runner.run(self._extend(hold, ttl), self._budget(0))
-            finally:
-                hold.extending = False
+        log = self._driver.undo_log
+        try:
+            with self._entry(_nothing) as entry, hold.gate:
+                # A finalizer or signal handler may be inside of an extension by the same thread.
+                if hold.extending in log.entries:
+                    return False
+                hold.extending = entry
+                return self._driver.run(self._holder.extend(hold, ttl), self._holder.budget(0))
+        except LockLost:
+            self._lose(hold)
+            raise
 
     def adopt(self, token: str) -> None:
-        """Take over the lease that ``token`` stands for (from `handover`, in any process). Of several who do so, one gets it.
+        """Take over a lease that was handed over; of several callers one gets it.
 
-        Raises `LockLost` if somebody else has adopted it, or it has ended; `QuorumUnavailable` if too few voters answer, and then it
-        may be tried again.
+        ``token``: the text that `handover` returned, in any process.
+
+        Raises `LockLost` if another caller has adopted it, or the lease has ended. Raises
+        `QuorumUnavailable` if too few voters answer: then it may be tried again.
         """
-        self._runner.run(self._adopt(token), self._budget(0))
+        taking = Taking()
+        with self._entry(lambda: self._undo(taking)) as entry:
+            taking.call = weakref.ref(entry)
+            self._driver.run(self._holder.adopt(token, taking), self._holder.budget(0))
 
     def locked(self) -> bool:
-        """Return whether anybody holds the lock. Raises `QuorumUnavailable` if too few voters answer."""
-        return self._runner.run(self._inspect(), self._budget(0)) is not None
+        """Return whether anybody holds the lock.
+
+        Raises `QuorumUnavailable` if too few voters answer.
+        """
+        return self._driver.run(self._holder.inspect(), self._holder.budget(0)) is not None
 
     def owner(self) -> Holder | None:
-        """Return who holds the lock, since when, on which voters and for how long still; None if nobody does."""
-        return self._runner.run(self._inspect(), self._budget(0))
+        """Return who holds the lock, since when, for how long, and on which voters; or None.
+
+        Raises `QuorumUnavailable` if too few voters answer.
+        """
+        return self._driver.run(self._holder.inspect(), self._holder.budget(0))
 
     def force_release(self) -> int:
-        """Take the lock from whoever holds it; return on how many voters it was held.
+        """Take the lock from its holder; return on how many voters it was held.
 
-        For the operator: the holder goes on until it looks. Its fencing token is what keeps it from doing harm.
+        This is for the operator. The holder goes on until it looks at its lease; only its fencing
+        token, where it is checked, keeps it from doing harm.
         """
-        return self._runner.run(self._break(), self._budget(0))
+        return self._driver.run(self._holder.force_release(), self._holder.budget(0))
 
     def close(self) -> None:
-        """Close the connections of a lock that was made from URLs, ending any renewal. Does not release."""
-        hold = self._hold
+        """End any renewal, and close the connections of a lock with servers of its own.
+
+        The lock is not released.
+        """
+        hold = self._holder.hold
         if hold is not None:
-            self._stop(hold)
+            hold.end_renewal()
             if (
                 hold.renewal is not None
                 and hold.renewal.is_alive()
                 and hold.renewal is not threading.current_thread()
             ):
                 hold.renewal.join()
-        if self._own:
-            self._runner.close()
+        if self._holder.backend.owned:
+            self._driver.close()
 
     def __enter__(self) -> Self:
-        taken: list[Hold] = []
-        try:
-            hold = self._enter(self._timeout, taken)
-            hold.guard = hold.guard or guard(self, self._runner, self._plan, hold)
+        taking = Taking()
+        with self._entry(lambda: self._undo(taking)) as entry:
+            taking.call = weakref.ref(entry)
+            hold = self._enter(self._timeout, taking)
+            hold.guard = hold.guard or guard_handle(self, self._driver, self._holder.plan, hold)
             self._note_entered(hold)
-            return self
-        except LockError:
-            raise
-        except BaseException:  # as in `acquire`
-            self._undo(taken)
-            raise
+        return self
 
     def __exit__(
         self,
@@ -264,72 +303,89 @@ class QuorumLock(LockBase):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        entry = hold = None
-        try:
-            entry = self._entry()
-            hold = None if entry is None else self._left(entry)
-            if hold is not None:
-                self._let_go(hold)
-                hold.unguard()
-        except QuorumUnavailable as unsure:
-            if hold is not None:
-                self._kept(hold, unsure)
-                hold.unguard()
-        except LockError:
-            if error is None:  # else the body's own error matters more
-                raise
-        except BaseException:  # as in `release`
-            entry = entry or self._entry()
-            if entry is not None and not entry[1].is_inner:
-                self._undo([entry[1]])
+        taking: Taking | None = None
+        try:  # this is the first step: see below
+            taking = Taking()
+            self._end(taking, error)
+        except ShardCacheError:
+            raise
+        except BaseException:
+            # Perhaps before the undo log had an entry. Somebody may keep the handle, and then no
+            # guard would ever release the lock.
+            again = Taking() if taking is None else taking
+            with self._entry(lambda: self._finish(again, self._left)):
+                self._finish(again, self._left)
             raise
 
-    def _took(self, lease: Lease) -> Hold:
-        self.lost.clear()
-        if self._hold is not None:
-            self._stop(self._hold)
-        return super()._took(lease)
+    def _end(self, taking: Taking, error: BaseException | None) -> None:
+        """End a `with`; ``error`` is that of the block."""
+        try:
+            with self._entry(lambda: self._finish(taking, self._left)):
+                hold = self._left(taking)
+                if hold is not None:
+                    self._let_go(hold, taking)
+        except QuorumUnavailable as unsure:
+            if taking.hold is not None:
+                self._holder.leave_to_ttl(taking.hold, unsure)
+        except LockError:
+            if error is None:  # otherwise the error of the block matters more
+                raise
+        finally:
+            self._unguard(taking)
+
+    @staticmethod
+    def _unguard(taking: Taking) -> None:
+        """Note that a release has ended, so that no guard has anything left to do."""
+        if taking.settled and taking.hold is not None:
+            taking.hold.unguard()
 
     def _start(self, hold: Hold) -> None:
         if self._auto_renew and not hold.over:
-            hold.renewal = Renewal(self, hold, self._pause(hold, "extended"))
-            hold.renewal.begin(self._hook, "renew")
+            pause = self._holder.next_pause(hold, "extended")
+            hold.renewal = Renewal(self.name, self._renew, hold, pause)
+            hold.renewal.begin(self._holder.backend.hook, "renew")
 
     def _hurry(self, hold: Hold) -> None:
-        """Let the renewal reckon anew when the next time is; start it again if it had ended."""
+        """Let the renewal compute its next time anew; start it again if it had ended."""
         if hold.renewal is not None and hold.renewal.is_alive():
             hold.renewal.look()
         else:
-            with suppress(ThreadNotStarted):  # the lease is what the voters say, and an event tells
+            with suppress(ThreadNotStarted):  # the extension counts, and an event tells
                 self._start(hold)
 
-    def _renew(self, hold: Hold) -> float | None:
-        """Extend; return the seconds until the next time, None if there is none."""
+    def _renew(self, hold: Hold, due: bool) -> float | None:
+        """Extend the lease; return the seconds until the next renewal, None if there is none.
+
+        ``due``: False: only compute those seconds anew.
+        """
+        if not due:
+            return self._holder.next_pause(hold, "extended")
         outcome = "unknown"
         try:
             if self._extended(hold, None):
                 outcome = "extended"
         except (LockLost, LockNotHeld):
             return None
-        except Exception as error:  # noqa: BLE001  whatever it was, the lease ends by its ttl, and its holder must learn of it
+        # After any error the lease ends by its ttl, and its holder must learn of it.
+        except Exception as error:  # noqa: BLE001
             if hold.leaving or hold.over:
                 return None
             self._note(error)
-        pause = self._pause(hold, outcome)
+        pause = self._holder.next_pause(hold, outcome)
         if pause > 0:
             return pause
         self._lose(hold)
         return None
 
-    def _stop(self, hold: Hold) -> None:
-        if hold.renewal is not None:
-            hold.renewal.end()
-
-    def _caller(self) -> Hashable:
+    @staticmethod
+    def _caller() -> Hashable:
         return threading.get_ident()
 
-    def _gate(self) -> Any:
+    @staticmethod
+    def _new_gate() -> Any:
+        # Looked up in its module at each call, because gevent may have patched that.
         return threading.RLock()
 
-    def _signal(self) -> None:
-        self.lost.set()
+
+def _nothing() -> None:
+    """Undo nothing: an extension that is broken off leaves the lease as it is."""

@@ -1,44 +1,40 @@
 """The thread that renews one lease of a `QuorumLock`."""
 
 import weakref
-from typing import Protocol
+from collections.abc import Callable
 
 from shardcache.locks.lease_handle import Hold
 from shardcache.system.threads import Worker
 
 __all__ = ("Renewal",)
 
-
-class Renews(Protocol):
-    """A lock that can be told to renew."""
-
-    @property
-    def name(self) -> str: ...
-
-    def _renew(self, hold: Hold) -> float | None: ...
-
-    def _pause(self, hold: Hold, outcome: str) -> float: ...
+Renew = Callable[[Hold, bool], float | None]
 
 
 class Renewal(Worker):
-    """Renews until the lease ends, or nobody has the lock any more: what nobody can release shall end by its ttl.
+    """Renews a lease until it ends, or until nothing refers to the lock any more.
 
-    Told to `look`, it reckons anew when the next time is: with another ttl it may be sooner.
+    ``name``: the name of the lock.
+    ``renew``: a method of the lock. It is called with the lease, and with whether the time to renew
+        it has come, and returns the seconds until the next time; None: there is none.
+    ``hold``: the lease.
+    ``pause``: seconds until the first renewal.
+
+    A lock that nothing refers to can be released by nobody, so its ttl is to end the lease. `look`
+    makes it compute the next time anew: with another ttl it may be sooner.
     """
 
-    def __init__(self, lock: Renews, hold: Hold, pause: float) -> None:
-        super().__init__(f"renewal of {lock.name}", self._renew)
-        self._lock = weakref.ref(lock)
+    def __init__(self, name: str, renew: Renew, hold: Hold, pause: float) -> None:
+        super().__init__(f"renewal of {name}", self._renew_on)
+        self._renew = weakref.WeakMethod(renew)
         self._hold = hold
         self._first = pause
 
-    def _renew(self) -> None:
+    def _renew_on(self) -> None:
         pause: float | None = self._first
         while pause is not None and (why := self.pause(pause)) != "end":
-            lock = self._lock()
-            if lock is None:
+            renew = self._renew()
+            if renew is None:
                 return
-            pause = (
-                lock._renew(self._hold) if why == "over" else lock._pause(self._hold, "extended")
-            )
-            del lock  # or it would never be nobody's
+            pause = renew(self._hold, why == "over")
+            del renew  # otherwise this thread would keep the lock alive

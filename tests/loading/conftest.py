@@ -3,8 +3,6 @@
 import asyncio
 import inspect
 import threading
-import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,19 +11,10 @@ from typing import Any
 import pytest
 import redis
 
-from shardcache import Event
 from shardcache.embedded import LocalShards
+from tests.waiting import until
 
-PATIENCE = 20.0  # seconds: the deadline of what is not about time
-
-
-def until(true: Callable[[], Any], timeout: float = PATIENCE) -> Any:
-    """Wait until something is so; return it."""
-    end = time.monotonic() + timeout
-    while not (found := true()):
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.002)
-    return found
+LONG_TIMEOUT = 20.0  # seconds: the deadline of what is not about time
 
 
 class Gate:
@@ -68,7 +57,7 @@ class Gate:
 
         def load(*_: Any) -> Any:
             enter()
-            assert self._open.wait(PATIENCE)
+            assert self._open.wait(LONG_TIMEOUT)
             return leave()
 
         async def aload(*_: Any) -> Any:
@@ -146,13 +135,8 @@ class Servers:
         name = cache._context.keys.internal(b"load", cache.explain(key).wire_key)
         return [server for server, plain in self.by_name.items() if plain.exists(name)]
 
-    def home(self, cache: Any, key: str) -> redis.Redis:
+    def own_shard(self, cache: Any, key: str) -> redis.Redis:
         return self.by_name[cache.explain(key).shard]
-
-
-@pytest.fixture(name="until")
-def until_fixture() -> Callable[..., Any]:
-    return until
 
 
 @pytest.fixture(scope="session")
@@ -173,26 +157,6 @@ def mortal() -> Iterator[LocalShards]:
 def servers(shards: LocalShards) -> Iterator[Servers]:
     with ExitStack() as stack:
         yield Servers(shards.urls, stack)
-
-
-@pytest.fixture
-def namespace() -> str:
-    return uuid.uuid4().hex
-
-
-@pytest.fixture
-def events() -> list[Event]:
-    return []
-
-
-@pytest.fixture
-def is_async(colour: Any) -> bool:
-    return colour.__class__.__name__ == "AwaitedClass"
-
-
-@pytest.fixture
-def cache(make: Callable[..., Any]) -> Any:
-    return make()
 
 
 @pytest.fixture

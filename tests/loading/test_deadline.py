@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from shardcache import LoadPolicy, Miss, Options
+from tests.waiting import until
 
 TIMEOUT = 1.0
 ENOUGH = 1.8  # seconds: less than two timeouts, more than one on a busy machine
@@ -18,12 +19,10 @@ QUIET = Options(first_probe=60, max_probe=60)
 
 def on_shard(cache, name, prefix, wire):
     """Return a key or tag that lies on this shard."""
-    space, placement = cache._context.keys, cache._context.placement
+    space, topology = cache._context.keys, cache._context.topology
     found = (f"{prefix}{n}" for n in range(1000))
     return next(
-        one
-        for one in found
-        if cache._context.members[placement.owner_index(wire(space, one))].node.name == name
+        one for one in found if topology.names[topology.owner_index(wire(space, one))] == name
     )
 
 
@@ -36,11 +35,11 @@ def tag_on(cache, name):
 
 
 HUNG = {
-    "home": (0,),
+    "own-shard": (0,),
     "other-voters": (1, 2),
-    "home-and-voter": (0, 1),
+    "own-shard-and-voter": (0, 1),
     "tag": (2,),
-    "home-and-tag": (0, 2),
+    "own-shard-and-tag": (0, 2),
     "all": (0, 1, 2),
 }
 
@@ -94,7 +93,7 @@ def test_a_call_in_a_hurry_blames_nobody(mortal, make, counter, is_async) -> Non
     cache.get_or_set("warm", "value")
     budget = cache._load_context.budget()
     budget.left = 0.0
-    request = cache._loader.request(key, counter, 60, LoadPolicy(), None, budget)
+    request = cache._loader.request(key, counter, 60_000, LoadPolicy(), (), budget)
     reload = cache._loader.reload
     assert (cache._finish(reload, request) if is_async else reload(request)) == 1
     assert [shard.state for shard in cache.stats().shards.values()] == ["closed"] * 3
@@ -110,7 +109,7 @@ def evals(mortal, places) -> int:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_voters_that_were_not_asked_are_not_told(mortal, make, counter, fails, until) -> None:
+def test_voters_that_were_not_asked_are_not_told(mortal, make, counter, fails) -> None:
     """Without the quorum lock only the key's own shard hears of a load, good or failed."""
     cache = make(mortal.urls)
     key = key_on(cache, next(iter(mortal.urls)))
@@ -124,7 +123,7 @@ def test_voters_that_were_not_asked_are_not_told(mortal, make, counter, fails, u
     assert evals(mortal, [1, 2]) == 0
 
 
-def test_who_is_refused_at_home_tells_nobody_else(mortal, make, gate, begin, until) -> None:
+def test_who_is_refused_at_home_tells_nobody_else(mortal, make, gate, begin) -> None:
     """Of two processes that miss at once, the waiting one never asks the other voters."""
     one, two = make(mortal.urls), make(mortal.urls)
     key = key_on(one, next(iter(mortal.urls)))

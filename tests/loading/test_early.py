@@ -109,9 +109,8 @@ def test_processes_that_do_not_wait_for_each_other_draw_for_themselves() -> None
     assert begins(one, together) == begins(two, together)
 
 
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning"
-)  # forking with threads, which other tests may have left
+# Forking with threads, which other tests may have left.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_draws_for_itself() -> None:
     """It is another process, though it has its parent's client."""
     with ShardCache(["redis://one"]) as cache:

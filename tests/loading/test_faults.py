@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from shardcache import LoadPolicy, Options
+from tests.waiting import until
 
 QUIET = Options(first_probe=60, max_probe=60)
 KEYS = [f"k{n}" for n in range(12)]
@@ -24,7 +25,7 @@ def owned(cache, name, inside=True):
 
 
 @pytest.mark.parametrize("what", ["kill", "pause"])
-def test_without_a_quorum(mortal, make, begin, gate, until, counter, what) -> None:
+def test_without_a_quorum(mortal, make, begin, gate, counter, what) -> None:
     """One load in each process, counted, stored where the key's own shard lives; nothing hangs."""
     one, two = (make(mortal.urls, timeout=0.5, options=QUIET) for _ in range(2))
     name = next(iter(mortal.urls))
@@ -41,7 +42,7 @@ def test_without_a_quorum(mortal, make, begin, gate, until, counter, what) -> No
     assert one.get_or_set(key, counter) == "loaded"
 
 
-def test_with_the_keys_shard_out(mortal, make, begin, gate, until) -> None:
+def test_with_the_keys_shard_out(mortal, make, begin, gate) -> None:
     """Nobody can give the value to another process: each loads once for itself, at once."""
     one, two = (make(mortal.urls, timeout=0.5, options=QUIET) for _ in range(2))
     key = owned(one, next(iter(mortal.urls)))
@@ -67,7 +68,7 @@ def test_with_everything_out(mortal, make, counter) -> None:
 
 
 @pytest.mark.parametrize("what", ["kill", "pause"])
-def test_a_minority_out(mortal, make, begin, gate, until, what) -> None:
+def test_a_minority_out(mortal, make, begin, gate, what) -> None:
     """One voter gone: still one loader in the fleet."""
     one, two = (make(mortal.urls, timeout=0.5, options=QUIET) for _ in range(2))
     key = owned(one, list(mortal.urls)[1], inside=False)
@@ -82,7 +83,7 @@ def test_a_minority_out(mortal, make, begin, gate, until, what) -> None:
     assert (gate.calls, one.get(key)) == (1, "loaded")
 
 
-def test_a_minority_restarts_under_a_load(mortal, make, begin, gate, until) -> None:
+def test_a_minority_restarts_under_a_load(mortal, make, begin, gate) -> None:
     """A voter that comes back empty gives no second loader a majority."""
     one, two = (make(mortal.urls, timeout=0.5) for _ in range(2))
     key = owned(one, list(mortal.urls)[1], inside=False)
@@ -96,7 +97,7 @@ def test_a_minority_restarts_under_a_load(mortal, make, begin, gate, until) -> N
     assert (first.result(30), second.result(30), gate.calls) == ("loaded", "loaded", 1)
 
 
-def test_the_keys_own_shard_restarts_under_a_load(mortal, make, begin, gate, until) -> None:
+def test_the_keys_own_shard_restarts_under_a_load(mortal, make, begin, gate) -> None:
     """A voter that lost the load's lock and would grant it anew does not vote."""
     one, two = (make(mortal.urls, timeout=0.5) for _ in range(2))
     names = list(mortal.urls)
@@ -137,9 +138,7 @@ cache.get_or_set("k", load, policy=LoadPolicy(lock_ttl=0.5))
 """
 
 
-def test_a_killed_loader_has_one_successor(
-    shards, make, namespace, begin, gate, until, servers
-) -> None:
+def test_a_killed_loader_has_one_successor(shards, make, namespace, begin, gate, servers) -> None:
     """Kill -9 in a load: when the lock ends one waiter loads, and the others get its value."""
     urls = [f"{url}{'&' if '?' in url else '?'}name={name}" for name, url in shards.urls.items()]
     with subprocess.Popen(
@@ -161,17 +160,17 @@ def test_a_killed_loader_has_one_successor(
 
 def test_damaged_values_are_loaded_anew(cache, servers, counter) -> None:
     """A damaged value and a foreign list are counted as misses, and are overwritten."""
-    home = servers.home(cache, "k")
+    own_shard = servers.own_shard(cache, "k")
     wire = cache.explain("k").wire_key
-    home.set(wire, b"\xff\x00damaged")
+    own_shard.set(wire, b"\xff\x00damaged")
     assert cache.get_or_set("k", counter) == 1
     assert cache.get_or_set_many(["k"], counter) == {"k": 1}
-    home.delete(wire)
-    home.rpush(wire, "a list")
+    own_shard.delete(wire)
+    own_shard.rpush(wire, "a list")
     assert cache.get_or_set("k", counter) == 2
     assert (cache.get("k"), cache.stats().damaged) == (2, 2)
-    home.delete(wire)
-    home.rpush(wire, "a list")
+    own_shard.delete(wire)
+    own_shard.rpush(wire, "a list")
     assert cache.get_or_set_many(["k"], counter.of(lambda keys: {"k": "v"})) == {"k": "v"}
     assert cache.get("k") == "v"
 
@@ -197,5 +196,5 @@ def test_every_codec(make, counter, settings) -> None:
 
 def test_foreign_bytes(cache, servers, counter) -> None:
     """What somebody else has written is a value."""
-    servers.home(cache, "k").set(cache.explain("k").wire_key, b"theirs")
+    servers.own_shard(cache, "k").set(cache.explain("k").wire_key, b"theirs")
     assert (cache.get_or_set("k", counter), counter.calls) == (b"theirs", 0)

@@ -41,9 +41,8 @@ def test_a_hot_key_is_loaded_once_for_each_ttl(kind, shards, namespace) -> None:
             crowd.append(one)
         for one in crowd:
             assert one.stdout.readline() == "ready\n"
-        end = (
-            time.monotonic() + SECONDS
-        )  # the same for all: a process that is late does not go on for longer
+        # The same for all: a process that is late does not go on for longer.
+        end = time.monotonic() + SECONDS
         for one in crowd:
             one.stdin.write(f"{end}\n")
             one.stdin.flush()

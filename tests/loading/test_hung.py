@@ -7,6 +7,7 @@ import time
 import pytest
 
 from shardcache import LoadPolicy, Options, errors
+from tests.waiting import until
 
 FEW = 3
 
@@ -42,7 +43,7 @@ class Hang:
 
 
 @pytest.fixture
-def hang(is_async, until):
+def hang(is_async):
     hang = Hang(is_async)
     yield hang
     hang.over.set()
@@ -66,7 +67,7 @@ def test_abandoned_loaders_keep_no_place(narrow, hang, counter) -> None:
     assert (narrow.stats().loading.abandoned, hang.calls) == (FEW - 1, FEW - 1)
 
 
-def test_abandoned_loaders_are_bounded(narrow, hang, counter, until, servers) -> None:
+def test_abandoned_loaders_are_bounded(narrow, hang, counter, servers) -> None:
     """No more loaders hang than ``max_loads``, then an error names them; hits go on."""
     policy = LoadPolicy(hard_timeout=0.05, lock_ttl=60)
     for n in range(FEW):
@@ -102,7 +103,7 @@ def test_waiting_for_ones_turn_counts(narrow, gate, begin, counter) -> None:
     assert narrow.get_or_set("k", counter, policy=LoadPolicy(hard_timeout=20)) == 1
 
 
-def test_refreshes_in_the_background_are_bounded(narrow, gate, until, events) -> None:
+def test_refreshes_in_the_background_are_bounded(narrow, gate, events) -> None:
     """Many stale keys and a loader that hangs: all are served, few refreshed, and it is told."""
     policy = LoadPolicy.swr(600)
     keys = [f"k{n}" for n in range(5 * FEW)]
@@ -130,7 +131,7 @@ def test_refreshes_in_the_background_are_bounded(narrow, gate, until, events) ->
     until(refreshed)
 
 
-def test_a_refresh_in_the_foreground_is_bounded_too(narrow, gate, until) -> None:
+def test_a_refresh_in_the_foreground_is_bounded_too(narrow, gate) -> None:
     """With ``soft_timeout`` a load goes on in the background; without a place it is not begun."""
     policy = LoadPolicy(stale_ttl=600, background=False, soft_timeout=0.03)
     keys = [f"k{n}" for n in range(FEW + 2)]
@@ -143,7 +144,7 @@ def test_a_refresh_in_the_foreground_is_bounded_too(narrow, gate, until) -> None
     assert gate.calls == FEW
 
 
-def test_hung_refreshes_take_no_place_from_others(narrow, hang, counter, until) -> None:
+def test_hung_refreshes_take_no_place_from_others(narrow, hang, counter) -> None:
     """As many refreshes hang as may load at once, and the next key is loaded all the same."""
     policy = LoadPolicy.swr(600)
     for n in range(FEW):
@@ -157,7 +158,7 @@ def test_hung_refreshes_take_no_place_from_others(narrow, hang, counter, until) 
 
 
 def test_the_wait_for_a_place_ends_where_nothing_else_does(
-    narrow, gate, begin, counter, servers, until
+    narrow, gate, begin, counter, servers
 ) -> None:
     """Without ``hard_timeout``: if no loader ends for ``wait`` seconds, an error names them."""
     aside = LoadPolicy(stale_ttl=600, background=False, wait=0)

@@ -6,6 +6,7 @@ What was loaded before is not stored, and no later call gets it.
 import pytest
 
 from shardcache import LoadPolicy, Options
+from tests.waiting import until
 
 
 def piped(cache, is_async, *calls):
@@ -62,9 +63,7 @@ def test_a_pipeline_voids_too(make, gate, begin, is_async, name) -> None:
 
 
 @pytest.mark.parametrize("write", ["delete", "delete_many", "clear", "pipeline"])
-def test_nobody_who_asks_after_a_delete_joins_an_older_load(
-    cache, gate, begin, until, write
-) -> None:
+def test_nobody_who_asks_after_a_delete_joins_an_older_load(cache, gate, begin, write) -> None:
     """In the process that deletes too: the next caller gets a load of its own afterwards."""
     first = begin(cache.get_or_set, "k", gate("old"))
     gate.begun()
@@ -81,7 +80,7 @@ def test_nobody_who_asks_after_a_delete_joins_an_older_load(
     assert (first.result(), second.result(), cache.get("k"), gate.most) == ("old", "new", "new", 1)
 
 
-def test_invalidated_tags_are_not_joined(cache, gate, begin, until) -> None:
+def test_invalidated_tags_are_not_joined(cache, gate, begin) -> None:
     """The same for a load whose tag is invalidated while it runs."""
     first = begin(lambda: cache.get_or_set("k", gate("old"), tags=["t"]))
     gate.begun()
@@ -92,7 +91,7 @@ def test_invalidated_tags_are_not_joined(cache, gate, begin, until) -> None:
     assert (first.result(), second.result(), cache.get("k"), gate.most) == ("old", "new", "new", 1)
 
 
-def test_a_refresh_is_voided(cache, gate, begin, until) -> None:
+def test_a_refresh_is_voided(cache, gate, begin) -> None:
     """A refresh under way when the value is deleted does not bring it back."""
     policy = LoadPolicy(stale_ttl=60)
     assert cache.get_or_set("k", "first", 0.02, policy=policy) == "first"
@@ -106,14 +105,14 @@ def test_a_refresh_is_voided(cache, gate, begin, until) -> None:
     assert cache.get("k") is None
 
 
-def test_a_refresh_does_not_bring_back_what_others_deleted(cache, servers, gate, until) -> None:
+def test_a_refresh_does_not_bring_back_what_others_deleted(cache, servers, gate) -> None:
     """Another program's write invalidates no load, but the value the loader saw expires early."""
     policy = LoadPolicy(stale_ttl=60)
     assert cache.get_or_set("k", "first", 0.02, policy=policy) == "first"
-    until(lambda: 0 < servers.home(cache, "k").pttl(cache.explain("k").wire_key) < 60_000)
+    until(lambda: 0 < servers.own_shard(cache, "k").pttl(cache.explain("k").wire_key) < 60_000)
     assert cache.get_or_set("k", gate("refreshed"), 60, policy=policy) == "first"
     gate.begun()
-    assert servers.home(cache, "k").delete(cache.explain("k").wire_key) == 1
+    assert servers.own_shard(cache, "k").delete(cache.explain("k").wire_key) == 1
     gate.open()
     until(lambda: cache.stats().loading.not_stored)
     assert cache.get("k") is None

@@ -1,6 +1,7 @@
 """Many missing keys on a slow machine: real flows, simulated servers, virtual time."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import cycle
 from typing import Any
 
@@ -22,7 +23,6 @@ from shardcache.flows.steps import (
     SingleFlight,
     Step,
     gather,
-    limited,
 )
 from shardcache.loading.loader_base import LoaderBase
 from shardcache.stats import LoadTally
@@ -99,14 +99,14 @@ class Machine:
     def do(self, step: Step, budget: Budget | None) -> Any:
         match step:
             case Exchange(batches):
-                asking, outcomes = gather(batches, TIMEOUT, budget.limit() if budget else TIMEOUT)
+                asking, outcomes = gather(batches, TIMEOUT)
                 self.do(asking, budget)
                 return outcomes
             case Broadcast():
                 if budget is None:
                     return self.ask(step)
-                with budget.spent():
-                    return self.ask(limited(step, budget.limit()))
+                with budget.spent() as limit:
+                    return self.ask(replace(step, limit=min(step.limit, limit)))
             case SingleFlight():
                 return FlightResult(self.run(step.work(step.wires), step.budget))
             case Load():
@@ -121,7 +121,7 @@ class Machine:
     def ask(self, step: Broadcast) -> None:
         """Everything arrives halfway, and is answered at the end, if anybody still waits for it."""
         takes = next(self.takes)
-        waits = min(step.timeout, step.timeout if step.limit is None else step.limit)
+        waits = min(step.timeout, step.limit)
         if takes > step.timeout:
             self.out.append(takes)
         began = self.now
@@ -134,7 +134,7 @@ class Machine:
             return
         self.now = began + min(takes, waits)
         for place, (batch, replies) in enumerate(zip(step.batches, answers, strict=True)):
-            name = self.client_context.members[batch.shard].node.name
+            name = self.client_context.topology.known[batch.shard].node.name
             if takes > waits:
                 step.on_reply(place, ShardTimeout(name, "late"), None)
             elif step.on_reply(place, replies, ServerRun(b"life-%d" % batch.shard, 1e6)):

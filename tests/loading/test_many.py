@@ -3,6 +3,7 @@
 import pytest
 
 from shardcache import LoadPolicy, LoadResult, Options, errors
+from tests.waiting import until
 
 KEYS = [f"k{n}" for n in range(12)]
 
@@ -44,7 +45,7 @@ def test_results_with_ttls_of_their_own(cache, counter) -> None:
     assert (cache.ttl("a") <= 5, cache.contains("b"), cache.ttl("c") > 90) == (True, False, True)
 
 
-def test_wrong_result(cache, counter, servers, until) -> None:
+def test_wrong_result(cache, counter, servers) -> None:
     """No mapping is an error, and the locks are free."""
     with pytest.raises(errors.InvalidArgument, match="mapping"):
         cache.get_or_set_many(["a", "b"], counter.of(lambda _: [1, 2]))
@@ -52,7 +53,7 @@ def test_wrong_result(cache, counter, servers, until) -> None:
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["same-process", "other-process"])
-def test_overlapping_calls(make, begin, gate, until, same) -> None:
+def test_overlapping_calls(make, begin, gate, same) -> None:
     """Each key is loaded once; a call that shares keys with another waits for those alone."""
     one = make()
     two = one if same else make()
@@ -85,14 +86,13 @@ def test_joining_a_load_that_leaves_the_key_out(cache, begin, gate) -> None:
     assert (first.result(), second.result()) == ({"a": 1}, "mine")
 
 
-def test_stale_values_are_refreshed_together(cache, servers, until, counter) -> None:
+def test_stale_values_are_refreshed_together(cache, servers, counter) -> None:
     """All stale ones are served, and refreshed in one call behind."""
     policy = LoadPolicy.swr()
     cache.get_or_set_many(KEYS, lambda keys: dict.fromkeys(keys, "old"), 0.02, policy=policy)
     until(lambda: not any(cache.ttl(key) for key in KEYS))
-    until(
-        lambda: not any(servers.locked(cache, key) for key in KEYS)
-    )  # nobody waits until the last load has been given back
+    # Nobody waits until the last load has been given back.
+    until(lambda: not any(servers.locked(cache, key) for key in KEYS))
     loader = counter.of(lambda keys: dict.fromkeys(keys, "new"))
     assert cache.get_or_set_many(KEYS, loader, 60, policy=policy) == dict.fromkeys(KEYS, "old")
     until(lambda: cache.get_many(KEYS) == dict.fromkeys(KEYS, "new"))
@@ -148,7 +148,7 @@ def test_a_key_as_text_and_as_bytes_is_one_key(cache, counter) -> None:
     assert counter.calls == 1
 
 
-def test_many_parts_are_refreshed_behind(make, counter, until) -> None:
+def test_many_parts_are_refreshed_behind(make, counter) -> None:
     """Stale values are refreshed batch by batch in one thread or task, behind the call."""
     cache = make(options=Options(load_batch=120))
     policy = LoadPolicy.swr()
@@ -164,7 +164,7 @@ def test_many_parts_are_refreshed_behind(make, counter, until) -> None:
     assert max(sizes) == 120
 
 
-def test_a_loader_of_many_that_fails(make, counter, servers, until) -> None:
+def test_a_loader_of_many_that_fails(make, counter, servers) -> None:
     """Its error comes out, and none of a thousand locks stays; the next call loads."""
     cache = make()
     keys = [f"k{n}" for n in range(1100)]
@@ -179,7 +179,7 @@ def test_a_loader_of_many_that_fails(make, counter, servers, until) -> None:
     assert [shard.failures for shard in cache.stats().shards.values()] == [0] * 3
 
 
-def test_batches_of_two_processes(make, begin, gate, until) -> None:
+def test_batches_of_two_processes(make, begin, gate) -> None:
     """What another process loads is waited for: each of a thousand keys is loaded once."""
     one, two = make(), make()
     keys = [f"k{n}" for n in range(1000)]

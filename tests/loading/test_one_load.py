@@ -3,6 +3,7 @@
 import pytest
 
 from shardcache import LoadPolicy, Options, errors
+from tests.waiting import until
 
 
 def test_a_miss_is_loaded_and_stored(cache, counter) -> None:
@@ -43,13 +44,14 @@ def test_a_lambda_that_returns_a_coroutine(cache, is_async) -> None:
         return 7
 
     if is_async:
-        assert cache.get_or_set("k", lambda: load()) == 7  # noqa: PLW0108  a coroutine function would be another case
+        # Not ``load`` itself: a coroutine function would be another case.
+        assert cache.get_or_set("k", lambda: load()) == 7  # noqa: PLW0108
     else:
         with pytest.raises(errors.InvalidArgument, match="coroutine"):
             cache.get_or_set("k", load)
 
 
-def test_single_flight_in_a_process(cache, gate, begin, until) -> None:
+def test_single_flight_in_a_process(cache, gate, begin) -> None:
     """Callers of one key share one load, and everyone gets its value."""
     loader = gate([1, 2])
     calls = [begin(cache.get_or_set, "k", loader) for _ in range(8)]
@@ -59,7 +61,7 @@ def test_single_flight_in_a_process(cache, gate, begin, until) -> None:
     assert (gate.calls, cache.stats().loading.loads) == (1, 1)
 
 
-def test_one_loader_in_the_fleet(make, gate, begin, until) -> None:
+def test_one_loader_in_the_fleet(make, gate, begin) -> None:
     """Two clients are two processes: one loads, the other waits and gets the value."""
     one, two = make(), make()
     loader = gate()
@@ -80,7 +82,7 @@ def test_a_cold_herd_computes_once(make, counter, begin) -> None:
     assert counter.calls == 10
 
 
-def test_waiters_do_not_spin(make, servers, gate, begin, until) -> None:
+def test_waiters_do_not_spin(make, servers, gate, begin) -> None:
     """A waiter sleeps on the server: a long load costs it few claims, and the fill wakes it."""
     one, two = make(), make()
     policy = LoadPolicy(lock_ttl=60)  # not renewed while this test looks
@@ -97,7 +99,7 @@ def test_waiters_do_not_spin(make, servers, gate, begin, until) -> None:
     assert evals <= 8
 
 
-def test_nothing_is_left_behind(make, servers, namespace, gate, begin, until) -> None:
+def test_nothing_is_left_behind(make, servers, namespace, gate, begin) -> None:
     """After a load with waiters no lock is left, and what is left of the waiting expires soon."""
     one, two = make(), make()
     calls = [begin(client.get_or_set, "k", gate()) for client in (one, two)]
@@ -114,7 +116,7 @@ def test_nothing_is_left_behind(make, servers, namespace, gate, begin, until) ->
     assert [key for key, ms in left.items() if b"load-" in key and ms > 1000] == []
 
 
-def test_a_loader_error_is_shared_by_its_flight_only(cache, counter, gate, begin, until) -> None:
+def test_a_loader_error_is_shared_by_its_flight_only(cache, counter, gate, begin) -> None:
     """Those who waited get the error; the next call loads anew; the lock is free."""
     calls = [begin(cache.get_or_set, "k", gate(error=ValueError("broken"))) for _ in range(4)]
     gate.begun()
@@ -125,7 +127,7 @@ def test_a_loader_error_is_shared_by_its_flight_only(cache, counter, gate, begin
     assert cache.stats().loading.failures == gate.calls == 1
 
 
-def test_an_error_frees_the_next_process(make, counter, gate, begin, until) -> None:
+def test_an_error_frees_the_next_process(make, counter, gate, begin) -> None:
     """A waiter in another process is woken by the failure, and loads."""
     one, two = make(), make()
     failing = begin(one.get_or_set, "k", gate(error=ValueError("broken")))
@@ -136,7 +138,7 @@ def test_an_error_frees_the_next_process(make, counter, gate, begin, until) -> N
     assert (str(failing.exception()), waiting.result(), counter.calls) == ("broken", 1, 1)
 
 
-def test_an_error_frees_every_voter(make, counter, servers, until) -> None:
+def test_an_error_frees_every_voter(make, counter, servers) -> None:
     """Not only the key's own shard: else the next loader waits until the lock ends."""
     one, two = make(), make()
     policy = LoadPolicy(lock_ttl=60)
@@ -147,7 +149,7 @@ def test_an_error_frees_every_voter(make, counter, servers, until) -> None:
     assert (two.stats().loading.waits, two.stats().loading.alone) == (0, 0)
 
 
-def test_what_cannot_be_stored_is_an_error(cache, counter, servers, until) -> None:
+def test_what_cannot_be_stored_is_an_error(cache, counter, servers) -> None:
     """A value that no serializer takes is refused to the caller, and holds up nobody."""
     with pytest.raises(errors.SerializationError):
         cache.get_or_set("k", counter.of(object))
@@ -193,22 +195,23 @@ def test_less_protection(make, gate, begin, protect) -> None:
         for _ in range(2)
     ]
     gate.begun(2 if protect == "process" else 4)
+    if protect == "process":
+        until(lambda: [client.stats().loading.joined for client in (one, two)] == [1, 1])
     gate.open()
     assert [call.result() for call in calls] == ["loaded"] * 4
     assert (gate.calls, one.get("k")) == (2 if protect == "process" else 4, "loaded")
 
 
-def test_slow_loads_keep_their_lock(make, servers, gate, begin, until) -> None:
+def test_slow_loads_keep_their_lock(make, servers, gate, begin) -> None:
     """The lock of a running loader is renewed: no second load, and the value is stored."""
     one, two = make(), make()
-    policy = LoadPolicy(lock_ttl=1)
+    policy = LoadPolicy(lock_ttl=2)
     first = begin(one.get_or_set, "k", gate(), policy=policy)
     gate.begun()
     second = begin(two.get_or_set, "k", gate(), policy=policy)
     pops = servers.calls("blpop")
-    until(
-        lambda: servers.calls("blpop") >= pops + 7
-    )  # a fifth of a second each at least, and the lock lasts one
+    # A fifth of a second each at least, and the lock lasts two seconds.
+    until(lambda: servers.calls("blpop") >= pops + 12)
     gate.open()
     assert (first.result(), second.result(), gate.calls, one.get("k")) == (
         "loaded",
@@ -220,9 +223,7 @@ def test_slow_loads_keep_their_lock(make, servers, gate, begin, until) -> None:
 
 
 @pytest.mark.parametrize("protect", ["process", "none"])
-def test_slow_loads_without_a_quorum_lock_are_stored(
-    cache, servers, gate, begin, until, protect
-) -> None:
+def test_slow_loads_without_a_quorum_lock_are_stored(cache, servers, gate, begin, protect) -> None:
     """There too what stands in the lock is renewed."""
     policy = LoadPolicy(lock_ttl=1.5, protect=protect)
     call = begin(cache.get_or_set, "k", gate(), policy=policy)
@@ -233,10 +234,10 @@ def test_slow_loads_without_a_quorum_lock_are_stored(
     assert (call.result(), cache.get("k")) == ("loaded", "loaded")
 
 
-def test_bound_on_loaders(make, gate, begin, until) -> None:
+def test_bound_on_loaders(make, gate, begin) -> None:
     """So many loaders run at once in a process; waiting loads keep their locks."""
     cache = make(options=Options(max_loads=2))
-    policy = LoadPolicy(lock_ttl=1)
+    policy = LoadPolicy(lock_ttl=2)
     calls = [begin(cache.get_or_set, f"k{n}", gate(n), policy=policy) for n in range(6)]
     gate.begun(2)
     other = make()

@@ -6,6 +6,7 @@ A loader's exceptions keep their type.
 import pytest
 
 from shardcache import LoadPolicy, LoadResult, errors
+from tests.waiting import until
 
 
 class Odd(Exception):
@@ -16,7 +17,7 @@ class Odd(Exception):
         self.code = code
 
 
-def test_each_caller_gets_a_value_of_his_own(cache, gate, begin, until) -> None:
+def test_each_caller_gets_a_value_of_his_own(cache, gate, begin) -> None:
     """One who changes what he was given changes nobody else's, nor what is stored."""
     calls = [begin(cache.get_or_set, "k", gate({"names": ["a"]})) for _ in range(4)]
     gate.begun()
@@ -33,7 +34,7 @@ def test_each_caller_gets_a_value_of_his_own(cache, gate, begin, until) -> None:
 @pytest.mark.parametrize(
     "result", [(1, [2]), LoadResult([3], 0), [None]], ids=["tuple", "not-stored", "list"]
 )
-def test_values_of_ones_own_are_equal(cache, gate, begin, until, result) -> None:
+def test_values_of_ones_own_are_equal(cache, gate, begin, result) -> None:
     """Of the same types too, and also where nothing is stored."""
     calls = [begin(cache.get_or_set, "k", gate(result)) for _ in range(2)]
     gate.begun()
@@ -44,7 +45,7 @@ def test_values_of_ones_own_are_equal(cache, gate, begin, until, result) -> None
     assert [type(call.result()) for call in calls] == [type(expected)] * 2
 
 
-def test_each_caller_of_many_gets_values_of_his_own(cache, gate, begin, until) -> None:
+def test_each_caller_of_many_gets_values_of_his_own(cache, gate, begin) -> None:
     """The same for several keys at once."""
     calls = [begin(cache.get_or_set_many, ["a", "b"], gate({"a": [1], "b": [2]})) for _ in range(2)]
     gate.begun()
@@ -65,7 +66,7 @@ def test_each_caller_of_many_gets_values_of_his_own(cache, gate, begin, until) -
     ],
     ids=["ValueError", "KeyError", "not-to-be-copied", "OSError"],
 )
-def test_each_caller_gets_an_exception_of_his_own(cache, gate, begin, until, kind) -> None:
+def test_each_caller_gets_an_exception_of_his_own(cache, gate, begin, kind) -> None:
     """The same type, arguments, attributes and cause; a note of one caller is not another's."""
     error = kind()
     error.__cause__ = cause = LookupError("underneath")
@@ -88,7 +89,7 @@ def test_each_caller_gets_an_exception_of_his_own(cache, gate, begin, until, kin
 @pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
 @pytest.mark.parametrize("timeout", [None, 20])
 def test_what_would_end_a_generator_is_an_error_like_others(
-    cache, servers, is_async, until, kind, many, timeout
+    cache, servers, is_async, kind, many, timeout
 ) -> None:
     """A loader's StopIteration and its kin are raised, and the lock is free at once.
 
@@ -123,7 +124,7 @@ def test_a_stop_can_be_remembered(cache, counter) -> None:
         cache.get_or_set("k", counter, policy=policy)
 
 
-def test_who_asks_after_a_delete_elsewhere_gets_nothing_older(make, gate, begin, until) -> None:
+def test_who_asks_after_a_delete_elsewhere_gets_nothing_older(make, gate, begin) -> None:
     """A call after another process' delete may join an older load, but does not get its value."""
     one, two = make(), make()
     first = begin(one.get_or_set, "k", gate("old"))

@@ -6,21 +6,22 @@ import pytest
 
 from shardcache import LoadPolicy, LoadResult, Options, errors
 from shardcache.flows.load import context
+from tests.waiting import until
 
 SHORT = 0.02  # seconds: over by the time that anybody looks
 
 
-def stale(cache, until, policy, value="old") -> None:
+def stale(cache, policy, value="old") -> None:
     """Leave a value under "k" whose time is over, and its grace is not."""
     cache.get_or_set("k", value, SHORT, policy=policy)
     until(lambda: cache.ttl("k") == 0)
 
 
-def test_stale_while_revalidate(make, until, gate) -> None:
+def test_stale_while_revalidate(make, gate) -> None:
     """The stale value comes at once; one refresher in the fleet loads the next."""
     one, two = make(), make()
     policy = LoadPolicy.swr()
-    stale(one, until, policy)
+    stale(one, policy)
     loader = gate("new")
     assert [
         client.get_or_set("k", loader, 60, policy=policy) for client in (one, two, one, two)
@@ -32,43 +33,43 @@ def test_stale_while_revalidate(make, until, gate) -> None:
     assert one.get_or_set("k", loader, 60, policy=policy) == "new"
 
 
-def test_staler_than_the_caller_allows(cache, until, counter) -> None:
+def test_staler_than_the_caller_allows(cache, counter) -> None:
     """Grace is the reader's too: who allows none loads."""
-    stale(cache, until, LoadPolicy.swr())
+    stale(cache, LoadPolicy.swr())
     assert cache.get_or_set("k", counter, 60) == 1
 
 
-def test_refresh_in_the_foreground(cache, until, counter) -> None:
+def test_refresh_in_the_foreground(cache, counter) -> None:
     """Without background the one who gets the lock loads before it returns."""
     policy = LoadPolicy(stale_ttl=60, background=False)
-    stale(cache, until, policy)
+    stale(cache, policy)
     assert cache.get_or_set("k", counter, 60, policy=policy) == 1
     assert (cache.get("k"), counter.calls) == (1, 1)
 
 
 @pytest.mark.parametrize("background", [True, False])
-def test_stale_if_error(cache, until, counter, background) -> None:
+def test_stale_if_error(cache, counter, background) -> None:
     """A refresh that fails leaves the stale value, and says so in stats and events."""
     policy = LoadPolicy(stale_ttl=60, background=background)
-    stale(cache, until, policy)
+    stale(cache, policy)
     failing = counter.of(lambda: 1 / 0)
     assert cache.get_or_set("k", failing, 60, policy=policy) == "old"
     until(lambda: cache.stats().loading.failures == 1)
     assert cache.stats().loading.stale == 1
 
 
-def test_no_stale_if_error(cache, until, counter) -> None:
+def test_no_stale_if_error(cache, counter) -> None:
     """Where the policy says so the error comes out."""
     policy = LoadPolicy(stale_ttl=60, background=False, stale_if_error=False)
-    stale(cache, until, policy)
+    stale(cache, policy)
     with pytest.raises(ZeroDivisionError):
         cache.get_or_set("k", counter.of(lambda: 1 / 0), 60, policy=policy)
 
 
-def test_soft_timeout(cache, until, gate) -> None:
+def test_soft_timeout(cache, gate) -> None:
     """A caller who loads is given the stale value after so long; the load goes on and is stored."""
     policy = LoadPolicy(stale_ttl=60, background=False, soft_timeout=0.03)
-    stale(cache, until, policy)
+    stale(cache, policy)
     assert cache.get_or_set("k", gate("new"), 60, policy=policy) == "old"
     gate.begun()
     gate.open()
@@ -76,7 +77,7 @@ def test_soft_timeout(cache, until, gate) -> None:
     assert (gate.calls, gate.cancelled) == (1, 0)
 
 
-def test_hard_timeout(cache, servers, gate, counter, until) -> None:
+def test_hard_timeout(cache, servers, gate, counter) -> None:
     """After so long the load is given up, and its lock with it."""
     with pytest.raises(errors.LoadTimeout, match=r"0\.03 s"):
         cache.get_or_set("k", gate(), 60, policy=LoadPolicy(hard_timeout=0.03))
@@ -98,7 +99,7 @@ def test_hard_timeout_that_is_kept(cache, counter) -> None:
         cache.get_or_set("j", counter.of(late), policy=policy)
 
 
-def test_early_refresh_loads_behind_the_lock(make, gate, until, monkeypatch) -> None:
+def test_early_refresh_loads_behind_the_lock(make, gate, monkeypatch) -> None:
     """XFetch: near its end one process refreshes a value in the background; all get the old."""
     one, two = make(), make()
     eager = LoadPolicy(beta=1000)
@@ -201,13 +202,13 @@ def test_the_lock_lasts_as_long_as_loading_took(cache, counter) -> None:
 @pytest.mark.parametrize(
     "settings", [{}, {"options": Options(signing_key=b"k" * 32)}], ids=["plain", "signed"]
 )
-def test_ttl_and_touch_speak_of_freshness(make, servers, counter, until, settings) -> None:
+def test_ttl_and_touch_speak_of_freshness(make, servers, counter, settings) -> None:
     """A ttl of 50 s and a grace of 60 s: 50 are left; a touch keeps the grace."""
     cache = make(**settings)
     policy = LoadPolicy.swr(60)
 
     def expiry() -> float:
-        return servers.home(cache, "k").pttl(cache.explain("k").wire_key) / 1000
+        return servers.own_shard(cache, "k").pttl(cache.explain("k").wire_key) / 1000
 
     cache.get_or_set("k", "old", 50, policy=policy)
     assert (45 < cache.ttl("k") <= 50, 105 < expiry() <= 110) == (True, True)
@@ -217,10 +218,10 @@ def test_ttl_and_touch_speak_of_freshness(make, servers, counter, until, setting
     assert counter.calls == 0
 
 
-def test_touch_makes_a_stale_value_fresh(cache, counter, until) -> None:
+def test_touch_makes_a_stale_value_fresh(cache, counter) -> None:
     """A stale one has no time left, though it is there; touched it is not to be refreshed."""
     policy = LoadPolicy.swr(60)
-    stale(cache, until, policy)
+    stale(cache, policy)
     assert (cache.ttl("k"), cache.contains("k"), cache.get("k")) == (0.0, True, "old")
     assert cache.touch("k", 50) is True
     assert 45 < cache.ttl("k") <= 50
@@ -233,9 +234,9 @@ def test_touch_makes_a_stale_value_fresh(cache, counter, until) -> None:
     )
 
 
-def test_ttl_and_touch_in_a_pipeline(cache, until) -> None:
+def test_ttl_and_touch_in_a_pipeline(cache) -> None:
     """The same, queued."""
-    stale(cache, until, LoadPolicy.swr(60))
+    stale(cache, LoadPolicy.swr(60))
     pipe = cache.pipeline()
     pipe.ttl("k")
     pipe.touch("k", 50)
@@ -247,9 +248,9 @@ def test_ttl_and_touch_in_a_pipeline(cache, until) -> None:
 @pytest.mark.parametrize("kind", ["rpush", "set"])
 def test_ttl_and_touch_of_what_others_stored(cache, servers, kind) -> None:
     """A list, and a text that begins as if it were ours: no grace, and no error."""
-    home, wire = servers.home(cache, "k"), cache.explain("k").wire_key
-    getattr(home, kind)(wire, b"\xff\x00short")
-    home.pexpire(wire, 40_000)
+    own_shard, wire = servers.own_shard(cache, "k"), cache.explain("k").wire_key
+    getattr(own_shard, kind)(wire, b"\xff\x00short")
+    own_shard.pexpire(wire, 40_000)
     assert 35 < cache.ttl("k") <= 40
     assert cache.touch("k", 80) is True
     assert 75 < cache.ttl("k") <= 80

@@ -51,7 +51,7 @@ def test_two_clients_are_no_cycle(make, counter) -> None:
     assert one.get_or_set("a", counter.of(lambda: nested(two, "a", 3))) == 3
 
 
-def test_crossed_loads_end(make, begin, until, counter, is_async) -> None:
+def test_crossed_loads_end(make, begin, counter, is_async) -> None:
     """A waits for B and B for A, in one process and in two: it ends within ``wait``."""
     policy = LoadPolicy(wait=0.3)
     for one, two in ((make(),) * 2, (make(), make())):
@@ -248,7 +248,7 @@ def test_closing_during_a_load_in_threads(shards, namespace, begin, gate) -> Non
     assert error is None or isinstance(error, errors.ClientClosed)
 
 
-def test_an_interrupted_loader_lets_others_load(shards, namespace, begin, gate, until) -> None:
+def test_an_interrupted_loader_lets_others_load(shards, namespace, begin, gate) -> None:
     """KeyboardInterrupt in one thread's loader is that thread's; its waiters load themselves."""
     gate.is_async = False
     with ShardCache(shards.urls, namespace=namespace, timeout=20) as cache:
@@ -259,9 +259,8 @@ def test_an_interrupted_loader_lets_others_load(shards, namespace, begin, gate, 
         assert (type(first.exception(20)), second.result(20)) == (KeyboardInterrupt, "mine")
 
 
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning"
-)  # forking with threads is what this is about
+# Forking with threads is what this is about.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_fork_during_a_load(shards, namespace, begin, gate) -> None:
     """The child does not wait for its parent's threads, but for its parent's value."""
     gate.is_async = False

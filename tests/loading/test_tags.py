@@ -3,6 +3,7 @@
 import pytest
 
 from shardcache import MISS, Hit, LoadPolicy, LoadResult, Miss, Options
+from tests.waiting import until
 
 KEYS = [f"k{n}" for n in range(9)]  # on every shard
 
@@ -24,6 +25,17 @@ def test_invalidating_reaches_every_shard(make, counter) -> None:
     assert two.get_many([*KEYS, "loaded"]) == {}
     assert two.get_or_set("loaded", counter, tags=["all"]) == 2
     assert one.get("loaded") == 2
+
+
+def test_tags_that_can_be_read_once(cache, counter) -> None:
+    """Any iterable of names will do, a generator too."""
+    assert cache.get_or_set("k", counter, tags=(tag for tag in ["t"])) == 1
+    found = cache.get_or_set_many(["a"], lambda keys: dict.fromkeys(keys, 5), tags=iter(["t"]))
+    assert found == {"a": 5}
+    assert cache.set("s", 7, tags=iter(["t"])) is True
+    assert cache.get_many(["k", "a", "s"]) == {"k": 1, "a": 5, "s": 7}
+    cache.invalidate_tags(tag for tag in ["t"])
+    assert cache.get_many(["k", "a", "s"]) == {}
 
 
 def test_every_way_of_reading(cache) -> None:
@@ -76,6 +88,22 @@ def test_get_or_set_many_with_tags(cache, counter) -> None:
         cache.invalidate_tags(["t"])
 
 
+def test_get_or_set_many_with_tags_and_no_results(cache, counter) -> None:
+    """A loader may leave out every key: then there is nothing to tag."""
+    assert cache.get_or_set_many(KEYS, counter.of(lambda keys: {}), 10, tags=["t"]) == {}
+    assert counter.calls == 1
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_tag_lasts_as_long_as_the_longest_of_many(cache, servers, counter, order) -> None:
+    """For ever, if one of the results does."""
+    results = {"one": LoadResult(1, None), "two": 2, "three": LoadResult(3, 7200)}
+    loader = counter.of(lambda keys: dict(list(results.items())[::order]))
+    assert len(cache.get_or_set_many(results, loader, 10, tags=["t"])) == 3
+    lefts = [server.pttl(tag_key(cache, "t")) for server in servers.by_name.values()]
+    assert [left for left in lefts if left != -2] == [-1]
+
+
 def test_an_evicted_tag_is_a_miss(cache, servers, counter) -> None:
     """Never the other way round."""
     cache.get_or_set("k", counter, tags=["t"])
@@ -111,7 +139,7 @@ def test_tags_outlive_their_values(cache, servers, ttl, own) -> None:
     assert left == -1 if ttl is None else left > max(ttl, own or 0) * 1000
 
 
-def test_tagged_values_are_refreshed_too(cache, until, counter) -> None:
+def test_tagged_values_are_refreshed_too(cache, counter) -> None:
     """Stale while revalidate with a tag; a stale value whose tag is gone is not served."""
     policy = LoadPolicy.swr()
     cache.get_or_set("k", "old", 0.02, policy=policy, tags=["t"])
@@ -130,8 +158,8 @@ def test_a_tags_shard_that_is_out(mortal, make, counter) -> None:
     tag = next(
         f"t{n}"
         for n in range(99)
-        if cache._context.members[
-            cache._context.placement.owner_index(tag_key(cache, f"t{n}"))
+        if cache._context.topology.known[
+            cache._context.topology.owner_index(tag_key(cache, f"t{n}"))
         ].node.name
         == dead
     )

@@ -1,7 +1,5 @@
 """Five voters, locks of both colours on them, and ways to look at the voters past the locks."""
 
-import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -12,7 +10,7 @@ import redis
 from shardcache import AsyncQuorumLock, Event, Options, QuorumLock, ShardCache
 from shardcache.embedded import LocalShards
 
-PATIENCE = 20.0  # seconds: the deadline of what is not about time
+LONG_TIMEOUT = 20.0  # seconds: the deadline of what is not about time
 
 
 class Plain:
@@ -28,26 +26,28 @@ class Plain:
 
     def having(self, lock: Any, names: Any = None) -> list[str]:
         """Return the voters that have the lock's key, in the order of the ring."""
-        return [name for name in names or lock.voters if self[name].exists(lock._plan.keys.lock)]
+        return [
+            name for name in names or lock.voters if self[name].exists(lock._holder.plan.keys.lock)
+        ]
 
     def wipe(self, lock: Any, names: Any = None) -> None:
         """Take the lock's key away, as its expiry would."""
         for name in names or lock.voters:
-            self[name].delete(lock._plan.keys.lock)
+            self[name].delete(lock._holder.plan.keys.lock)
 
 
-def until(true: Callable[[], Any], timeout: float = PATIENCE) -> Any:
-    """Wait until something is so; return it."""
-    end = time.monotonic() + timeout
-    while not (found := true()):
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.002)
-    return found
+@pytest.fixture
+def meet() -> Callable[[Any], None]:
+    """Have a client meet all voters, however long a busy machine takes to answer.
 
+    If one of them were too late, the others' age would have to be waited for.
+    """
 
-@pytest.fixture(name="until")
-def until_fixture() -> Callable[..., Any]:
-    return until
+    def acquire_and_release(client: Any) -> None:
+        with client.lock("other", 600, voter_timeout=LONG_TIMEOUT):
+            pass
+
+    return acquire_and_release
 
 
 @pytest.fixture(scope="session")
@@ -78,18 +78,6 @@ def look() -> Iterator[Callable[[LocalShards], Plain]]:
 
 
 @pytest.fixture
-def namespace() -> str:
-    """A namespace that no other test has."""
-    return uuid.uuid4().hex
-
-
-@pytest.fixture
-def events() -> list[Event]:
-    """What the hook was told."""
-    return []
-
-
-@pytest.fixture
 def make(
     colour: Any, voters: LocalShards, namespace: str, events: list[Event]
 ) -> Iterator[Callable[..., Any]]:
@@ -100,18 +88,12 @@ def make(
             chosen = voters.urls if nodes is None else nodes
             usual = {
                 "namespace": namespace,
-                "timeout": PATIENCE,
+                "timeout": LONG_TIMEOUT,
                 "options": Options(on_event=events.append),
             }
             return stack.enter_context(colour(chosen, **{**usual, **settings}))
 
         yield build
-
-
-@pytest.fixture
-def cache(make: Callable[..., Any]) -> Any:
-    """A client with a namespace of its own."""
-    return make()
 
 
 @pytest.fixture

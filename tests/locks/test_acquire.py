@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from shardcache.errors import InvalidArgument, LockConflict, LockLost, LockNotAcquired, LockNotHeld
+from tests.waiting import until
 
 
 def test_one_at_a_time(cache) -> None:
@@ -16,7 +17,7 @@ def test_one_at_a_time(cache) -> None:
     second.release()
 
 
-def test_all_voters_have_the_key(cache, plain, until) -> None:
+def test_all_voters_have_the_key(cache, plain) -> None:
     """The key lies on every voter while the lock is held, and on none afterwards."""
     lock = cache.lock("l")
     lock.acquire()

@@ -11,9 +11,12 @@ import uuid
 import pytest
 
 from shardcache import AsyncShardCache, ShardCache
-from shardcache.drivers.sync import broadcast
+from shardcache.drivers.sync import broadcast, checkout
 from shardcache.errors import LockLost
-from shardcache.locks import lock_base
+from shardcache.locks import lease_holder
+from shardcache.wire import Transfer
+from tests.interruptions import Calls
+from tests.waiting import until
 
 MANY = 80  # turns of the event loop, more than an acquire takes
 
@@ -141,30 +144,38 @@ def test_release_that_is_cancelled(voters, plain) -> None:
     asyncio.run(main())
 
 
-INTERRUPTS = range(1, 40)
+def test_release_of_several_that_is_cancelled(voters, plain) -> None:
+    """It goes out for all locks in one step, so cancelling it keeps no key of any."""
+
+    async def main() -> None:
+        async with AsyncShardCache(voters.urls, namespace=uuid.uuid4().hex, timeout=20) as cache:
+            for number in range(1, 12):
+                locks = cache.lock_many([f"{letter}{number}" for letter in "abc"], 600)
+                await locks.acquire()
+                task = asyncio.ensure_future(locks.release())
+                await turns(number)
+                task.cancel()
+                await asyncio.wait([task])
+                for lock in locks.locks.values():
+                    await gone(plain, lock)
+
+    asyncio.run(main())
+
+
+INTERRUPTS = range(1, 80)
+INTERRUPTED = {
+    broadcast._Round: ("_ask", "_send", "_note_turn", "_note", "_leave"),
+    checkout.Checkout: ("acquire_in_order", "acquire", "succeed", "keep"),
+    Transfer: ("start", "wait", "_advance"),
+}
 
 
 @pytest.mark.parametrize("at", INTERRUPTS)
-def test_interrupted_at_each_step(voters, plain, monkeypatch, until, at) -> None:
+def test_interrupted_at_each_step(voters, plain, monkeypatch, at) -> None:
     """A KeyboardInterrupt at any poll, read or write of an acquire leaves no key."""
-    steps = 0
-
-    def interrupted(name: str):
-        real = getattr(broadcast._Round, name)
-
-        def method(*args, **kwargs):
-            nonlocal steps
-            steps += 1
-            if steps == at:
-                raise KeyboardInterrupt
-            return real(*args, **kwargs)
-
-        return method
-
     with ShardCache(voters.urls, namespace=uuid.uuid4().hex, timeout=20) as cache:
         lock = cache.lock("l", 600)
-        for name in ("ask", "wait", "_send", "_advance", "_over", "_connection"):
-            monkeypatch.setattr(broadcast._Round, name, interrupted(name))
+        calls = Calls(monkeypatch, INTERRUPTED, at)
         try:
             lock.acquire()
         except KeyboardInterrupt:
@@ -172,7 +183,8 @@ def test_interrupted_at_each_step(voters, plain, monkeypatch, until, at) -> None
             assert lock.held is False
         else:
             assert lock.held is True
-            if steps < at:
+            assert calls.made > 0
+            if calls.made < at:
                 lock.release()
         monkeypatch.undo()
         if not lock.held:
@@ -180,7 +192,7 @@ def test_interrupted_at_each_step(voters, plain, monkeypatch, until, at) -> None
             lock.release()
 
 
-def test_signal_while_it_waits(voters, plain, until) -> None:
+def test_signal_while_it_waits(voters, plain) -> None:
     """Ctrl-C ends a blocking acquire, and leaves nothing to wait for."""
     with ShardCache(voters.urls, namespace=uuid.uuid4().hex, timeout=20) as cache:
         holder, lock = cache.lock("l", 600), cache.lock("l", 600)
@@ -230,13 +242,13 @@ def test_block_is_cancelled_on_loss(voters, plain) -> None:
 
 def test_block_that_is_not_lost(voters, plain, monkeypatch) -> None:
     """A block that keeps its lease is left alone."""
-    monkeypatch.setattr(lock_base, "_RENEWALS", 100)  # in a ttl
+    monkeypatch.setattr(lease_holder, "_RENEWALS", 100)  # in a ttl
 
     async def body(cache, lock) -> bool:
         async with lock:
             for _ in range(3):
-                end = lock._hold.lease.valid_until
-                while lock._hold.lease.valid_until == end:  # noqa: ASYNC110  it is not told
+                end = lock._holder.hold.lease.valid_until
+                while lock._holder.hold.lease.valid_until == end:  # noqa: ASYNC110  it is not told
                     await asyncio.sleep(0.01)
         return lock.lost.is_set()
 
@@ -250,7 +262,7 @@ def test_block_that_ends_as_it_is_cancelled(voters, plain) -> None:
         with pytest.raises(LockLost):
             async with lock:
                 plain.wipe(lock)
-                lock._lose(lock._hold)  # cancels this task, at its next await
+                lock._lose(lock._holder.hold)  # cancels this task, at its next await
         await asyncio.sleep(0.01)
         return "went on"
 
@@ -264,7 +276,7 @@ def test_block_that_raises_as_it_is_cancelled(voters, plain) -> None:
         with pytest.raises(KeyError):
             async with lock:
                 plain.wipe(lock)
-                lock._lose(lock._hold)
+                lock._lose(lock._holder.hold)
                 raise KeyError
         await asyncio.sleep(0.01)
         return "went on"
@@ -289,7 +301,7 @@ def test_cancelled_from_outside_as_well(voters, plain) -> None:
                 task = asyncio.ensure_future(work())
                 await inside.wait()
                 if lose:
-                    lock._lose(lock._hold)
+                    lock._lose(lock._holder.hold)
                 task.cancel()
                 await asyncio.wait([task])
                 assert task.cancelled() is True

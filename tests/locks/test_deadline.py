@@ -1,5 +1,6 @@
-"""However many exchanges a call needs, together they have one deadline: the waits are counted by a clock that they alone move."""
+"""All exchanges of one call have one deadline together; only their waits move the clock here."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,30 +24,33 @@ CALLS: dict[str, tuple[Callable[[Any], Any], float]] = {  # and how long it may 
 
 @pytest.fixture
 def silence(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Let no voter answer: each is waited for as long as the step allows. Return the time, in a list."""
+    """Let no voter answer, and each wait last as long as the step allows; return the time."""
     now = [1000.0]
 
-    def unheard(shards: Any, step: Any) -> None:
+    def unheard(shards: Any, step: Any, limit: float) -> None:
         if step.on_reply is not None:
-            now[0] += step.timeout if step.limit is None else min(step.timeout, step.limit)
+            now[0] += min(step.timeout, step.limit, limit)
             for place, batch in enumerate(step.batches):
                 if step.on_reply(place, shards[batch.shard].overdue_error(), None):
                     break
 
-    async def unheard_async(shards: Any, step: Any) -> None:
-        unheard(shards, step)
+    def unheard_sync(shards: Any, step: Any, _: Any, limit: float = math.inf) -> None:
+        unheard(shards, step, limit)
 
-    monkeypatch.setattr(runner, "run_broadcast", lambda shards, step, clock: unheard(shards, step))
+    async def unheard_async(shards: Any, step: Any, limit: float = math.inf) -> None:
+        unheard(shards, step, limit)
+
+    monkeypatch.setattr(runner, "run_broadcast", unheard_sync)
     monkeypatch.setattr(async_runner, "run_broadcast", unheard_async)
     return now
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_silent_voters_cost_one_deadline(make, silence, call) -> None:
-    """Whoever asks voters that do not answer hears so in time, by however many steps he asks them."""
+    """A caller of silent voters gets an error in time, however many steps its call has."""
     what, most = CALLS[call]
     lock = make(timeout=TIMEOUT).lock("l", 30)
-    getattr(lock, "_target", lock)._clock = lambda: silence[0]
+    getattr(lock, "_target", lock)._holder.clock = lambda: silence[0]
     began = silence[0]
     with pytest.raises((QuorumUnavailable, LockConflict)):
         what(lock)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from shardcache.errors import InvalidArgument, InvalidOption, LockLost, LockNotHeld
+from tests.waiting import until
 
 
 def test_to_another_handle(cache, plain) -> None:
@@ -56,12 +57,12 @@ def test_to_another_process(cache, voters, namespace) -> None:
     assert cache.lock("l").acquire(blocking=False) is True
 
 
-def test_renewal_goes_with_the_lease(cache, until) -> None:
+def test_renewal_goes_with_the_lease(cache) -> None:
     """Who handed over renews no more; who adopted does, if it is to."""
     first, second = cache.lock("l", 2.0, auto_renew=True), cache.lock("l", 2.0, auto_renew=True)
     first.acquire()
     second.adopt(first.handover())
-    lease = second._hold.lease
+    lease = second._holder.hold.lease
     end = lease.valid_until
     until(lambda: lease.valid_until > end)
     assert (cache.lock("l").acquire(blocking=False), second.held, first.lost.is_set()) == (
@@ -84,7 +85,7 @@ def test_too_late(cache, plain) -> None:
     with pytest.raises(LockLost, match="the lease that was handed over has ended"):
         second.adopt(text)
     first.acquire()
-    first._hold.lease.until[:] = [0.0] * 5
+    first._holder.hold.lease.until[:] = [0.0] * 5
     with pytest.raises(LockLost):
         first.handover()
 
@@ -213,7 +214,7 @@ def test_reentrant_after_a_loss(cache, plain) -> None:
     """Who has lost the lock does not enter it once more as if nothing had happened."""
     lock = cache.lock("l", reentrant=True, owner="me")
     lock.acquire()
-    lock._hold.lease.until[:] = [0.0] * 5
+    lock._holder.hold.lease.until[:] = [0.0] * 5
     with pytest.raises(LockLost):
         lock.acquire()
 

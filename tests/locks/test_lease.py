@@ -5,15 +5,16 @@ from contextlib import suppress
 
 import pytest
 
-from shardcache.errors import InvalidOption, LockLost, LockNotHeld
+from shardcache.errors import InvalidOption, LockLost, LockNotHeld, QuorumUnavailable
 from shardcache.testing import FaultProxy, Stall
+from tests.waiting import until
 
 
 def test_extend(cache) -> None:
     """An extension starts the ttl anew."""
     lock = cache.lock("l", 10)
     lock.acquire()
-    lock._hold.lease.until[:] = [until - 5 for until in lock._hold.lease.until]
+    lock._holder.hold.lease.until[:] = [until - 5 for until in lock._holder.hold.lease.until]
     before = lock.remaining()
     assert (before < 5, lock.extend(), lock.remaining() > 9, lock.ttl) == (True, True, True, 10.0)
 
@@ -23,7 +24,7 @@ def test_extend_to_longer(cache, plain) -> None:
     lock = cache.lock("l", 5)
     lock.acquire()
     assert (lock.extend(50), lock.ttl, lock.remaining() > 45) == (True, 50.0, True)
-    assert sum(plain[name].pttl(lock._plan.keys.lock) > 45_000 for name in lock.voters) >= 3
+    assert sum(plain[name].pttl(lock._holder.plan.keys.lock) > 45_000 for name in lock.voters) >= 3
 
 
 def test_extend_to_shorter(cache) -> None:
@@ -38,7 +39,9 @@ def test_a_longer_ttl_is_known_to_the_register(cache, plain) -> None:
     lock = cache.lock("l", 5)
     lock.acquire()
     lock.extend(3600)
-    known = [int(plain[name].hget(lock._plan.register, "longest") or 0) for name in lock.voters]
+    known = [
+        int(plain[name].hget(lock._holder.plan.register, "longest") or 0) for name in lock.voters
+    ]
     assert sum(ttl >= 3_600_000 for ttl in known) >= 3
 
 
@@ -102,7 +105,7 @@ def test_extend_when_another_has_it(cache, plain) -> None:
     assert (second.remaining() <= before, second.extend()) == (True, True)
 
 
-def test_lost_voters_come_back(cache, plain, until) -> None:
+def test_lost_voters_come_back(cache, plain) -> None:
     """Where the key has gone it is put back by an extension, while a majority still has it."""
     lock = cache.lock("l", 10)
     lock.acquire()
@@ -110,7 +113,7 @@ def test_lost_voters_come_back(cache, plain, until) -> None:
     gone = lock.voters[:2]
     plain.wipe(lock, gone)
     until(lambda: lock.extend() and plain.having(lock) == list(lock.voters))
-    fences = {int(plain[name].get(lock._plan.keys.fence)) for name in gone}
+    fences = {int(plain[name].get(lock._holder.plan.keys.fence)) for name in gone}
     assert fences == {lock.fencing_token}
 
 
@@ -122,7 +125,7 @@ def test_ensure_held(cache, plain) -> None:
     lock.acquire()
     lock.ensure_held()
     fence = lock.fencing_token
-    lock._hold.lease.until[:] = [0.0] * 5
+    lock._holder.hold.lease.until[:] = [0.0] * 5
     with pytest.raises(LockLost, match="the lease has ended"):
         lock.ensure_held()
     assert (lock.lost.is_set(), lock.fencing_token) == (True, fence)
@@ -131,11 +134,11 @@ def test_ensure_held(cache, plain) -> None:
     assert lock.lost.is_set() is False
 
 
-def test_renewed_in_the_background(cache, until) -> None:
+def test_renewed_in_the_background(cache) -> None:
     """auto_renew keeps the lock beyond its ttl."""
     lock, other = cache.lock("l", 2.0, auto_renew=True), cache.lock("l", 2.0)
     lock.acquire()
-    lease = lock._hold.lease
+    lease = lock._holder.hold.lease
     end = lease.valid_until
     until(lambda: lease.valid_until > end + 2.0)
     assert (other.acquire(blocking=False), lock.held, lock.lost.is_set()) == (False, True, False)
@@ -143,19 +146,19 @@ def test_renewed_in_the_background(cache, until) -> None:
     assert other.acquire(timeout=20) is True
 
 
-def test_renewed_with_a_shorter_ttl(cache, until) -> None:
+def test_renewed_with_a_shorter_ttl(cache) -> None:
     """A shorter ttl makes the next renewal come sooner."""
     lock = cache.lock("l", 60, auto_renew=True)
     lock.acquire()
     lock.extend(3.0)
-    lease = lock._hold.lease
+    lease = lock._holder.hold.lease
     end = lease.valid_until
     until(lambda: lease.valid_until > end)
     assert (lock.held, lock.ttl) == (True, 3.0)
     lock.release()
 
 
-def test_renewal_tells_of_the_loss(cache, plain, events, until) -> None:
+def test_renewal_tells_of_the_loss(cache, plain, events) -> None:
     """The renewal notices that the keys are gone, and tells event, callback and hook once."""
     seen = []
     lock = cache.lock("l", 0.3, auto_renew=True, on_lost=seen.append)
@@ -172,7 +175,7 @@ def test_renewal_tells_of_the_loss(cache, plain, events, until) -> None:
         lock.release()
 
 
-def test_callback_that_raises(cache, plain, until, caplog) -> None:
+def test_callback_that_raises(cache, plain, caplog) -> None:
     """A callback's trouble is logged, and hurts nobody."""
 
     def broken(_: object) -> None:
@@ -196,7 +199,7 @@ def test_release_is_no_loss(cache, events) -> None:
         lost = lock.lost.is_set()
         try:
             lock.release()
-        except LockLost:  # a busy machine
+        except (LockLost, QuorumUnavailable):  # a busy machine
             lost = True
         assert lock.lost.is_set() is lost or lost
     assert [event.kind for event in events if event.kind == "lock_kept"] == []
@@ -208,7 +211,7 @@ def extends(lock) -> None:
         lock.extend()
 
 
-def test_nothing_is_put_back_after_a_release(cache, plain, until) -> None:
+def test_nothing_is_put_back_after_a_release(cache, plain) -> None:
     """An extension that is under way at the release leaves no key behind."""
     lock = cache.lock("l", 30.0)
     for number in range(10):
@@ -228,15 +231,15 @@ def test_close_ends_the_renewal(cache) -> None:
     lock = cache.lock("l", 0.3, auto_renew=True)
     lock.acquire()
     lock.close()
-    renewal = lock._hold.renewal
+    renewal = lock._holder.hold.renewal
     assert (
-        renewal.is_alive() if isinstance(renewal, threading.Thread) else not renewal.done()
+        renewal.is_alive() if isinstance(renewal, threading.Thread) else not renewal.task.done()
     ) is False
     assert cache.lock("l").acquire(timeout=20) is True
 
 
-def test_released_at_a_slow_voter_too(voters, make, plain, until) -> None:
-    """However many releases one voter has not answered yet, each of them reaches it: no key waits for its ttl."""
+def test_released_at_a_slow_voter_too(voters, make, plain) -> None:
+    """Every release reaches a voter that has not answered many others: no key waits for its ttl."""
     slow = "shard-2"
     with FaultProxy(voters.urls[slow]) as proxy:
         cache = make({**voters.urls, slow: proxy.url})

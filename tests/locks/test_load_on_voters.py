@@ -14,10 +14,10 @@ def test_a_sign_that_somebody_waits_is_not_renewed_by_who_lets_others_go_first(
     """One contention does not cost the later acquisitions a second attempt."""
     lock = cache.lock("l", 600)
     for name in lock.voters:
-        plain[name].set(lock._plan.keys.waiting, "", px=600_000)
+        plain[name].set(lock._holder.plan.keys.waiting, "", px=600_000)
     assert lock.acquire()
     lock.release()
-    left = [plain[name].pttl(lock._plan.keys.waiting) for name in lock.voters]
+    left = [plain[name].pttl(lock._holder.plan.keys.waiting) for name in lock.voters]
     assert [0 < one <= 600_000 and one > 590_000 for one in left] == [True] * len(left)
 
 
@@ -40,7 +40,7 @@ def test_frozen_voters_are_asked_a_few_times_and_keep_no_key_when_they_wake() ->
         left = []
         for server in frozen:
             with redis.Redis.from_url(server.url) as client:
-                left.append(client.exists(lock._plan.keys.lock))
+                left.append(client.exists(lock._holder.plan.keys.lock))
         asked = [
             evals(server.url) - earlier for server, earlier in zip(frozen, before, strict=True)
         ]

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from shardcache.errors import LockConflict, LockLost, LockNotHeld
+from tests.waiting import until
 
 
 def test_all(cache) -> None:
@@ -23,7 +24,7 @@ def test_all(cache) -> None:
     assert [cache.lock(name).acquire(blocking=False) for name in ("a", "b", "c")] == [True] * 3
 
 
-def test_none(cache, plain, until) -> None:
+def test_none(cache, plain) -> None:
     """If one cannot be had, none is kept."""
     held = cache.lock("b", 30)
     held.acquire()
@@ -31,6 +32,25 @@ def test_none(cache, plain, until) -> None:
     assert (locks.acquire(blocking=False), locks.remaining()) == (False, 0.0)
     until(lambda: plain.having(locks.locks["a"]) == [])
     assert (plain.having(locks.locks["c"]), held.extend()) == ([], True)
+
+
+def test_very_many(cache, plain) -> None:
+    """All are released, and given back: what a connection cannot take at once waits its turn."""
+    names = [f"n{number:03}" for number in range(1000)]
+    last = cache.lock(max(names), 600)
+    locks = cache.lock_many(names, 600)
+
+    def left() -> int:
+        keys = [lock._holder.plan.keys.lock for lock in list(locks.locks.values())[:-1]]
+        return sum(server.exists(*keys) for server in plain.by_name.values())
+
+    locks.acquire()
+    locks.release()
+    last.acquire()
+    until(lambda: left() == 0)
+    assert locks.acquire(blocking=False) is False
+    until(lambda: left() == 0)
+    assert last.extend() is True
 
 
 def test_with_says_who_stands_in_the_way(cache) -> None:
@@ -104,11 +124,11 @@ def test_error_of_the_block(cache, plain) -> None:
         raise KeyError
 
 
-def test_renewed(cache, until) -> None:
+def test_renewed(cache) -> None:
     """Settings are those of each lock: here each is renewed by itself."""
     locks = cache.lock_many(["a", "b"], 3.0, auto_renew=True)
     locks.acquire()
-    leases = [lock._hold.lease for lock in locks.locks.values()]
+    leases = [lock._holder.hold.lease for lock in locks.locks.values()]
     ends = [lease.valid_until for lease in leases]
     until(lambda: all(lease.valid_until > end for lease, end in zip(leases, ends, strict=True)))
     locks.release()

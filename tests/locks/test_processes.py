@@ -17,6 +17,7 @@ import pytest
 from shardcache import AsyncQuorumLock, AsyncShardCache, QuorumLock, ShardCache
 from shardcache.errors import LockConflict, LockLost, LockNotHeld, QuorumUnavailable
 from shardcache.votes import Vote
+from tests.waiting import until
 
 CHILD = """
 import os, sys, threading
@@ -134,8 +135,8 @@ def test_one_handle_on_two_loops(voters, loops) -> None:
     """A handle that one loop has used works on the next, and the first renews no more."""
     lock = AsyncQuorumLock(uuid.uuid4().hex, 0.5, nodes=voters.urls, auto_renew=True)
     asyncio.run_coroutine_threadsafe(lock.acquire(), loops[0]).result()
-    first = lock._hold.renewal
-    lock._hold.lease.until[:] = [0.0] * 5  # it has lost it
+    first = lock._holder.hold.renewal.task
+    lock._holder.hold.lease.until[:] = [0.0] * 5  # it has lost it
 
     async def again() -> bool:
         assert await lock.force_release() >= 3
@@ -150,13 +151,13 @@ def test_one_handle_on_two_loops(voters, loops) -> None:
     assert first.done() is True
 
 
-def test_garbage_renews_nothing(voters, until) -> None:
+def test_garbage_renews_nothing(voters) -> None:
     """A forgotten handle is collected, its thread ends, and the ttl ends the lease."""
     name = uuid.uuid4().hex
     with ShardCache(voters.urls, namespace=name, timeout=20) as cache:
         lock = cache.lock("l", 0.3, auto_renew=True)
         lock.acquire()
-        thread, seen, lease = lock._hold.renewal, weakref.ref(lock), lock._hold.lease
+        thread, seen, lease = lock._holder.hold.renewal, weakref.ref(lock), lock._holder.hold.lease
         first = list(lease.until)
         until(lambda: lease.until != first)  # it has been renewed
         del lock
@@ -174,11 +175,15 @@ def test_garbage_renews_nothing_async(voters) -> None:
         async with AsyncShardCache(voters.urls, namespace=uuid.uuid4().hex, timeout=20) as cache:
             lock = cache.lock("l", 0.3, auto_renew=True)
             await lock.acquire()
-            task, seen = lock._hold.renewal, weakref.ref(lock)
-            await asyncio.sleep(0.15)  # it has been renewed, and sleeps again
-            del lock
-            gc.collect()
-            assert seen() is None
+            hold, seen = lock._holder.hold, weakref.ref(lock)
+            task, lease = hold.renewal.task, hold.lease
+            first = list(lease.until)
+            while lease.until == first:  # noqa: ASYNC110  until it has been renewed
+                await asyncio.sleep(0.01)
+            del lock, hold
+            # A renewal under way keeps the handle until it has its answers.
+            while gc.collect() is not None and seen() is not None:  # noqa: ASYNC110  nobody tells
+                await asyncio.sleep(0.01)
             assert await cache.lock("l").acquire(timeout=20) is True
             await asyncio.wait([task])
 
@@ -240,12 +245,12 @@ def test_entered_in_one_task_left_in_another(voters) -> None:
     asyncio.run(main())
 
 
-def test_client_closed_under_a_lock(voters, until) -> None:
+def test_client_closed_under_a_lock(voters) -> None:
     """Who closes the client under a renewed lock learns of the loss, and no thread stays."""
     cache = ShardCache(voters.urls, namespace=uuid.uuid4().hex, timeout=20)
     lock = cache.lock("l", 0.3, auto_renew=True)
     lock.acquire()
-    thread = lock._hold.renewal
+    thread = lock._holder.hold.renewal
     cache.close()
     until(lock.lost.is_set)
     thread.join(20)

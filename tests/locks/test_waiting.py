@@ -7,6 +7,7 @@ import pytest
 
 from shardcache.errors import LockConflict, QuorumUnavailable
 from shardcache.flows.lock import acquisition
+from tests.waiting import until
 
 ENDS = r"without a timeout a majority is waited for as long as the ttl, 0\.4 s"
 
@@ -48,7 +49,7 @@ def test_acquire_takes_the_handles_timeout(cache, monkeypatch) -> None:
         entered(several)
 
 
-def test_minus_one_has_no_end(cache, begin, until, events) -> None:
+def test_minus_one_has_no_end(cache, begin, events) -> None:
     """-1 waits on, though the handle has a timeout: until somebody lets go."""
     holder = cache.lock("held", ttl=60)
     holder.acquire()
@@ -80,7 +81,7 @@ def test_an_outage_ends_all_waits_of_a_process_together(make, mortal) -> None:
     assert ({type(error) for error in errors}, late) == ({QuorumUnavailable}, set())
 
 
-def test_a_wait_is_told(cache, begin, until, events, caplog) -> None:
+def test_a_wait_is_told(cache, begin, events, caplog) -> None:
     """After a second hook and log hear once why a caller waits, in the local queue too."""
     caplog.set_level(logging.INFO, "shardcache")
     holder = cache.lock("held", ttl=60)
