@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from shardcache import errors
     from shardcache.async_client import AsyncShardCache
     from shardcache.client import ShardCache
+    from shardcache.discovery import nodes_from_dns, nodes_from_file
     from shardcache.events import Event
     from shardcache.locks import AsyncLockSet, AsyncQuorumLock, Holder, LockSet, QuorumLock
     from shardcache.options import TLS, Options
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from shardcache.placement import HashRing, KetamaRing, Node
     from shardcache.policy import LoadPolicy
     from shardcache.policy.load_result import LoadResult
+    from shardcache.request_deadline import deadline
     from shardcache.results import MISS, Explanation, Failed, Hit, Miss, PingResult, Results
     from shardcache.stats import Stats
     from shardcache.topology.nodes import AddressAsNameWarning
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from shardcache.value_type import ValueType
     from shardcache.votes import Vote
 else:
-    from shardcache.exports import find as __getattr__  # noqa: F401  both are asked for by the interpreter
+    # The interpreter asks for both.
+    from shardcache.exports import find as __getattr__  # noqa: F401
     from shardcache.exports import names as __dir__  # noqa: F401
 
 __all__ = (
@@ -53,7 +56,10 @@ __all__ = (
     "Stats",
     "ValueType",
     "Vote",
+    "deadline",
     "errors",
+    "nodes_from_dns",
+    "nodes_from_file",
 )
 
 __version__ = "0.1.0"

@@ -5,16 +5,16 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Hashable,
     Iterable,
     Mapping,
-    Sequence,
 )
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
-from shardcache.async_many import AsyncManyKeys
+from shardcache.async_locks import AsyncLockMaker
 from shardcache.codecs import Loaded
+from shardcache.drivers.aio.cluster_runner import AsyncClusterRunner
+from shardcache.drivers.aio.replica_runner import AsyncReplicaRunner
 from shardcache.drivers.aio.runner import AsyncRunner
 from shardcache.errors import ShardError
 from shardcache.flows import Request
@@ -27,13 +27,14 @@ from shardcache.keys import Key, distinct
 from shardcache.loading.aio import AsyncLoader
 from shardcache.loading.cached import AsyncCached, AsyncDecorator, Recipe, unwrapped
 from shardcache.loading.loader_base import LoadHow
-from shardcache.locks.async_quorum_lock import AsyncQuorumLock
-from shardcache.locks.lock_set import AsyncLockSet
 from shardcache.pipeline import AsyncPipeline
+from shardcache.placement.circle import Moves
 from shardcache.policy import LoadPolicy
 from shardcache.policy.load_policy import Preset
 from shardcache.policy.load_result import LoadResult
 from shardcache.results import PingResult
+from shardcache.topology.nodes import Nodes, members
+from shardcache.topology.unknown import UNKNOWN
 from shardcache.ttl import DEFAULT, TTL, Default
 from shardcache.wire import PACKED_GET, pack
 from shardcache.wire.redis_client import async_redis_client
@@ -48,10 +49,14 @@ K = TypeVar("K", bound=Key)
 T = TypeVar("T")
 
 
-class AsyncShardCache(AsyncManyKeys):
+class AsyncShardCache(AsyncLockMaker):
     """A cache over several independent Redis or Valkey servers.
 
-    ``nodes``: URLs in a list or one text, a mapping of names to URLs, or `Node` objects.
+    ``nodes``: URLs in a list or one text, a mapping of names to URLs, or `Node` objects. Or a
+        source: a function without arguments that returns any of these, such as `nodes_from_dns` and
+        `nodes_from_file` make; it is asked again and again, in a thread (docs/discovery.md). Or a
+        ``redis+sentinel://`` URL (docs/sentinel.md), or that of some nodes of a Redis Cluster,
+        ``redis+cluster://h1,h2`` (docs/cluster.md).
     ``namespace``: text that is put before every key, with a colon. Default: none.
     ``default_ttl``: seconds or a timedelta, above 0; None: no expiry. Default: 300.
     ``serializer``: "safe" (the default), "json", "pickle", "raw" (bytes alone, without a header),
@@ -66,10 +71,22 @@ class AsyncShardCache(AsyncManyKeys):
     Raises `InvalidArgument` for values that cannot be, before anything is sent. Safe to share
     between threads and to use after a fork; no connection is made before the first call.
     Guarantees: docs/guarantees.md.
+
+    These parameters mean the same in all methods:
+
+    ``key``: str or bytes, 1 byte to 64 KiB with the namespace; else `InvalidKey`.
+    ``keys``: an iterable of keys; a key that comes twice counts once.
+    ``value``: whatever the serializer takes; else `SerializationError`.
+    ``ttl``: seconds or a timedelta; None: no expiry; zero or less deletes. Default: the client's.
+    ``tags``: texts by which many values are invalidated at once (`invalidate_tags`). Default: none.
+    ``policy``: a `LoadPolicy`, "simple" (the default), "swr" or "strict".
     """
 
     def _open(self, context: ClientContext) -> AsyncRunner:
-        self._runner = AsyncRunner(context)
+        kind = AsyncRunner if context.links is None else AsyncClusterRunner
+        if context.options.read_from != "primary":
+            kind = AsyncReplicaRunner
+        self._runner = kind(context)
         self._ask = self._runner.ask
         self._run = self._runner.run
         self._wire = context.keys.wire
@@ -83,11 +100,13 @@ class AsyncShardCache(AsyncManyKeys):
         """
         # `_call` without a `Request`: the one method for which its making is worth saving.
         wire = self._wire(key)
-        shard = self._owner(wire)
+        shard = self._current.now.owner_index(wire)
         try:
             raw = await self._ask(shard, PACKED_GET % (len(wire), wire), GET)
         except ShardError as error:
-            return self._reply_policy.fail(self._requests.get(key, default), error)
+            if shard == UNKNOWN and await self._runner.has_nodes():
+                return await self.get(key, default)
+            return self._reply_policy.fail(self._requests.get(key, default), self._told(error))
         value = self._reply_policy.value(raw, wire, default, shard)
         if value.__class__ is Loaded:
             return await self._run(tagging.plain(value, default, self._load_context))
@@ -103,10 +122,8 @@ class AsyncShardCache(AsyncManyKeys):
     ) -> bool:
         """Store ``value``; return whether it was stored.
 
-        ``ttl``: seconds or a timedelta; None: no expiry; zero or less deletes. Default: the
-            client's.
-        ``tags``: texts; once one of them is invalidated (`invalidate_tags`), the value is a miss.
-            To read a value with tags costs one more exchange. Default: none.
+        ``tags``: once one of them is invalidated, the value is a miss. To read a value with tags
+            costs one more exchange.
         """
         if tags is not None:
             versions = await self._run(self._loader.tagged(key, value, ttl, tags))
@@ -139,9 +156,9 @@ class AsyncShardCache(AsyncManyKeys):
     async def incr(
         self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
     ) -> int | None:
-        """Add ``delta`` to an integer; return the sum.
+        """Add a number to an integer; return the sum.
 
-        ``delta``: a whole number of 64 bits. Default: 1.
+        ``delta``: the number, of 64 bits. Default: 1.
         ``initial``: the number that an absent key starts from; None (the default): `KeyMissing`.
         ``ttl``: that of a key that starts; the ttl of a present key stays. Default: the client's.
 
@@ -154,15 +171,17 @@ class AsyncShardCache(AsyncManyKeys):
     async def decr(
         self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
     ) -> int | None:
-        """Subtract ``delta`` from an integer; all else as `incr`."""
+        """Subtract a number from an integer; return the difference.
+
+        ``delta``: the number, of 64 bits. Default: 1.
+        ``initial``: as for `incr`.
+        ``ttl``: as for `incr`.
+        """
         result: int | None = await self._call(self._requests.decr(key, delta, initial, ttl))
         return result
 
     async def touch(self, key: Key, ttl: TTL | Default = DEFAULT) -> bool:
         """Give ``key`` a new ttl; return whether it was there.
-
-        ``ttl``: seconds or a timedelta; None: no expiry; zero or less deletes. Default: the
-            client's.
 
         A value that may be served stale (`LoadPolicy.stale_ttl`) is fresh again for the new ttl;
         the time for which it may be served after that stays as it was.
@@ -186,7 +205,8 @@ class AsyncShardCache(AsyncManyKeys):
         """Send one of the server's commands about ``key``; return the reply as it comes.
 
         ``name``: a command whose one key comes first and that answers at once, such as "HSET";
-            where it has two words, both ("OBJECT ENCODING").
+            where it has two words, both ("OBJECT ENCODING"). Or "EVAL", with a Lua script as the
+            first argument: the key is its ``KEYS[1]``, and it may use no other.
         ``arguments``: what follows the key: bytes, str (as UTF-8), int, float. The key gets the
             namespace, the arguments do not.
 
@@ -249,9 +269,7 @@ class AsyncShardCache(AsyncManyKeys):
 
         ``loader``: called without arguments, or the value itself; it may return a `LoadResult` with
             a ttl. Its exception is raised to every caller of that load in this process.
-        ``ttl``: seconds or a timedelta; None: no expiry. Default: the client's.
-        ``policy``: a `LoadPolicy`, "simple" (the default), "swr" or "strict".
-        ``tags``: texts, as for `set`. Default: none.
+        ``tags``: as for `set`.
 
         Guarantee (G3): while a majority of the voters of the load lock answers, one loader runs in
         the fleet; without it, or with the key's shard out, one in each process. The value of a load
@@ -331,75 +349,10 @@ class AsyncShardCache(AsyncManyKeys):
         """Return a context manager that queues calls; at its end each shard gets one exchange."""
         return AsyncPipeline(self._context, self._load_context, self._runner)
 
-    def lock(
-        self,
-        name: Key,
-        ttl: float = 10.0,
-        *,
-        timeout: float | None = None,
-        auto_renew: bool = False,
-        cancel_on_loss: bool = False,
-        on_lost: Callable[[AsyncQuorumLock], object] | None = None,
-        reentrant: bool = False,
-        owner: Hashable = None,
-        voters: Sequence[str] | None = None,
-        voter_timeout: float | None = None,
-        label: str | None = None,
-    ) -> AsyncQuorumLock:
-        """Return a lock of this name within the namespace, over this client's connections.
-
-        The parameters are those of `QuorumLock`, ``nodes``, ``namespace`` and ``options`` excepted.
-        """
-        return AsyncQuorumLock(
-            name,
-            ttl,
-            nodes=self,
-            timeout=timeout,
-            auto_renew=auto_renew,
-            cancel_on_loss=cancel_on_loss,
-            on_lost=on_lost,
-            reentrant=reentrant,
-            owner=owner,
-            voters=voters,
-            voter_timeout=voter_timeout,
-            label=label,
-        )
-
-    def lock_many(
-        self,
-        names: Iterable[Key],
-        ttl: float = 10.0,
-        *,
-        timeout: float | None = None,
-        auto_renew: bool = False,
-        cancel_on_loss: bool = False,
-        on_lost: Callable[[AsyncQuorumLock], object] | None = None,
-        owner: Hashable = None,
-        voters: Sequence[str] | None = None,
-        voter_timeout: float | None = None,
-        label: str | None = None,
-    ) -> AsyncLockSet:
-        """Return several locks to be taken together, all or none.
-
-        The parameters are those of `QuorumLock`, ``nodes``, ``namespace``, ``options`` and
-        ``reentrant`` excepted; ``timeout`` is for all of them together.
-        """
-        return AsyncLockSet(
-            names,
-            ttl,
-            nodes=self,
-            timeout=timeout,
-            auto_renew=auto_renew,
-            cancel_on_loss=cancel_on_loss,
-            on_lost=on_lost,
-            owner=owner,
-            voters=voters,
-            voter_timeout=voter_timeout,
-            label=label,
-        )
-
     async def scan(self, match: str | bytes = "*") -> AsyncIterator[Key]:
-        """Iterate over the keys of this namespace that fit a glob, shard by shard.
+        """Iterate over the keys of this namespace, shard by shard.
+
+        ``match``: a glob, as in Redis, that keys must fit. Default: all keys.
 
         Keys come as str, those that are no UTF-8 as bytes. As with SCAN, a key that is there all
         the while comes at least once, and may come twice while a server resizes its table. Keys
@@ -408,16 +361,20 @@ class AsyncShardCache(AsyncManyKeys):
         """
         context = self._context
         glob = context.glob(match)
-        for shard in range(len(context.members)):
+        await self._runner.has_nodes()
+        topology = context.topology
+        for shard in topology.numbers:
             cursor = None
             while cursor != 0:
                 cursor, keys, error = await self._run(sweep.page(shard, cursor or 0, glob))
-                for key in context.scanned(shard, keys, error):
+                for key in context.scanned(topology, shard, keys, error):
                     yield key
 
-    async def clear(self, *, flush: bool = False) -> int:
-        """Delete every value of this namespace; return how many. Locks and tags stay.
+    async def clear(self, *, match: str | bytes = "*", flush: bool = False) -> int:
+        """Delete the values of this namespace; return how many. Locks and tags stay.
 
+        ``match``: a glob, as for `scan`, that the keys to be deleted must fit; each shard is asked
+            for its own keys, and deletes them. Default: all keys.
         ``flush``: True empties the whole database of every shard (FLUSHDB) instead, and returns 0.
             That deletes all locks, registers and counters of fencing tokens (which start again from
             the servers' clocks): **every lock is free at once while its holder still works**, so a
@@ -425,11 +382,30 @@ class AsyncShardCache(AsyncManyKeys):
 
         Each step has the deadline of a call, not the whole. Other namespaces stay as they are.
         """
+        await self._runner.has_nodes()
         try:
-            swept = await self._run(self._context.sweep(flush=flush))
+            swept = await self._run(self._context.sweep(match, flush=flush))
         finally:
             self._runner.forget_flights()
         return self._reply_policy.swept(*swept)
+
+    async def use(self, nodes: Nodes) -> Moves | None:
+        """Put another set of nodes in service; return the shares of the keys that move.
+
+        ``nodes``: as in the constructor.
+
+        Returns exactly which share of all keys moves from which node to which, None if the
+        placement cannot tell. A node that stays keeps its connections, even if its address changes
+        (by its name it is the same). One that leaves is closed when the calls on it have ended.
+        Locks and loads under way keep their voters; the voters of later locks are changed by
+        `locks.change_voters`. A node that comes back has what it had when it left: empty it before.
+        Raises `InvalidNode` and the like before anything changes, and `InvalidOption` where a
+        source names the nodes. May be called in any thread.
+        """
+        self._refuse_source()
+        moves = self._context.use(members(nodes))
+        self._runner.follow()
+        return moves
 
     async def ping(self) -> dict[str, PingResult]:
         """Ping every shard over a new connection; return a `PingResult` for each, by name.
@@ -471,7 +447,7 @@ class AsyncShardCache(AsyncManyKeys):
 
     async def _call(self, request: Request) -> Any:
         """Send a request to its shard and settle it: the path of every single-key method."""
-        shard = self._owner(request.key)
+        shard = self._current.now.owner_index(request.key)
         try:
             if request.invalidates is None:
                 reply = await self._ask(shard, pack(request.command), request.op)
@@ -480,7 +456,9 @@ class AsyncShardCache(AsyncManyKeys):
                     shard, request.command, request.op, request.invalidates
                 )
         except ShardError as error:
-            return self._reply_policy.fail(request, error)
+            if shard == UNKNOWN and await self._runner.has_nodes():
+                return await self._call(request)
+            return self._reply_policy.fail(request, self._told(error))
         finally:
             if request.op.writes:
                 self._runner.forget_flights((request.key,))

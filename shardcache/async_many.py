@@ -29,7 +29,9 @@ class AsyncManyKeys(CacheBase):
     @overload
     async def get_many(self, keys: Iterable[K]) -> dict[K, Any]: ...
     @overload
-    async def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]: ...  # type: ignore[overload-cannot-match]
+    async def get_many(  # type: ignore[overload-cannot-match]
+        self, keys: Iterable[Key]
+    ) -> dict[Key, Any]: ...
     async def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
         """Return the keys that are there with their values.
 
@@ -44,7 +46,9 @@ class AsyncManyKeys(CacheBase):
     async def _found(self, asked: list[Key], turns: Turns | None = None) -> dict[Key, Any]:
         wires = self._context.keys.wire_many(asked)
         began = self._load_context.clock()
-        raws = await self._runner.run(batch.fetch(self._context.placement, wires))
+        raws = await self._runner.run(
+            batch.fetch(self._context.topology, wires, self._runner.place_of_read)
+        )
         if turns is not None:
             await turns.next()
         found = self._reply_policy.hits(asked, wires, raws)
@@ -74,7 +78,9 @@ class AsyncManyKeys(CacheBase):
     async def _outcomes(self, asked: list[Key], turns: Turns | None = None) -> Results[Any]:
         wires = self._context.keys.wire_many(asked)
         began = self._load_context.clock()
-        raws = await self._runner.run(batch.fetch_told(self._context.placement, wires))
+        raws = await self._runner.run(
+            batch.fetch_told(self._current, wires, self._runner.place_of_read)
+        )
         if turns is not None:
             await turns.next()
         found = self._reply_policy.outcomes("fetch_many", asked, wires, raws)
@@ -96,10 +102,11 @@ class AsyncManyKeys(CacheBase):
         self, mapping: Mapping[Key, object], ttl: TTL | Default = DEFAULT
     ) -> list[Key]: ...
     async def set_many(self, mapping: Mapping[Any, Any], ttl: TTL | Default = DEFAULT) -> list[Any]:
-        """Store all values; return the keys that were not stored.
+        """Store several values; return the keys that were not stored.
 
-        ``ttl``: seconds or a timedelta; None: no expiry; zero or less deletes. Default: the
-            client's. An empty list says that all values were stored.
+        ``mapping``: the values by their keys.
+
+        An empty list says that all values were stored.
         """
         if isinstance(mapping, Mapping) and len(mapping) > IN_ONE_TURN:
             return await self._set_in_turns(mapping, ttl)

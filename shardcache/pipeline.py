@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 
 class Queue:
-    """The queueing side of a pipeline, the same in both colours.
+    """The queueing side of a pipeline, the same for sync and asyncio.
 
-    Every method queues one call and returns its place in ``results``. Arguments are checked, and
-    values encoded, at once. Calls for one shard keep their order; between shards there is none,
-    and nothing is atomic.
+    Every method queues one call of the client, and returns its index in ``results``. Arguments are
+    checked, and values encoded, at once. Calls for one shard keep their order; between shards there
+    is none, and nothing is atomic.
     """
 
     def __init__(self, context: ClientContext, load_context: LoadContext) -> None:
@@ -40,40 +40,102 @@ class Queue:
         return len(self._requests)
 
     def get(self, key: Key, default: Any = None) -> int:
+        """Queue `ShardCache.get`.
+
+        ``key``: the key.
+        ``default``: the result if the key is not there. Default: None.
+        """
         return self._add(self._context.requests.get(key, default))
 
     def set(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> int:
+        """Queue `ShardCache.set`, without tags.
+
+        ``key``: the key.
+        ``value``: whatever the serializer takes.
+        ``ttl``: seconds or a timedelta; None: no expiry; zero or less deletes. Default: the
+            client's.
+        """
         return self._add(self._context.requests.set(key, value, ttl))
 
     def add(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> int:
+        """Queue `ShardCache.add`: store a value only if the key is absent.
+
+        ``key``: the key.
+        ``value``: as for `set`.
+        ``ttl``: as for `set`.
+        """
         return self._add(self._context.requests.add(key, value, ttl))
 
     def replace(self, key: Key, value: Any, ttl: TTL | Default = DEFAULT) -> int:
+        """Queue `ShardCache.replace`: store a value only if the key is present.
+
+        ``key``: the key.
+        ``value``: as for `set`.
+        ``ttl``: as for `set`.
+        """
         return self._add(self._context.requests.replace(key, value, ttl))
 
     def delete(self, key: Key) -> int:
+        """Queue `ShardCache.delete`.
+
+        ``key``: the key.
+        """
         return self._add(self._context.requests.delete(key))
 
     def incr(
         self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
     ) -> int:
+        """Queue `ShardCache.incr`: add a number to an integer.
+
+        ``key``: the key.
+        ``delta``: the number, of 64 bits. Default: 1.
+        ``initial``: the number that an absent key starts from; None (the default): the result is
+            `KeyMissing`, an error.
+        ``ttl``: that of a key that starts, as for `set`.
+        """
         return self._add(self._context.requests.incr(key, delta, initial, ttl))
 
     def decr(
         self, key: Key, delta: int = 1, *, initial: int | None = None, ttl: TTL | Default = DEFAULT
     ) -> int:
+        """Queue `ShardCache.decr`: subtract a number from an integer.
+
+        ``key``: the key.
+        ``delta``: the number, of 64 bits. Default: 1.
+        ``initial``: as for `incr`.
+        ``ttl``: as for `incr`.
+        """
         return self._add(self._context.requests.decr(key, delta, initial, ttl))
 
     def touch(self, key: Key, ttl: TTL | Default = DEFAULT) -> int:
+        """Queue `ShardCache.touch`.
+
+        ``key``: the key.
+        ``ttl``: its new ttl, as for `set`.
+        """
         return self._add(self._context.requests.touch(key, ttl))
 
     def ttl(self, key: Key) -> int:
+        """Queue `ShardCache.ttl`.
+
+        ``key``: the key.
+        """
         return self._add(self._context.requests.ttl(key))
 
     def command(self, key: Key, name: str, *arguments: Argument) -> int:
+        """Queue `ShardCache.command`, for the commands that it takes.
+
+        ``key``: the key.
+        ``name``: the command, such as "HSET".
+        ``arguments``: what follows the key: bytes, str (as UTF-8), int, float.
+        """
         return self._add(self._context.requests.command(key, name, arguments))
 
     def contains(self, key: Key) -> int:
+        """Queue `ShardCache.contains`.
+
+        ``key``: the key.
+        """
         return self._add(self._context.requests.contains(key))
 
     def _add(self, request: Request) -> int:
@@ -81,7 +143,7 @@ class Queue:
         return len(self._requests) - 1
 
     def _take(self) -> tuple[list[Request], list[bytes]]:
-        """Return what is queued, and the keys that it writes; forget queue and results."""
+        """Return the queued requests and the keys that they write; forget queue and results."""
         requests, self._requests = self._requests, []
         self.results = []
         return requests, [request.key for request in requests if request.op.writes]
@@ -90,7 +152,7 @@ class Queue:
         """Return the results in the order of queueing, and the first error among them."""
         if not requests:
             return [], None
-        answers = yield from batch.queue(self._context.placement, requests)
+        answers = yield from batch.queue(self._context.topology, requests)
         return (yield from self._settled(requests, answers))
 
     def _settled(
@@ -134,7 +196,7 @@ class _AsyncRunner(_Runner, Protocol):
 
 
 class Pipeline(Queue):
-    """A pipeline of the sync client.
+    """A pipeline of the sync client; `ShardCache.pipeline` makes it.
 
     ::
 
@@ -155,7 +217,10 @@ class Pipeline(Queue):
         self._runner = runner
 
     def execute(self) -> list[Any]:
-        """Send what is queued; return the results in the order of queueing."""
+        """Send the queued calls; return the results in the order of queueing.
+
+        Raises the first error among the results, after all calls were made.
+        """
         requests, written = self._take()
         try:
             self.results, error = self._runner.run(self._work(requests))
@@ -190,7 +255,10 @@ class AsyncPipeline(Queue):
         self._runner = runner
 
     async def execute(self) -> list[Any]:
-        """Send what is queued; return the results in the order of queueing."""
+        """Send the queued calls; return the results in the order of queueing.
+
+        Raises the first error among the results, after all calls were made.
+        """
         requests, written = self._take()
         try:
             if len(requests) > IN_ONE_TURN:
@@ -208,7 +276,7 @@ class AsyncPipeline(Queue):
     async def _part(
         self, requests: list[Request], turns: Turns
     ) -> tuple[list[Any], ShardCacheError | None]:
-        answers = await self._runner.run(batch.queue(self._context.placement, requests, part=True))
+        answers = await self._runner.run(batch.queue(self._context.topology, requests, part=True))
         await turns.next()
         return await self._runner.run(self._settled(requests, answers))
 

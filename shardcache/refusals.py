@@ -5,7 +5,7 @@ Scripts and arguments put words into replies that are taken out here.
 
 import re
 
-__all__ = ("explained", "words")
+__all__ = ("MEMBER", "explained", "words")
 
 # Redis 7 and Valkey put the script behind an error, older servers before it.
 _BEHIND = re.compile(r" script: (?:\w+, )?on @user_script:\d+\.?\s*$")
@@ -15,6 +15,8 @@ _BEFORE = re.compile(
 # An unknown command is quoted with its arguments, which may be a password or a value.
 _ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
 
+# Of a server that was taken for an independent one. A client of a cluster follows these itself.
+MEMBER = "is a member of a Redis Cluster: write redis+cluster://host:port"
 _BY_CODE = {
     "WRONGPASS": (
         "refuses the login: the user name or the password is wrong, or the user is switched off"
@@ -30,10 +32,9 @@ _BY_CODE = {
     "LOADING": "is still reading its data after a start",
     "BUSY": "is busy with a script that does not end (SCRIPT KILL ends it)",
     "CLUSTERDOWN": "belongs to a Redis Cluster that is down",
-    "MOVED": (
-        "belongs to a Redis Cluster, which places keys itself; a ring takes independent servers"
-    ),
-    "ASK": "belongs to a Redis Cluster, which places keys itself; a ring takes independent servers",
+    "MOVED": MEMBER,
+    "ASK": MEMBER,
+    "CROSSSLOT": "the keys of one command lie in several slots of a Redis Cluster",
     "WRONGTYPE": (
         "the key holds another kind of value, such as a list or a hash, "
         "which this cache has not put there"

@@ -68,7 +68,10 @@ Outcome = Hit[T] | Miss | Failed
 
 
 class Results(Mapping[str | bytes, "Outcome[T]"], Generic[T]):
-    """One outcome per key, in the order of asking: `Hit`, `Miss` or `Failed`. Read-only."""
+    """One outcome per key, in the order of asking: `Hit`, `Miss` or `Failed`. Read-only.
+
+    ``outcomes``: the outcomes by their keys.
+    """
 
     __slots__ = ("_outcomes",)
 
@@ -93,7 +96,10 @@ class Results(Mapping[str | bytes, "Outcome[T]"], Generic[T]):
         return {key: outcome.value for key, outcome in self.items() if isinstance(outcome, Hit)}
 
     def with_hits(self, values: Iterable[tuple[str | bytes, T]]) -> "Results[T]":
-        """Return these results with other values for some keys; `MISS` makes a hit a miss."""
+        """Return these results with other values for some keys.
+
+        ``values``: pairs of key and value; `MISS` as value makes a hit a miss.
+        """
         changed: dict[str | bytes, Outcome[T]] = {
             key: Miss() if value is MISS else Hit(value) for key, value in values
         }
@@ -114,10 +120,10 @@ class Results(Mapping[str | bytes, "Outcome[T]"], Generic[T]):
 class PingResult:
     """Whether one shard answered a ping. Plain data, which a health endpoint can return as it is.
 
-    ok: whether it answered.
-    seconds: how long a new connection and a PING took; None where there was no answer.
-    error: why there was none, without the shard's name and without credentials; None if ``ok``.
-    error_type: the name of the error's class in `shardcache.errors`; None if ``ok``.
+    ``ok``: whether it answered.
+    ``seconds``: how long a new connection and a PING took; None if there was no answer.
+    ``error``: why there was none, without the shard's name and without credentials; None if ``ok``.
+    ``error_type``: the name of the error's class in `shardcache.errors`; None if ``ok``.
     """
 
     ok: bool
@@ -129,13 +135,15 @@ class PingResult:
 
     @classmethod
     def of(cls, outcome: float | ShardError) -> Self:
-        """Make one of the seconds, or of the error."""
+        """Return the result of one ping.
+
+        ``outcome``: the seconds that it took, or the error.
+        """
         if not isinstance(outcome, ShardError):
             return cls(True, outcome)
         found = cls(False, None, outcome.reason, type(outcome).__name__)
-        object.__setattr__(
-            found, "_cause", outcome
-        )  # no field, so that what is made of the fields stays plain data
+        # The cause is no field, so that the fields are plain data.
+        object.__setattr__(found, "_cause", outcome)
         return found
 
     def as_dict(self) -> dict[str, bool | float | str | None]:
@@ -164,6 +172,10 @@ class Explanation:
     ``address``: where the owner listens, without credentials.
     ``successors``: the nodes clockwise from the key, the owner first.
     ``state``: the state of the owner's breaker as this process sees it.
+    ``slot``: the slot of the key in a Redis Cluster; None where the nodes are no cluster. If nobody
+        serves it, ``shard`` is empty.
+    ``replicas``: the names of the replicas of the owner; none where the nodes are no cluster.
+    ``read_from``: which of these servers reads go to: `Options.read_from`.
     """
 
     key: str | bytes
@@ -173,8 +185,22 @@ class Explanation:
     address: str
     successors: tuple[str, ...]
     state: str
+    slot: int | None = None
+    replicas: tuple[str, ...] = ()
+    read_from: str = "primary"
 
     def __str__(self) -> str:
+        if self.slot is not None:
+            where = (
+                f"on {self.shard!r} ({SERVICE[self.state]})"
+                if self.shard
+                else "which nobody serves"
+            )
+            reads = "" if self.read_from == "primary" else f"; read from: {self.read_from}"
+            return (
+                f"{self.key!r} is stored as {self.wire_key!r}, hashed by {self.hashed!r}, in slot "
+                f"{self.slot}, {where}; replicas: {', '.join(self.replicas) or 'none'}{reads}"
+            )
         return (
             f"{self.key!r} is stored as {self.wire_key!r}, hashed by {self.hashed!r}, "
             f"on {self.shard!r} ({self.address}, {SERVICE[self.state]}); next on the ring: "

@@ -3,7 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-__all__ = ("SERVICE", "LoadStats", "LoadTally", "ShardStats", "ShardTally", "Stats", "Tally")
+__all__ = (
+    "SERVICE",
+    "DiscoveryStats",
+    "DiscoveryTally",
+    "LoadStats",
+    "LoadTally",
+    "ShardStats",
+    "ShardTally",
+    "Stats",
+    "Tally",
+)
 
 
 # A breaker's state -> what it means for the shard.
@@ -12,17 +22,32 @@ SERVICE = {"closed": "in service", "open": "out", "half-open": "on trial"}
 
 @dataclass(frozen=True, slots=True)
 class ShardStats:
-    """One shard since the client was made. All but ``state`` and ``idle`` only grow."""
+    """One shard since the client was made. All but ``state`` and ``idle`` only grow.
 
-    state: str  # "closed" (in service), "open" (out), "half-open" (on trial)
-    idle: int  # connections waiting for use now
-    connects: int  # connections opened
-    failures: int  # exchanges that ended without a reply, timeouts included
-    timeouts: int  # of those, the ones that met their deadline
-    refused_open: int  # calls that were not sent because the breaker was open
-    ejections: int  # times the breaker opened
-    probes: int  # probes that were sent
-    retries: int  # exchanges sent again on a fresh connection
+    ``state``: "closed" (in service), "open" (out) or "half-open" (on trial).
+    ``idle``: connections that wait for use now.
+    ``connects``: connections that were opened.
+    ``failures``: exchanges that ended without a reply, timeouts included.
+    ``timeouts``: exchanges that met their deadline.
+    ``refused_open``: calls that were not sent because the breaker was open.
+    ``ejections``: how often the breaker opened.
+    ``probes``: probes that were sent.
+    ``retries``: exchanges that were sent again on a fresh connection.
+    ``moves``: how often it got another address (asyncio: on each event loop).
+    ``failed_lookups``: look-ups of its host name that failed or took too long (asyncio: the same).
+    """
+
+    state: str
+    idle: int
+    connects: int
+    failures: int
+    timeouts: int
+    refused_open: int
+    ejections: int
+    probes: int
+    retries: int
+    moves: int = 0
+    failed_lookups: int = 0
 
     @property
     def service(self) -> str:
@@ -31,7 +56,10 @@ class ShardStats:
 
     @staticmethod
     def total(rows: "Sequence[ShardStats]") -> "ShardStats":
-        """Add up the same shard as several event loops see it; the worst state counts."""
+        """Return one row for a shard that several event loops use; the worst state counts.
+
+        ``rows``: the row of each event loop, at least one.
+        """
         states = {row.state for row in rows}
         state = next(one for one in ("open", "half-open", "closed") if one in states)
         counters = [one.name for one in fields(ShardStats)][1:]
@@ -40,40 +68,79 @@ class ShardStats:
 
 @dataclass(frozen=True, slots=True)
 class LoadStats:
-    """What `get_or_set` has done since the client was made. All only grow."""
+    """What `get_or_set` has done since the client was made. All only grow.
 
-    loads: int  # loaders run to load a value that was missing, or to refresh one
-    failures: int  # of those, the ones that raised or were given up
-    alone: (
-        int  # of those, the ones run without a quorum, so that other processes may have loaded too
-    )
-    # Keys that calls of this process waited for, or wait for now, because another one was loading
-    # them
+    ``loads``: loaders that ran, for a missing value or to refresh one.
+    ``failures``: loaders that raised or were given up.
+    ``alone``: loaders that ran without a quorum, so that other processes may have loaded too.
+    ``joined``: keys that calls of this process waited for, because another call was loading them.
+    ``waits``: loads that waited for another process.
+    ``stale``: stale values that were served.
+    ``refreshes``: loads in the background, before or after the ttl.
+    ``not_stored``: loaded values that were not stored: the key was set or deleted meanwhile, or the
+        lock was lost.
+    ``negative``: calls that were answered by a remembered refusal.
+    ``abandoned``: loaders that were given up after ``hard_timeout``, and ran on, since nothing can
+        end them.
+    ``skipped``: keys whose refresh was not begun, because too many refreshes were running.
+    """
+
+    loads: int
+    failures: int
+    alone: int
     joined: int
-    waits: int  # loads that waited for another process
-    stale: int  # stale values served
-    refreshes: int  # loads in the background, before or after the ttl
-    # Loaded values that were not stored: the key was set or deleted meanwhile, or the lock was lost
+    waits: int
+    stale: int
+    refreshes: int
     not_stored: int
-    negative: int  # calls answered by a remembered refusal
-    abandoned: (
-        int  # loaders that were given up after hard_timeout and ran on, since nothing can end them
-    )
-    skipped: int  # keys whose refresh was not begun because as many as may be were at work
+    negative: int
+    abandoned: int
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryStats:
+    """What the source of a client's nodes has answered since the client was made.
+
+    ``ok``: whether the last poll brought nodes.
+    ``polls``: how often the source was asked.
+    ``changes``: answers that were put in use: the first one, and each that differed from the one
+        before.
+    ``failures``: polls that brought no nodes: an error, no nodes, nonsense, or no answer in time.
+    """
+
+    ok: bool
+    polls: int
+    changes: int
+    failures: int
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """One client since it was made: keys for the first six counters, shards by name."""
+    """One client since it was made.
+
+    ``hits``: keys that were found.
+    ``misses``: keys that were not there.
+    ``degraded_reads``: keys that were answered as misses because their shard was out.
+    ``dropped_writes``: keys that were not written, deleted or counted because their shard was out.
+    ``damaged``: keys whose stored bytes did not decode.
+    ``errors``: errors that were raised to the caller.
+    ``shards``: the counters of each shard, by its name.
+    ``loading``: what `get_or_set` has done.
+    ``topology_changes``: how often another set of nodes was put in service.
+    ``discovery``: what the source of the nodes has answered; None without a source.
+    """
 
     hits: int
     misses: int
-    degraded_reads: int  # keys answered as misses because their shard was out
-    dropped_writes: int  # keys not written, deleted or counted because their shard was out
-    damaged: int  # keys whose stored bytes did not decode
-    errors: int  # errors raised to the caller
+    degraded_reads: int
+    dropped_writes: int
+    damaged: int
+    errors: int
     shards: Mapping[str, ShardStats]
     loading: LoadStats = LoadStats(*[0] * 11)
+    topology_changes: int = 0
+    discovery: DiscoveryStats | None = None
 
 
 @dataclass(slots=True)
@@ -91,12 +158,32 @@ class Tally:
     damaged: int = 0
     errors: int = 0
 
-    def freeze(self, shards: Mapping[str, ShardStats], loading: LoadStats) -> Stats:
+    def freeze(
+        self,
+        shards: Mapping[str, ShardStats],
+        loading: LoadStats,
+        topology_changes: int,
+        discovery: DiscoveryStats | None,
+    ) -> Stats:
         return Stats(
             **{one.name: getattr(self, one.name) for one in fields(self)},
             shards=shards,
             loading=loading,
+            topology_changes=topology_changes,
+            discovery=discovery,
         )
+
+
+@dataclass(slots=True)
+class DiscoveryTally:
+    """The mutable side of `DiscoveryStats`."""
+
+    polls: int = 0
+    changes: int = 0
+    failures: int = 0
+
+    def freeze(self, *, ok: bool) -> DiscoveryStats:
+        return DiscoveryStats(ok, self.polls, self.changes, self.failures)
 
 
 @dataclass(slots=True)
@@ -130,6 +217,8 @@ class ShardTally:
     ejections: int = 0
     probes: int = 0
     retries: int = 0
+    moves: int = 0
+    failed_lookups: int = 0
 
     def freeze(self, state: str, idle: int) -> ShardStats:
         return ShardStats(

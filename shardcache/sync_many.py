@@ -24,8 +24,11 @@ class ManyKeys(CacheBase):
 
     @overload
     def get_many(self, keys: Iterable[K]) -> dict[K, Any]: ...
+    # The second overload is for a list of both kinds of keys.
     @overload
-    def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]: ...  # type: ignore[overload-cannot-match]  # a list of both kinds does
+    def get_many(  # type: ignore[overload-cannot-match]
+        self, keys: Iterable[Key]
+    ) -> dict[Key, Any]: ...
     def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
         """Return the keys that are there with their values.
 
@@ -35,8 +38,13 @@ class ManyKeys(CacheBase):
         wires = self._context.keys.wire_many(asked)
         began = self._load_context.clock()
         found = self._reply_policy.hits(
-            asked, wires, self._runner.run(batch.fetch(self._context.placement, wires))
+            asked,
+            wires,
+            self._runner.run(
+                batch.fetch(self._context.topology, wires, self._runner.place_of_read)
+            ),
         )
+        # Some have tags to check, or are remembered refusals.
         if Loaded in set(map(type, found.values())):
             rest = self._load_context.budget(began)
             values = self._runner.run(
@@ -57,7 +65,7 @@ class ManyKeys(CacheBase):
         asked = distinct(keys)
         wires = self._context.keys.wire_many(asked)
         began = self._load_context.clock()
-        raws = self._runner.run(batch.fetch_told(self._context.placement, wires))
+        raws = self._runner.run(batch.fetch_told(self._current, wires, self._runner.place_of_read))
         found = self._reply_policy.outcomes("fetch_many", asked, wires, raws)
         hits = found.hits
         if Loaded in set(map(type, hits.values())):
@@ -75,10 +83,11 @@ class ManyKeys(CacheBase):
         self, mapping: Mapping[Key, object], ttl: TTL | Default = DEFAULT
     ) -> list[Key]: ...
     def set_many(self, mapping: Mapping[Any, Any], ttl: TTL | Default = DEFAULT) -> list[Any]:
-        """Store all values; return the keys that were not stored.
+        """Store several values; return the keys that were not stored.
 
-        ``ttl``: seconds or a timedelta; None: no expiry; zero or less deletes. Default: the
-            client's. An empty list says that all values were stored.
+        ``mapping``: the values by their keys.
+
+        An empty list says that all values were stored.
         """
         asked, wires, raws, ms = self._context.encoded(mapping, ttl)
         try:

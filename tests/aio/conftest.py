@@ -13,6 +13,8 @@ from shardcache import AsyncShardCache, Options
 from shardcache.embedded import LocalShards
 from shardcache.wire.aio.connection import AsyncConnection
 from shardcache.wire.aio.dialer import AsyncDialer
+from tests.aio.connection_bench import Bench
+from tests.aio.losing_server import answer
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -42,7 +44,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def runs_on(factory: Callable[[], asyncio.AbstractEventLoop]) -> Run:
-    """Return a function that runs a coroutine; then no task and no socket is left, and asyncio has no complaint."""
+    """Return a function that runs a coroutine.
+
+    Then no task and no socket is left, and asyncio has no complaint.
+    """
 
     def run(main: Coroutine[Any, Any, Any]) -> Any:
         said: list[dict[str, Any]] = []
@@ -85,6 +90,23 @@ def run() -> Run:
     return runs_on(asyncio.SelectorEventLoop)
 
 
+@pytest.fixture
+def on_bench(virtual) -> Callable[[Callable[[Bench], Any]], None]:
+    """Run a scene, a coroutine function, on a bench of its own."""
+
+    def go(scene: Callable[[Bench], Any]) -> None:
+        async def main() -> None:
+            bench = Bench()
+            try:
+                await scene(bench)
+            finally:
+                bench.finish()
+
+        virtual(main())
+
+    return go
+
+
 class Peer(asyncio.Transport):
     """The far end of one connection: what was asked, in order, and the means to answer it."""
 
@@ -96,6 +118,7 @@ class Peer(asyncio.Transport):
         self.writes = 0
         self.closed = False
         self.stands_still = False
+        self.address: Any = None  # the dialled one
         self.owed: list[list[bytes]] = []  # what has come since it stands still
         self._reader = hiredis.Reader()
 
@@ -146,7 +169,10 @@ class Peer(asyncio.Transport):
 
 
 class Server:
-    """Accepts connections from the dialer in this process; answers what ``answer`` returns, None is silence."""
+    """Accepts connections from the dialer in this process.
+
+    Answers what ``answer`` returns, None is silence.
+    """
 
     def __init__(self) -> None:
         self.peers: list[Peer] = []
@@ -164,7 +190,7 @@ class Server:
 
     @property
     def asked(self) -> list[list[bytes]]:
-        """All commands on all connections, knocks left out."""
+        """All commands on all connections, probes left out."""
         return [command for peer in self.peers for command in peer.asked if command != [b"PING"]]
 
     async def dial(self, dialer: AsyncDialer, deadline: float, *rest: Any) -> AsyncConnection:
@@ -178,6 +204,7 @@ class Server:
             raise self.refuses
         connection = AsyncConnection(dialer.shard, loop, *rest)
         peer = Peer(self, connection)
+        peer.address = dialer.address
         connection.connection_made(peer)
         connection.latest = deadline + 1.0  # of the handshake, as far as a link can know
         self.peers.append(peer)
@@ -215,3 +242,19 @@ def shards() -> Iterator[LocalShards]:
     """Two real servers of this module."""
     with LocalShards(2) as servers:
         yield servers
+
+
+@pytest.fixture
+def play(virtual, server, client) -> Callable[..., None]:
+    """Run a scene, a coroutine function, with a client whose connection has served already."""
+
+    def run_scene(scene: Callable[[AsyncShardCache], Any], **settings: Any) -> None:
+        async def main() -> None:
+            server.answer = answer
+            async with client(**{"timeout": 1.0, **settings}) as cache:
+                assert await cache.get("first") == 1
+                await scene(cache)
+
+        virtual(main())
+
+    return run_scene

@@ -19,7 +19,10 @@ def value_of(key: str) -> str:
 
 
 def test_aclose_ends_calls_in_flight(virtual, server, client) -> None:
-    """Calls that wait for a reply, for room or for a connection all end with ClientClosed, and so do later ones."""
+    """Calls that wait for a reply, for room or for a connection all end with ClientClosed.
+
+    So do later calls.
+    """
 
     async def main() -> None:
         cache = client(max_in_flight=2)
@@ -59,7 +62,7 @@ def test_aclose_while_connecting(virtual, server, client) -> None:
 
 @pytest.mark.parametrize("turns", range(8))
 def test_aclose_in_any_turn(virtual, server, client, turns: int) -> None:
-    """However far a call, a connection or an admission has come when the client closes, nothing is left behind."""
+    """However far a call or connection has come when the client closes, nothing is left behind."""
 
     async def main() -> None:
         server.answer = lambda command: b"$1\r\n1\r\n"
@@ -91,7 +94,10 @@ def test_aclose_while_the_shard_is_out(virtual, server, client) -> None:
 
 
 def test_unclosed_client_warns_once(run, shards) -> None:
-    """A client that is forgotten with open connections says so, as asyncio's own objects do, and lets go of them."""
+    """A client that is forgotten with open connections warns, as asyncio's own objects do.
+
+    It lets go of the connections.
+    """
 
     async def main() -> None:
         cache = AsyncShardCache(shards.urls)
@@ -125,7 +131,10 @@ def test_closed_or_unused_client_says_nothing(run, shards) -> None:
 
 @pytest.mark.parametrize("moment", ["connecting", "probing"])
 def test_forgotten_client_without_connections(virtual, server, client, moment: str) -> None:
-    """A client that is forgotten while a connection is being made, or its shard is out, leaves no task behind."""
+    """A client that is forgotten leaves no task behind.
+
+    A connection is being made at that time, or its shard is out.
+    """
 
     async def main() -> None:
         if moment == "connecting":

@@ -1,4 +1,7 @@
-"""Event loops that end while a client lives on: nothing is left open, nothing is counted that is not there."""
+"""Event loops that end while a client lives on.
+
+Nothing is left open, nothing is counted that is not there.
+"""
 
 import asyncio
 import importlib.util
@@ -30,14 +33,17 @@ def child(program: str, *arguments: str) -> tuple[str, str]:
 MANY = """
 import asyncio, gc, os, sys
 from shardcache import AsyncShardCache
-cache = AsyncShardCache({"a": sys.argv[1], "b": sys.argv[2]}, namespace="many", timeout=30, on_unavailable="raise")
+cache = AsyncShardCache(
+    {"a": sys.argv[1], "b": sys.argv[2]}, namespace="many", timeout=30, on_unavailable="raise"
+)
 if sys.argv[3] == "uvloop":
     import uvloop
     run = uvloop.run
 else:
     run = asyncio.run
 def sockets():
-    return sum(os.readlink(f"/proc/self/fd/{fd}").startswith("socket:") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}"))
+    paths = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    return sum(os.readlink(path).startswith("socket:") for path in paths if os.path.exists(path))
 async def use():
     await cache.set_many({str(number): number for number in range(20)})
     await cache.set("big", "x" * 100_000)
@@ -48,14 +54,18 @@ async def use():
 here = [run(use()) for _ in range(30)]
 gc.collect()
 shards = cache.stats().shards.values()
-print(set(here) <= {2, 3, 4}, [(shard.state, shard.idle, shard.connects >= 30) for shard in shards], sockets())
+states = [(shard.state, shard.idle, shard.connects >= 30) for shard in shards]
+print(set(here) <= {2, 3, 4}, states, sockets())
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="open sockets are listed in /proc")
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_one_loop_after_the_other(shards, loop) -> None:
-    """A client that nobody closes serves one asyncio.run after the other: no warning, no socket and no connection is left."""
+    """A client that nobody closes serves one asyncio.run after the other.
+
+    No warning, no socket and no connection is left.
+    """
     if loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
         pytest.skip("uvloop is not installed; it has no part in the client")
     urls = [server.url for server in shards.servers]
@@ -101,12 +111,18 @@ proxy.__exit__(None, None, None)
 
 @pytest.mark.parametrize("how", ["left", "cancelled"])
 def test_calls_under_way(shards, how) -> None:
-    """Calls that a loop takes with it when it ends leave nothing behind, and the next loop begins afresh."""
+    """Calls that are under way when a loop ends leave nothing behind.
+
+    The next loop begins afresh.
+    """
     assert child(UNDER_WAY, shards.servers[0].url, how) == ("(True, 1) [0]", "")
 
 
 def test_state_of_ended_loops(shards) -> None:
-    """A shard that was out for a loop that has ended is not out for ever: counters stay, states go."""
+    """A shard that was out for a loop that has ended is not out for ever.
+
+    Counters stay, states go.
+    """
     with FaultProxy(shards.servers[0].url) as proxy:
         cache = AsyncShardCache(
             {"a": proxy.url}, timeout=0.1, options=Options(first_probe=60, max_probe=60)

@@ -1,4 +1,7 @@
-"""Back-pressure: what is in flight on a connection is bounded, and who waits for room waits in order, within its deadline."""
+"""Back-pressure: what is in flight on a connection is bounded.
+
+Calls wait for room in order, within their deadlines.
+"""
 
 import asyncio
 import os
@@ -11,7 +14,7 @@ from shardcache import errors
 
 pytestmark = pytest.mark.long
 
-PATIENCE = 60.0
+LONG_TIMEOUT = 60.0
 
 
 async def turns(count: int = 10) -> None:
@@ -24,7 +27,7 @@ def test_calls_in_flight_are_bounded(virtual, server, client) -> None:
     """No more than max_in_flight commands are owed; each reply lets the next one out, in order."""
 
     async def main() -> None:
-        async with client(timeout=PATIENCE, max_in_flight=3) as cache:
+        async with client(timeout=LONG_TIMEOUT, max_in_flight=3) as cache:
             tasks = [asyncio.create_task(cache.get(f"{number}")) for number in range(10)]
             await turns()
             [peer] = server.peers
@@ -40,7 +43,7 @@ def test_calls_in_flight_are_bounded(virtual, server, client) -> None:
 
 
 def test_waiting_ends_at_the_deadline(virtual, server, client) -> None:
-    """Who waits for room on a stalled shard is let go when its deadline comes, as who waits for a reply is."""
+    """A call that waits for room on a stalled shard ends at its deadline."""
 
     async def main() -> None:
         async with client(timeout=1.0, max_in_flight=2, max_out=0) as cache:
@@ -57,7 +60,7 @@ def test_waiting_ends_at_the_deadline(virtual, server, client) -> None:
 
 
 def test_let_in_late_keeps_its_deadline(virtual, server, client) -> None:
-    """Room that comes shortly before a waiting caller's deadline gives it the rest of its time, not another one."""
+    """Room that comes shortly before a caller's deadline gives it the rest of its time, no more."""
 
     async def main() -> None:
         async with client(timeout=1.0, max_in_flight=1, max_out=0) as cache:
@@ -76,10 +79,10 @@ def test_let_in_late_keeps_its_deadline(virtual, server, client) -> None:
 
 @pytest.mark.parametrize("given_up", range(4))
 def test_room_of_who_gave_up_goes_to_the_next(virtual, server, client, given_up: int) -> None:
-    """A caller that is cancelled in the very turn in which it is let in leaves its place to the one behind it."""
+    """A caller that is cancelled in the turn in which it gets room leaves that to the next one."""
 
     async def main() -> None:
-        async with client(timeout=PATIENCE, max_in_flight=1) as cache:
+        async with client(timeout=LONG_TIMEOUT, max_in_flight=1) as cache:
             first = asyncio.create_task(cache.get("0"))
             await turns()
             [peer] = server.peers
@@ -95,9 +98,8 @@ def test_room_of_who_gave_up_goes_to_the_next(virtual, server, client, given_up:
                 if len(peer.asked) > before or len(peer.connection):
                     peer.say(b"$1\r\n7\r\n")
                 else:
-                    assert all(
-                        task.done() for task in rest
-                    )  # nothing is in flight, and still somebody waits
+                    # Nothing is in flight, and still somebody waits.
+                    assert all(task.done() for task in rest)
             assert (await first, [task.result() for task in rest]) == (0, [7] * len(rest))
 
     virtual(main())
@@ -105,11 +107,14 @@ def test_room_of_who_gave_up_goes_to_the_next(virtual, server, client, given_up:
 
 @pytest.mark.parametrize("size", [1_000, 100_000], ids=["main", "bulk"])
 def test_bytes_in_flight_are_bounded(virtual, server, client, size: int) -> None:
-    """Unanswered bytes never exceed the bound by more than one request, also when many wait and room comes at once."""
+    """Unanswered bytes never exceed the bound by more than one request.
+
+    That is so as well when many wait and room comes at once.
+    """
     bound = 4 * size
 
     async def main() -> None:
-        async with client(timeout=PATIENCE, max_bytes_in_flight=bound) as cache:
+        async with client(timeout=LONG_TIMEOUT, max_bytes_in_flight=bound) as cache:
             tasks = [
                 asyncio.create_task(cache.set(f"{number}", os.urandom(size)))
                 for number in range(40)
@@ -130,7 +135,7 @@ def test_large_requests_have_a_connection_of_their_own(virtual, server, client) 
     """A value of 10 MB, and a batch of 10,000 keys, never stand in front of a small get."""
 
     async def main() -> None:
-        async with client(timeout=PATIENCE, max_bytes_in_flight=2**40) as cache:
+        async with client(timeout=LONG_TIMEOUT, max_bytes_in_flight=2**40) as cache:
             big = [
                 asyncio.create_task(cache.set("big", os.urandom(10_000_000))),
                 asyncio.create_task(cache.get_many([f"{number}" for number in range(10_000)])),
@@ -159,7 +164,7 @@ from shardcache import AsyncShardCache, Options
 from shardcache.testing import FaultProxy, Stall
 
 TASKS = 50_000
-PATIENCE = 60.0
+LONG_TIMEOUT = 60.0
 now = None
 
 async def main(proxy):
@@ -167,7 +172,8 @@ async def main(proxy):
     loop = asyncio.get_running_loop()
     # However long it takes to start them all: meanwhile the clock stands still, then all are late.
     loop.time = lambda: now or time.monotonic()
-    async with AsyncShardCache({"a": proxy.url}, timeout=PATIENCE, on_unavailable="raise") as cache:
+    cache = AsyncShardCache({"a": proxy.url}, timeout=LONG_TIMEOUT, on_unavailable="raise")
+    async with cache:
         await cache.get("warm")
         proxy.set(Stall())
         now = time.monotonic()
@@ -181,10 +187,11 @@ async def main(proxy):
         held, _ = tracemalloc.get_traced_memory()
         assert not any(task.done() for task in tasks)
         tracemalloc.stop()
-        late, now = now + PATIENCE, None
+        late, now = now + LONG_TIMEOUT, None
         begun = time.monotonic()
         loop.time = lambda: late + time.monotonic() - begun
-        ended = {type(found).__name__ for found in await asyncio.gather(*tasks, return_exceptions=True)}
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        ended = {type(each).__name__ for each in found}
         proxy.clear()
     print(held - before, ",".join(sorted(ended)))
 
@@ -194,7 +201,10 @@ with FaultProxy(sys.argv[1]) as proxy:
 
 
 def test_memory_of_50_000_waiting_tasks(shards) -> None:
-    """On a stalled shard, with the default options, 50,000 waiting tasks hold less than 64 MB, tasks included."""
+    """On a stalled shard 50,000 waiting tasks hold less than 64 MB, tasks included.
+
+    The options are the default ones.
+    """
     command = [sys.executable, "-c", STALLED, shards.servers[0].url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stderr) == (0, "")

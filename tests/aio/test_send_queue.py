@@ -11,12 +11,12 @@ from shardcache.wire.aio.send_queue import SendQueue
 
 
 class Gate:
-    """A turnstile, and those who left it otherwise than by their turn: when, and why."""
+    """A send queue, and the calls that left it before their turn: when, and why."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.gone: list[tuple[PendingReply, float, Exception]] = []
-        self.turnstile = SendQueue(
+        self.queue = SendQueue(
             self.loop, lambda slot, why: self.gone.append((slot, self.loop.time(), why))
         )
 
@@ -31,13 +31,13 @@ class Gate:
 
     def wait(self, seconds: float = 1.0) -> PendingReply:
         slot = self.slot(seconds)
-        self.turnstile.wait(slot)
+        self.queue.wait(slot)
         return slot
 
 
 @pytest.fixture
 def scene(virtual) -> Callable[[Callable[[Gate], Any]], None]:
-    """Run a coroutine function with a turnstile in virtual time."""
+    """Run a coroutine function with a send queue in virtual time."""
 
     def go(act: Callable[[Gate], Any]) -> None:
         async def main() -> None:
@@ -53,8 +53,8 @@ def test_first_come_first_served(scene) -> None:
 
     async def act(gate: Gate) -> None:
         waiting = [gate.wait() for _ in range(5)]
-        assert [gate.turnstile.next() for _ in range(6)] == [*waiting, None]
-        assert len(gate.turnstile) == 0
+        assert [gate.queue.next() for _ in range(6)] == [*waiting, None]
+        assert len(gate.queue) == 0
 
     scene(act)
 
@@ -67,7 +67,7 @@ def test_who_gave_up_takes_no_turn(scene) -> None:
         waiting[0][0].cancel()
         waiting[2][0].cancel()
         waiting[3][0].cancel()
-        assert (gate.turnstile.next(), gate.turnstile.next(), gate.gone) == (waiting[1], None, [])
+        assert (gate.queue.next(), gate.queue.next(), gate.gone) == (waiting[1], None, [])
 
     scene(act)
 
@@ -80,7 +80,7 @@ def test_gone_at_the_deadline(scene) -> None:
         await asyncio.sleep(2)
         assert [slot for slot, _, _ in gate.gone] == waiting
         late = [when - slot[1] for slot, when, _ in gate.gone]
-        assert (min(late) > -1e-6, max(late) < 0.002, len(gate.turnstile)) == (True, True, 0)
+        assert (min(late) > -1e-6, max(late) < 0.002, len(gate.queue)) == (True, True, 0)
         assert {type(why) for _, _, why in gate.gone} == {TimeoutError}
 
     scene(act)
@@ -91,10 +91,10 @@ def test_put_back_before_all_others(scene) -> None:
 
     async def act(gate: Gate) -> None:
         first, second, third = gate.slot(0.1), gate.slot(0.2), gate.wait(1)
-        gate.turnstile.put_back([first, second])
+        gate.queue.put_back([first, second])
         await asyncio.sleep(0.15)
         assert [slot for slot, _, _ in gate.gone] == [first]
-        assert [gate.turnstile.next() for _ in range(3)] == [second, third, None]
+        assert [gate.queue.next() for _ in range(3)] == [second, third, None]
 
     scene(act)
 
@@ -105,10 +105,10 @@ def test_turned_away(scene) -> None:
     async def act(gate: Gate) -> None:
         waiting = [gate.wait() for _ in range(3)]
         waiting[1][0].cancel()
-        gate.turnstile.fail_all(ConnectionError("gone"))
+        gate.queue.fail_all(ConnectionError("gone"))
         assert [slot for slot, _, _ in gate.gone] == [waiting[0], waiting[2]]
         one, other = (why for _, _, why in gate.gone)
-        assert (str(one), str(other), one is other, len(gate.turnstile)) == (
+        assert (str(one), str(other), one is other, len(gate.queue)) == (
             "gone",
             "gone",
             False,
@@ -123,7 +123,7 @@ def test_used_again(scene) -> None:
 
     async def act(gate: Gate) -> None:
         gate.wait()
-        gate.turnstile.next()
+        gate.queue.next()
         await asyncio.sleep(5)
         slot, begun = gate.wait(), gate.loop.time()
         await asyncio.sleep(2)

@@ -21,7 +21,10 @@ async def settled(tasks) -> list[object]:
 
 
 def test_no_connection_before_the_first_call(virtual, server, client) -> None:
-    """A client that is made and closed has touched nothing; thousands of first calls share one connection."""
+    """A client that is made and closed has touched nothing.
+
+    Thousands of first calls share one connection.
+    """
 
     async def main() -> None:
         async with client():
@@ -70,7 +73,10 @@ def test_hung_connection_costs_one_deadline(virtual, server, client) -> None:
 
 
 def test_cancelled_caller_does_not_cancel_the_connection(virtual, server, client) -> None:
-    """The task that happened to be the first gives up; the connection that it asked for serves the others."""
+    """The task that happened to be the first gives up.
+
+    The connection that it asked for serves the others.
+    """
 
     async def main() -> None:
         server.answer = lambda command: b"$1\r\n1\r\n"
@@ -86,7 +92,10 @@ def test_cancelled_caller_does_not_cancel_the_connection(virtual, server, client
 
 @pytest.mark.parametrize("error", [None, ConnectionResetError("reset"), Closed("closed")], ids=repr)
 def test_dead_kept_connection_is_replaced(virtual, server, client, error) -> None:
-    """A connection that has served before and is found dead: what may be sent twice is, once; incr is not."""
+    """A connection that has served before and is found dead.
+
+    What may be sent twice is, once; incr is not.
+    """
 
     async def main() -> None:
         server.answer = lambda command: b":1\r\n" if command[0] == b"INCR" else b"$1\r\n1\r\n"
@@ -110,7 +119,10 @@ def test_dead_kept_connection_is_replaced(virtual, server, client, error) -> Non
 
 @pytest.mark.parametrize("came", [0, 1, 2])
 def test_half_answered_batch_is_asked_again_whole(virtual, server, client, came: int) -> None:
-    """Replies that came before the connection died count for nothing: none is taken for another command's."""
+    """Replies that came before the connection died count for nothing.
+
+    None is taken for another command's.
+    """
     values = {b"k": b"$1\r\n1\r\n", b"l": b"$1\r\n2\r\n", b"m": b"$1\r\n3\r\n"}
 
     async def main() -> None:
@@ -189,7 +201,10 @@ def test_retry_keeps_the_deadline(virtual, server, client) -> None:
 
 
 def test_timeout_ejects_and_the_prober_brings_back(virtual, server, client) -> None:
-    """One timeout takes the shard out; the prober knocks until it answers; then calls are let in again."""
+    """One timeout takes the shard out.
+
+    The prober asks until it answers; then calls are let in again.
+    """
 
     async def main() -> None:
         server.answer = lambda command: b"$1\r\n1\r\n"
@@ -216,7 +231,10 @@ def test_timeout_ejects_and_the_prober_brings_back(virtual, server, client) -> N
 
 
 def test_late_but_alive_keeps_its_connection(virtual, server, client) -> None:
-    """The reply came after the deadline: the prober finds the connection in order and no other is opened."""
+    """The reply came after the deadline.
+
+    The prober finds the connection in order and no other is opened.
+    """
 
     async def main() -> None:
         server.answer = lambda command: b"$1\r\n1\r\n"
@@ -240,7 +258,10 @@ def test_late_but_alive_keeps_its_connection(virtual, server, client) -> None:
     "moment", ["before its first step", "waiting for its reply", "reply is there"]
 )
 def test_trial_place_is_given_back(virtual, server, client, kind: str, moment: str) -> None:
-    """A call on trial that is cancelled at any moment leaves its place: the shard comes back all the same."""
+    """A call on trial that is cancelled at any moment leaves its place.
+
+    The shard comes back all the same.
+    """
 
     async def call(cache) -> object:
         match kind:
@@ -285,7 +306,7 @@ def test_trial_place_is_given_back(virtual, server, client, kind: str, moment: s
 
 
 def test_one_prober_per_shard(virtual, server, client) -> None:
-    """However many calls fail at once, one task knocks."""
+    """However many calls fail at once, one task probes."""
 
     async def main() -> None:
         server.hangs = True

@@ -1,4 +1,7 @@
-"""Calls about many keys: encoded, packed and decoded by parts, so that an event loop does not stand still for all of them."""
+"""Calls about many keys.
+
+Encoded, packed and decoded by parts, so that an event loop does not stand still for all of them.
+"""
 
 import asyncio
 import json
@@ -7,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import shardcache.drivers.aio.runner
+import shardcache.drivers.aio.broadcast
 from shardcache import AsyncShardCache, Event, Hit, Options
 from shardcache.errors import SerializationError, ShardOut
 from shardcache.turns import IN_ONE_TURN
@@ -64,7 +67,7 @@ def test_others_run_meanwhile(run, shards, monkeypatch, name) -> None:
     """No turn of the loop does the work of more than one part, and the result is the same."""
     call, expected = CALLS[name]
     packed = 0
-    real = shardcache.drivers.aio.runner.pack_all
+    real = shardcache.drivers.aio.broadcast.pack_all
 
     def pack_all(commands):
         nonlocal packed
@@ -82,7 +85,7 @@ def test_others_run_meanwhile(run, shards, monkeypatch, name) -> None:
             urls, namespace=f"turns {name}", timeout=FAR, serializer=Counting(), options=options
         ) as cache:
             await cache.set_many(DATA)
-            monkeypatch.setattr(shardcache.drivers.aio.runner, "pack_all", pack_all)
+            monkeypatch.setattr(shardcache.drivers.aio.broadcast, "pack_all", pack_all)
             Counting.done = packed = 0
             most, over = [0, 0], False
 
@@ -105,7 +108,7 @@ def test_others_run_meanwhile(run, shards, monkeypatch, name) -> None:
 
 @pytest.mark.parametrize("size", [10, len(KEYS)])
 def test_pipeline_keeps_its_order(run, shards, size) -> None:
-    """Calls for one key follow each other however many parts lie between them, results as queued."""
+    """Calls for one key follow each other, however many parts lie between them."""
 
     async def main() -> None:
         urls = [server.url for server in shards.servers]

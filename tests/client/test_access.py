@@ -3,7 +3,6 @@
 All works inside of it; outside each call says at once which keys it needs.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +12,6 @@ import redis
 
 from shardcache import AsyncQuorumLock, Event, Options, QuorumLock, ShardCache
 from shardcache.embedded import LocalShards
-from shardcache.embedded.server_program import find_server
 from shardcache.errors import AccessDenied, LockConflict, QuorumUnavailable
 
 COMMANDS = "+@read +@write +@connection +eval +time +info +blpop"
@@ -23,16 +21,12 @@ USERS = {
     "values": f"on >pw ~shop:[a-z]* {COMMANDS}",  # not the library's own keys
     "nobody": f"on >pw ~other:* {COMMANDS}",
 }
-BINARIES = [pytest.param(None, id="found"), pytest.param("redis-server", id="redis")]
 
 
-@pytest.fixture(scope="module", params=BINARIES)
-def guarded(request: pytest.FixtureRequest) -> Iterator[LocalShards]:
+@pytest.fixture(scope="module")
+def guarded(program: str) -> Iterator[LocalShards]:
     """Three servers with users."""
-    binary = shutil.which(request.param) if request.param else find_server()
-    if binary is None:
-        pytest.skip(f"no {request.param} here")
-    with LocalShards(3, tcp=True, binary=binary) as servers:
+    with LocalShards(3, tcp=True, binary=program) as servers:
         for url in servers.urls.values():
             with redis.Redis.from_url(url) as plain:
                 for name, rules in USERS.items():

@@ -355,9 +355,8 @@ def test_renewal_reaches_connections_in_use(make, servers) -> None:
     provider = Streaming()
     cache = make(servers.urls, options=Options(credential_provider=provider))
     thread = threading.Thread(target=lambda: cache.lock("held").acquire(timeout=1))
-    with cache.lock(
-        "held"
-    ):  # the other one listens on connections of its own, until the renewal and after
+    # The other one listens on connections of its own, until the renewal and after.
+    with cache.lock("held"):
         thread.start()
         time.sleep(0.2)
         provider.login = ("user3", "pass3")

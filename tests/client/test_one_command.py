@@ -42,6 +42,23 @@ def test_other_types(cache, commands, replies):
     assert [cache.command("k", *command) for command in commands] == replies
 
 
+def test_script(cache, namespace):
+    """A script gets the key with its namespace, and the arguments behind it."""
+    assert cache.command("k", "EVAL", "return {KEYS[1], ARGV[1], #KEYS}", 7) == [
+        f"{namespace}:k".encode(),
+        b"7",
+        1,
+    ]
+    with cache.pipeline() as pipe:
+        pipe.command("k", "eval", "return redis.call('INCR', KEYS[1])")
+        pipe.get("k")
+    assert pipe.results == [1, 1]
+    with pytest.raises(errors.InvalidArgument, match="the script as its first argument"):
+        cache.command("k", "EVAL")
+    with pytest.raises(errors.CommandRefused):
+        cache.command("k", "EVAL", "no Lua")
+
+
 def test_in_a_pipeline(cache):
     """Queued like the methods, in order."""
     with cache.pipeline() as pipe:
@@ -85,7 +102,7 @@ def test_too_long_a_reply(make):
         ("MULTI", ()),
         ("SELECT", (1,)),
         ("FLUSHALL", ()),
-        ("EVAL", ("return 1", 0)),
+        ("EVALSHA", ("abc", 0)),
         ("MGET", ("other",)),
         ("DEL", ("other",)),
         ("SINTERSTORE", ("other",)),

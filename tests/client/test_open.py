@@ -15,14 +15,15 @@ from shardcache.errors import (
     ShardUnavailable,
 )
 
-PATIENCE = 20.0
+LONG_TIMEOUT = 20.0
 
 
 def test_url_says_every_setting(colour, shards, namespace) -> None:
     """Client parameters and options stand in one text."""
     url = (
-        f"{shards.url}&namespace={namespace}&default_ttl=77&serializer=json&compression=zlib&timeout=19&"
-        "on_unavailable=raise&compress_min=10&max_value=4096&max_idle=3&placement=ketama&failures=5&first_probe=0.2&"
+        f"{shards.url}&namespace={namespace}&default_ttl=77&serializer=json&compression=zlib&"
+        "timeout=19&on_unavailable=raise&compress_min=10&max_value=4096&max_idle=3&"
+        "placement=ketama&failures=5&first_probe=0.2&"
         "max_probe=3&max_out=0.5&protocol=2&client_name=tester"
     )
     with colour.from_url(url) as cache:
@@ -55,7 +56,7 @@ def test_overrides_win(colour, shards, namespace) -> None:
 def test_environment(colour, shards, namespace, monkeypatch) -> None:
     """Without a URL the environment variable is taken."""
     monkeypatch.setenv("SHARDCACHE_URL", f"{shards.url}&namespace={namespace}")
-    with colour.from_url(timeout=PATIENCE) as cache:
+    with colour.from_url(timeout=LONG_TIMEOUT) as cache:
         assert (cache.set("k", 1), cache.get("k")) == (True, 1)
 
 
@@ -145,7 +146,7 @@ def test_ping(cache, shards) -> None:
     assert {name: (one.ok, one.error) for name, one in found.items()} == dict.fromkeys(
         shards.urls, (True, None)
     )
-    assert all(0 < one.seconds < PATIENCE for one in found.values())
+    assert all(0 < one.seconds < LONG_TIMEOUT for one in found.values())
     sent = json.loads(json.dumps({name: one.as_dict() for name, one in found.items()}))
     assert {name: PingResult(**one) for name, one in sent.items()} == found
 
@@ -245,7 +246,7 @@ def test_context_manager_closes(make, shards, colour, namespace) -> None:
 
 def test_embedded(colour) -> None:
     """Local servers come with the client and go with it."""
-    with colour.embedded(shards=2, namespace="n", timeout=PATIENCE) as cache:
+    with colour.embedded(shards=2, namespace="n", timeout=LONG_TIMEOUT) as cache:
         assert (cache.set("k", 1), cache.get("k"), len(cache.ping())) == (True, 1, 2)
 
 

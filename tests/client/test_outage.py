@@ -351,9 +351,8 @@ def test_restarted_shard_costs_no_error(mortal, make) -> None:
 )
 def test_hung_shard_costs_one_deadline(mortal, make, call, monkeypatch) -> None:
     """A hung shard is out after one timeout; its late replies are never taken for an answer."""
-    monkeypatch.setattr(
-        lateness, "HELD_UP", math.inf
-    )  # a busy machine is late, and would not blame the shard
+    # A busy machine is late, and would not blame the shard.
+    monkeypatch.setattr(lateness, "HELD_UP", math.inf)
     options = Options(first_probe=60, max_probe=60)
     cache = make(mortal.urls, options=options, timeout=0.6, on_unavailable="raise")
     alive, dead = keys_of(cache)

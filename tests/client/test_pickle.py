@@ -42,10 +42,8 @@ def test_all_others_are_refused(kind, made, monkeypatch):
     ) as caught:
         pickle.dumps(client)
     assert "s3cret" not in str(caught.value)
-    assert (copy.copy(client), copy.deepcopy(client)) == (
-        client,
-        client,
-    )  # these stay in the process
+    # These stay in the process.
+    assert (copy.copy(client), copy.deepcopy(client)) == (client, client)
 
 
 def test_locks_are_refused():

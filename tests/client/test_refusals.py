@@ -58,11 +58,11 @@ VALUE_CALLS = {
 
 
 @pytest.fixture
-def untouched(make, mortal_quiet, census_of):
+def untouched(make, mortal_quiet, command_count):
     """A client of servers that must not have heard a command when the test is over."""
-    before = census_of(mortal_quiet)
+    before = command_count(mortal_quiet)
     yield make(mortal_quiet.urls)
-    assert census_of(mortal_quiet) == before
+    assert command_count(mortal_quiet) == before
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def mortal_quiet():
 
 
 @pytest.fixture
-def census_of():
+def command_count():
     """Count the commands that a fleet has heard, but for the asking."""
 
     def count(servers) -> int:

@@ -3,6 +3,7 @@
 import pytest
 import redis
 
+from shardcache import ShardCache
 from shardcache.errors import ClientClosed, InvalidArgument
 
 
@@ -58,6 +59,40 @@ def test_clear(cache, make, namespace) -> None:
     cache.set_many({str(number): number for number in range(3000)})
     assert (cache.clear(), list(cache.scan()), len(list(other.scan()))) == (3000, [], 100)
     assert cache.clear() == 0
+
+
+def test_clear_of_what_fits(cache) -> None:
+    """With a glob only keys that fit it go, on whichever shard they are."""
+    cache.set_many({f"{kind}{number}": number for kind in "ab" for number in range(700)})
+    assert cache.clear(match="a?[05]*") == 138
+    assert (cache.clear(match=b"a*"), cache.clear(match="c*"), len(list(cache.scan()))) == (
+        562,
+        0,
+        700,
+    )
+
+
+def test_clear_of_what_fits_invalidates_its_loads(cache, shards, namespace) -> None:
+    """A load that began before must not bring a cleared value back; other loads are stored."""
+    with ShardCache(shards.urls, namespace=namespace, timeout=20) as other:
+
+        def load() -> int:
+            other.clear(match="f*")
+            return 1
+
+        for key in ("fits", "fits{tag}", "fits}"):
+            assert cache.get_or_set(key, load) == 1
+            assert (key, cache.get(key)) == (key, None)
+        cache.get_or_set("other", load)
+        assert cache.get("other") == 1
+
+
+def test_flush_of_what_fits_is_refused(cache) -> None:
+    """FLUSHDB knows no globs, so nothing is deleted."""
+    cache.set("k", 1)
+    with pytest.raises(InvalidArgument, match="match must be left out, got 'a\\*'"):
+        cache.clear(match="a*", flush=True)
+    assert cache.get("k") == 1
 
 
 def test_clear_flush(mortal, make) -> None:

@@ -1,5 +1,6 @@
 """Servers that have no place on a ring: roles, logins, databases, versions without HELLO."""
 
+import asyncio
 import socket
 import socketserver
 import subprocess
@@ -13,8 +14,13 @@ import redis
 from shardcache import Options
 from shardcache.embedded import LocalShards
 from shardcache.embedded.server_program import find_server
-from shardcache.errors import AuthenticationFailed, CommandRefused, WrongTopology
+from shardcache.errors import AuthenticationFailed, CommandRefused, InvalidURL, WrongTopology
+from shardcache.urls import parse_url
+from shardcache.wire.aio.dialer import AsyncDialer
+from shardcache.wire.server_kind import check_kind
+from shardcache.wire.sync.dialer import Dialer
 
+LONG_TIMEOUT = 20.0  # seconds: the deadline of what is not about time
 protocols = pytest.mark.parametrize("protocol", [3, 2], ids=["resp3", "resp2"])
 CALLS = {
     "get": lambda cache: cache.get("k"),
@@ -94,8 +100,15 @@ def test_replica(make, replica, protocol, call, policy) -> None:
 def test_cluster_member(make, member, protocol, db) -> None:
     """A cluster member is a clear error, also where its URL names a database."""
     cache = make({"a": member.removesuffix("0") + str(db)}, options=Options(protocol=protocol))
-    with pytest.raises(WrongTopology, match="Cluster"):
+    with pytest.raises(WrongTopology, match=r"Redis Cluster: write redis\+cluster://host:port"):
         cache.get("k")
+
+
+@pytest.mark.parametrize("text", ["redis+cluster://h/1", "redis+cluster://h?db=1"])
+def test_a_cluster_has_one_database(colour, text) -> None:
+    """Another one than 0 is refused before anything is sent."""
+    with pytest.raises(InvalidURL, match="a cluster has only database 0"):
+        colour.from_url(text)
 
 
 @protocols
@@ -115,6 +128,63 @@ def test_ping_and_fetch_many_tell_the_topology(make, replica, shards) -> None:
     failures = cache.fetch_many(keys).failures
     assert {type(error) for error in failures.values()} == {WrongTopology}
     assert sorted(failures) == sorted(key for key in keys if cache.explain(key).shard == "a")
+
+
+# What an error says of each kind of server where another one is expected.
+NAMED = {
+    "standalone": "independent server|data server",
+    "replica": "replica|independent server|data server",
+    "cluster": "is a member of a Redis Cluster",
+    "sentinel": "is a Sentinel",
+}
+
+
+def dial(colour: str, url: str, protocol: int, kind: str) -> None:
+    """Open a connection that expects a server of this kind, and close it."""
+    address, options = parse_url(url).address, Options(protocol=protocol)
+    if colour == "sync":
+        deadline = time.monotonic() + LONG_TIMEOUT
+        Dialer("a", address, options, time.monotonic, kind)(deadline).close()
+        return
+
+    async def dial_on_a_loop() -> None:
+        deadline = asyncio.get_running_loop().time() + LONG_TIMEOUT
+        opened = await AsyncDialer("a", address, options, kind)(
+            deadline, LONG_TIMEOUT, lambda *_: None, lambda _: None
+        )
+        opened.end(ConnectionError("the test is over"))
+        await opened.wait_closed()
+
+    asyncio.run(dial_on_a_loop())
+
+
+@protocols
+@pytest.mark.parametrize("dialer", ["sync", "async"])
+@pytest.mark.parametrize("kind", ["standalone", "replica", "cluster", "sentinel"])
+def test_dialer_takes_only_the_kind_that_it_expects(
+    request, shards, dialer, protocol, kind
+) -> None:
+    """A connection is made to a server of the kind expected only; any other is named."""
+    of_kind = {
+        "standalone": shards.urls["shard-1"],
+        "replica": request.getfixturevalue("replica"),
+        "cluster": request.getfixturevalue("member"),
+        "sentinel": request.getfixturevalue("sentinel"),
+    }
+    fits = {kind} | ({"standalone"} if kind == "replica" else set())
+    for other, url in of_kind.items():
+        if other in fits:
+            dial(dialer, url, protocol, kind)
+        else:
+            with pytest.raises(WrongTopology, match=NAMED[other]):
+                dial(dialer, url, protocol, kind)
+
+
+@pytest.mark.parametrize("said", [b"", b"proxy", None, [], {}], ids=repr)
+@pytest.mark.parametrize("kind", ["standalone", "replica", "cluster", "sentinel"])
+def test_unknown_mode_is_let_by(kind, said) -> None:
+    """A proxy that says nothing of its mode and role, or something odd, is no error."""
+    check_kind("a", kind, said, said)
 
 
 @pytest.fixture(scope="module")

@@ -43,9 +43,9 @@ def test_foreign_kinds(make: Any, raw: Any, namespace: str, events: list[Any], k
     failed = found["k"]
     assert isinstance(failed, Failed)
     assert isinstance(failed.error, WrongType)
-    home = cache.explain("k").shard
+    own_shard = cache.explain("k").shard
     assert str(failed.error) == (
-        f"shard '{home}': fetch_many of '{key}': the key holds a {kind}, "
+        f"shard '{own_shard}': fetch_many of '{key}': the key holds a {kind}, "
         "which this cache has not put there"
     )
     with cache.pipeline() as pipe:
@@ -66,7 +66,7 @@ def test_foreign_kinds(make: Any, raw: Any, namespace: str, events: list[Any], k
         "get_or_set",
         "get_or_set_many",
     ]
-    assert {(event.shard, type(event.error)) for event in damaged} == {(home, WrongType)}
+    assert {(event.shard, type(event.error)) for event in damaged} == {(own_shard, WrongType)}
     assert (cache.stats().damaged, cache.stats().degraded_reads) == (5, 0)
 
 
