@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -19,10 +18,11 @@ from shardcache import errors
 from shardcache.embedded import LocalServer, LocalShards, find_server
 from shardcache.embedded.ports import reserve_port
 from shardcache.urls import parse_many, parse_url
+from tests.waiting import until
 
 pytestmark = pytest.mark.long
 
-PATIENCE = 30.0  # seconds after which something that must happen has not happened
+LONG_TIMEOUT = 30.0  # seconds after which something that must happen has not happened
 
 
 @pytest.fixture(scope="module", params=["unix", "tcp"])
@@ -44,7 +44,7 @@ def connect(url: str) -> socket.socket:
     """Connect to the server at this URL."""
     address = parse_url(url).address
     sock = socket.socket(socket.AF_UNIX if address.path else socket.AF_INET, socket.SOCK_STREAM)
-    sock.settimeout(PATIENCE)
+    sock.settimeout(LONG_TIMEOUT)
     try:
         sock.connect(address.path or (address.host, address.port))
     except OSError:
@@ -66,16 +66,6 @@ def gone(pid: int) -> bool:
         ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout
     return not state.strip() or state.startswith("Z")
-
-
-def happens(condition: Callable[[], bool]) -> bool:
-    """Whether the condition holds within the timeout."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def test_answers(shards):
@@ -153,7 +143,7 @@ def test_pause_and_resume(server):
         with pytest.raises(BlockingIOError):
             sock.recv(1)
         server.resume()
-        sock.settimeout(PATIENCE)
+        sock.settimeout(LONG_TIMEOUT)
         assert sock.recv(100) == b"+PONG\r\n"
 
 
@@ -186,7 +176,7 @@ def test_paused_server_can_be_ended(server, end, goodbye):
 def test_server_that_dies_by_itself_is_seen(server):
     """Nobody has to tell: a server that ended is not running."""
     os.kill(server.pid, signal.SIGKILL)
-    assert happens(lambda: not server.running)
+    until(lambda: not server.running)
     server.pause()
     assert "not running" in repr(server)
 
@@ -424,9 +414,9 @@ def test_gone_when_the_process_ends(ending, tcp):
             owner.stdin.flush()
         if ending.startswith("sig") and ending != "sigabrt":
             owner.send_signal(signal.Signals[ending.partition("-")[0].upper()])
-        owner.wait(PATIENCE)
-        assert happens(lambda: all(gone(pid) for pid in pids))
-        assert happens(lambda: not os.path.exists(directory))
+        owner.wait(LONG_TIMEOUT)
+        until(lambda: all(gone(pid) for pid in pids))
+        until(lambda: not os.path.exists(directory))
     finally:
         with suppress(ProcessLookupError):  # a child of the owner, where there is one
             os.killpg(owner.pid, signal.SIGKILL)

@@ -2,19 +2,19 @@
 
 Theory of operation
 -------------------
-Clean-up code does not run on SIGKILL, so a process of its own must do it: the guard, a
-``/bin/sh`` that reads from a pipe. Only our process holds the other end, and the kernel closes
-that whenever our process ends. The guard then reads end of file, removes the directory and kills
-its own process group. What makes this safe:
+Clean-up code does not run on SIGKILL, so another process must clean up: the guard, a ``/bin/sh``
+that reads from a pipe. Only our process holds the other end of the pipe, and the kernel closes it
+when our process ends. Then the guard reads end of file, removes the directory, and kills its own
+process group. Three rules make this safe:
 
-- Each server joins the guard's process group before it executes. The number of a group is not
-  given away while a member lives, so nobody else's process is ever hit, as could happen with a
-  list of pids. A server about to execute still holds our end of the pipe: the guard cannot
-  act between its birth and its joining.
-- That group is never the one in the foreground of a terminal, so Ctrl-C reaches the program and not
-  its servers, and the program ends them in its own order.
-- A forked child closes its copy of our end of the pipe, or the servers would live as long as the
-  child; and it never ends what belongs to its parent.
+- Each server joins the guard's process group before it executes. The system does not give the
+  number of a group to others while a member lives. So the guard never kills a foreign process, as
+  could happen with a list of process ids. A server that is about to execute still holds our end of
+  the pipe, so the guard cannot act before the server has joined.
+- The group is never the foreground group of a terminal. So Ctrl-C reaches the program and not its
+  servers, and the program ends them in its own order.
+- A forked child closes its copy of our end of the pipe. Otherwise the servers would live as long as
+  the child. And a child never ends what belongs to its parent.
 """
 
 import os
@@ -26,17 +26,23 @@ import weakref
 from pathlib import Path
 from typing import BinaryIO
 
-from shardcache.embedded.ports import reserve_port
+from shardcache.embedded.ports import reserve_cluster_port, reserve_port
 from shardcache.errors import ServerNotStarted
+from shardcache.system.forked import ForkedObjects
 
 __all__ = ("ProcessGuard",)
 
 GUARD = 'trap "" HUP INT TERM; read -r _; rm -rf -- "$1"; kill -KILL 0'
-_guards: "weakref.WeakSet[ProcessGuard]" = weakref.WeakSet()
+_forked = ForkedObjects()
 
 
 class ProcessGuard:
-    """A new directory under ``parent``, only for this user, with its guard. Ends by `close`, or with the process."""
+    """A new directory that only this user can read, with its guard.
+
+    ``parent``: the directory to make it in.
+
+    It ends by `close`, or with the process. Raises `ServerNotStarted` if the guard cannot start.
+    """
 
     def __init__(self, parent: str) -> None:
         self.owner = os.getpid()
@@ -60,20 +66,27 @@ class ProcessGuard:
         self._end = weakref.finalize(
             self, _end, self.owner, self.path, self._guard, self._processes, self._ports
         )
-        _guards.add(self)
+        _forked.add(self)
 
     @property
     def closed(self) -> bool:
-        """Whether everything here has ended."""
+        """Whether directory, processes and ports are gone."""
         return not self._end.alive
 
     @property
     def foreign(self) -> bool:
-        """Whether this is a forked child: it may use the servers, and leaves them alone otherwise."""
+        """Whether this is a forked child, which may use the servers but not change them."""
         return os.getpid() != self.owner
 
     def spawn(self, command: list[str], cwd: Path, output: BinaryIO) -> subprocess.Popen[bytes]:
-        """Run ``command`` as a process that the guard answers for; raise `ServerNotStarted` if that fails."""
+        """Start a process that the guard ends with ours.
+
+        ``command``: the program and its arguments.
+        ``cwd``: its working directory.
+        ``output``: the file that gets its output and errors.
+
+        Raises `ServerNotStarted` if the program cannot be run.
+        """
         self._processes[:] = [process for process in self._processes if process.poll() is None]
         try:
             process = subprocess.Popen(
@@ -90,18 +103,36 @@ class ProcessGuard:
         return process
 
     def reserve_port(self) -> int:
-        """Return a free loopback port that nobody else is given until `close` (see `shardcache.embedded.ports`)."""
+        """Return a free port of 127.0.0.1 that no other program gets until `close`.
+
+        `shardcache.embedded.ports` says on which systems.
+        """
         port, holder = reserve_port()
         self._ports.append(holder)
         return port
 
+    def reserve_cluster_port(self) -> int:
+        """Return a port as `reserve_port` does, whose cluster bus has its port as well.
+
+        Raises `ServerNotStarted` if there is none.
+        """
+        try:
+            port, holders = reserve_cluster_port()
+        except OSError as error:
+            raise ServerNotStarted(f"a cluster node got no port: {error}") from error
+        self._ports += holders
+        return port
+
     def close(self) -> None:
-        """Kill the processes, remove the directory, free the ports. Twice is once; nothing in a forked child."""
+        """Kill the processes, remove the directory, and free the ports.
+
+        A second call does nothing, and neither does a call in a forked child.
+        """
         if not self.foreign:
             self._end()
 
-    def disown(self) -> None:
-        """Let go of the guard's pipe in a forked child."""
+    def after_fork(self) -> None:
+        """Close a forked child's copy of the guard's pipe."""
         if self._guard.stdin is not None:
             self._guard.stdin.close()
 
@@ -113,7 +144,7 @@ def _end(
     processes: list[subprocess.Popen[bytes]],
     ports: list[socket.socket],
 ) -> None:
-    if os.getpid() != owner:  # a forked child that ends by way of atexit
+    if os.getpid() != owner:  # a forked child, at its end
         return
     for process in processes:
         process.kill()
@@ -122,15 +153,7 @@ def _end(
     for port in ports:
         port.close()
     shutil.rmtree(path, ignore_errors=True)
-    guard.kill()  # last, so that it still answers for the rest if we are killed on the way
+    guard.kill()  # last: if this process is killed before, the guard removes the rest
     guard.wait()
     if guard.stdin is not None:
         guard.stdin.close()
-
-
-def _after_fork() -> None:
-    for guard in list(_guards):
-        guard.disown()
-
-
-os.register_at_fork(after_in_child=_after_fork)

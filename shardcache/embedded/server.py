@@ -1,4 +1,4 @@
-"""One local server process, and what can be done to it."""
+"""One local server process, which can be started, paused and killed."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -18,13 +18,12 @@ from shardcache.errors import InvalidOption, ServerNotStarted
 __all__ = ("LocalServer",)
 
 BASE = ("daemonize no", 'save ""', "appendonly no", "protected-mode yes", 'logfile ""')
-MAX_SOCKET_PATH = (
-    103  # bytes: sun_path holds 104 on macOS and the BSDs, 108 on Linux, with a final zero
-)
+# Bytes. With a final zero, sun_path has 104 bytes on macOS and the BSDs, and 108 on Linux.
+MAX_SOCKET_PATH = 103
 PORTS_TRIED = 5
-POLL = 0.002  # seconds between two looks at a server that comes up
-PROBE = 0.5  # seconds for its answer to one of them
-LOG_LINES = 12
+POLL = 0.002  # seconds between two looks at a server that is starting
+PROBE = 0.5  # seconds that the server has for its answer to one of them
+LOG_LINES = 12  # how many lines of the log an error shows
 _PROCESS_ID = re.compile(rb"process_id:(\d+)\r\n")
 _OPTION = re.compile(r"[a-z][a-z0-9-]*\Z")
 
@@ -32,9 +31,25 @@ _OPTION = re.compile(r"[a-z][a-z0-9-]*\Z")
 class LocalServer:
     """A Valkey or Redis server without persistence, on a Unix socket or a port of 127.0.0.1.
 
-    Made by `LocalShards`. Its address stays the same over `kill`, `stop` and `start`; its data do
-    not outlive its process. The methods may be called from any thread. In a forked child the
-    server can be used, and all that would change it raises `ServerNotStarted`.
+    ``name``: the name of the node.
+    ``process_guard``: ends the server with this process; its directory has a new one for the
+        server.
+    ``binary``: the path of the server program.
+    ``tcp``: True for a port of 127.0.0.1, False (default) for a Unix socket.
+    ``port``: with ``tcp``, the port; None (default) for a free one.
+    ``cluster``: whether it is a node of a cluster, with ``tcp``; default False.
+    ``sentinel``: the lines of its configuration that only a Sentinel has, with ``tcp``; None
+        (default): it is none.
+    ``keep_config``: True if the server changes its own configuration, which then outlives its
+        process; False (default) to write it anew at each start.
+    ``options``: further lines of valkey.conf, from name to value; None (default) for none.
+
+    `LocalShards`, `LocalCluster` and `LocalSentinels` make it. Its address stays the same over
+    `kill`, `stop` and `start`; its data end with its process. The methods may be called from any
+    thread. A forked child can use the server; all methods that would change it raise
+    `ServerNotStarted` there.
+
+    Raises `InvalidOption` for a wrong option, or if the path of the socket would be too long.
     """
 
     def __init__(
@@ -45,18 +60,26 @@ class LocalServer:
         *,
         tcp: bool = False,
         port: int | None = None,
+        cluster: bool = False,
+        sentinel: Sequence[str] | None = None,
+        keep_config: bool = False,
         options: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self._process_guard = process_guard
         self._directory = process_guard.path / name
-        self._command = [binary, str(self._directory / "config")]
-        self._options = tuple(_line(key, value) for key, value in (options or {}).items())
+        self._cluster = cluster
+        self._config = self._directory / "config"
+        self._keep_config = keep_config
+        self._command = [binary, str(self._config), *(() if sentinel is None else ("--sentinel",))]
+        self._options = (
+            *(_line(key, value) for key, value in (options or {}).items()),
+            *(sentinel or ()),
+        )
         self._socket = "" if tcp else _socket_path(self._directory / "socket")
-        self._port = (port or process_guard.reserve_port()) if tcp else 0
-        self._settled = (
-            not tcp or port is not None
-        )  # whether the address has been announced, and so must not change
+        self._port = (port or self._free_port()) if tcp else 0
+        # Whether the address is known to others, and so must not change any more.
+        self._settled = not tcp or port is not None
         self._process: subprocess.Popen[bytes] | None = None
         self._paused = False
         self._log_start = 0
@@ -80,16 +103,28 @@ class LocalServer:
 
     @property
     def running(self) -> bool:
-        """Whether the process lives, paused or not; in a forked child: whether it lived at the fork."""
+        """Whether the process lives, paused or not; in a forked child, whether it did at fork."""
         process = self._process
         if process is None:
             return False
         return (process.returncode if self._process_guard.foreign else process.poll()) is None
 
-    def start(self, *, timeout: float = 10.0) -> None:
-        """Start the server and wait until it answers. One that runs is left as it is.
+    @property
+    def paused(self) -> bool:
+        """Whether it is paused, by `pause`."""
+        return self._paused
 
-        Raise `ServerNotStarted`, with the end of the server's log, if it does not within ``timeout`` seconds.
+    @property
+    def port(self) -> int:
+        """Its port of 127.0.0.1; 0 if it listens on a Unix socket."""
+        return self._port
+
+    def start(self, *, timeout: float = 10.0) -> None:
+        """Start the server, and wait until it answers; a server that runs stays as it is.
+
+        ``timeout``: seconds to wait; default 10.
+
+        Raises `ServerNotStarted`, with the end of the server's log, if it does not answer in time.
         """
         self.launch()
         self.wait(timeout=timeout)
@@ -100,22 +135,34 @@ class LocalServer:
             self._check()
             if self.running:
                 return
-            # The socket's path is relative to the server's own directory: no quoting of odd characters.
-            listen = (
-                ("port 0", "unixsocket socket")
-                if self._socket
-                else (f"port {self._port}", "bind 127.0.0.1")
-            )
-            (self._directory / "config").write_text(
-                "\n".join((*BASE, *listen, *self._options, "")), encoding="utf-8"
-            )
+            if not (self._keep_config and self._settled):
+                self._write_config()
             with self._log.open("ab") as log:
                 self._log_start = log.tell()
                 self._process = self._process_guard.spawn(self._command, self._directory, log)
             self._paused = False
 
+    def _write_config(self) -> None:
+        # The socket's path is relative to the server's directory, so it needs no quoting.
+        listen = (
+            ("port 0", "unixsocket socket")
+            if self._socket
+            else (f"port {self._port}", "bind 127.0.0.1")
+        )
+        cluster = ("cluster-enabled yes",) if self._cluster else ()
+        self._config.write_text(
+            "\n".join((*BASE, *listen, *cluster, *self._options, "")), encoding="utf-8"
+        )
+
     def wait(self, *, timeout: float = 10.0) -> None:
-        """Wait until the launched process itself answers at its address."""
+        """Wait until the launched process itself answers at its address.
+
+        ``timeout``: seconds to wait; default 10.
+
+        Raises `ServerNotStarted`, with the end of the server's log, if it does not answer in time.
+        """
+        # A process that ended may have met another program on its port: then try another port,
+        # unless the address is known to others already.
         deadline = time.monotonic() + timeout
         ports = 1
         while not self._answers():
@@ -125,8 +172,9 @@ class LocalServer:
                         f"server {self.name!r} ended at its start; {self._log_tail()}"
                     )
                 ports += 1
-                self._port = self._process_guard.reserve_port()
+                self._port = self._free_port()
                 self.launch()
+            # A process that lives and does not answer in time is killed.
             elif time.monotonic() > deadline:
                 tail = self._log_tail()
                 self.kill()
@@ -137,7 +185,10 @@ class LocalServer:
         self._settled = True
 
     def stop(self, *, timeout: float = 5.0) -> None:
-        """End the server as an operator would (SIGTERM), or kill it if it is not gone in ``timeout`` seconds."""
+        """End the server as an operator would (SIGTERM).
+
+        ``timeout``: seconds until it is killed if it still runs; default 5.
+        """
         with self._lock:
             self._check()
             if self._process is None:
@@ -149,7 +200,10 @@ class LocalServer:
             self.kill()
 
     def kill(self) -> None:
-        """End the server as a crash would (SIGKILL); it is gone when this returns. Not running: nothing."""
+        """End the server as a crash would (SIGKILL).
+
+        The process is gone when this returns. A server that does not run stays as it is.
+        """
         with self._lock:
             self._check()
             if self._process is not None:
@@ -158,13 +212,21 @@ class LocalServer:
             self._paused = False
 
     def restart(self, *, timeout: float = 10.0) -> None:
-        """Kill the server if it runs, and start it again, empty, at the same address."""
+        """Kill the server if it runs, and start it again, empty, at the same address.
+
+        ``timeout``: seconds to wait until it answers; default 10.
+
+        Raises `ServerNotStarted` as `start` does.
+        """
         with self._lock:
             self.kill()
             self.start(timeout=timeout)
 
     def pause(self) -> None:
-        """Freeze the server (SIGSTOP): connections stay open and nothing is answered. Frozen when this returns."""
+        """Pause the server (SIGSTOP): connections stay open, and nothing is answered.
+
+        The process is paused when this returns.
+        """
         with self._lock:
             self._check()
             if self._process is None or not self.running or self._paused:
@@ -173,22 +235,22 @@ class LocalServer:
             self._paused = self._stands_still(self._process)
 
     def _stands_still(self, process: "subprocess.Popen[bytes]") -> bool:
-        """Wait until a process has got its SIGSTOP, which is some time later; return whether it did, or had ended before.
+        """Wait until a process has stopped; return whether it did, or had ended before.
 
-        Where the kernel shows it, by looking: gevent takes the report that waitpid() would wait for.
+        A signal takes effect some time after it was sent. Where there is /proc, this looks there,
+        because gevent takes the report that waitpid() would wait for.
         """
         tasks = Path(f"/proc/{process.pid}/task")
         if not tasks.is_dir():
             with suppress(ChildProcessError):
                 _, status = os.waitpid(process.pid, os.WUNTRACED)
-                if not os.WIFSTOPPED(
-                    status
-                ):  # it ended first, and this call has collected its status
+                # If it ended first, this call has collected its status.
+                if not os.WIFSTOPPED(status):
                     process.returncode = os.waitstatus_to_exitcode(status)
                 return os.WIFSTOPPED(status)
             return False
         while process.poll() is None:
-            with suppress(OSError):  # a thread of it, or all of it, has just ended
+            with suppress(OSError):  # the process, or a thread of it, has just ended
                 states = {
                     (task / "stat").read_text().rpartition(")")[2].split()[0]
                     for task in tasks.iterdir()
@@ -199,7 +261,7 @@ class LocalServer:
         return False
 
     def resume(self) -> None:
-        """Let a paused server go on (SIGCONT); it first answers all that it was sent meanwhile."""
+        """Let a paused server go on (SIGCONT); it first answers what it was sent meanwhile."""
         with self._lock:
             self._check()
             if self._process is not None:
@@ -214,16 +276,22 @@ class LocalServer:
     def _log(self) -> Path:
         return self._directory / "log"
 
+    def _free_port(self) -> int:
+        if self._cluster:
+            return self._process_guard.reserve_cluster_port()
+        return self._process_guard.reserve_port()
+
     def _check(self) -> None:
         if self._process_guard.foreign:
             raise ServerNotStarted(
-                f"server {self.name!r} belongs to process {self._process_guard.owner}, which forked this one"
+                f"server {self.name!r} belongs to process {self._process_guard.owner}, which "
+                "forked this one"
             )
         if self._process_guard.closed:
             raise ServerNotStarted(f"server {self.name!r} is closed for good")
 
     def _answers(self) -> bool:
-        """Whether our own process answers: on a port, somebody else's might, or might be silent."""
+        """Whether our own process answers: on a port, another program might answer or be silent."""
         family = socket.AF_UNIX if self._socket else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe, suppress(OSError):
             probe.settimeout(PROBE)
@@ -255,8 +323,8 @@ def _line(key: str, value: str) -> str:
         or "\n" in value
     ):
         raise InvalidOption(
-            f"options must map names to values as in a line of valkey.conf, such as {{'maxmemory': '64mb'}}, "
-            f"got {key!r:.80}: {value!r:.80}"
+            f"options must map names to values as in a line of valkey.conf, such as {{'maxmemory': "
+            f"'64mb'}}, got {key!r:.80}: {value!r:.80}"
         )
     return f"{key} {value}"
 
@@ -265,7 +333,7 @@ def _socket_path(path: Path) -> str:
     length = len(os.fsencode(path))
     if length > MAX_SOCKET_PATH:
         raise InvalidOption(
-            f"the path of a Unix socket may have {MAX_SOCKET_PATH} bytes, {str(path)!r} has {length}: "
-            "give a shorter directory, or tcp=True"
+            f"the path of a Unix socket may have {MAX_SOCKET_PATH} bytes, {str(path)!r} has "
+            f"{length}: give a shorter directory, or tcp=True"
         )
     return str(path)

