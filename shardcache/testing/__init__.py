@@ -1,4 +1,4 @@
-"""What tests of a cache need: a proxy that breaks the stream between client and server on demand."""
+"""For tests of a cache: servers, and proxies that break the stream to them on demand."""
 
 from shardcache.testing.faults import (
     BlackHole,
@@ -14,8 +14,10 @@ from shardcache.testing.faults import (
     Stall,
     random_fault,
 )
+from shardcache.testing.outage import ShardOutage
 from shardcache.testing.proxy import FaultProxy
 from shardcache.testing.relay import ConnectionInfo, Traffic
+from shardcache.testing.shard_set import ShardSet
 
 __all__ = (
     "BlackHole",
@@ -29,6 +31,8 @@ __all__ = (
     "FaultProxy",
     "Refuse",
     "Replay",
+    "ShardOutage",
+    "ShardSet",
     "Split",
     "Stall",
     "Traffic",

@@ -1,4 +1,7 @@
-"""One connection through the proxy: two sockets and a pipe each way. Moved on by the proxy's thread only."""
+"""One connection through the proxy: two sockets, and a pipe for each direction.
+
+Only the proxy's thread moves it on.
+"""
 
 import math
 import selectors
@@ -19,7 +22,11 @@ _AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, 0 s: close() sends a RS
 
 
 def close_socket(sock: socket.socket, *, reset: bool = False) -> None:
-    """Close with a RST if asked, else with a FIN, at once even if a forked child still has a copy."""
+    """Close a socket at once, even if a forked child still has a copy of it.
+
+    ``sock``: the socket.
+    ``reset``: whether the other side sees a RST; else it sees a FIN.
+    """
     with suppress(OSError):
         if reset:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
@@ -33,7 +40,13 @@ def close_socket(sock: socket.socket, *, reset: bool = False) -> None:
 
 
 class Pipe:
-    """One direction: what was read waits here, as steps, until it may be sent to ``sink``."""
+    """One direction: the bytes that were read wait here, as steps, until they may be sent.
+
+    ``direction``: "request" or "reply".
+    ``sink``: the socket to send to.
+    ``clock``: returns seconds.
+    ``on_strike``: called once for each fault that takes effect.
+    """
 
     __slots__ = (
         "_aside",
@@ -83,16 +96,18 @@ class Pipe:
         ]
 
     def pump(self) -> Close | None:
-        """Carry out all steps that can be; return the `Close` that was reached."""
+        """Carry out the steps until one has to wait; return the `Close` if one was reached."""
+        # First, bytes that were set aside for a time that has come go behind the other steps.
         self._take_due()
         steps = self._steps
         while steps and not self.blocked:
+            # `continue` looks at the first step again, `break` waits; otherwise the step is done.
             match steps[0]:
                 case bytes() as data:
                     if not self._send(data):
                         if self.direction == "reply":
                             return Close()
-                        # The server has gone: reading from it says so, behind the last that it said.
+                        # The server has gone; the end of its replies tells the client.
                         steps.clear()
                         self.size = 0
                     continue
@@ -128,7 +143,7 @@ class Pipe:
             self.wake = min((when for when, _ in self._aside), default=math.inf)
 
     def _send(self, data: bytes) -> bool:
-        """Send what the sink takes of the first step; False if the sink is gone."""
+        """Send as much of the first step as the sink takes; return False if the sink is gone."""
         try:
             sent = self._sink.send(data)
         except BlockingIOError:
@@ -145,7 +160,14 @@ class Pipe:
 
 
 class Connection:
-    """A client and, unless it fell into a black hole, its connection to the server."""
+    """A client, and its connection to the server.
+
+    ``client``: the socket to the client.
+    ``upstream``: the socket to the server; None for a black hole.
+    ``selector``: the proxy's selector, where both sockets are registered.
+    ``clock``: returns seconds.
+    ``on_strike``: called once for each fault that takes effect.
+    """
 
     def __init__(
         self,
@@ -161,7 +183,7 @@ class Connection:
         self.reply = Pipe("reply", client, clock, on_strike)
         self.open = True
         self._selector = selector
-        self._ended: set[socket.socket] = set()  # those that will send no more
+        self._ended: set[socket.socket] = set()  # the sockets that will send no more
         self._interest: dict[socket.socket, int] = {}
         if upstream is not None:
             self.request.blocked = True  # until it is connected
@@ -178,12 +200,15 @@ class Connection:
         return min(self.request.wake, self.reply.wake)
 
     def arm(self, fault: Fault | None) -> None:
-        """Put the fault on the direction that it is for, and none on the other."""
+        """Put the fault on its direction, and none on the other one."""
         for pipe in self.pipes:
             pipe.stream.arm(fault if fault is not None and strikes(fault, pipe.direction) else None)
 
     def read(self, sock: socket.socket) -> bytes:
-        """Return the next bytes from ``sock``, or none; its end is passed on behind what still waits."""
+        """Return the next bytes from ``sock``, or none.
+
+        The end of its stream is passed on as a step, behind the bytes that still wait.
+        """
         try:
             data = sock.recv(CHUNK)
         except BlockingIOError:
@@ -206,7 +231,7 @@ class Connection:
         return data
 
     def move(self) -> None:
-        """Send what may be sent, and watch for what is awaited next."""
+        """Send what may be sent, and watch for what this connection waits for next."""
         for pipe in self.pipes:
             if self.open and (close := pipe.pump()) is not None:
                 self.close(reset=close.reset)

@@ -1,9 +1,10 @@
 """The faults that a `FaultProxy` can cause: a closed vocabulary of frozen objects.
 
 ``after``, ``at``, ``start`` and ``end`` count the bytes of one direction of one connection, from
-the moment the fault is armed on it: 0 is before the next byte. ``on`` is that direction: "reply"
-is from the server to the client, "request" the other. A chunk is what the other side had sent when
-the proxy looked, as a rule one write of the server: all replies to one pipeline, up to 64 KiB.
+the moment when the fault is armed on it: 0 is before the next byte. ``on`` is that direction:
+"reply" is from the server to the client, "request" is from the client to the server. A chunk is
+what the proxy reads at once, up to 64 KiB: as a rule one write of the server, with all replies to
+one pipeline. Values outside of the ranges below raise `InvalidOption`.
 """
 
 import math
@@ -34,7 +35,7 @@ Direction = Literal["reply", "request"]
 
 
 class _Checked:
-    """Every number of a fault is at or above 0, and ``on`` is a direction."""
+    """A fault that checks its fields: every number is at or above 0, and ``on`` is a direction."""
 
     __slots__ = ()
 
@@ -67,9 +68,12 @@ def _check(name: str, field: str, value: object, *, whole: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cut(_Checked):
-    """Close both sides of the connection after ``after`` bytes; with ``reset`` the client sees a RST.
+    """Close both sides of the connection at an offset.
 
-    At 0 it waits for the first byte, so that a request has been carried out when its reply is cut.
+    ``after``: how many bytes still pass, from 0. Even at 0 the fault waits for the first byte, so a
+        request has been carried out when its reply is cut.
+    ``reset``: whether the client sees a RST; else it sees a FIN.
+    ``on``: the direction.
     """
 
     after: int = 0
@@ -79,7 +83,11 @@ class Cut(_Checked):
 
 @dataclass(frozen=True, slots=True)
 class Stall(_Checked):
-    """Pass ``after`` bytes and hold back all that follow, in order, until `FaultProxy.resume`."""
+    """Hold back all bytes behind an offset, in order, until `FaultProxy.resume`.
+
+    ``after``: how many bytes still pass, from 0.
+    ``on``: the direction.
+    """
 
     after: int = 0
     on: Direction = "reply"
@@ -87,7 +95,12 @@ class Stall(_Checked):
 
 @dataclass(frozen=True, slots=True)
 class Delay(_Checked):
-    """Pass each chunk ``seconds`` after it came; the first ``after`` bytes at once."""
+    """Pass each chunk some time after it came.
+
+    ``seconds``: the delay, from 0.
+    ``after``: how many bytes still pass at once, from 0.
+    ``on``: the direction.
+    """
 
     seconds: float
     after: int = 0
@@ -96,7 +109,12 @@ class Delay(_Checked):
 
 @dataclass(frozen=True, slots=True)
 class Split(_Checked):
-    """Send the stream in pieces that end at each offset of ``at``, ``pause`` seconds between two pieces."""
+    """Send the stream in pieces.
+
+    ``at``: the offsets at which a piece ends, from 0, in rising order.
+    ``pause``: seconds between two pieces, from 0.
+    ``on``: the direction.
+    """
 
     at: tuple[int, ...]
     pause: float = 0.0005
@@ -112,7 +130,12 @@ class Split(_Checked):
 
 @dataclass(frozen=True, slots=True)
 class Duplicate(_Checked):
-    """Send the bytes from ``start`` up to, not including, ``end`` once more, right after themselves."""
+    """Send some bytes twice, the copy right behind the bytes.
+
+    ``start``: the offset of the first byte, from 0.
+    ``end``: the offset behind the last byte, above ``start``.
+    ``on``: the direction.
+    """
 
     start: int
     end: int
@@ -128,9 +151,12 @@ class Duplicate(_Checked):
 
 @dataclass(frozen=True, slots=True)
 class Replay(_Checked):
-    """Pass everything, and send the next chunk once more ``seconds`` later, or on `FaultProxy.resume` with None.
+    """Pass everything, and send the next chunk once more, later.
 
-    What comes in between is not held back: the copy lands behind it.
+    ``seconds``: the delay of the copy, from 0; None sends it at `FaultProxy.resume`.
+    ``on``: the direction.
+
+    Bytes that come in between are not held back: the copy comes behind them.
     """
 
     seconds: float | None = None
@@ -139,7 +165,12 @@ class Replay(_Checked):
 
 @dataclass(frozen=True, slots=True)
 class Corrupt(_Checked):
-    """Flip bits of the byte at offset ``at``: it is sent XOR ``flip`` (1 to 255)."""
+    """Flip bits of one byte.
+
+    ``at``: the offset of the byte, from 0.
+    ``flip``: which bits, 1 to 255: the byte is sent XOR ``flip``.
+    ``on``: the direction.
+    """
 
     at: int = 0
     flip: int = 0xFF
@@ -160,7 +191,11 @@ class Corrupt(_Checked):
 
 @dataclass(frozen=True, slots=True)
 class Drop(_Checked):
-    """Pass ``after`` bytes and lose all that follow; the connection stays open."""
+    """Lose all bytes behind an offset; the connection stays open.
+
+    ``after``: how many bytes still pass, from 0.
+    ``on``: the direction.
+    """
 
     after: int = 0
     on: Direction = "request"
@@ -168,12 +203,15 @@ class Drop(_Checked):
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Reset a new connection as soon as it is there. For a true refusal see `FaultProxy.down`."""
+    """Reset a new connection as soon as it is there; `FaultProxy.down` refuses connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlackHole:
-    """Accept the connection, read, and never answer; on an open connection: lose all in both directions."""
+    """Accept a new connection, read, and never answer.
+
+    On an open connection, all further bytes of both directions are lost.
+    """
 
 
 Fault = Cut | Stall | Delay | Split | Duplicate | Replay | Corrupt | Drop | Refuse | BlackHole
@@ -191,9 +229,17 @@ def strikes(fault: Fault, direction: Direction) -> bool:
 
 
 def random_fault(rng: random.Random, span: int, *, seconds: float = 0.005) -> Fault:
-    """Draw a fault that strikes within ``span`` bytes (at least 2) of replies; delays last up to ``seconds``."""
+    """Return a random fault.
+
+    ``rng``: the source of randomness.
+    ``span``: the fault takes effect within so many bytes of replies, from 2.
+    ``seconds``: the longest delay.
+
+    Raises `InvalidOption` if ``span`` is out of its range.
+    """
     if isinstance(span, bool) or not isinstance(span, int) or span < 2:
         raise InvalidOption(f"random_fault: span must be a whole number from 2, got {span!r:.80}")
+    # One fault of each kind, and then one of these.
     at = rng.randrange(span)
     kinds: tuple[Fault, ...] = (
         Cut(at),
@@ -204,6 +250,7 @@ def random_fault(rng: random.Random, span: int, *, seconds: float = 0.005) -> Fa
         Duplicate(at, rng.randint(at + 1, span)),
         Replay(rng.choice((None, rng.uniform(0, seconds)))),
         Corrupt(at, rng.randint(1, 255)),
+        # Faults without a reply, or without a connection.
         Drop(at, on="reply"),
         Drop(at, on="request"),
         Refuse(),

@@ -1,4 +1,4 @@
-"""A proxy that breaks the byte stream between a client and a server, exactly where it is told to."""
+"""A proxy that breaks the byte stream between a client and a server at a given place."""
 
 import time
 from collections import deque
@@ -14,23 +14,31 @@ from shardcache.urls import ParsedURL, parse_url
 
 __all__ = ("FaultProxy",)
 
-FOR_NEW = (Refuse, BlackHole)  # what is armed for the next new connection, not for the next bytes
+# Faults that `arm` keeps for a new connection, not for the next bytes.
+FOR_NEW = (Refuse, BlackHole)
 
 
 class FaultProxy:
-    """A TCP proxy on a port of 127.0.0.1 in front of ``upstream``, with faults on demand; a context manager.
+    """A TCP proxy on a port of 127.0.0.1 in front of a server, with faults on demand.
 
-    ``upstream`` is the URL of the server (``redis://…``, ``unix://…``; with ``rediss://`` the
-    encrypted bytes pass as they are). `url` is the same with the proxy's address. Faults come from
+    ``upstream``: the URL of the server (``redis://…`` or ``unix://…``; with ``rediss://`` the
+        encrypted bytes pass as they are).
+    ``plan``: called once for each new connection with its `ConnectionInfo`; returns the fault that
+        the connection has from its first byte on, or None.
+    ``clock``: returns seconds; by default the monotonic clock.
 
-    - ``plan``, asked once for each new connection: the fault that it has from its first byte on;
-    - `set`: every connection, the open ones from their next byte, new ones from their first;
-    - `arm`: only where the next bytes come. So a handshake passes, and the fault hits at the
-      offset that is meant: ``proxy.arm(Cut(after=7)); cache.get("key")``.
+    It is a context manager. `port` is its port; `url` is the URL of the server with the proxy's
+    address in it, for the client. Besides ``plan``, faults come from
 
-    On one direction of a connection one fault is active at a time; when it has done its work,
-    bytes pass unharmed again. One thread serves all connections. All methods may be called from any
-    thread and have taken effect when they return; after `close` they do nothing.
+    - `set`: for every connection, open ones from their next byte, new ones from their first;
+    - `arm`: only for the connection over which the next bytes come. So a handshake passes, and the
+      fault takes effect at the right offset: ``proxy.arm(Cut(after=7)); cache.get("key")``.
+
+    On one direction of a connection one fault is active at a time. When it has done its work, bytes
+    pass unharmed again. One thread serves all connections. All methods may be called from any
+    thread, and have taken effect when they return; after `close` they do nothing.
+
+    Raises `InvalidURL` for an ``upstream`` without an address.
     """
 
     def __init__(
@@ -50,16 +58,22 @@ class FaultProxy:
         self.url = _url(parsed, self.port)
 
     def set(self, fault: Fault | None) -> None:
-        """Give every connection this fault, now and later; None: no more faults (what is held stays held)."""
+        """Give every connection, open or new, a fault.
+
+        ``fault``: the fault; None for no more faults. Bytes that are held back stay held back.
+        """
         with self._relay.lock:
             self._always = fault
             for connection in self._relay.connections:
                 connection.arm(fault)
 
     def arm(self, fault: Fault, *, times: int = 1) -> None:
-        """Give this fault to the next ``times`` connections over which bytes come, counting from those bytes.
+        """Give a fault to the connections over which the next bytes come, from those bytes on.
 
-        Several armed faults are given away in order. `Refuse` and `BlackHole` wait for new connections.
+        ``fault``: the fault. `Refuse` and `BlackHole` wait for new connections.
+        ``times``: to how many connections, from 1.
+
+        Several armed faults are given away in order. Raises `InvalidOption` for ``times`` below 1.
         """
         if isinstance(times, bool) or not isinstance(times, int) or times < 1:
             raise InvalidOption(f"times must be a whole number from 1, got {times!r:.80}")
@@ -67,22 +81,28 @@ class FaultProxy:
             self._armed.extend([fault] * times)
 
     def resume(self) -> None:
-        """Let go of all that `Stall` holds back and `Replay` keeps: late replies arrive now."""
+        """Send all bytes that `Stall` and `Replay` hold back: overdue replies arrive now."""
         self._relay.call(self._relay.resume)
 
     def clear(self) -> None:
-        """Back to normal: no faults set, armed or active, nothing held; the plan stays."""
+        """Remove all faults that are set, armed or active, and resume; the plan stays."""
         with self._relay.lock:
             self._armed.clear()
             self.set(None)
         self.resume()
 
     def kill(self, *, reset: bool = False) -> None:
-        """Close every open connection, at once; with ``reset`` clients see a RST."""
+        """Close every open connection at once.
+
+        ``reset``: whether clients see a RST; else they see a FIN.
+        """
         self._relay.call(lambda: self._relay.kill(reset=reset))
 
     def down(self) -> None:
-        """Look like a dead server: connections are closed, new ones refused. The port stays ours (on Linux)."""
+        """Look like a dead server: close all connections, and refuse new ones.
+
+        On Linux no other program can take the port meanwhile.
+        """
         self._relay.call(self._relay.down)
 
     def up(self) -> None:
@@ -90,11 +110,11 @@ class FaultProxy:
         self._relay.call(self._relay.listen)
 
     def traffic(self) -> Traffic:
-        """Return what went through so far."""
+        """Return the counters of what went through so far."""
         return self._relay.traffic()
 
     def close(self) -> None:
-        """Close everything and end the thread. Raise what the plan raised, if it did."""
+        """Close everything, and end the thread. If the plan raised an exception, raise it here."""
         if not self._relay.closed:
             self._relay.call(self._relay.stop)
             self._relay.join()
@@ -112,18 +132,25 @@ class FaultProxy:
         return f"<FaultProxy on 127.0.0.1:{self.port}{' closed' if self._relay.closed else ''}>"
 
     def for_connection(self, info: ConnectionInfo) -> Fault | None:
-        """Answer the relay: the fault that a new connection begins with."""
+        """Return to the relay the fault that a new connection begins with.
+
+        ``info``: the connection.
+        """
         if self._armed and isinstance(self._armed[0], FOR_NEW):
             return self._armed.popleft()
         try:
             planned = self._plan(info) if self._plan is not None else None
-        except Exception as error:  # noqa: BLE001  raised again by close(): the relay's thread must live
+        # The relay's thread must live; `close` raises the error.
+        except Exception as error:  # noqa: BLE001
             self._error = self._error or error
             planned = Refuse()
         return planned or self._always
 
     def for_bytes(self, pipe: Pipe) -> Fault | None:
-        """Answer the relay: the armed fault that has waited for these bytes."""
+        """Return to the relay the armed fault that has waited for these bytes.
+
+        ``pipe``: the direction of a connection that is about to pass bytes.
+        """
         if (
             self._armed
             and not isinstance(self._armed[0], FOR_NEW)
@@ -134,7 +161,7 @@ class FaultProxy:
 
 
 def _url(upstream: ParsedURL, port: int) -> str:
-    """The upstream's URL with the proxy's address in it."""
+    """Return the upstream's URL with the proxy's address in it."""
     address = upstream.address
     login = ""
     if address.username is not None or address.password is not None:

@@ -1,4 +1,4 @@
-"""The engine of a fault proxy: one thread, all its sockets, and where faults meet bytes."""
+"""The engine of a fault proxy: one thread with all its sockets, which puts faults on streams."""
 
 import errno
 import math
@@ -28,7 +28,11 @@ _relays: "weakref.WeakSet[Relay]" = weakref.WeakSet()
 
 @dataclass(frozen=True, slots=True)
 class ConnectionInfo:
-    """A new connection: how many came before it, and the client's address."""
+    """A new connection.
+
+    ``index``: how many connections came before it.
+    ``client``: the client's host and port.
+    """
 
     index: int
     client: tuple[str, int]
@@ -36,7 +40,14 @@ class ConnectionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What went through a proxy: bytes as they were received, before any fault; ``faults`` that took effect."""
+    """What went through a proxy so far.
+
+    ``connections``: connections that were accepted.
+    ``open``: connections that are open.
+    ``request_bytes``: bytes received from clients, before any fault.
+    ``reply_bytes``: bytes received from the server, before any fault.
+    ``faults``: faults that took effect.
+    """
 
     connections: int = 0
     open: int = 0
@@ -46,7 +57,7 @@ class Traffic:
 
 
 class Supply(Protocol):
-    """Where faults come from. The relay asks with its lock held."""
+    """The source of faults. The relay asks it with its lock held."""
 
     def for_connection(self, info: ConnectionInfo) -> Fault | None:
         """Return the fault that a new connection begins with."""
@@ -56,9 +67,14 @@ class Supply(Protocol):
 
 
 class Relay:
-    """Connects clients of ``port`` on 127.0.0.1 to the server at ``address``, each stream through its fault.
+    """Connects clients of a port on 127.0.0.1 to a server, and puts each stream through its fault.
 
-    All sockets belong to one thread; `call` runs something there. ``lock`` is held while anything moves.
+    ``address``: the server.
+    ``supply``: the source of faults.
+    ``clock``: returns seconds.
+
+    All sockets belong to one thread; `call` runs a function there. The thread holds ``lock`` while
+    it moves bytes.
     """
 
     def __init__(self, address: Address, supply: Supply, clock: Callable[[], float]) -> None:
@@ -120,7 +136,7 @@ class Relay:
         self._sleeping.clear()
 
     def listen(self) -> None:
-        """Accept connections, if it does not yet."""
+        """Begin to accept connections, if that has not begun."""
         if self._listener is None:
             self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -130,7 +146,7 @@ class Relay:
             self._selector.register(self._listener, selectors.EVENT_READ)
 
     def down(self) -> None:
-        """Accept no more connections and close those there are."""
+        """Accept no more connections, and close the open ones."""
         if self._listener is not None:
             self._selector.unregister(self._listener)
             close_socket(self._listener)
@@ -146,9 +162,10 @@ class Relay:
         self.closed = True
 
     def leave(self) -> None:
-        """In a forked child: close the copies of our sockets, or what is cut here would stay open there.
+        """In a forked child: close the child's copies of all sockets.
 
-        Nothing is said to the selector: its table in the kernel is shared with the parent.
+        Otherwise a connection that the parent cuts would stay open. The sockets stay registered
+        with the selector, because its table in the kernel is shared with the parent.
         """
         self.closed = True
         sockets = [self._holder, self._wake_read, self._wake_write]
@@ -183,7 +200,7 @@ class Relay:
                     action, done = self._calls.popleft()
                     try:
                         done.set_result(None if self.closed else action())
-                    except Exception as error:  # noqa: BLE001  it belongs to the thread that asked
+                    except Exception as error:  # noqa: BLE001  the thread that called raises it
                         done.set_exception(error)
 
     def _until_next(self) -> float | None:
@@ -268,7 +285,7 @@ _forked: list[Relay] = []
 
 
 def _before_fork() -> None:
-    """Let no relay be in the middle of something, so that the child knows every socket."""
+    """Wait until no relay is in the middle of a change, so that the child knows every socket."""
     _forking.acquire()
     _forked[:] = _relays
     for relay in _forked:

@@ -1,7 +1,8 @@
-"""What a fault makes of a stream: bytes in, steps out. No socket, no clock.
+"""What a fault makes of a stream: bytes go in, steps come out. It has no socket and no clock.
 
-A step is bytes to send at once, or one of the objects below. They are carried out in order, and
-none before the one in front of it is done (but for `Later`, which sets its bytes aside).
+A step is bytes to send at once, or one of the objects below. Steps are carried out in order, each
+when the one before it is done. Only `Later` does not hold up the next step: its bytes are set
+aside.
 """
 
 from collections.abc import Callable
@@ -25,14 +26,14 @@ __all__ = ("Close", "EndOfStream", "Hold", "Later", "Pause", "Step", "Stream", "
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait so many seconds from when this step is reached."""
+    """Wait for some seconds from the moment when this step is reached."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """Wait up to this time of the clock that `Stream.feed` was told."""
+    """Wait up to a time of the clock whose time `Stream.feed` was given."""
 
     time: float
 
@@ -44,7 +45,11 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Send these bytes so many seconds from now, or on `FaultProxy.resume` if None, holding nothing up."""
+    """Set bytes aside, to send them later.
+
+    ``data``: the bytes.
+    ``seconds``: the delay; None sends them at `FaultProxy.resume`.
+    """
 
     data: bytes
     seconds: float | None
@@ -59,7 +64,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class EndOfStream:
-    """The sender has closed its end: tell the receiver."""
+    """Tell the receiver that the sender has closed its end."""
 
 
 Step = bytes | Pause | Until | Hold | Later | Close | EndOfStream
@@ -68,7 +73,7 @@ Step = bytes | Pause | Until | Hold | Later | Close | EndOfStream
 class Stream:
     """One direction of one connection, and the fault that is armed on it.
 
-    ``on_strike`` is called once for each fault that takes effect, before its steps are returned.
+    ``on_strike``: called once for each fault that takes effect, before its steps are returned.
     """
 
     __slots__ = ("_kept", "_on_strike", "_struck", "fault", "seen")
@@ -85,7 +90,13 @@ class Stream:
         self._struck = False
 
     def feed(self, data: bytes, now: float) -> list[Step]:
-        """Return the steps that the next bytes, at least one, become."""
+        """Return the steps for the next bytes.
+
+        ``data``: the bytes, at least one.
+        ``now``: seconds of the proxy's clock.
+        """
+        # Offsets of the fault count from `arm`; ``data`` has those from ``start`` to ``seen``. A
+        # fault that is not over yet keeps its place (`_strike`), one that is over goes (`_spent`).
         start, self.seen = self.seen, self.seen + len(data)
         match self.fault:
             case Cut(after, reset) if self.seen >= after:
@@ -116,10 +127,8 @@ class Stream:
         steps: list[Step] = []
         begin = 0
         for cut in (offset - start for offset in at if start < offset <= self.seen):
-            steps += (
-                data[begin:cut],
-                Pause(pause),
-            )  # one at the very end parts this chunk from the next
+            # A pause at the very end separates this chunk from the next one.
+            steps += (data[begin:cut], Pause(pause))
             begin = cut
         if not steps:
             return [data]
@@ -133,7 +142,7 @@ class Stream:
         return [step for step in steps if step != b""]
 
     def _spent(self, *steps: Step) -> list[Step]:
-        """The fault has done its work: what follows passes unharmed."""
+        """Remove the fault, which has done its work: further bytes pass unharmed."""
         done = self._strike(*steps)
         self.arm(None)
         return done

@@ -5,9 +5,8 @@ import random
 import socket
 import socketserver
 import threading
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Self
 
 import pytest
@@ -28,8 +27,9 @@ from shardcache.testing import (
     Traffic,
 )
 from shardcache.urls import parse_url
+from tests.waiting import until
 
-PATIENCE = 20.0  # seconds after which a test has failed; nothing waits that long
+LONG_TIMEOUT = 20.0  # seconds after which a test has failed; nothing waits that long
 MESSAGE = b"0123456789"
 
 
@@ -70,7 +70,7 @@ class Peer:
     """A client's socket with the little that the tests ask of it."""
 
     def __init__(self, proxy: FaultProxy) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE)
+        self.sock = socket.create_connection(("127.0.0.1", proxy.port), timeout=LONG_TIMEOUT)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> Self:
@@ -107,21 +107,13 @@ class Peer:
         except BlockingIOError:
             return True
         finally:
-            self.sock.settimeout(PATIENCE)
+            self.sock.settimeout(LONG_TIMEOUT)
 
 
 def handshake(peer: Peer) -> None:
     """Exchange some bytes that no fault is meant for."""
     peer.send(b"hello")
     assert peer.exactly(5) == b"hello"
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what the proxy's thread is about to do."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.0005)
 
 
 def is_reset(proxy: FaultProxy) -> bool:
@@ -451,9 +443,8 @@ def test_fork_keeps_no_copy_of_a_connection(proxy, reset):
         handshake(peer)
         stop_read, stop_write = os.pipe()
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # fork with threads: that is the point here
+            # Fork with threads: that is the point here.
+            warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
         if child == 0:
             os.close(stop_write)

@@ -9,7 +9,7 @@ import pytest
 from shardcache.embedded import LocalShards
 from shardcache.testing import Cut, FaultProxy, random_fault
 
-PATIENCE = 20.0  # seconds after which a test has failed; nothing waits that long
+LONG_TIMEOUT = 20.0  # seconds after which a test has failed; nothing waits that long
 
 
 @pytest.fixture(scope="module", params=["unix", "tcp"])
@@ -27,7 +27,7 @@ PIPELINE = (
 REPLY = b"+OK\r\n$5\r\nvalue\r\n+PONG\r\n"
 
 
-def connect(proxy: FaultProxy, timeout: float = PATIENCE) -> socket.socket:
+def connect(proxy: FaultProxy, timeout: float = LONG_TIMEOUT) -> socket.socket:
     """Connect to the proxy."""
     return socket.create_connection(("127.0.0.1", proxy.port), timeout=timeout)
 

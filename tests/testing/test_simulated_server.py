@@ -31,6 +31,8 @@ LOOKS = st.sampled_from([0, 0, 0, 1])
 SETS = st.sampled_from([b"", b"0123", b"4567"])
 FENCE_TTLS = st.sampled_from([FENCE_TTL, FENCE_TTL // 2])
 
+LONG_AGO = b"1000000000000000"  # µs: so that an age in another unit shows, however quick a test is
+
 numbers = itertools.count()
 
 
@@ -73,6 +75,7 @@ STEPS = st.one_of(
     st.tuples(st.just("pop")),
     st.tuples(st.just("drop"), st.integers(0, 4)),
     st.tuples(st.just("end"), st.integers(0, 3)),
+    st.tuples(st.just("age")),
     st.tuples(st.just("count"), FENCES),
 )
 
@@ -93,6 +96,8 @@ class LockTwins(Twins):
                 return (b"DEL", self.keys[arguments[0]])
             case "end":
                 return (b"PEXPIRE", self.lock[arguments[0]], 0)
+            case "age":  # as if the register had been there for long
+                return (b"HSET", self.register, b"born", LONG_AGO)
             case "count":  # an old counter, or one from another clock
                 return (b"SET", self.lock.fence, arguments[0], b"PX", FENCE_TTL)
         return self.eval(name, self.scripts[name], arguments)
@@ -106,6 +111,10 @@ class LockTwins(Twins):
                 return db.delete(self.keys[arguments[0]])
             case "end":
                 return db.delete(self.lock[arguments[0]])
+            case "age":
+                new = b"born" not in db.fields(self.register)
+                db.fields(self.register)[b"born"] = LONG_AGO
+                return int(new)
             case "count":
                 db.put(self.lock.fence, arguments[0], FENCE_TTL)
                 return b"OK"
@@ -135,9 +144,8 @@ class LockTwins(Twins):
                 for one, other in zip(actual[1:3], expected[1:3], strict=True)
             )
             return near and [actual[0], *actual[3:]] == [expected[0], *expected[3:]]
-        if (
-            name in ("EXTEND", "ADOPT") and actual[0] == expected[0] == 1
-        ):  # behind times left: born, and ms since then
+        # Behind times left: born, and ms since then.
+        if name in ("EXTEND", "ADOPT") and actual[0] == expected[0] == 1:
             near = zip(
                 actual[1:],
                 expected[1:],
@@ -303,6 +311,7 @@ def random_step(rng: Random) -> tuple[Any, ...]:
             ("pop",),
             ("drop", rng.randrange(5)),
             ("end", rng.randrange(4)),
+            ("age",),
             ("count", fence),
         ]
     )

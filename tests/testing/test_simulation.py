@@ -7,7 +7,7 @@ import pytest
 from shardcache.testing.simulation import OUTSIDE, draw, play, replay
 from shardcache.testing.simulation.__main__ import main
 from shardcache.testing.simulation.ablations import ABLATIONS, ablated
-from shardcache.testing.simulation.campaign import campaign, story
+from shardcache.testing.simulation.campaign import run_campaign, story
 from shardcache.testing.simulation.scripts import SCRIPTS
 from shardcache.testing.simulation.stories import STORIES
 
@@ -31,6 +31,7 @@ SIGNS = {
     "no-swap": "two-holders",
     "adopt-unmet": "two-holders",
     "extend-unmet": "two-holders",
+    "by-uptime": "two-holders",
     "no-birth": "two-holders",
     "no-floor": "fence-order",
     "one-answer": "two-holders",
@@ -46,6 +47,7 @@ PLOTS = {
     "no-second-look": "late",
     "adopt-unmet": "handed-over",
     "extend-unmet": "unheard",
+    "by-uptime": "failed-over",
     "no-birth": "forgotten",
     "no-floor": "rolled-back",
     "one-answer": "late",
@@ -58,7 +60,7 @@ PLOTS = {
 
 def last(*args, **options):
     """Return the tally of a whole campaign."""
-    *_, total = campaign(*args, **options)
+    *_, total = run_campaign(*args, **options)
     return total
 
 
@@ -77,7 +79,7 @@ def test_ablation_is_caught(name: str) -> None:
     plot = PLOTS.get(name)
     tally = next(
         total
-        for total in campaign(8 * HISTORIES, 0, ablate=name, plot=plot)
+        for total in run_campaign(8 * HISTORIES, 0, ablate=name, plot=plot)
         if SIGNS[name] in total.failed
     )
     assert tally.histories <= HISTORIES

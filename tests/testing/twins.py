@@ -135,7 +135,7 @@ def close(left: object, right: object, place: int | None) -> bool:
 
 
 def tells_apart(
-    twins: Callable[[], Twins], step: Callable[[Random], Step], *, tries: int = 400
+    twins: Callable[[], Twins], step: Callable[[Random], Step], *, tries: int = 1000
 ) -> bool:
     """Whether sequences of 25 random steps find a difference.
 

@@ -1,4 +1,4 @@
-"""The quorum lock under a simulated fleet: the real flows, in virtual time, against everything that can go wrong."""
+"""The quorum lock in a simulated fleet: the real flows, in virtual time, under faults."""
 
 from shardcache.testing.simulation.history import History, play, replay
 from shardcache.testing.simulation.scenario import OUTSIDE, Scenario, draw

@@ -1,23 +1,27 @@
-"""The lock with a part of its argument taken out: each must be caught, or the judge sees nothing.
+"""The lock with one part taken out. The simulation must find the harm, or it proves nothing.
 
-name              what is taken out
---------------    -----------------------------------------------------------------------------------------
-no-write-back     the token is made known to no majority: `CONFIRM` is taken to have worked everywhere
-no-owner-check    the voters' scripts confirm, extend and delete whatever key is there, whosever it is
-no-drift          a lease lasts as long as the voters' clocks say, to the millisecond
-no-guard          a voter that came back empty votes at once
-no-second-look    what voters granted before the register knew this life of theirs counts, though they may have ended it since
-no-swap           a lease that is handed over is looked at by whoever adopts it, and not taken by a token of his own
-adopt-unmet       whoever adopts a lease counts voters that came back with older data, or were never met
-extend-unmet      an extension counts voters that were not met when the lock was granted, whoever remembers them
-no-birth          a voter whose data were flushed counts as the same as before
-no-floor          a voter that came back with old counters goes on counting from there
-one-answer        one answer of the register is enough to vet a voter, not a majority
-some-answers      a voter that none of a majority remembers is fresh, though others have not been heard
-own-list          each client takes the voters from its own list of nodes, and says no version
-no-former         while voters are changed, those of before are not asked
-no-unsure         of the longest ttl, those that answer know enough, though others have not been heard
-median            a lease is taken to last for the median of the times of those that have it
+name            what the lock does then
+--------------  ----------------------------------------------------------------------------------
+no-write-back   it makes the token known to no majority: `CONFIRM` seems to work on every voter
+no-owner-check  the voters' scripts confirm, extend and delete any key, also another holder's
+no-drift        a lease lasts as long as the voters' clocks say, to the millisecond
+no-guard        a voter that came back empty votes at once
+no-second-look  a grant counts although the register did not yet know the voter's life, so that
+                the voter may have restarted since
+no-swap         a client that adopts a lease only reads it, and does not put its own token there
+adopt-unmet     a client that adopts a lease counts voters that came back with older data, and
+                voters that no register knows
+extend-unmet    an extension counts voters that were not verified when the lock was granted, whether
+                a register knows them or not
+by-uptime       a replica that took the place of a voter counts as old as its process and its data
+no-birth        a voter whose data were flushed counts as the same as before
+no-floor        a voter that came back with old counters goes on counting from there
+one-answer      one answer of the register is enough to verify a voter, not a majority
+some-answers    a voter that nobody of a majority remembers is fresh, though others were not asked
+own-list        each client takes the voters from its own list of nodes, and sends no version
+no-former       while voters are changed, the former voters are not asked
+no-unsure       the longest ttl that a majority knows is enough, though others have not answered
+median          a lease lasts for the median of the remaining times of its voters
 """
 
 from collections.abc import Callable, Collection, Generator, Sequence
@@ -53,7 +57,11 @@ _CONFIRM: Callable[[LockPlan, Lease, Ballot, list[int]], Flow[list[int]]] = _ACQ
 
 
 class _Ablation(NamedTuple):
-    """What is put in the place of names of modules and classes, and of scripts."""
+    """What replaces a part of the lock.
+
+    ``names``: module or class, name in it, and the value to put there.
+    ``scripts``: script, and the Python function to run in its place.
+    """
 
     names: Sequence[tuple[Any, str, Callable[..., Any]]] = ()
     scripts: Sequence[tuple[bytes, Script]] = ()
@@ -79,7 +87,13 @@ def _nothing(_ttl: float) -> float:
     return 0.0
 
 
-def _at_once(_roll: VoterStatus, _shard: int, _life: Any, *, vetted: bool = False) -> float:  # noqa: ARG001
+def _at_once(
+    _status: VoterStatus,
+    _shard: int,
+    _life: Any,
+    *,
+    vetted: bool = False,  # noqa: ARG001
+) -> float:
     return 0.0
 
 
@@ -117,6 +131,10 @@ def _register(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
     return [longest, born, int(before), *rest]
 
 
+def _by_uptime(_: VoterStatus, __: int, life: Life) -> float:
+    return life.age
+
+
 def _one_answer(_: Voters, answers: Collection[int]) -> bool:
     return len(answers) >= 1
 
@@ -125,8 +143,8 @@ def _some_answers(answers: int, _: int) -> bool:
     return answers > 0
 
 
-def _never_unsure(registry: VoterRegistry, unsure: float = 0.0) -> None:
-    _INIT(registry, 0.0 * unsure)
+def _never_unsure(registry: VoterRegistry, unsure: float, *, promotes: bool = False) -> None:
+    _INIT(registry, 0.0 * unsure, promotes=promotes)
 
 
 _REGISTERED = SCRIPTS[real.REGISTER]
@@ -134,8 +152,8 @@ _INIT = VoterRegistry.__init__
 
 
 def _own_list(electorate: Electorate, plan: LockPlan) -> LockPlan:
-    names = voters_of(electorate._shards, _WIRE)
-    return plan.on(Voters(tuple(electorate._shards[name] for name in names), names))
+    names = voters_of(tuple(electorate._shards()), _WIRE)
+    return plan.on(Voters(tuple(electorate._shards()[name] for name in names), names))
 
 
 def _no_former(electorate: Electorate, plan: LockPlan) -> LockPlan:
@@ -158,6 +176,7 @@ ABLATIONS = {
     "no-swap": _Ablation(scripts=[(real.ADOPT, _adopt)]),
     "adopt-unmet": _Ablation([(_ADOPTION, "wait_of", _at_once)]),
     "extend-unmet": _Ablation([(_HOLD, "wait_of", _at_once)]),
+    "by-uptime": _Ablation([(VoterStatus, "age", _by_uptime)]),
     "no-birth": _Ablation([(Life, "of", staticmethod(_by_run_alone))]),
     "no-floor": _Ablation(scripts=[(real.REGISTER, _register)]),
     "one-answer": _Ablation([(_REGISTER, "_majority", _one_answer)]),
@@ -171,7 +190,12 @@ ABLATIONS = {
 
 @contextmanager
 def ablated(name: str | None) -> Generator[None]:
-    """Run without one part of the lock; with all of it for None. The process must do nothing else with locks meanwhile."""
+    """Take a part out of the lock for the time of the block.
+
+    ``name``: a key of `ABLATIONS`; None takes nothing out.
+
+    The process must not use locks for anything else meanwhile.
+    """
     ablation = ABLATIONS[name] if name is not None else _Ablation()
     names = [
         (owner, attribute, getattr(owner, attribute)) for owner, attribute, _ in ablation.names

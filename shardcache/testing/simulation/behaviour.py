@@ -1,4 +1,7 @@
-"""What the simulated clients do with the lock: take it, work under it, extend it, hand it over, let it go, or die with it."""
+"""What the simulated clients do with the lock.
+
+They acquire it, work under it, extend it, hand it over, release it, or crash while they hold it.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,27 +26,18 @@ from shardcache.testing.simulation.judge import Grant
 
 __all__ = ("Heir", "heir_life", "life", "mover_life")
 
-_STYLES = (
-    "work",
-    "work",
-    "to the end",
-    "quick",
-    "die",
-    "hand over",
-    "hand over",
-)  # "keep" is for stories
-_KEEPS = 15  # times that a holder extends who keeps the lock
-_EXTENDS = {
-    "to the end": 0.15,
-    "hand over": 0.8,
-    "keep": 1.0,
-}  # how often a holder extends, by its style
+# What a holder does. One more style, "keep", is for stories only.
+_STYLES = ("work", "work", "to the end", "quick", "die", "hand over", "hand over")
+_KEEPS = 15  # how often a holder of the style "keep" extends
+# The chance that a holder extends after a piece of work, by its style.
+_EXTENDS = {"to the end": 0.15, "hand over": 0.8, "keep": 1.0}
 
-Heir = Callable[[bytes, int], None]  # given token and fence, somebody else goes on
+# Called with holder token and fencing token: another client goes on with the lease.
+Heir = Callable[[bytes, int], None]
 
 
 def life(client: Client, plan: LockPlan, heir: Heir) -> Life:
-    """Take the lock a few times."""
+    """Take the lock a few times; the life of an ordinary client."""
     yield Sleep(client.plan.start)
     for cycle in range(client.plan.cycles):
         if cycle:
@@ -54,7 +48,7 @@ def life(client: Client, plan: LockPlan, heir: Heir) -> Life:
 
 
 def heir_life(client: Client, plan: LockPlan, token: bytes, fence: int) -> Life:
-    """Go on with a lease that was handed over."""
+    """Go on with a lease that was handed over; the life of a client that adopts."""
     yield Sleep(client.rng.random() * plan.ttl * 0.1)
     try:
         own = client.name.encode()
@@ -80,7 +74,7 @@ def heir_life(client: Client, plan: LockPlan, token: bytes, fence: int) -> Life:
 
 
 def mover_life(client: Client, plan: LockPlan, names: tuple[str, ...], when: float) -> Life:
-    """Have all servers vote, and forget the former voters as soon as that may be."""
+    """Let all servers vote, and forget the former voters as soon as possible."""
     electorate = client.electorate
     assert electorate is not None  # noqa: S101  the scenario gave it one
     yield Sleep(when)
@@ -88,11 +82,12 @@ def mover_life(client: Client, plan: LockPlan, names: tuple[str, ...], when: flo
         for _ in range(12):
             try:
                 if last:
-                    late = yield from finish(electorate, plan, lambda: _census(client, plan))
+                    silent = yield from finish(electorate, plan, lambda: _ask_all(client, plan))
                 else:
-                    late = yield from begin(electorate, plan, names)
+                    silent = yield from begin(electorate, plan, names)
                 client.note(
-                    f"changes voters, version {electorate.known.version.decode()}, not told: {sorted(late)}"
+                    f"changes voters, version {electorate.known.version.decode()}, not told: "
+                    f"{sorted(silent)}"
                 )
                 break
             except (LockError, QuorumUnavailable) as error:
@@ -101,10 +96,10 @@ def mover_life(client: Client, plan: LockPlan, names: tuple[str, ...], when: flo
         yield Sleep(plan.ttl * 2 * client.rng.random())
 
 
-def _census(
+def _ask_all(
     client: Client, plan: LockPlan
 ) -> Flow[tuple[dict[bytes, dict[str, VoterState]], frozenset[str]]]:
-    """Ask every server whose key of the lock it has."""
+    """Ask every server which holder's key it has; return the answers, and who did not answer."""
     found: dict[str, VoterState] = {}
     silent = {server.name for server in client.servers}
 
@@ -125,6 +120,7 @@ def _census(
 
 
 def _acquire(client: Client, plan: LockPlan, token: bytes) -> Flow[Grant | None]:
+    # Try to acquire, with a random patience.
     rng = client.rng
     wait: float | None = rng.choice((0.0, plan.ttl, 3 * plan.ttl, None))
     client.note(f"acquires, wait {wait}")
@@ -150,8 +146,9 @@ def _acquire(client: Client, plan: LockPlan, token: bytes) -> Flow[Grant | None]
         client.note(f"{type(error).__name__}: {error}")
         if not isinstance(error, LockConflict | QuorumUnavailable):
             raise
+    # The attempt must have ended in time; pauses of the client do not count. A client that learns
+    # of a new membership asks for it, tells the servers, and tries again.
     spent = client.clock() - began - 1.01 * (client.lost_time - paused)
-    # News of the membership are asked for, told, and tried again.
     news = 0 if client.electorate is None else 15
     if wait is not None and spent > wait + (5 + news) * plan.voter_timeout + 0.05:
         client.judge.found(
@@ -163,9 +160,10 @@ def _acquire(client: Client, plan: LockPlan, token: bytes) -> Flow[Grant | None]
 def _hold(client: Client, plan: LockPlan, grant: Grant, heir: Heir | None) -> Life:
     rng, lease, clock = client.rng, grant.lease, client.clock
     style = (client.plan.style or rng.choice(_STYLES)) if heir else "to the end"
-    kept = 0
+    rounds = 0
     if style == "quick":
         yield Write(grant)
+    # Each round is some work, one write to the fenced store, and perhaps an extension.
     while style != "quick":
         yield Sleep(plan.ttl * rng.random() * (0.8 if style == "to the end" else 0.4))
         if clock() >= lease.valid_until:
@@ -184,9 +182,10 @@ def _hold(client: Client, plan: LockPlan, grant: Grant, heir: Heir | None) -> Li
             elif outcome == "lost":
                 lease.ended = True
                 break
-        kept += 1
-        if kept > _KEEPS if style == "keep" else style != "to the end" and rng.random() < 0.4:
+        rounds += 1
+        if rounds > _KEEPS if style == "keep" else style != "to the end" and rng.random() < 0.4:
             break
+    # The end, by the style.
     if style == "die":
         client.crash()
         yield Sleep(0.0)
@@ -194,7 +193,7 @@ def _hold(client: Client, plan: LockPlan, grant: Grant, heir: Heir | None) -> Li
         client.judge.lets_go(grant)
         client.note("hands over")
         heir(lease.token, lease.fence)
-        if rng.random() < 0.5:  # whoever passes it on may do so twice
+        if rng.random() < 0.5:  # the text of a lease may arrive twice
             heir(lease.token, lease.fence)
     else:
         freed = yield from _cancellable(client, release(plan, lease))

@@ -1,4 +1,4 @@
-"""Many histories: one seed each, counted together."""
+"""Many histories, one for each seed, counted together."""
 
 import multiprocessing
 from collections import Counter
@@ -10,16 +10,25 @@ from shardcache.testing.simulation.ablations import ablated
 from shardcache.testing.simulation.history import History, play
 from shardcache.testing.simulation.judge import Kind
 from shardcache.testing.simulation.scenario import draw
-from shardcache.testing.simulation.shrink import shrink
+from shardcache.testing.simulation.shrink import shrink_scenario
 
-__all__ = ("Tally", "campaign", "story")
+__all__ = ("Tally", "run_campaign", "story")
 
 _CHUNK = 100
 
 
 @dataclass(slots=True)
 class Tally:
-    """What came of many histories. ``failed`` counts histories by kind of violation, ``first`` is the lowest seed of each kind."""
+    """Sums over many histories.
+
+    ``histories``: how many there were.
+    ``acquisitions``: how often a lock was acquired.
+    ``writes``: writes that the fenced store took.
+    ``refused``: writes that the fenced store refused.
+    ``events``: events of virtual time.
+    ``failed``: histories by kind of violation.
+    ``first``: the lowest seed of each kind of violation.
+    """
 
     histories: int = 0
     acquisitions: int = 0
@@ -50,7 +59,7 @@ class Tally:
             self.first[kind] = min(seed, self.first.get(kind, seed))
 
 
-def campaign(
+def run_campaign(
     histories: int,
     seed: int,
     *,
@@ -59,7 +68,16 @@ def campaign(
     plot: str | None = None,
     processes: int = 1,
 ) -> Iterator[Tally]:
-    """Run that many histories, of the seeds from ``seed`` on; yield the sum so far from time to time, at last that of all."""
+    """Run histories; yield the sum so far from time to time, and at last that of all.
+
+    ``histories``: how many.
+    ``seed``: the first seed; the others follow it.
+    ``ablate``: a part of the lock to take out (`ABLATIONS`).
+    ``outside``: faults outside of the assumptions to add (`OUTSIDE`).
+    ``plot``: a story that every history tells (`STORIES`).
+    ``processes``: in how many processes to run them.
+    """
+    # Seeds are run in chunks; each chunk is counted in a tally of its own.
     chunks = [
         range(start, min(start + _CHUNK, seed + histories))
         for start in range(seed, seed + histories, _CHUNK)
@@ -71,6 +89,7 @@ def campaign(
             total.add(part)
             yield total
         return
+    # Several processes: the sums are the same, in whatever order the chunks end.
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for part in pool.imap_unordered(_run, work):
             total.add(part)
@@ -94,6 +113,11 @@ def story(
     outside: Collection[str] = (),
     plot: str | None = None,
 ) -> History:
-    """Return the history of a failing seed, made as small as it goes, with notes."""
+    """Return the history of a failing seed with notes, made as small as possible.
+
+    ``seed``: the seed.
+    ``kind``: the kind of violation that it must still have.
+    ``ablate``, ``outside``, ``plot``: as in `run_campaign`.
+    """
     with ablated(ablate):
-        return play(shrink(draw(seed, outside, plot), kind), noted=True)
+        return play(shrink_scenario(draw(seed, outside, plot), kind), noted=True)

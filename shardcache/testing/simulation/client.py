@@ -1,7 +1,8 @@
 """A simulated client: drives the real flows in virtual time, as the drivers do in real time.
 
-It shows the flows what the drivers show them: answers in any order, in time, late or not at all; errors of connections; a timeout
-that ends; a cancellation thrown in at any step. While it is paused nothing reaches it, and its clock goes on.
+It shows the flows what the drivers show them: answers in any order, in time, too late or never;
+errors of connections; the end of a timeout; a cancellation at any step. While the client is paused
+nothing reaches it, and its clock goes on.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -25,12 +26,15 @@ __all__ = ("Cancelled", "Client", "Life", "Write")
 
 
 class Cancelled(BaseException):
-    """What is thrown into a flow whose caller was cancelled (asyncio) or interrupted (sync)."""
+    """Thrown into a flow when its caller is cancelled (asyncio) or interrupted (sync)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A step of the simulated clients only: write to the fenced store, with the token of a lease."""
+    """A step of simulated clients only: write to the fenced store.
+
+    ``grant``: the acquisition whose fencing token is written with.
+    """
 
     grant: Grant
 
@@ -43,7 +47,16 @@ _BROKEN = ShardUnavailable("voter", "connection lost")
 
 
 class Client:
-    """One client. Its ``life`` is a generator that yields steps; whoever made it sets it and calls `begin`."""
+    """One client. Its life is a generator that yields steps; `begin` starts it.
+
+    ``name``: how notes name the client.
+    ``plan``: what it does, and how its clock runs.
+    ``scenario``: the chances of faults.
+    ``world``: virtual time.
+    ``judge``: what looks for violations.
+    ``servers``: all servers; a step names them by their index.
+    ``registry``: what its process knows of the voters.
+    """
 
     __slots__ = (
         "_blocking",
@@ -93,9 +106,9 @@ class Client:
         self.electorate: Electorate | None = None
         self.rng = Random(plan.rng)
         self.life: Life
-        self.cuts: dict[
-            int, float
-        ] = {}  # server: true time until which nothing goes there or comes from there
+        # For each server: true time until which no message goes there or comes from there.
+        self.cuts: dict[int, float] = {}
+        # Pauses, and the end of its life.
         self.frozen = 0.0  # true time until which it is paused
         self.lost_time = 0.0  # true seconds that it has been paused for
         self.asked = 0.0  # true time at which it last asked for the lock
@@ -103,6 +116,7 @@ class Client:
         self.done = False
         self.may_cancel = False
         self.operation = 0
+        # Its clock, its connections, and the step that it waits for.
         self._world = world
         self._rate = 1 + plan.drift
         self._offset = plan.clock
@@ -113,7 +127,7 @@ class Client:
         self._open: list[bool] = []
         self._left = 0
 
-    # Its own view.
+    # What the client itself can see.
 
     def clock(self) -> float:
         return self._offset + self._rate * self._world.now
@@ -131,10 +145,10 @@ class Client:
             self._world.note(self.name, what)
 
     def later(self, seconds: float, act: Callable[[Any], None], subject: Any) -> None:
-        """Have something happen to it after a while."""
+        """Plan a call of ``act(subject)`` after so many true seconds."""
         self._world.at(self._world.now + seconds, act, subject)
 
-    # What is done to it.
+    # What others do to the client.
 
     def begin(self, life: Life) -> None:
         self.life = life
@@ -152,7 +166,7 @@ class Client:
         self.note("crashed")
 
     def cancel(self, operation: int) -> None:
-        """Throw a cancellation into this operation, if it is still under way."""
+        """Throw a cancellation into an operation, if it is still under way."""
         if self.dead or operation != self.operation or not self.may_cancel:
             return
         if self.frozen > self._world.now:
@@ -160,11 +174,11 @@ class Client:
             return
         self.note("cancelled")
         self.may_cancel = False
-        if self.rng.random() < 0.5:  # the sync driver closes what it was waiting for
+        if self.rng.random() < 0.5:  # as the sync driver, which closes connections that it reads
             self._drop_open(1.0)
         self._go(None, Cancelled())
 
-    # The driver.
+    # The driver of its flows.
 
     def _go(self, value: Any, error: BaseException | None = None) -> None:
         """Resume the life with the outcome of its step, and carry out what it yields."""
@@ -195,11 +209,13 @@ class Client:
 
     def _perform(self, step: Any) -> bool:
         """Begin a step; return whether it is over at once."""
+        # Every step has a number: answers to an older step are told apart by it.
         self._serial += 1
         world = self._world
         kind = step.__class__
         if kind is Broadcast:
             return self._broadcast(step)
+        # The other steps end by an event: the end of a sleep, an answer, or a write.
         self._step = step
         if kind is Sleep:
             world.at(world.now + step.seconds / self._rate, self._awake, self._serial)
@@ -221,6 +237,7 @@ class Client:
         return False
 
     def _broadcast(self, step: Broadcast) -> bool:
+        # Without ``on_reply`` nobody waits for the replies.
         world, serial = self._world, self._serial
         batches = step.batches
         if batches[0].commands[0][1] is ACQUIRE:
@@ -243,7 +260,8 @@ class Client:
             )
         if step.on_reply is None:
             return True
-        timeout = step.timeout if step.limit is None else min(step.timeout, step.limit)
+        # The timeout runs on the client's own clock.
+        timeout = min(step.timeout, step.limit)
         world.at(world.now + timeout / self._rate, self._overdue, serial)
         return False
 
@@ -256,7 +274,7 @@ class Client:
         return connection
 
     def _away(self, place: int) -> float:
-        """Return how long a message takes to or from a server."""
+        """Return the seconds that a message takes to a server, or back from it."""
         status, scenario = self.rng.random, self.scenario
         delay = scenario.delay * (0.5 + status()) * self.plan.far[place]
         if scenario.slow and self._world.now < scenario.calm and status() < scenario.slow:
@@ -287,9 +305,10 @@ class Client:
         world.at(arrives, self._deliver, message)
 
     def _deliver(self, message: Message) -> None:
-        """A request gets to its server (the client may be paused or gone)."""
+        """Let a request arrive at its server. The client may be paused or gone meanwhile."""
         world, connection = self._world, message.connection
         server, now = connection.server, world.now
+        # A paused server answers later, one that is down or has restarted not at all.
         if server.frozen > now:
             world.at(server.frozen, self._deliver, message)
             return
@@ -298,6 +317,7 @@ class Client:
             return
         if connection.life is None:
             connection.life, connection.age = server.life, server.age(now)
+        # The server carries out the command.
         command = message.command
         message.reply = reply = server.execute(command, now)
         if world.notes is not None:
@@ -305,6 +325,7 @@ class Client:
                 server.name,
                 f"{self.name}: {worded(command, reply)}{message.fate and f' ({message.fate})'}",
             )
+        # BLPOP without an element waits; a push by another command may serve it.
         if message.place < 0 and reply is None:
             server.waiting.setdefault(command[1], []).append(message)
             world.at(now + server.true_span(float(command[2])), self._unheard, message)
@@ -326,7 +347,7 @@ class Client:
             connection.broken = True
 
     def _serve(self, server: Server) -> None:
-        """Give what was pushed to those who wait for it, in the order of their coming."""
+        """Give pushed elements to waiting clients, in the order in which they came."""
         for key, waiters in list(server.waiting.items()):
             while waiters and server.db.exists(key):
                 message = waiters.pop(0)
@@ -338,14 +359,14 @@ class Client:
                 del server.waiting[key]
 
     def _unheard(self, message: Message) -> None:
-        """A server's wait for a push is over."""
+        """End a server's wait for a push: the time of a BLPOP is over."""
         waiters = message.connection.server.waiting.get(message.command[1], ())
         if isinstance(waiters, list) and message in waiters:
             waiters.remove(message)
             self._answer(message)
 
     def _ready(self, act: Any, subject: Any) -> bool:
-        """Whether something can reach the client now; if it is paused, it comes later."""
+        """Whether an event can reach the client now; if it is paused, the event comes later."""
         if self.frozen > self._world.now:
             self._world.at(self.frozen, act, subject)
             return False
@@ -377,7 +398,7 @@ class Client:
             self._go(None)
 
     def _fail(self, message: Message) -> None:
-        """The client learns that a connection is lost."""
+        """Let the client learn that a connection is lost."""
         if not self._ready(self._fail, message):
             return
         message.connection.broken = True
@@ -398,7 +419,7 @@ class Client:
                 self._count(message.place, _BROKEN, None)
 
     def _drop_open(self, chance: float) -> None:
-        """Close connections that owe an answer to this step."""
+        """Close connections that owe an answer to the current step, each by this chance."""
         if self._step.__class__ is Broadcast:
             for still, batch in zip(self._open, self._step.batches, strict=True):
                 connection = self._connections[batch.shard]
@@ -412,7 +433,7 @@ class Client:
         for place, still in enumerate(self._open):
             if still:
                 on_reply(place, _LATE, None)
-        self._drop_open(0.5)  # the drivers do not wait for ever behind what is overdue
+        self._drop_open(0.5)  # as the drivers, which do not keep an overdue connection for ever
         self._go(None)
 
     def _deaf(self, subject: tuple[int, SimulatedConnection]) -> None:
@@ -426,7 +447,7 @@ class Client:
             self._go(None)
 
     def _write(self, subject: tuple[Write, int]) -> None:
-        """A write gets to the store, whether its client is paused or not."""
+        """Let a write reach the store, whether its client is paused or not."""
         step, serial = subject
         took = self.judge.writes(step.grant)
         if self._world.notes is not None:

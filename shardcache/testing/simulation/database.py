@@ -1,4 +1,4 @@
-"""The data of one simulated server: keys that expire, by a clock that it is told."""
+"""The data of one simulated server: keys that expire by a clock that is set from outside."""
 
 from copy import deepcopy
 from typing import Any, TypeVar
@@ -10,18 +10,19 @@ T = TypeVar("T")
 
 
 def text(value: Text) -> bytes:
-    """Return what the wire would make of an argument."""
+    """Return an argument in the bytes of the wire."""
     return value if isinstance(value, bytes) else str(value).encode()
 
 
 class WrongKind(Exception):
-    """What is at a key is no value of the kind that a command is for: WRONGTYPE, on a server."""
+    """A key has a value of another kind than the command is for; a server says WRONGTYPE."""
 
 
 class Database:
-    """As much of a server as the scripts of locks and loads need. ``now`` is its clock in microseconds, to be set before each command.
+    """As much of a server's data as the scripts of locks and loads need.
 
-    An expiry is whole milliseconds, and a key is gone when the clock is past it (``now > when``), as in Redis.
+    ``now`` is its clock in microseconds; set it before each command. An expiry is in whole
+    milliseconds, and a key is gone when the clock is past it (``now > when``), as in Redis.
     """
 
     __slots__ = ("expiries", "now", "values")
@@ -38,7 +39,7 @@ class Database:
         return other
 
     def find(self, key: bytes) -> Any:
-        """Return what is at a key: None if nothing is there, or its time is over."""
+        """Return the value of a key; None if there is none, or it has expired."""
         value = self.values.get(key)
         if value is not None:
             when = self.expiries.get(key)
@@ -48,7 +49,7 @@ class Database:
         return value
 
     def find_as(self, key: bytes, kind: type[T]) -> T | None:
-        """Return what is at a key, as `find` does; raise `WrongKind` if it is something else."""
+        """Return the value of a key, as `find` does; raise `WrongKind` if it has another type."""
         value = self.find(key)
         if value is None or isinstance(value, kind):
             return value
@@ -72,7 +73,7 @@ class Database:
         return int(found)
 
     def number(self, key: bytes) -> int:
-        """A counter's value, 0 if it is not there."""
+        """Return a counter's value; 0 if it is not there."""
         return int(self.get(key) or 0)
 
     def increment(self, key: bytes) -> int:
@@ -81,7 +82,7 @@ class Database:
         return number
 
     def left(self, key: bytes) -> int:
-        """PTTL: milliseconds left, -1 if it never expires, -2 if nothing is there."""
+        """PTTL: the milliseconds left; -1 if the key never expires, -2 if it is not there."""
         if self.find(key) is None:
             return -2
         when = self.expiries.get(key)
@@ -118,7 +119,7 @@ class Database:
         return value
 
     def fields(self, key: bytes) -> dict[bytes, bytes]:
-        """The hash at a key, made if it is not there."""
+        """Return the hash at a key; make an empty one if it is not there."""
         found = self.find_as(key, dict)
         if found is None:
             found = self.values[key] = {}

@@ -28,30 +28,48 @@ _LOCK_KEYS = (_KEYS.lock, _KEYS.waiting, _KEYS.wake)
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What came of a scenario. ``notes`` are empty unless asked for."""
+    """What came of a scenario.
+
+    ``scenario``: the scenario.
+    ``violations``: what the judge found.
+    ``acquisitions``: how often the lock was acquired.
+    ``writes``: writes that the fenced store took.
+    ``refused``: writes that the fenced store refused.
+    ``events``: events of virtual time.
+    ``notes``: what happened, line by line; empty unless asked for.
+    """
 
     scenario: Scenario
     violations: tuple[Violation, ...]
     acquisitions: int
     writes: int
-    refused: int  # writes that the fenced store did not take
+    refused: int
     events: int
     notes: tuple[Note, ...]
 
 
 def replay(seed: int, outside: Collection[str] = (), plot: str | None = None) -> History:
-    """Run the scenario of a seed and write down all that happens."""
+    """Run the scenario of a seed, and note everything that happens.
+
+    ``seed``: the seed.
+    ``outside``: faults outside of the assumptions to add (`OUTSIDE`).
+    ``plot``: a story that the history tells; None lets the seed decide.
+    """
     return play(draw(seed, outside, plot), noted=True)
 
 
 def play(scenario: Scenario, *, noted: bool = False) -> History:
-    """Run a scenario."""
+    """Run a scenario to its end, and judge it.
+
+    ``scenario``: the scenario.
+    ``noted``: whether to note everything that happens.
+    """
     stage = _Stage(scenario, noted=noted)
     world, judge = stage.world, stage.judge
     if not world.run(_MOST_EVENTS):
         judge.found("no-end", f"the history has no end after {_MOST_EVENTS} events")
     else:
-        stage.look_behind()
+        stage.check_remains()
     return History(
         scenario,
         tuple(judge.violations),
@@ -64,7 +82,7 @@ def play(scenario: Scenario, *, noted: bool = False) -> History:
 
 
 class _Stage:
-    """Everybody who takes part in one history."""
+    """All that takes part in one history: servers, clients, faults and the judge."""
 
     __slots__ = ("_heirs", "_plans", "clients", "judge", "scenario", "servers", "world")
 
@@ -74,6 +92,7 @@ class _Stage:
         self.judge = Judge(self.world)
         self._heirs: list[str] = []
         self.servers = [Server(place, plan) for place, plan in enumerate(scenario.servers)]
+        # All servers vote. Clients have one of a few ttls; each ttl has a plan of its own.
         voters = Voters(
             tuple(range(len(self.servers))), tuple(server.name for server in self.servers)
         )
@@ -89,6 +108,8 @@ class _Stage:
             )
             for ttl in {client.ttl for client in scenario.clients}
         }
+        # Clients of one process share what is known of the voters. In a warm scenario voters and
+        # processes have met before.
         registers: dict[int, VoterRegistry] = {}
         rng = Random(scenario.seed)
         if scenario.warm:
@@ -96,17 +117,19 @@ class _Stage:
         self.clients: list[Client] = []
         for number, plan in enumerate(scenario.clients):
             register = registers.setdefault(
-                plan.process, VoterRegistry(unsure=_MOST_CHANGE * scenario.ttl)
+                plan.process,
+                VoterRegistry(unsure=_MOST_CHANGE * scenario.ttl, promotes=scenario.promotes),
             )
             if scenario.warm and rng.random() < 0.7:
                 acquaint(self.servers, self._plans[min(self._plans)], rng, register.status(voters))
             self._enter(f"client-{number + 1}", plan, register)
+        # The membership of the voters, and the faults.
         if scenario.agreed:
             self._agree(scenario.agreed)
         if scenario.moved is not None:
             self._change(scenario.moved)
         for fault in scenario.faults:
-            if fault.kind == "rollback":
+            if fault.kind in ("rollback", "failover"):
                 self.world.at(
                     max(fault.at - fault.size, 0.0), self.servers[fault.target].save, None
                 )
@@ -125,13 +148,14 @@ class _Stage:
         )
 
     def _electorate(self, knows: int) -> Electorate | None:
-        """Return what a client with the first so many servers in its list knows of the membership."""
+        """Return what a client knows of the membership, with so many first servers in its list."""
         if not self.scenario.lists:
             return None
-        return Electorate({server.name: place for place, server in enumerate(self.servers[:knows])})
+        shards = {server.name: place for place, server in enumerate(self.servers[:knows])}
+        return Electorate(lambda: shards)
 
     def _agree(self, count: int) -> None:
-        """Let the servers have a membership from the start: the first so many of them."""
+        """Let the first so many servers have a membership from the start: themselves."""
         first = Membership(1, tuple(server.name for server in self.servers[:count]))
         for server in self.servers[:count]:
             known = server.db.fields(register_key(_SPACE))
@@ -139,7 +163,7 @@ class _Stage:
             known.setdefault(b"born", b"%d" % int(server.clock(0.0) * 1e6))
 
     def _change(self, when: float) -> None:
-        """Let somebody change the voters to all servers."""
+        """Let one more client change the voters to all servers, at a time."""
         plan = self.scenario.clients[0]
         far = tuple(1.0 for _ in self.servers)
         mover = Client(
@@ -152,7 +176,7 @@ class _Stage:
         mover.begin(mover_life(mover, self._plans[plan.ttl], names, when))
 
     def _inherit(self, giver: Client, token: bytes, fence: int) -> None:
-        """Let somebody new, on another machine, go on with a lease."""
+        """Let a new client on another machine go on with a lease."""
         plan = replace(
             giver.plan,
             rng=giver.plan.rng + 8 + 16 * len(self._heirs),
@@ -175,14 +199,20 @@ class _Stage:
                 f"{fault.kind} {fault.target + 1} for {fault.lasts:.4f} s {fault.size or ''}",
             )
         match fault.kind:
+            # Servers that restart, with the same, no or older data.
             case "restart" | "wipe" | "rollback":
                 server = self.servers[fault.target]
                 data = {"restart": server.db, "wipe": None, "rollback": server.saved}[fault.kind]
                 server.restart(now, fault.lasts, data and data.copy())
+            # A replica takes over, with the data that it had got by then.
+            case "failover":
+                server = self.servers[fault.target]
+                server.fail_over(now, fault.lasts, (server.saved or server.db).copy())
             case "flush":
                 self.servers[fault.target].flush()
             case "hang":
                 self.servers[fault.target].frozen = now + fault.lasts
+            # Clients that miss messages, pause or end. An index may be that of no client.
             case "cut":
                 if fault.client < len(self.clients):
                     self.clients[fault.client].cuts[fault.target] = now + fault.lasts
@@ -192,6 +222,7 @@ class _Stage:
             case "crash":
                 if fault.target < len(self.clients):
                     self.clients[fault.target].crash()
+            # Faults outside of the assumptions.
             case "jump":
                 self.servers[fault.target].jump(fault.size)
             case "evict":
@@ -199,8 +230,8 @@ class _Stage:
                 for key in (_KEYS.fence, _KEYS.lock) if fault.at * 1e6 % 2 < 1 else (_KEYS.fence,):
                     db.delete(key)
 
-    def look_behind(self) -> None:
-        """When all is over, and a ttl more, nothing may be left."""
+    def check_remains(self) -> None:
+        """Check that no key of the lock and no waiting client is left, some time after the end."""
         end = self.world.now + 2 * 1.02 * max(self._plans) + 3
         for server in self.servers:
             server.db.now = int(server.clock(end) * 1e6)

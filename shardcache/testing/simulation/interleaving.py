@@ -1,14 +1,15 @@
-"""Forced interleavings: loads, deletes and sets of one key, command by command, in an order that a seed decides.
+"""Forced interleavings: loads, deletes and sets of one key, command by command.
 
-Each actor is a process. What it sends to one server arrives there in order; between servers, and between actors, there is none: not even what was sent
-in one write arrives together. A loader takes as long as the seed wants. The judge knows the true order:
+A seed decides the order. Each actor is a process. Its commands to one server arrive there in
+order; commands to different servers, or of different actors, arrive in any order, even if they were
+sent in one write. A loader takes as long as the seed wants. The judge knows the true order:
 
-violation     what it means
----------     ------------------------------------------------------------------------------------------
-overwrote     a fill stored what was loaded before a set took effect, or before a delete began to
-two-loads     two loaders ran at the same time while a quorum answered and no lock had ended
-again         a loader ran though the value was there and nothing had been written since
-no-end        an actor does not come to its end
+violation  what it means
+---------  ---------------------------------------------------------------------------------------
+overwrote  a fill stored a value that was loaded before a set took effect, or before a delete began
+two-loads  two loaders ran at the same time although a quorum answered and no lock had ended
+again      a loader ran although the value was there and nothing had been written since
+no-end     an actor does not come to its end
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from shardcache.errors import LoadFailed, ShardUnavailable
 from shardcache.flows.context import ClientContext
 from shardcache.flows.load import LoadContext, LoadRequest, load_once_flow, scripts
 from shardcache.flows.lock.planner import LockPlanner
+from shardcache.flows.one_command import keys_of
 from shardcache.flows.steps import (
     Batch,
     Broadcast,
@@ -33,11 +35,13 @@ from shardcache.flows.steps import (
     Step,
     exchange,
 )
+from shardcache.flows.voter_steps import at_slots
 from shardcache.policy import LoadPolicy
 from shardcache.resp import Command
 from shardcache.stats import LoadTally
 from shardcache.testing.simulation.database import Database
 from shardcache.testing.simulation.load_scripts import execute
+from shardcache.testing.simulation.migration import MapOfOne, SlotMigration, followed
 from shardcache.topology.nodes import members
 
 __all__ = ("KEY", "Act", "History", "interleave")
@@ -61,12 +65,19 @@ _OUT = ShardUnavailable("server", "is gone")
 
 @dataclass(slots=True)
 class History:
-    """What came of one order of things."""
+    """What came of one order of commands.
+
+    ``violations``: what the judge found.
+    ``loads``: how often a loader ran.
+    ``stored``: fills that were stored.
+    ``refused``: fills that were not stored.
+    ``commands``: how many steps the history had.
+    """
 
     violations: list[str] = field(default_factory=list)
     loads: int = 0
     stored: int = 0
-    refused: int = 0  # fills that were not stored
+    refused: int = 0
     commands: int = 0
 
 
@@ -78,12 +89,13 @@ class _Message:
 
 
 class _Actor:
-    """One process with one thing to do."""
+    """One process that loads, deletes or sets the key once."""
 
     def __init__(self, stage: "_Stage", name: str, flow: Flow[Any]) -> None:
         self.stage = stage
         self.name = name
         self.flow = flow
+        self.asking: set[int] = set()  # the servers that carry out its next command after ASKING
         self.queues: list[list[_Message]] = [[] for _ in stage.dbs]
         self.step: Any = None
         self.outcomes: list[Any] = []
@@ -94,7 +106,7 @@ class _Actor:
         self.loading: int | None = None
 
     def choices(self) -> Iterator[int]:
-        """Yield what can happen next: a server carries out a command, or (-1) the flow goes on."""
+        """Yield what can happen next: a shard that carries out a command, or -1 for the flow."""
         yield from (shard for shard, queue in enumerate(self.queues) if queue)
         if self.ready is not None:
             yield -1
@@ -138,13 +150,15 @@ class _Actor:
                 raise AssertionError("every actor is a process of its own")
 
     def carry_out(self, shard: int) -> None:
-        """Have a server do the next command of this actor."""
+        """Let a server carry out the next command of this actor."""
+        # A reply to an older step, or to a step that waits for no reply, is dropped.
         stage = self.stage
         message = self.queues[shard].pop(0)
-        reply = _OUT if shard in stage.out else stage.execute(self, shard, message.command)
+        reply = _OUT if shard in stage.out else stage.answer(self, shard, message.command)
         step = message.step
         if step is not self.step or (isinstance(step, Broadcast) and step.on_reply is None):
             return
+        # The flow goes on when it has the replies that its step waits for.
         self.outcomes[message.place].append(reply)
         self.due[message.place] -= 1
         if isinstance(step, Listen):
@@ -166,19 +180,23 @@ class _Actor:
 
 
 class _Stage:
-    def __init__(self, seed: int, acts: Sequence[Act], *, jumps: bool, outage: bool) -> None:
+    def __init__(
+        self, seed: int, acts: Sequence[Act], *, jumps: bool, outage: bool, migrates: bool
+    ) -> None:
         self.rng = Random(seed)
         self.now = 1000.0
-        self.dbs = [Database() for _ in range(3)]
+        self.dbs = [Database() for _ in range(3 + migrates)]
         self.history = History()
         self.loaders = 0
         self.clean = True  # no lock has ended of itself, and the key's own shard is there
         self.time = 0  # the true order
         self.voided = 0  # when the last delete began to take effect
         self.written = 0  # when the last set took effect
+        self.overwritten = False  # a fill has stored what was older than a write
         self.loaded: dict[bytes, int] = {}  # stored form -> when its loader began
         self.numbers = 0
-        owner = _CORE.placement.owner_index(_WIRE)
+        owner = _CORE.topology.owner_index(_WIRE)
+        self.migration = SlotMigration(self.dbs, owner, 3, self.rng) if migrates else None
         self.out = {(owner + 1) % 3} if outage else set()
         self.jumps = jumps
         self.actors = [self._actor(number, act) for number, act in enumerate(acts)]
@@ -206,6 +224,7 @@ class _Stage:
     def _actor(self, number: int, act: Act) -> _Actor:
         name = f"{act}-{number}"
         flow: Flow[Any]
+        # A load is the whole flow of the client, whose policy waits as long as is needed.
         if act == "load":
             context = self._context(name)
             policy = LoadPolicy(beta=0, lock_ttl=3, wait=600)
@@ -220,6 +239,7 @@ class _Stage:
                 budget=context.budget(),
             )
             flow = load_once_flow(order, context, patient=True)
+        # A write is the request of the client, with the command before it that invalidates loads.
         else:
             request = (
                 _CORE.requests.delete(KEY)
@@ -227,16 +247,21 @@ class _Stage:
                 else _CORE.requests.set(KEY, f"set-{number}")
             )
             commands = [*([request.invalidates] if request.invalidates else []), request.command]
-            flow = exchange([Batch(_CORE.placement.owner_index(_WIRE), commands, True)])
+            flow = exchange([Batch(_CORE.topology.owner_index(_WIRE), commands, True)])
+        if self.migration is not None:
+            links: Any = MapOfOne(self.migration)
+            clock = lambda: self.now  # noqa: E731
+            flow = at_slots(flow, links, clock, self.rng.random)
+            flow = followed(flow, links, clock, self.rng.random, _CORE.timeout)
         return _Actor(self, name, flow)
 
     def loader_begins(self) -> int:
-        """Return what the loader returns: the time at which it began."""
+        """Note that a loader begins; return its result, which is the time of its beginning."""
         self.loaders += 1
         self.history.loads += 1
         if self.loaders > 1 and self.clean:
             self.history.violations.append("two-loads")
-        stored = self.dbs[_CORE.placement.owner_index(_WIRE)].find(_WIRE)
+        stored = next(filter(None, (db.find(_WIRE) for db in self.dbs)), None)
         if (
             stored is not None
             and self.clean
@@ -247,19 +272,41 @@ class _Stage:
         self.loaded[_CORE.codec.encode(self.time, _WIRE)] = self.time
         return self.time
 
+    def answer(self, actor: _Actor, shard: int, command: Command) -> Any:
+        """Return the reply of a server, which may be that another one has the slot."""
+        migration = self.migration
+        if migration is None:
+            return self.execute(actor, shard, command)
+        if command == (b"ASKING",):
+            actor.asking.add(shard)
+            return b"OK"
+        asking = shard in actor.asking
+        actor.asking.discard(shard)
+        self.dbs[shard].now = int(self.now * 1e6)
+        said = migration.redirect(shard, keys_of(command), asking=asking)
+        if said is None:
+            return self.execute(actor, shard, command)
+        # Who waits too long for the keys of its claim to lie together loads without it.
+        self.clean = False
+        return said
+
     def execute(self, actor: _Actor, shard: int, command: Command) -> Any:
         self.time += 1
         db = self.dbs[shard]
         db.now = int(self.now * 1e6)
         reply = execute(db, command)
+        if command[0] in (b"SET", b"UNLINK") and command[1] == _WIRE:
+            self.overwritten = False
         if actor.name.startswith("delete") and not actor.begun:
             self.voided, actor.begun = self.time, True
-        elif command[0] == b"SET" and command[1] == _WIRE:
-            self.written = self.time
+        elif command[0] == b"SET" and command[1] == _WIRE and not actor.begun:
+            self.written, actor.begun = self.time, True
         elif command[0] == b"EVAL" and command[1] is scripts.FILL:
             if reply == 1:
                 self.history.stored += 1
-                if self.loaded[command[-1]] < max(self.voided, self.written):
+                self.overwritten = self.loaded[command[-1]] < max(self.voided, self.written)
+                # While the slot moves, a write may be carried out once more before its call ends.
+                if self.overwritten and self.migration is None:
                     self.history.violations.append("overwrote")
             else:
                 self.history.refused += 1
@@ -267,10 +314,13 @@ class _Stage:
 
     def run(self) -> History:
         rng = self.rng
+        pace = 0.0 if self.migration is None else rng.choice((0.02, 0.1, 0.3))
         for self.history.commands in range(_MOST):
             choices = [(actor, what) for actor in self.actors for what in actor.choices()]
             if not choices:
                 break
+            if self.migration is not None and not self.migration.over and rng.random() < pace:
+                self.migration.advance(self.now)
             actor, what = rng.choice(choices)
             if what < 0:
                 actor.go_on()
@@ -279,13 +329,27 @@ class _Stage:
             if self.jumps and rng.random() < 0.02:  # a pause longer than a lock lasts
                 self.now += 3.5
                 self.clean = False
+        if self.overwritten and self.migration is not None:
+            self.history.violations.append("overwrote")
         if not all(actor.over for actor in self.actors):
             self.history.violations.append("no-end")
         return self.history
 
 
 def interleave(
-    seed: int, acts: Sequence[Act], *, jumps: bool = False, outage: bool = False
+    seed: int,
+    acts: Sequence[Act],
+    *,
+    jumps: bool = False,
+    outage: bool = False,
+    migrates: bool = False,
 ) -> History:
-    """Run the acts in the order that the seed decides. ``jumps``: locks may end while loaders run; ``outage``: one voter is gone."""
-    return _Stage(seed, acts, jumps=jumps, outage=outage).run()
+    """Run one history.
+
+    ``seed``: decides the order of the commands.
+    ``acts``: what the actors do, one each.
+    ``jumps``: whether locks may end while loaders run.
+    ``outage``: whether one voter is out.
+    ``migrates``: whether the key's slot moves to another server meanwhile, as in a Redis Cluster.
+    """
+    return _Stage(seed, acts, jumps=jumps, outage=outage, migrates=migrates).run()

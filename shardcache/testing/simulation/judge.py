@@ -1,15 +1,15 @@
-"""The judge: sees true time and everybody's clock, and says what must not have happened.
+"""The judge: it sees true time and the clock of every client, and looks for violations.
 
-violation      what it means
------------    --------------------------------------------------------------------------------------------
-two-holders    two leases were valid at the same true time, each by its holder's own clock
-same-fence     two acquisitions have one fencing token
-fence-order    an acquisition that began after another was complete has a token that is not higher
-fence-late     an acquisition was complete after another and has a token that is not higher
-stale-write    the fenced store took a write of an older holder after one of a newer
-left-behind    after the end of all clients and a ttl, a key of the lock is there, or one has no expiry
-no-end         an acquire ended later than its wait and the time for a few messages, or the history has no end
-error          a flow raised what it must not
+violation    what it means
+-----------  -------------------------------------------------------------------------------------
+two-holders  two leases were valid at the same true time, each by its holder's own clock
+same-fence   two acquisitions have the same fencing token
+fence-order  an acquisition that began after another one was complete has no higher token
+fence-late   an acquisition that was complete after another one has no higher token
+stale-write  the fenced store took a write of an older holder after one of a newer holder
+left-behind  some time after the end of all clients, a key of the lock is still there
+no-end       an acquire took longer than its wait and a few messages, or the history has no end
+error        a flow raised an exception that it must not raise
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,12 @@ KINDS: tuple[Kind, ...] = (
 
 
 class Violation(NamedTuple):
-    """What went wrong, when, and how in words."""
+    """One violation.
+
+    ``kind``: its kind, see above.
+    ``at``: true time, in seconds.
+    ``what``: what happened, in words.
+    """
 
     kind: Kind
     at: float
@@ -55,7 +60,13 @@ class Violation(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Grant:
-    """One acquisition: who, from when (true time of its first request) to when it was complete."""
+    """One acquisition.
+
+    ``client``: the holder.
+    ``lease``: its lease.
+    ``began``: true time of its first request.
+    ``completed``: true time at which it was complete.
+    """
 
     client: "Client"
     lease: Lease
@@ -64,7 +75,7 @@ class Grant:
 
 
 class Judge:
-    """Keeps what is needed to judge, and what was found."""
+    """Keeps all acquisitions and writes of a history, and the violations among them."""
 
     __slots__ = (
         "_store",
@@ -80,7 +91,7 @@ class Judge:
     def __init__(self, world: World) -> None:
         self._world = world
         self.grants: list[Grant] = []
-        self.valid: list[Grant] = []  # those whose holders may still believe in them
+        self.valid: list[Grant] = []  # acquisitions whose holders may still believe in them
         self.violations: list[Violation] = []
         self._store = 0  # highest token that the fenced store has seen
         self._writers: list[Grant] = []
@@ -93,7 +104,10 @@ class Judge:
             self._world.note("judge", f"*** {kind}: {what}")
 
     def holds(self, grant: Grant) -> None:
-        """Note that a lease is valid from now on: acquired, adopted or extended. Nobody else's may be."""
+        """Note that a lease is valid from now on: it was acquired, adopted or extended.
+
+        No other lease may be valid at the same time.
+        """
         if not grant.client.believes(grant):
             return  # it was over before its holder could look at it
         others = [
@@ -105,18 +119,19 @@ class Judge:
             left = other.lease.valid_until - other.client.clock()
             self.found(
                 "two-holders",
-                f"{grant.client.name} holds it with token {grant.lease.fence} while {other.client.name} holds it "
-                f"with token {other.lease.fence} for {left:.4f} s more",
+                f"{grant.client.name} holds it with token {grant.lease.fence} while "
+                f"{other.client.name} holds it with token {other.lease.fence} for {left:.4f} s "
+                "more",
             )
         self.valid = [*others, grant]
 
     def lets_go(self, grant: Grant) -> None:
-        """Its holder believes in it no more."""
+        """Note that the holder of a lease does not believe in it any more."""
         if grant in self.valid:
             self.valid.remove(grant)
 
     def acquired(self, grant: Grant) -> None:
-        """An acquisition is complete."""
+        """Note that an acquisition is complete."""
         fence = grant.lease.fence
         for other in self.grants:
             seen = other.lease.fence
@@ -133,7 +148,7 @@ class Judge:
         self.holds(grant)
 
     def writes(self, grant: Grant) -> bool:
-        """A write reaches the fenced store; return whether it takes it."""
+        """Let a write reach the fenced store; return whether the store takes it."""
         if grant.lease.fence < self._store:
             self.refused += 1
             return False

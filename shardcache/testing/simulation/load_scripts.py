@@ -1,6 +1,7 @@
-"""The scripts of loading in Python, line by line (`flows.load.scripts`, `flows.load.tags`), and the plain commands that loads and writes send.
+"""The scripts of loading in Python, line by line, and the plain commands of loads and writes.
 
-That they do what they do on a real server is shown by `tests/testing/test_simulated_loads.py`.
+The scripts are those of `flows.load.scripts` and `flows.load.tags`. The tests in
+`tests/testing/test_simulated_loads.py` compare them with a real server.
 """
 
 import hashlib
@@ -31,13 +32,13 @@ def _wake(db: Database, keys: Sequence[Any]) -> None:
 
 
 def _claim(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
-    token, waiter, ttl, pass_ttl = argv
+    token, waiter, ttl, fill_token_ttl = argv
     held = db.get(keys[0])
     if held == token:
         return [1, 0, 0]
     if held is None:
         db.put(keys[0], token, ttl)
-        db.put(keys[1], token, pass_ttl)
+        db.put(keys[1], token, fill_token_ttl)
         db.delete(keys[3])
         return [1, 0, 0]
     if waiter:
@@ -46,9 +47,9 @@ def _claim(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
 
 
 def _take(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
-    token, ttl, pass_ttl = argv
+    token, ttl, fill_token_ttl = argv
     db.put(keys[0], token, ttl)
-    db.put(keys[1], token, pass_ttl)
+    db.put(keys[1], token, fill_token_ttl)
     return 1
 
 

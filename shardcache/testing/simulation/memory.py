@@ -1,4 +1,4 @@
-"""Voters that have been met before the history begins: what they and a process remember of each other."""
+"""What voters and processes remember of each other when they have met before the history."""
 
 from collections.abc import Sequence
 from random import Random
@@ -11,14 +11,22 @@ __all__ = ("acquaint",)
 
 
 def acquaint(
-    servers: Sequence[Server], plan: LockPlan, rng: Random, roll: VoterStatus | None = None
+    servers: Sequence[Server], plan: LockPlan, rng: Random, status: VoterStatus | None = None
 ) -> None:
-    """Let every voter know every other, and the ttl of ``plan`` as the longest; give them counters; tell ``roll`` as well."""
-    if roll is not None:
+    """Let voters, or a process, remember all voters.
+
+    ``servers``: the voters.
+    ``plan``: its ttl is remembered as the longest one.
+    ``rng``: decides how sure the voters are, and which have a counter.
+    ``status``: what a process remembers; None lets the voters remember, and gives them counters.
+    """
+    # A process: it has met all voters.
+    if status is not None:
         for place, server in enumerate(servers):
-            roll.set_server_run(place, _life(server), forgetful=False, sure=True)
-        roll.longest = max(roll.longest, plan.ttl_ms)
+            status.set_server_run(place, _life(server), forgetful=False, sure=True)
+        status.longest = max(status.longest, plan.ttl_ms)
         return
+    # The voters: each has a register with all voters in it.
     certain = rng.random() < 0.5
     for server in servers:
         known = server.db.fields(plan.register)

@@ -1,4 +1,4 @@
-"""What a scenario is made of: servers, clients, and what happens to them."""
+"""The parts of a scenario: servers, clients, and what happens to them. All times are seconds."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,14 +6,29 @@ from typing import Literal
 __all__ = ("FORGETS", "ClientPlan", "Fault", "FaultKind", "Scenario", "ServerPlan")
 
 FaultKind = Literal[
-    "restart", "wipe", "flush", "rollback", "hang", "cut", "freeze", "crash", "jump", "evict"
+    "restart",
+    "wipe",
+    "flush",
+    "rollback",
+    "failover",
+    "hang",
+    "cut",
+    "freeze",
+    "crash",
+    "jump",
+    "evict",
 ]
 FORGETS: tuple[FaultKind, ...] = ("wipe", "flush", "rollback")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerPlan:
-    """A server: its clock runs at ``1 + drift`` and shows ``wall`` at the start; it has been up for ``age`` seconds."""
+    """A server.
+
+    ``drift``: its clock runs ``1 + drift`` times as fast as true time.
+    ``wall``: what its clock shows at the start.
+    ``age``: how long it has been up at the start.
+    """
 
     drift: float
     wall: float
@@ -24,8 +39,16 @@ class ServerPlan:
 class ClientPlan:
     """A client.
 
-    ``process`` says with whom it shares what is known of the voters; ``far``, how many times longer than others its
-    messages take to each server; ``rng`` is the seed of all it does.
+    ``rng``: the seed of all that it does.
+    ``process``: clients with the same number share what is known of the voters.
+    ``drift``: its clock runs ``1 + drift`` times as fast as true time.
+    ``clock``: what its clock shows at the start.
+    ``start``: when it first wants the lock, on its clock.
+    ``cycles``: how often it acquires the lock.
+    ``ttl``: the ttl of its leases.
+    ``far``: for each server, how many times longer its messages take than others'.
+    ``knows``: how many first servers are in its list; 0 for all.
+    ``style``: what it does with the lock, see `behaviour`; empty: drawn anew each time.
     """
 
     rng: int
@@ -36,15 +59,20 @@ class ClientPlan:
     cycles: int
     ttl: float
     far: tuple[float, ...]
-    knows: int = 0  # how many of the servers it has in its list, the first ones; 0: all
-    style: str = ""  # what it does with the lock, see `behaviour`; empty: drawn anew each time
+    knows: int = 0
+    style: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to somebody at a time, for a while.
+    """A fault.
 
-    ``size``: seconds that a clock jumps, or that a rollback goes back; ``client`` only for a cut.
+    ``kind``: what happens.
+    ``at``: when it happens.
+    ``target``: the index of the server, or of the client for "freeze" and "crash".
+    ``lasts``: for how long.
+    ``client``: for a "cut", the index of the client that cannot reach the server.
+    ``size``: how far a clock jumps, a rollback goes back, or a replica lags.
     """
 
     kind: FaultKind
@@ -57,7 +85,28 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One history to be. Chances are per message (``loss``, ``slow``) or per step of a client (``pause``) or operation (the rest)."""
+    """Everything that one history begins with.
+
+    ``seed``: the seed that it was drawn from.
+    ``servers``: the servers; all of them vote unless ``lists`` says otherwise.
+    ``clients``: the clients.
+    ``faults``: what happens, and when.
+    ``ttl``: the usual ttl of leases.
+    ``voter_timeout``: how long a client waits for a voter.
+    ``delay``: how long a message takes, about.
+    ``slow``: the chance of a message to take longer.
+    ``slowest``: how much longer such a message takes at most.
+    ``loss``: the chance of a message to be lost.
+    ``calm``: after this time messages are neither slow nor lost, so every wait has an end.
+    ``pause``: the chance of a client to be paused before a step.
+    ``cancel``: the chance of an operation to be cancelled.
+    ``mixed``: whether clients have several ttls, and change them as they extend.
+    ``warm``: whether voters and processes have met before.
+    ``lists``: whether the voters follow from the membership that the servers keep.
+    ``agreed``: of how many first servers there is a membership from the start; 0 for none.
+    ``moved``: when the voters are changed to all servers; None for never.
+    ``promotes``: whether a replica may take the place of a server.
+    """
 
     seed: int
     servers: tuple[ServerPlan, ...]
@@ -65,19 +114,16 @@ class Scenario:
     faults: tuple[Fault, ...]
     ttl: float
     voter_timeout: float
-    delay: float  # seconds that a message takes, about
+    delay: float
     slow: float
-    slowest: float  # seconds
+    slowest: float
     loss: float
-    calm: float  # seconds after which messages are neither slow nor lost, so that every wait has an end
+    calm: float
     pause: float
     cancel: float
-    mixed: bool  # clients have several ttls, and change them as they extend
-    warm: bool  # the voters have been met before
-    lists: bool = False  # voters follow from the membership that the servers keep
-    agreed: int = (
-        0  # of so many servers, the first ones, do the servers keep a membership; 0: none yet
-    )
-    moved: float | None = (
-        None  # when the first client changes the voters to all servers that it knows
-    )
+    mixed: bool
+    warm: bool
+    lists: bool = False
+    agreed: int = 0
+    moved: float | None = None
+    promotes: bool = False

@@ -1,8 +1,10 @@
-"""What one history is made of, drawn from a seed: everything but the chances of the single messages.
+"""Draws the scenario of one history from a seed: all but what happens to each single message.
 
-The assumptions (see docs/guarantees.md) are kept here: clocks that drift apart by less than a lease allows for, and memory lost by
-a minority only: all of it with the process (wipe), all of it without (flush), or back to an older state (rollback). Anybody may miss
-any message. `OUTSIDE` names what leaves the assumptions.
+It keeps to the assumptions (see docs/guarantees.md). Clocks drift apart by less than a lease allows
+for. Only a minority of servers loses data: all of them with the process ("wipe"), all of them
+without ("flush"), or those since an older state ("rollback"); or a replica that lags takes the
+place of the server ("failover", in the story of that). Any client may miss any message.
+`OUTSIDE` names the faults that leave the assumptions.
 """
 
 from collections.abc import Collection
@@ -14,11 +16,17 @@ from shardcache.testing.simulation.stories import FORGETTING, STORIES, forgets
 __all__ = ("OUTSIDE", "ClientPlan", "Fault", "FaultKind", "Scenario", "ServerPlan", "draw")
 
 OUTSIDE = ("clock-jumps", "eviction", "mass-amnesia")
-_MOST_DRIFT = 0.0049  # of each clock; two of them are within the 1 % of a lease's drift term
+_MOST_DRIFT = 0.0049  # of each clock; two clocks are within the 1 % of a lease's drift term
 
 
 def draw(seed: int, outside: Collection[str] = (), plot: str | None = None) -> Scenario:
-    """Return the scenario of a seed; with a ``plot``, one that has it (`STORIES`)."""
+    """Return the scenario of a seed.
+
+    ``seed``: decides everything.
+    ``outside``: faults outside of the assumptions to add (`OUTSIDE`).
+    ``plot``: a story that the scenario tells (`STORIES`); None lets the seed decide.
+    """
+    # How many servers there are, and how long leases and timeouts are.
     rng = Random(seed)
     roll = rng.random
     few = (1, 2) if plot is None else ()
@@ -29,14 +37,15 @@ def draw(seed: int, outside: Collection[str] = (), plot: str | None = None) -> S
     ttl = 0.4 * 10 ** roll()
     timeout = ttl * rng.choice((0.06, 0.2, 0.5, 0.9))
     order = rng.sample(range(count), count)
-    # Counters that are lost or old start from the clock: who forgets while clocks are set leaves two assumptions at once.
+    # A counter that is lost or old starts again from the server's clock. So a server must not
+    # forget in a history where clocks jump: that would leave two assumptions at once.
     forgetful = (
         (plot != "rolled-out" and (roll() < 0.4 and "clock-jumps" not in outside))
         or "mass-amnesia" in outside
-        or plot in FORGETTING
+        or plot in (*FORGETTING, "failed-over")
     )
     wiped = order[1 : minority + 1] if forgetful else []
-    # Where counters may be lost, the walls of the servers are about right; else they may show anything.
+    # Where counters may be lost, the servers' clocks are about right; else they may show anything.
     apart = 0.01 if forgetful or "eviction" in outside else rng.choice((0.0, 1.0, 1e5))
     base = 1.7e9 + roll() * 1000
     young = roll() < 0.3
@@ -44,6 +53,7 @@ def draw(seed: int, outside: Collection[str] = (), plot: str | None = None) -> S
         ServerPlan(_drift(rng), base + apart * (roll() - 0.5), 3 * ttl * roll() if young else 1e4)
         for _ in range(count)
     )
+    # The clients, some of which may share a process.
     delay = min(ttl * rng.choice((0.0005, 0.002, 0.01)), timeout / 25)
     mixed = roll() < 0.3
     crowd = rng.choice((2, 2, 3, 3, 4))
@@ -61,6 +71,7 @@ def draw(seed: int, outside: Collection[str] = (), plot: str | None = None) -> S
         )
         for number in range(crowd)
     )
+    # The faults: some with a time, the others by their chance per message or step.
     faults = [_fault(rng, ttl, crowd, wiped, count) for _ in range(rng.choice((0, 1, 1, 2, 3)))]
     faults += _outside(rng, outside, ttl, count)
     calm = roll() < 0.3
@@ -81,6 +92,7 @@ def draw(seed: int, outside: Collection[str] = (), plot: str | None = None) -> S
         mixed=mixed,
         warm=roll() < 0.45,
     )
+    # Some histories tell a story: one about servers that forget, if they may.
     told = roll()
     if plot is None and wiped and told < 0.7:
         plot = rng.choice(FORGETTING)
@@ -109,7 +121,7 @@ def _fault(rng: Random, ttl: float, clients: int, wiped: list[int], servers: int
 
 
 def _outside(rng: Random, outside: Collection[str], ttl: float, servers: int) -> list[Fault]:
-    """Return the faults that are outside the assumptions, as far as they are asked for."""
+    """Return faults outside of the assumptions, of the kinds that are asked for."""
     found: list[Fault] = []
     for _ in range(2):
         at = ttl * 2.5 * rng.random()

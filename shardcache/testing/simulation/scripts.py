@@ -1,6 +1,6 @@
-"""The voters' scripts in Python, looked up by the text of the script: `flows.lock.scripts`, line by line.
+"""The voters' scripts (`flows.lock.scripts`) in Python, line by line, by the text of the script.
 
-That they answer as a real server does is shown by `tests/testing/test_simulated_server.py`.
+The tests in `tests/testing/test_simulated_server.py` compare them with a real server.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,10 +15,12 @@ Script = Callable[[Database, Sequence[Any], Sequence[Any]], Any]
 
 
 def _acquire(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
+    # A client with another version of the membership is refused, and told the voters.
     lock, fence, waiting, register = keys
     token, ttl, fence_ttl, polite, announce, version, look = argv
     if version and db.values.get(register, {}).get(b"version") != version:
         return [2, db.values.get(register, {}).get(b"members", b"")]
+    # The grant: a counter that is new, or below the floor, starts from the clock.
     known = db.fields(register)
     born = int(known.setdefault(b"born", b"%d" % db.now))
     age = max((db.now - born) // 1000, 0)
@@ -34,6 +36,7 @@ def _acquire(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
         number = max(db.now, floor + 1)
         db.put(fence, number, fence_ttl)
         return [1, number, 1, born, age]
+    # No grant: the client has the lock already, must let waiting clients go first, or must wait.
     number = db.number(fence)
     if held == token:
         return [1, number, 0, born, age]
@@ -45,7 +48,7 @@ def _acquire(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
 
 
 def raise_to(db: Database, key: bytes, number: Any, ttl: Any) -> None:
-    """Bring a counter up to a number."""
+    """Raise a counter to a number, if it is lower."""
     if db.number(key) < int(number):
         db.put(key, number, ttl)
 
@@ -58,7 +61,7 @@ def _confirm(db: Database, keys: Sequence[Any], argv: Sequence[Any]) -> Any:
 
 
 def life_of(db: Database, keys: Sequence[Any]) -> list[int]:
-    """Return when the register was made, and the milliseconds since then."""
+    """Return when the register was made, in microseconds, and the milliseconds since then."""
     if len(keys) < 5:
         return [0, 0]
     born = int(db.fields(keys[4]).setdefault(b"born", b"%d" % db.now))
@@ -173,7 +176,7 @@ SCRIPTS: dict[bytes, Script] = {
 
 
 def run(db: Database, command: Sequence[Any]) -> Any:
-    """Carry out one EVAL and return its reply."""
+    """Carry out one EVAL, and return its reply."""
     _, script, count, *rest = command
     keys = int(count)
     return SCRIPTS[script](db, rest[:keys], rest[keys:])

@@ -1,4 +1,4 @@
-"""A simulated server: a clock of its own, one life after the other, and those who wait for a push."""
+"""A simulated server: it has a clock of its own, one life after another, and waiting clients."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,11 @@ __all__ = ("Server",)
 
 
 class Server:
-    """One voter."""
+    """One voter.
+
+    ``place``: its index among the servers.
+    ``plan``: how its clock runs, and how long it has been up.
+    """
 
     __slots__ = (
         "_rate",
@@ -35,7 +39,7 @@ class Server:
         self.name = f"voter-{place + 1}"
         self.db = Database()
         self.frozen = 0.0  # true time until which it does nothing (SIGSTOP)
-        self.back = 0.0  # true time until which it is not there
+        self.back = 0.0  # true time until which it is down
         self.lives = 0
         self.life = b"run-%d-0" % place
         self.saved: Database | None = None  # what it has on disk
@@ -45,15 +49,18 @@ class Server:
         self.started = plan.wall - plan.age
 
     def clock(self, now: float) -> float:
-        """The server's wall clock, in seconds."""
+        """Return what the server's wall clock shows, in seconds."""
         return self._wall + self._rate * now
 
     def true_span(self, seconds: float) -> float:
-        """How long ``seconds`` of this clock take."""
+        """Return how long ``seconds`` of this clock take in true time."""
         return seconds / self._rate
 
     def age(self, now: float) -> float:
-        """Seconds that it has been up at least: INFO has whole seconds, between two readings that are cut off."""
+        """Return the seconds that it has been up at least.
+
+        INFO has whole seconds: the difference of two readings of the clock that are cut off.
+        """
         return max(int(self.clock(now)) - int(self.started) - 1.0, 0.0)
 
     def execute(self, command: tuple[Any, ...], now: float) -> Any:
@@ -62,16 +69,21 @@ class Server:
         return self.pop(command[1]) if command[0] == b"BLPOP" else run(self.db, command)
 
     def pop(self, key: bytes) -> list[bytes] | None:
-        """What BLPOP answers when it need not wait; None if it must."""
+        """Return the reply to BLPOP; None if it must wait."""
         value = self.db.pop(key)
         return None if value is None else [key, value]
 
     def save(self, _: object = None) -> None:
-        """Write to disk what it knows now."""
+        """Write the data of now to disk."""
         self.saved = self.db.copy()
 
     def restart(self, now: float, lasts: float, data: Database | None) -> None:
-        """End this life; be back after a while, with ``data`` (None: with nothing)."""
+        """End this life, and begin another one.
+
+        ``now``: true time.
+        ``lasts``: seconds until it is up again.
+        ``data``: what it has then; None for nothing.
+        """
         self.lives += 1
         self.life = b"run-%d-%d" % (self.place, self.lives)
         self.back = now + lasts
@@ -80,10 +92,19 @@ class Server:
         self.waiting.clear()
         self.db = data or Database()
 
+    def fail_over(self, now: float, lasts: float, data: Database) -> None:
+        """Let a replica take its place, which has been up for as long as the server.
+
+        The parameters are those of `restart`.
+        """
+        started = self.started
+        self.restart(now, lasts, data)
+        self.started = started
+
     def flush(self) -> None:
         """Lose all data, and go on."""
         self.db = Database()
 
     def jump(self, seconds: float) -> None:
-        """Set the clock; the time since the start is read from it as well."""
+        """Move the clock; the server's uptime is read from the same clock."""
         self._wall += seconds

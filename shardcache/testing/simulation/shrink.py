@@ -1,4 +1,4 @@
-"""Make a failing scenario smaller, as long as it fails in the same way."""
+"""Makes a failing scenario smaller, as long as it fails in the same way."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,11 +7,15 @@ from shardcache.testing.simulation.history import play
 from shardcache.testing.simulation.judge import Kind
 from shardcache.testing.simulation.scenario import Scenario
 
-__all__ = ("shrink",)
+__all__ = ("shrink_scenario",)
 
 
-def shrink(scenario: Scenario, kind: Kind) -> Scenario:
-    """Return the smallest scenario found that still has a violation of this kind: fewer clients, faults and chances."""
+def shrink_scenario(scenario: Scenario, kind: Kind) -> Scenario:
+    """Return the smallest scenario found that still has a violation of this kind.
+
+    ``scenario``: the failing scenario; cycles of clients, faults and chances are taken out.
+    ``kind``: the kind of violation that has to stay.
+    """
     smaller = True
     while smaller:
         smaller = False
@@ -25,7 +29,7 @@ def shrink(scenario: Scenario, kind: Kind) -> Scenario:
 def _candidates(scenario: Scenario) -> Iterator[Scenario]:
     clients, faults = scenario.clients, scenario.faults
     for at in range(len(clients)):
-        # Faults are aimed at clients by number, so the others keep theirs: a client with no cycles does nothing.
+        # Faults name clients by index, so no client is taken out: one without cycles does nothing.
         for cycles in range(clients[at].cycles):
             idle = replace(clients[at], cycles=cycles)
             yield replace(scenario, clients=(*clients[:at], idle, *clients[at + 1 :]))

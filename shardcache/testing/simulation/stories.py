@@ -1,7 +1,8 @@
 """Scenarios with a plot: faults in the order that would do harm if a part of the lock were missing.
 
-A random history seldom meets them. Each takes a scenario, adds to its faults and may change who comes when. ``order`` is a random order of the
-servers: those behind the first are the ones that may forget, as many as a minority.
+A random history seldom has such an order. Each story takes a scenario, adds faults, and may change
+when clients come. ``order`` is a random order of the servers. The servers behind the first one, as
+many as a minority, may forget.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,14 @@ Story = Callable[[Random, Scenario, list[int]], Scenario]
 
 
 def forgets(rng: Random, ttl: float, at: float, target: int, lasts: float) -> Fault:
-    """Return a fault by which a server loses all or some of what it knew."""
+    """Return a fault by which a server loses all or some of its data.
+
+    ``rng``: decides which data.
+    ``ttl``: the usual ttl of leases, in seconds.
+    ``at``: when.
+    ``target``: the index of the server.
+    ``lasts``: seconds until the server is up again.
+    """
     return Fault(
         rng.choice(FORGETS),
         at,
@@ -27,7 +35,7 @@ def forgets(rng: Random, ttl: float, at: float, target: int, lasts: float) -> Fa
 
 
 def _isolated(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
-    """A client has a bare majority, and then cannot reach all of that."""
+    """A client has a bare majority, and then cannot reach all voters of it."""
     ttl, quorum = scenario.ttl, len(order) // 2 + 1
     at, lasts, client = (
         ttl * rng.random() * 0.6,
@@ -43,9 +51,9 @@ def _isolated(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
 
 
 def _forgotten(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
-    """A voter forgets a holder whom its peers have not all met."""
+    """A voter forgets a holder whom not all other voters have met."""
     ttl = scenario.ttl
-    early = rng.random() < 0.4  # before the holder has put down anywhere whom it met
+    early = rng.random() < 0.4  # before the holder has registered any voter's life
     holder = 0 if early else rng.randrange(len(scenario.clients))
     wiped, away = _roles(order)
     lasts = ttl * rng.choice((0.02, 0.3, 1.0))
@@ -68,9 +76,10 @@ def _forgotten(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
 
 
 def _missed(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
-    """Those who could remember a holder for a voter that forgets it are out of reach for all others.
+    """Voters forget a holder, and other clients cannot reach the voters that remember.
 
-    They are only just enough to make a majority with those that forget; the rest has never met that voter, or not heard of so long a ttl.
+    Voters that remember and voters that forget are just a majority. The other voters have never
+    met the voters that forget, or do not know so long a ttl.
     """
     ttl = scenario.ttl
     wiped, rest = _roles(order)
@@ -94,7 +103,7 @@ def _missed(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
 
 
 def _late(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
-    """A holder is slow to register a longer ttl, or only some hear of it, while a voter forgets it."""
+    """A holder is slow to register a longer ttl, or only some voters hear of it; voters forget."""
     ttl, delay = scenario.ttl, scenario.delay
     wiped, rest = _roles(order)
     met = len(order) // 2 + 1 - len(wiped)
@@ -103,7 +112,7 @@ def _late(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
     if rng.random() < 0.5:
         faults.append(Fault("freeze", at, 0, ttl * rng.random() * 0.8))
         lost = at + ttl * 0.2 * rng.random()
-    else:  # what it registers, after waiting for all, gets to those who forget, and to nobody else
+    else:  # the holder waits for all voters; then only those that forget get its registration
         timeout = scenario.voter_timeout
         faults += [Fault("cut", timeout * 0.7, target, timeout * 1.4, 0) for target in rest[:met]]
         lost = timeout * (2.2 + rng.random())
@@ -113,7 +122,7 @@ def _late(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
 
 
 def _rolled_back(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
-    """Voters come back with old counters, and later holders meet none that has the newest."""
+    """Voters come back with old counters, and later holders meet no voter with the newest one."""
     ttl = scenario.ttl
     wiped, rest = _roles(order)
     met = len(order) // 2 + 1 - len(wiped)
@@ -130,7 +139,11 @@ def _rolled_back(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
 
 
 def _handed_over(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
-    """A lease is handed over, its text arrives twice, and in between voters come back with what they knew before the first adoption."""
+    """A lease is handed over, and its text arrives twice.
+
+    In between, voters come back with the data from before the first adoption.
+    """
+    # The voters go back.
     ttl = scenario.ttl
     wiped, _ = _roles(order)
     at = ttl * (0.2 + rng.random())
@@ -144,6 +157,7 @@ def _handed_over(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
         )
         for target in wiped
     ]
+    # The first client hands over; messages are slow, and none is lost.
     scenario = _with(scenario, faults)
     first = replace(scenario.clients[0], style="hand over", start=0.0)
     slow = rng.choice((0.1, 0.3))
@@ -158,7 +172,10 @@ def _handed_over(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
 
 
 def _unheard(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
-    """A holder keeps the lock by voters that had not answered when it was granted; they forget, and nobody has met them."""
+    """A holder keeps the lock by voters that had not answered when it was granted.
+
+    Then these voters forget, and nobody has met them.
+    """
     ttl = scenario.ttl
     wiped, rest = _roles(order)
     met = len(order) // 2 + 1 - len(wiped)
@@ -177,8 +194,21 @@ def _unheard(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
     return replace(scenario, clients=(first, *others), warm=False, loss=0.0, cancel=0.0, pause=0.0)
 
 
+def _failed_over(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
+    """What other stories tell, but replicas that lag take the place of voters that forget."""
+    told = STORIES[rng.choice(FORGETTING)](rng, scenario, order)
+    lag = scenario.ttl * rng.choice((0.05, 0.5, 3.0))
+    faults = (
+        replace(fault, kind="failover", size=fault.size or lag * rng.random())
+        if fault.kind in FORGETS
+        else fault
+        for fault in told.faults
+    )
+    return replace(told, faults=tuple(faults), promotes=True)
+
+
 def _rolled_out(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
-    """Clients with an older and a newer list of servers are about at once, and perhaps the voters are changed meanwhile."""
+    """Some clients have an older list of servers, some a newer one; the voters may be changed."""
     servers = len(order)
     older = max(servers - 1, 1)
     clients = tuple(
@@ -190,15 +220,15 @@ def _rolled_out(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
         )
         for client in scenario.clients
     )
-    # Counters begin with the clock when the former voters are forgotten, so clocks must be about right.
+    # Counters begin with the clock when the former voters are forgotten, so the clocks must agree.
     wall = scenario.servers[0].wall
     machines = tuple(replace(server, wall=wall) for server in scenario.servers)
-    # Of lists that differ by one node any two majorities meet, so that one membership can be agreed on.
+    # Any two majorities of lists that differ by one node have a node in common, so the clients can
+    # agree on one membership.
     agreed = rng.choice((0, older, older))
     moved = scenario.ttl * 2 * rng.random() if rng.random() < 0.7 else None
-    if (
-        servers > 5 and rng.random() < 0.7
-    ):  # the first client reaches some of the voters that all lists share, the others the rest
+    # The first client reaches some of the voters that all lists share, the others reach the rest.
+    if servers > 5 and rng.random() < 0.7:
         shared = rng.sample(range(older), older)
         at, lasts = scenario.ttl * 0.3 * rng.random(), 2 * scenario.ttl
         apart = [Fault("cut", at, target, lasts, 0) for target in shared[: older // 2]]
@@ -217,7 +247,7 @@ def _rolled_out(rng: Random, scenario: Scenario, order: list[int]) -> Scenario:
 
 
 def _roles(order: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Return who forgets and who does not."""
+    """Return the servers that may forget, and the others."""
     minority = (len(order) - 1) // 2
     return list(order[1 : minority + 1]), [order[0], *order[minority + 1 :]]
 
@@ -256,5 +286,6 @@ STORIES: dict[str, Story] = {
     "handed-over": _handed_over,
     "unheard": _unheard,
     "rolled-out": _rolled_out,
+    "failed-over": _failed_over,
 }
 FORGETTING = ("forgotten", "missed", "late", "rolled-back", "handed-over", "unheard")

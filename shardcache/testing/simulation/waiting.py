@@ -1,7 +1,9 @@
-"""How long those wait who could have the lock: a crowd takes it again and again, and nothing fails but who has died before.
+"""How long a free lock keeps waiting clients waiting.
 
-In true time, from the moment when a holder begins to let go to the moment when the next one has the lock, nobody makes use of it. While somebody
-waits all that time, that should take a few round trips. What is counted is the longest such gap, in round trips of the slowest kind.
+Several clients take the lock again and again. Nothing fails, except that a client may have died
+before the history. From the moment when a holder begins to release the lock to the moment when the
+next client has it, nobody uses it. If a client waits all that time, the gap should take a few
+round trips. The result is the longest such gap, in round trips of the slowest kind.
 """
 
 from dataclasses import dataclass, replace
@@ -20,13 +22,18 @@ from shardcache.testing.simulation.world import Note, World
 
 __all__ = ("Wait", "idle")
 
-_TURNS = 6  # that each client takes
+_TURNS = 6  # how often each client takes the lock
 _MOST_EVENTS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What came of one crowd: the ``longest`` gap in round trips, acquisitions, and the notes, if asked for."""
+    """What came of one history.
+
+    ``longest``: the longest gap, in round trips.
+    ``acquisitions``: how often the lock was acquired.
+    ``notes``: what happened, line by line; empty unless asked for.
+    """
 
     longest: float
     acquisitions: int
@@ -34,7 +41,7 @@ class Wait:
 
 
 class _Watch:
-    """Sees when the lock is of use to nobody though somebody wants it."""
+    """Measures how long the lock is free while a client wants it."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -62,7 +69,14 @@ class _Watch:
 
 
 def idle(seed: int, *, noted: bool = False) -> Wait:
-    """Let a crowd of the seed take turns; return the longest time for which a free lock kept somebody waiting."""
+    """Let several clients take turns; return the longest gap.
+
+    ``seed``: decides everything.
+    ``noted``: whether to note everything that happens.
+
+    Raises `AssertionError` if a client does not come to its end, or the judge finds a violation.
+    """
+    # All voters know each other, and nothing fails.
     scenario = _calm(draw(seed), Random(seed))
     world = World(noted=noted)
     judge = Judge(world)
@@ -78,12 +92,12 @@ def idle(seed: int, *, noted: bool = False) -> Wait:
         register_key(space),
     )
     acquaint(servers, plan, Random(seed))
-    if (
-        scenario.warm and len(servers) > voters.quorum
-    ):  # somebody died in an attempt, and one voter keeps his key for longer than all this takes
+    # Sometimes a client died in an attempt: one voter has its key for longer than the history.
+    if scenario.warm and len(servers) > voters.quorum:
         server = servers[scenario.seed % len(servers)]
         server.db.now = int(server.clock(0.0) * 1e6)
         server.db.put(plan.keys.lock, b"dead|1", 600_000)
+    # Every client is a process of its own.
     watch = _Watch(world)
     clients = []
     for number, one in enumerate(scenario.clients):
@@ -104,7 +118,7 @@ def idle(seed: int, *, noted: bool = False) -> Wait:
 
 
 def _calm(scenario: Scenario, rng: Random) -> Scenario:
-    """Take the faults out, and let the crowd live near all voters."""
+    """Take the faults out, and let the clients be near all voters."""
     near = tuple(1.0 for _ in scenario.servers)
     delay = rng.choice((0.0002, 0.001))
     clients = tuple(

@@ -10,7 +10,7 @@ _NAMES = {getattr(scripts, name): name for name in scripts.__all__}
 
 
 def worded(command: tuple[Any, ...], reply: Any) -> str:
-    """Return what was asked, without keys, and what was answered."""
+    """Return a command, without its keys, and its reply as text."""
     if command[0] == b"BLPOP":
         return f"BLPOP for {_plain(command[2])} s -> {'waits' if reply is None else 'woken'}"
     arguments = " ".join(_plain(one) for one in command[3 + int(command[2]) :])

@@ -8,7 +8,12 @@ __all__ = ("Note", "World")
 
 
 class Note(NamedTuple):
-    """One line of a history: true time in seconds, who, what."""
+    """One line of a history.
+
+    ``at``: true time, in seconds.
+    ``who``: the client, the server, or a part of the simulation.
+    ``what``: what happened.
+    """
 
     at: float
     who: str
@@ -19,7 +24,10 @@ class Note(NamedTuple):
 
 
 class World:
-    """True time, which nobody in it can read, and what is to happen when."""
+    """True time, which no client can read, and the events to come.
+
+    ``noted``: whether to note everything that happens.
+    """
 
     __slots__ = ("_heap", "_order", "happened", "notes", "now")
 
@@ -31,17 +39,17 @@ class World:
         self._order = 0
 
     def at(self, when: float, act: Callable[[Any], None], subject: Any) -> None:
-        """Have ``act(subject)`` happen at a time; what is due at one time happens in the order of its planning."""
+        """Plan the call ``act(subject)``; calls at the same time keep the order of planning."""
         self._order += 1
         heappush(self._heap, (when, self._order, act, subject))
 
     def note(self, who: str, what: str) -> None:
-        """Write a line; callers look at ``notes`` first, so that nothing is put into words for nobody."""
+        """Write a line; a caller makes the text only if ``notes`` is not None."""
         if self.notes is not None:
             self.notes.append(Note(self.now, who, what))
 
     def run(self, most: int) -> bool:
-        """Let everything happen; return False if there is no end after ``most`` events."""
+        """Carry out all events; return False if there is no end after ``most`` of them."""
         heap = self._heap
         for self.happened in range(most):
             if not heap:
