@@ -1,9 +1,9 @@
-"""``clear``: every key of a namespace goes."""
+"""``clear``: deletes every key of a namespace."""
 
 import argparse
 
-from shardcache.cli.confirm import confirm
-from shardcache.cli.connect import connect
+from shardcache.cli.confirm import ask_to_confirm
+from shardcache.cli.connect import open_client
 from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, takes_url
 from shardcache.cli.text import say
@@ -16,8 +16,9 @@ def add(commands: Commands) -> None:
     clear = commands.add_parser(
         "clear",
         help="delete every key of the namespace; prints how many were there",
-        description="Deletes every key of the URL's namespace on all shards, after a question. Other namespaces and locks stay. "
-        "A URL without a namespace means every key of these databases. Exit code 3 if a shard does not answer.",
+        description="Deletes every key of the URL's namespace on all shards, after a question. "
+        "Other namespaces and locks stay. A URL without a namespace means every key of these "
+        "databases. Exit code 3 if a shard does not answer.",
         examples=(
             "--url 'redis://h1:6379?name=a,redis://h2:6379?name=b&namespace=shop' clear",
             "clear --yes",
@@ -29,7 +30,8 @@ def add(commands: Commands) -> None:
 
 
 def _clear(args: argparse.Namespace) -> int:
-    with connect(args) as cache:
+    with open_client(args) as cache:
+        # Without a namespace the prefix is empty, and all keys of the databases are meant.
         if not args.yes:
             prefix = cache._context.keys.prefix.decode("utf-8", "backslashreplace")
             what = (
@@ -37,6 +39,8 @@ def _clear(args: argparse.Namespace) -> int:
                 if prefix
                 else "every key, since the URL names no namespace,"
             )
-            confirm(f"Delete {what} on {', '.join(cache.stats().shards)}?", "nothing deleted")
+            ask_to_confirm(
+                f"Delete {what} on {', '.join(cache.stats().shards)}?", "nothing deleted"
+            )
         say(str(cache.clear()))
     return Exit.FINE

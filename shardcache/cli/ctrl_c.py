@@ -1,4 +1,7 @@
-"""Ctrl-C for as long as the process lives: the first one interrupts, and nothing that comes after it breaks what the first one began."""
+"""Ctrl-C for the life of the process: the first one interrupts, further ones do nothing.
+
+So the cleaning up that the first one began is never broken off.
+"""
 
 import signal
 import sys
@@ -10,31 +13,32 @@ if TYPE_CHECKING:
 
 __all__ = ("CtrlC",)
 
-AGAIN = 0.01  # seconds after which an interrupt is raised again that was lost
+AGAIN = 0.01  # seconds after which a lost interrupt is raised again
 
 
 class CtrlC:
-    """The handler of SIGINT: raises `KeyboardInterrupt` the first time, and does nothing from then on.
+    """The handler of SIGINT: raises `KeyboardInterrupt` the first time, then does nothing.
 
-    Where the first one falls into a finalizer or a callback of the interpreter's own, Python prints it and goes on as if there had been
-    none. Then it is raised again a moment later, by SIGALRM, and not printed.
+    If the first one is raised inside a finalizer or a callback of the interpreter, Python prints it
+    and goes on: the interrupt is lost. Then this class does not print it, and raises it again a
+    moment later, by SIGALRM.
     """
 
     def __init__(self) -> None:
         self._fired = False
 
     def begin(self) -> None:
-        """Handle SIGINT from now on, unless it is ignored, as in what a shell has put into the background."""
+        """Handle SIGINT from now on, unless it is ignored, as it is in a background job."""
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self)
             sys.unraisablehook = self._lost
             signal.signal(signal.SIGALRM, self._again)
 
     def end(self) -> None:
-        """Let no SIGINT in any more: what is left is the interpreter's own end."""
+        """Let no SIGINT in any more: only the interpreter's own end is left."""
         self._fired = True
         signal.setitimer(signal.ITIMER_REAL, 0)
-        # Blocked before it is ignored: Python complains of one that was ignored after it had come.
+        # Block first, then ignore: Python complains of a signal that came and is ignored since.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGALRM})
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 

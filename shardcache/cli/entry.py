@@ -1,5 +1,6 @@
-"""From the arguments to an exit code, and every error to one line."""
+"""Runs one command: from its arguments to an exit code, with every error as one line."""
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from shardcache.cli.demo import command as demo
 from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import URL_HELP, Parser, Run
 from shardcache.cli.streams import OUTPUT_ERRORS, discard_output, finish_output, open_closed_streams
+from shardcache.client import ShardCache
 from shardcache.errors import (
     InvalidArgument,
     QuorumUnavailable,
@@ -24,17 +26,22 @@ __all__ = ("build_parser", "run")
 
 TRACEBACK = "SHARDCACHE_TRACEBACK"
 EPILOG = (
-    "Exit codes: 0 fine; 1 not found, not stored, or the demo saw an error; 2 wrong usage or input; "
-    "3 a shard is unavailable; 74 the output cannot be written; 130 Ctrl-C; those of locks: shardcache lock run --help"
+    "Exit codes: 0 fine; 1 not found, not stored, or the demo saw an error; 2 wrong usage or "
+    "input; 3 a shard is unavailable; 74 the output cannot be written; 130 Ctrl-C; those of locks: "
+    "shardcache lock run --help"
 )
 
 
-def run(argv: Sequence[str] | None = None) -> int:
-    """Do what ``main`` in `shardcache.cli.start` promises; `KeyboardInterrupt` goes up to there."""
+def run(argv: Sequence[str] | None = None, client: ShardCache | None = None) -> int:
+    """Do what ``main`` in `shardcache.cli.start` promises; `KeyboardInterrupt` goes up to there.
+
+    ``client``: that of an application; commands then use it instead of a URL. Default: None.
+    """
+    # Before anything is opened: a closed stream's number must not go to a socket or a file.
     open_closed_streams()
     try:
         parser = build_parser()
-        args = parser.parse_args(argv)
+        args = parser.parse_args(argv, argparse.Namespace(client=client))
         if "run" not in args:
             parser.print_help()
             parser.exit()
@@ -43,8 +50,9 @@ def run(argv: Sequence[str] | None = None) -> int:
         finish_output()
         return code
     except BrokenPipeError:
-        discard_output()  # whoever read it went away
+        discard_output()  # the reader of the pipe went away
         return Exit.NO
+    # Every error of the library has an exit code by its kind.
     except (InvalidArgument, SerializationError) as error:
         return _failed(str(error), Exit.USAGE)
     except (ShardError, ServerNotStarted) as error:
@@ -54,6 +62,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     except ShardCacheError as error:
         return _failed(str(error), Exit.NO)
     except Exception as error:
+        # What is left is a full or closed standard output, or a fault of this program.
         if isinstance(error, OSError) and error.errno in OUTPUT_ERRORS:
             discard_output()
             return _failed(f"cannot write the output: {error.strerror}", Exit.NO_OUTPUT)

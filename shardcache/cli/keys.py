@@ -5,7 +5,7 @@ import json
 import sys
 from typing import Any
 
-from shardcache.cli.connect import connect
+from shardcache.cli.connect import open_client
 from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, key, number, takes_url
 from shardcache.cli.text import say
@@ -20,11 +20,12 @@ YEAR = 365 * 24 * 3600
 
 def add(commands: Commands) -> None:
     """Add the three commands."""
+    # get
     get = commands.add_parser(
         "get",
         help="print the value of a key; exit code 1 if it is not there",
-        description="Prints the value of a key: text and bytes as they are, other values as Python writes them, "
-        "or as JSON. Exit code 1 if the key is not there.",
+        description="Prints the value of a key: text and bytes as they are, other values as Python "
+        "writes them, or as JSON. Exit code 1 if the key is not there.",
         examples=("get user:1", "get user:1 --json | jq .name"),
     )
     get.add_argument("key", metavar="KEY", type=key)
@@ -34,6 +35,7 @@ def add(commands: Commands) -> None:
     get.set_defaults(run=_get)
     takes_url(get)
 
+    # set
     put = commands.add_parser(
         "set",
         help="store a value",
@@ -55,6 +57,7 @@ def add(commands: Commands) -> None:
     put.set_defaults(run=_set)
     takes_url(put)
 
+    # del
     delete = commands.add_parser(
         "del",
         help="delete keys; prints how many were there",
@@ -71,7 +74,7 @@ def _ttl(text: str) -> float | None:
 
 
 def _get(args: argparse.Namespace) -> int:
-    with connect(args) as cache:
+    with open_client(args) as cache:
         value = cache.get(args.key, MISS)
     if value is MISS:
         print(f"shardcache: no value under {args.key!r}", file=sys.stderr)
@@ -79,6 +82,7 @@ def _get(args: argparse.Namespace) -> int:
     if args.json:
         say(_json(value))
     elif isinstance(value, bytes):
+        # Bytes go out as they are, behind the text that is still in the buffer.
         sys.stdout.flush()
         sys.stdout.buffer.write(value)
     else:
@@ -102,13 +106,13 @@ def _set(args: argparse.Namespace) -> int:
             value = json.loads(value)
         except ValueError as error:
             raise SerializationError(f"VALUE is not JSON ({error}), got {value!r:.80}") from None
-    with connect(args) as cache:
+    with open_client(args) as cache:
         stored = cache.set(args.key, value, args.ttl)
     say("stored" if stored else "not stored")
     return Exit.FINE if stored else Exit.NO
 
 
 def _delete(args: argparse.Namespace) -> int:
-    with connect(args) as cache:
+    with open_client(args) as cache:
         say(str(cache.delete_many(args.keys)))
     return Exit.FINE

@@ -8,8 +8,8 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from shardcache.cli.confirm import confirm
-from shardcache.cli.connect import connect
+from shardcache.cli.confirm import ask_to_confirm
+from shardcache.cli.connect import open_client
 from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, number, takes_url, whole
 from shardcache.cli.text import columns, printable, say
@@ -22,39 +22,45 @@ from shardcache.locks.voter_nodes import change_voters, finish_change, voter_nod
 __all__ = ("add",)
 
 RUN_CODES = (
-    f"Exit codes: that of COMMAND (128 + n if signal n ended it). Else: {Exit.USAGE:d} wrong usage; "
-    f"{Exit.NO_QUORUM:d} too few servers answer to grant the lock; {Exit.HELD:d} somebody else holds it (--held-exit gives "
-    f"another); {Exit.LOST:d} the lock was lost, and COMMAND was ended if it still ran; {Exit.CANNOT_RUN:d}, {Exit.NOT_FOUND:d} "
-    "COMMAND cannot be run, is not there."
+    f"Exit codes: that of COMMAND (128 + n if signal n ended it). Else: {Exit.USAGE:d} wrong "
+    f"usage; {Exit.NO_QUORUM:d} too few servers answer to grant the lock; {Exit.HELD:d} somebody "
+    f"else holds it (--held-exit gives another); {Exit.LOST:d} the lock was lost, and COMMAND was "
+    f"ended if it still ran; {Exit.CANNOT_RUN:d}, {Exit.NOT_FOUND:d} COMMAND cannot be run, is not "
+    "there."
 )
 A_DAY = 24 * 3600
 
 
 def add(commands: Commands) -> None:
-    """Add the five commands."""
+    """Add the commands ``lock run``, ``ls``, ``show``, ``voters`` and ``break``."""
     lock = commands.add_parser(
         "lock",
         help="run a command under a quorum lock; list, show and break locks",
-        description="Runs a command under a quorum lock that the shards vote on; lists, shows and breaks the locks that are held.",
+        description="Runs a command under a quorum lock that the shards vote on; lists, shows and "
+        "breaks the locks that are held.",
         examples=("lock run nightly-report -- ./report.sh", "lock ls", "lock show nightly-report"),
     )
     actions = lock.add_subparsers(metavar="ACTION", required=True)
     _add_run(actions)
 
+    # lock ls
     names = actions.add_parser(
         "ls",
         help="list the locks that are held in the namespace of the URL",
-        description="Walks over all keys of all servers (SCAN). Exit code 3 if a server does not answer.",
+        description="Walks over all keys of all servers (SCAN). Exit code 3 if a server does not "
+        "answer.",
         examples=("lock ls", "lock ls --json"),
     )
     names.add_argument("--json", action="store_true", help="print a JSON array")
     names.set_defaults(run=_ls)
     takes_url(names)
 
+    # lock show
     show = actions.add_parser(
         "show",
         help="who holds a lock, since when, on which voters; exit code 1 if nobody does",
-        description="Says who holds a lock, since when, how long still, and what each voter has. Exit code 1 if nobody does.",
+        description="Says who holds a lock, since when, how long still, and what each voter has. "
+        "Exit code 1 if nobody does.",
         examples=("lock show nightly-report",),
     )
     _takes_lock(show)
@@ -64,11 +70,14 @@ def add(commands: Commands) -> None:
     show.set_defaults(run=_show)
 
     _add_voters(actions)
+
+    # lock break
     free = actions.add_parser(
         "break",
         help="take a lock from whoever holds it",
-        description="Takes a lock from whoever holds it. The holder goes on until it looks (with auto-renewal within a "
-        "third of its ttl): what keeps it from doing harm meanwhile is its fencing token, where it is checked.",
+        description="Takes a lock from whoever holds it. The holder goes on until it looks (with "
+        "auto-renewal within a third of its ttl): what keeps it from doing harm meanwhile is its "
+        "fencing token, where it is checked.",
         examples=("lock break nightly-report",),
     )
     _takes_lock(free)
@@ -80,9 +89,11 @@ def _add_voters(actions: Commands) -> None:
     voters = actions.add_parser(
         "voters",
         help="which nodes vote on locks; let all nodes of the URL vote",
-        description="Shows which nodes vote on the locks of the namespace. To change them: first give every client the new list of nodes, then run "
-        "'lock voters --change', and 'lock voters --finish' when no lock is held by the former voters any more. Locks go on being "
-        "taken and held all the while. Exit code 3 if a node could not be told (any client will tell it).",
+        description="Shows which nodes vote on the locks of the namespace. To change them: first "
+        "give every client the new list of nodes, then run 'lock voters --change', and 'lock "
+        "voters --finish' when no lock is held by the former voters any more. Locks go on being "
+        "taken and held all the while. Exit code 3 if a node could not be told (any client will "
+        "tell it).",
         examples=("lock voters", "lock voters --change", "lock voters --finish"),
     )
     step = voters.add_mutually_exclusive_group()
@@ -98,19 +109,21 @@ def _add_voters(actions: Commands) -> None:
 
 
 def _voters(args: argparse.Namespace) -> int:
-    with connect(args) as cache:
+    with open_client(args) as cache:
         step = change_voters if args.change else finish_change if args.finish else voter_nodes
         nodes = step(cache)
     if args.json:
         say(json.dumps(asdict(nodes)))
     else:
         say(
-            f"{len(nodes.names)} nodes vote, version {nodes.version}: {', '.join(map(printable, nodes.names))}"
+            f"{len(nodes.names)} nodes vote, version {nodes.version}: "
+            f"{', '.join(map(printable, nodes.names))}"
         )
         if nodes.former:
             before = ", ".join(map(printable, nodes.former))
             say(
-                f"being changed; before, it was {before}: run 'lock voters --finish' when no lock is held there"
+                f"being changed; before, it was {before}: run 'lock voters --finish' when no lock "
+                "is held there"
             )
     for name in nodes.silent:
         print(f"shardcache: node {name!r} could not be told yet", file=sys.stderr)
@@ -121,9 +134,10 @@ def _add_run(actions: Commands) -> None:
     run = actions.add_parser(
         "run",
         help="run a command while holding a lock, so that one of a fleet does",
-        description="Runs COMMAND while holding the lock NAME, which is renewed all the while. Who does not get the lock "
-        "skips: no output, and an exit code of its own. When the lock is lost, COMMAND and its process group get SIGTERM, then "
-        "SIGKILL. COMMAND finds SHARDCACHE_FENCING_TOKEN and SHARDCACHE_LOCK_NAME in its environment, and gets SIGINT, "
+        description="Runs COMMAND while holding the lock NAME, which is renewed all the while. Who "
+        "does not get the lock skips: no output, and an exit code of its own. When the lock is "
+        "lost, COMMAND and its process group get SIGTERM, then SIGKILL. COMMAND finds "
+        "SHARDCACHE_FENCING_TOKEN and SHARDCACHE_LOCK_NAME in its environment, and gets SIGINT, "
         "SIGTERM, SIGHUP and SIGQUIT that are sent here.",
         examples=(
             "lock run nightly-report -- ./report.sh",
@@ -131,6 +145,7 @@ def _add_run(actions: Commands) -> None:
         ),
         notes=RUN_CODES,
     )
+    # How long the lock is held, and waited for.
     run.add_argument(
         "--ttl",
         type=number(0.1, LONGEST_TTL),
@@ -150,20 +165,22 @@ def _add_run(actions: Commands) -> None:
         type=number(0, A_DAY),
         default=5.0,
         metavar="S",
-        help="seconds between SIGTERM and SIGKILL when the lock is lost (default: 5). If it cannot be renewed, SIGTERM comes "
-        "so long before it ends, or a third of the ttl if that is less",
+        help="seconds between SIGTERM and SIGKILL when the lock is lost (default: 5). If it cannot "
+        "be renewed, SIGTERM comes so long before it ends, or a third of the ttl if that is less",
     )
     run.add_argument(
         "--at-least",
         type=number(0, LONGEST_TTL),
         default=0.0,
         metavar="S",
-        help="keep the lock for so many seconds from the start, even if COMMAND is done sooner: a machine whose clock is "
-        "late then does not run it again (default: 0)",
+        help="keep the lock for so many seconds from the start, even if COMMAND is done sooner: a "
+        "machine whose clock is late then does not run it again (default: 0)",
     )
+    # What others see of the holder.
     run.add_argument(
         "--label", metavar="TEXT", help="who holds it, for 'lock ls' (default: host:pid:thread)"
     )
+    # What happens if another holder has it.
     run.add_argument(
         "--verbose",
         action="store_true",
@@ -189,17 +206,17 @@ def _takes_lock(parser: argparse.ArgumentParser) -> None:
         "--voter",
         action="append",
         metavar="SHARD",
-        help="a shard that votes, for locks that name their voters; may be repeated (default: five of those of `lock voters`)",
+        help="a shard that votes, for locks that name their voters; may be repeated (default: five "
+        "of those of `lock voters`)",
     )
     takes_url(parser)
 
 
 def _run(args: argparse.Namespace) -> int:
-    from shardcache.cli.lock_run import (
-        Guarded,
-    )  # signals and child processes: the other commands do without
+    # Imported here: only this command needs signals and child processes.
+    from shardcache.cli.lock_run import Guarded
 
-    with connect(args) as cache:
+    with open_client(args) as cache:
         lock = cache.lock(args.name, args.ttl, auto_renew=True, label=args.label, voters=args.voter)
         guarded = Guarded(lock, args.command, grace=args.grace, at_least=args.at_least)
         code = guarded.run(args.timeout)
@@ -213,7 +230,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _ls(args: argparse.Namespace) -> int:
-    with connect(args) as cache:
+    with open_client(args) as cache:
         locks, out = held_locks(cache)
     if args.json:
         say(json.dumps([_held(lock) for lock in locks], ensure_ascii=False))
@@ -256,7 +273,7 @@ def _lock(cache: ShardCache, args: argparse.Namespace) -> QuorumLock:
 
 
 def _show(args: argparse.Namespace) -> int:
-    with connect(args) as cache:
+    with open_client(args) as cache:
         lock = _lock(cache, args)
         holder = lock.owner()
         if args.json:
@@ -303,13 +320,13 @@ def _holder(name: str, holder: Holder | None) -> dict[str, Any] | None:
 
 
 def _break(args: argparse.Namespace) -> int:
-    with connect(args) as cache:
+    with open_client(args) as cache:
         lock = _lock(cache, args)
         if not args.yes:
             holder = lock.owner()
             if holder is not None:
                 _tell(args.name, holder, lock.voters)
-            confirm("Break it?", "not broken")
+            ask_to_confirm("Break it?", "not broken")
         count = lock.force_release()
     if not count:
         print(f"shardcache: nobody holds lock {args.name!r}", file=sys.stderr)
@@ -319,7 +336,10 @@ def _break(args: argparse.Namespace) -> int:
 
 
 def _clock(since: float | None) -> str:
-    """Return a holder's time of beginning, in local time; it is what the holder wrote, so it may be anything."""
+    """Return in local time since when a holder has the lock.
+
+    ``since``: Unix seconds as the holder wrote them, so the number may be anything.
+    """
     try:
         return (
             time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))

@@ -1,4 +1,4 @@
-"""``lock run``: a command under a lock, and what happens to each when the other ends."""
+"""``lock run``: runs a command under a lock; when one of the two ends, it ends the other."""
 
 import os
 import random
@@ -20,19 +20,23 @@ from shardcache.system.threads import Worker
 __all__ = ("Guarded",)
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-LOOK = 1.0  # seconds, at most, between two looks at the lease: a machine that slept must not go on waiting
-ATTEMPTS = 20  # that may end with nobody holding the lock
-ENDED = 0  # among the events; the others are signals
+# Seconds at most between two looks at the lease: after a machine has slept, the lease may be over.
+LOOK = 1.0
+ATTEMPTS = 20  # how often a try may fail although nobody holds the lock
+ENDED = 0  # the event "the command has ended"; all other events are numbers of signals
 
 
 class Guarded:
-    """Runs ``command`` as long as ``lock`` is held; the lock must renew itself, and is not used again.
+    """Runs a command as long as a lock is held.
 
-    ``grace``: seconds between SIGTERM and SIGKILL when the lock is lost. ``at_least``: seconds for which the lock stays taken,
-    from when it was acquired.
+    ``lock``: made with ``auto_renew=True``, and not used again afterwards.
+    ``command``: the program and its arguments.
+    ``grace``: seconds between SIGTERM and SIGKILL when the lock is lost.
+    ``at_least``: seconds from the acquisition for which the lock stays taken.
 
-    The command leads a session of its own, so that all that it starts can be ended with it, unless that leaves
-    the session's process group. If this process is killed or stopped itself, nobody ends the command: then its fencing token is all there is.
+    The command leads a session of its own. So all processes that it starts can be ended with it,
+    unless they leave the session's process group. If this process itself is killed or stopped,
+    nothing ends the command: then only its fencing token keeps it from doing harm.
     """
 
     def __init__(
@@ -47,9 +51,12 @@ class Guarded:
         self._ending = False
 
     def run(self, timeout: float) -> int | None:
-        """Return the exit code; None if somebody else held the lock for all of ``timeout`` seconds.
+        """Acquire the lock, run the command, release the lock.
 
-        Raises `QuorumUnavailable`.
+        ``timeout``: seconds to wait for the lock; 0 does not wait.
+
+        Returns the exit code, or None if another holder had the lock all the time. Raises
+        `QuorumUnavailable` if too few voters answer.
         """
         with self._signals():
             if not self._acquire(timeout):
@@ -64,7 +71,7 @@ class Guarded:
                     file=sys.stderr,
                 )
                 code = Exit.NOT_FOUND if isinstance(error, FileNotFoundError) else Exit.CANNOT_RUN
-                begun -= self._at_least  # nothing was run: the next one may try
+                begun -= self._at_least  # nothing was run: another machine may try at once
             return self._let_go(code, begun + self._at_least - time.monotonic())
 
     def _acquire(self, timeout: float) -> bool:
@@ -73,7 +80,8 @@ class Guarded:
         for _ in range(ATTEMPTS):
             if self._lock.acquire(blocking=False):
                 return True
-            # Of several that come in the same moment each may get some voters and none a majority: that is no holder.
+            # Of several callers in one moment each may get some voters, and none a majority. Then
+            # nobody holds the lock, and the next try may succeed.
             if self._lock.locked():
                 return False
             time.sleep(0.05 * random.random())
@@ -81,6 +89,7 @@ class Guarded:
 
     def _guard(self) -> int:
         """Run the command; return its exit code, or end it when the lock ends."""
+        # Start the command, and a thread that waits for its end.
         lock = self._lock
         environ = {
             "SHARDCACHE_FENCING_TOKEN": str(lock.fencing_token),
@@ -89,10 +98,12 @@ class Guarded:
         process = subprocess.Popen(
             self._command, env={**os.environ, **environ}, start_new_session=True
         )
-        with suppress(ThreadNotStarted):  # then the command is looked at now and then
+        with suppress(ThreadNotStarted):  # without the thread, the loop below polls the command
             Worker(f"command {process.pid}", lambda: self._await(process)).begin(None, "wait")
-        # A lease that cannot be renewed ends at a known time: the command should be gone by then.
+        # A lease that cannot be renewed ends at a known time. The command must have ended by then,
+        # so its end begins a grace earlier.
         early = min(self._grace, lock.ttl / 3)
+        # Until then: forward signals to the command, and return when it ends.
         while (left := lock.remaining() - early) > 0:
             try:
                 event: int | None = self._events.get(timeout=min(left, LOOK))
@@ -110,14 +121,15 @@ class Guarded:
         self._events.put(ENDED)
 
     def _end(self, process: "subprocess.Popen[bytes]", seconds: float) -> None:
-        """End the command and its group: SIGTERM, and if that does not within ``seconds``, SIGKILL."""
+        """End the command's process group by SIGTERM, then after ``seconds`` by SIGKILL."""
         print(
-            f"shardcache: lock {self._lock.name!r} is lost: ending {self._command[0]!r} (process {process.pid})",
+            f"shardcache: lock {self._lock.name!r} is lost: ending {self._command[0]!r} (process "
+            f"{process.pid})",
             file=sys.stderr,
             flush=True,
         )
         deadline = time.monotonic() + seconds
-        # A stopped process would not notice the first without the second.
+        # A stopped process takes SIGTERM only when SIGCONT wakes it.
         there = _send(process.pid, signal.SIGTERM) and _send(process.pid, signal.SIGCONT)
         while there and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -127,19 +139,24 @@ class Guarded:
         process.wait()
 
     def _let_go(self, code: int, still: float) -> int:
-        """Release the lock, or leave it to its ttl after ``still`` seconds; return the exit code."""
+        """Give the lock back, and return the exit code.
+
+        ``code``: the exit code of the command.
+        ``still``: seconds for which the lock has to stay taken; 0 or less releases it now.
+        """
         lock = self._lock
         try:
+            # Either let the lease end by itself at the right time, or release it now.
             if still > 0 and code != Exit.LOST:
-                if not lock.extend(
-                    max(still, 1.0)
-                ):  # less might be over before the voters have answered
+                # A ttl below a second might be over before the voters have answered.
+                if not lock.extend(max(still, 1.0)):
                     print(
                         f"shardcache: lock {lock.name!r} may end before --at-least", file=sys.stderr
                     )
                 lock.handover()
             else:
                 lock.release()
+        # A lock that was lost meanwhile changes the exit code; voters that are out do not.
         except LockLost:
             if code != Exit.LOST:
                 print(
@@ -153,16 +170,15 @@ class Guarded:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Until the lock is held, signals end the waiting for it; then they are events."""
+        """Handle signals: before the lock is held they end the waiting, later they are events."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {number: signal.getsignal(number) for number in (*FORWARDED, signal.SIGTSTP)}
         try:
             for number, handler in before.items():
-                if (
-                    handler is not signal.SIG_IGN
-                ):  # by nohup, or a shell for what runs in the background
+                # nohup and shells ignore signals for background jobs: these stay ignored.
+                if handler is not signal.SIG_IGN:
                     signal.signal(number, self._on)
             yield
         finally:
@@ -170,12 +186,13 @@ class Guarded:
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _on(self, number: int, _: FrameType | None) -> None:
-        # Ctrl-Z would stop the renewal and not the command, which has a session of its own: it does nothing.
+        # Ctrl-Z would stop the renewal, but not the command, which has a session of its own. So
+        # this process ignores it.
         if number != signal.SIGTSTP:
             if not (self._started or self._lock.held):
-                if (
-                    not self._ending
-                ):  # a second one would break off the giving back of what the first one stopped
+                # The first signal ends the waiting, and grants are released. A second signal must
+                # not break off that release.
+                if not self._ending:
                     self._ending = True
                     raise SystemExit(128 + number)
             else:
@@ -183,14 +200,13 @@ class Guarded:
 
 
 def _send(group: int, number: int) -> bool:
-    """Send a signal to a process group; return whether anybody was there."""
+    """Send a signal to a process group; return whether the group has a process."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:
         return False
-    except (
-        PermissionError
-    ):  # macOS says so of a group of zombies; elsewhere of one that has become another user's
+    except PermissionError:
+        # macOS answers so for a group of zombies, other systems for processes of another user.
         return number != 0
     return True
 

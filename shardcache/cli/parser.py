@@ -1,4 +1,4 @@
-"""The argument parser: errors in one line, help with examples, and ``--url`` on either side of the command's name."""
+"""The argument parser: errors in one line, help with examples, and converters of arguments."""
 
 import argparse
 import os
@@ -22,16 +22,18 @@ Run: TypeAlias = Callable[[argparse.Namespace], int]
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 URL_HELP = (
-    "the shards, as in 'redis://h1:6379?name=a,redis://h2:6379?name=b&namespace=shop'; without it, what the environment variable "
-    "SHARDCACHE_URL says"
+    "the shards, as in 'redis://h1:6379?name=a,redis://h2:6379?name=b&namespace=shop'; without it, "
+    "what the environment variable SHARDCACHE_URL says"
 )
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without credentials, and ends with code 2.
+    """A parser that says in one line what is wrong, without credentials, and ends with code 2.
 
-    ``description``: what the command does, in sentences. ``examples``: argument lists to copy, without the program's name.
-    ``notes``: what stands at the end of the help.
+    ``description``: what the command does, in sentences.
+    ``examples``: argument lists to copy, without the program's name.
+    ``notes``: the text at the end of the help.
+    ``settings``: as in `argparse.ArgumentParser`.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class Parser(argparse.ArgumentParser):
         super().exit(status, message)
 
     def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
-        # argparse swallows what goes wrong here, and --help on a full disk would count as success.
+        # argparse ignores errors here, so --help on a full disk would count as success.
         (file or sys.stderr).write(message)
 
 
@@ -76,15 +78,25 @@ def _example(lines: Sequence[str]) -> str:
 
 
 def takes_url(parser: argparse.ArgumentParser, help: str = URL_HELP) -> None:
-    """Add ``--url`` to a command; one that was given before the command's name stays unless it is given again."""
+    """Add ``--url`` to a command.
+
+    ``help``: the help text of the option.
+
+    A ``--url`` before the command's name counts too, unless another one stands behind the name.
+    """
     parser.add_argument("--url", default=argparse.SUPPRESS, help=help)
 
 
 def key(text: str) -> Key:
-    """Return a key, a value or a glob as it was typed: text, or bytes where those are no text in the terminal's encoding."""
+    """Return a key, a value or a glob as it was typed.
+
+    ``text``: the argument as Python decoded it.
+
+    It is bytes if the typed bytes are no text in the terminal's encoding, else text.
+    """
     try:
         text.encode()
-    except UnicodeEncodeError:  # Python has escaped what it could not decode
+    except UnicodeEncodeError:  # Python has escaped bytes that it could not decode
         return os.fsencode(text)
     return text
 

@@ -1,16 +1,21 @@
-"""``ring``: who owns how much of the keys, and what a change would move."""
+"""``ring``: shows each node's share of the keys, and what a change would move."""
 
 import argparse
 from collections.abc import Iterable
 
-from shardcache.cli.connect import url_of
+from shardcache.cli.cluster import draw_slots
+from shardcache.cli.connect import given_client, open_client, url_of
 from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, takes_url
 from shardcache.cli.text import bars, say
-from shardcache.errors import InvalidNode
+from shardcache.client import ShardCache
+from shardcache.errors import InvalidArgument, InvalidNode
 from shardcache.placement import HashRing, KetamaRing, Node
 from shardcache.placement.circle import Circle
+from shardcache.topology.cluster_seeds import ClusterSeeds
+from shardcache.topology.deployment import deployment_of
 from shardcache.topology.nodes import members
+from shardcache.topology.sentinel_set import SentinelSet
 from shardcache.url_options import read_url
 
 __all__ = ("add",)
@@ -20,21 +25,26 @@ def add(commands: Commands) -> None:
     """Add the command."""
     ring = commands.add_parser(
         "ring",
-        help="show each shard's share of the keys, and what a change would move; asks no server",
-        description="Shows each shard's share of the keys. With changes: who would own what then, and what would move.",
+        help="show each shard's share of the keys, and what a change would move",
+        description="Shows each shard's share of the keys, and asks no server. With changes: who "
+        "would own what then, and what would move. Of a Redis Cluster, which is asked: the slots "
+        "and the number of replicas of each master; its own tools plan and make changes.",
         examples=(
             "ring",
             "ring --add cache-4 --remove cache-1",
             "ring --node a --node b=2 --weight a=3",
         ),
     )
+    # The ring as it is.
     ring.add_argument(
         "--node",
         action="append",
         default=[],
         metavar="NAME[=WEIGHT]",
-        help="a ring of these nodes, instead of those of the URL; may be repeated, as may the changes",
+        help="a ring of these nodes, instead of those of the URL; may be repeated, as may the "
+        "changes",
     )
+    # The changes.
     ring.add_argument(
         "--add", action="append", default=[], metavar="NAME[=WEIGHT]", help="what if this node came"
     )
@@ -53,6 +63,8 @@ def add(commands: Commands) -> None:
 
 
 def _ring(args: argparse.Namespace) -> int:
+    if not args.node and _is_cluster(args):
+        return _cluster(args)
     now = _now(args)
     then = _changed(now, args)
     _show(now)
@@ -61,11 +73,44 @@ def _ring(args: argparse.Namespace) -> int:
     return Exit.FINE
 
 
+def _is_cluster(args: argparse.Namespace) -> bool:
+    client = given_client(args)
+    if client is not None:
+        return not isinstance(_placement(client), Circle)
+    return isinstance(deployment_of(read_url(url_of(args)).urls), ClusterSeeds)
+
+
+def _placement(client: ShardCache) -> object:
+    client._look_for_nodes()
+    return client._context.topology.placement
+
+
+def _cluster(args: argparse.Namespace) -> int:
+    if args.add or args.remove or args.weight:
+        raise InvalidArgument(
+            "--add, --remove and --weight are for independent nodes. The slots of a Redis Cluster "
+            "are moved by its own tools: redis-cli --cluster add-node, reshard, rebalance (which "
+            "with --cluster-simulate only plans) and del-node"
+        )
+    with open_client(args) as cache:
+        draw_slots(cache)
+    return Exit.FINE
+
+
 def _now(args: argparse.Namespace) -> Circle:
     if args.node:
         return HashRing([_node(text) for text in args.node])
+    client = given_client(args)
+    placement = None if client is None else _placement(client)
+    if isinstance(placement, Circle):
+        return placement
     said = read_url(url_of(args))
-    nodes = [member.node for member in members(said.urls)]
+    deployment = deployment_of(said.urls)
+    nodes = (
+        list(deployment.masters)
+        if isinstance(deployment, SentinelSet)
+        else [member.node for member in members(said.urls)]
+    )
     return KetamaRing(nodes) if said.options.get("placement") == "ketama" else HashRing(nodes)
 
 
@@ -78,7 +123,7 @@ def _changed(ring: Circle, args: argparse.Namespace) -> Circle:
         if node.name in _names(ring):
             raise InvalidNode(f"node {node.name!r} is on the ring already; change it with --weight")
         ring = ring.with_node(node)
-    for text in args.remove:  # last, so that even an only node can be replaced
+    for text in args.remove:  # last, so that the only node of a ring can be replaced too
         ring = ring.without_node(_known(ring, text))
     return ring
 
@@ -96,7 +141,7 @@ def _names(ring: Circle) -> list[str]:
 
 
 def _node(text: str, *, weighty: bool = False) -> Node:
-    """Read ``NAME=WEIGHT``; a name may hold "=" itself if a weight follows."""
+    """Read ``NAME=WEIGHT``; a name may contain "=" itself if a weight follows."""
     name, equals, weight = text.rpartition("=")
     if not equals and not weighty:
         return Node(text)

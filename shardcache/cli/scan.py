@@ -1,10 +1,10 @@
-"""``keys``: the keys of a namespace, shard by shard."""
+"""``keys``: lists the keys of a namespace, shard by shard."""
 
 import argparse
 import json
 from itertools import islice
 
-from shardcache.cli.connect import connect
+from shardcache.cli.connect import open_client
 from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, key, takes_url, whole
 from shardcache.cli.text import key_text, printable, say
@@ -19,10 +19,12 @@ def add(commands: Commands) -> None:
     keys = commands.add_parser(
         "keys",
         help="list the keys of the namespace that fit a glob",
-        description="Lists the keys of the URL's namespace, shard by shard, by SCAN: the servers go on serving meanwhile. "
-        "A key that is there all the while comes at least once. Exit code 3 if a shard does not answer.",
+        description="Lists the keys of the URL's namespace, shard by shard, by SCAN: the servers "
+        "go on serving meanwhile. A key that is there all the while comes at least once. Exit code "
+        "3 if a shard does not answer.",
         examples=("keys", "keys 'user:*' --limit 20", "keys --json | jq -r '.[]'"),
     )
+    # Which keys, and how many of them.
     keys.add_argument(
         "match",
         metavar="GLOB",
@@ -34,6 +36,7 @@ def add(commands: Commands) -> None:
     keys.add_argument(
         "--limit", type=whole(1, MOST), metavar="N", help="stop after so many (default: list all)"
     )
+    # How they are printed.
     keys.add_argument(
         "--json",
         action="store_true",
@@ -44,7 +47,7 @@ def add(commands: Commands) -> None:
 
 
 def _keys(args: argparse.Namespace) -> int:
-    with connect(args) as cache:
+    with open_client(args) as cache:
         found = islice(map(key_text, cache.scan(args.match)), args.limit)
         if args.json:
             say(json.dumps(list(found), ensure_ascii=False))

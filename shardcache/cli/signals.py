@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as exceptions that come at most once, and not where they would do harm."""
+"""Ctrl-C and SIGTERM as exceptions that come at most once, and not inside protected blocks."""
 
 import signal
 import threading
@@ -13,11 +13,12 @@ __all__ = ("Interrupts",)
 
 
 class Interrupts:
-    """While entered, SIGINT raises `KeyboardInterrupt` and SIGTERM `SystemExit` (143) in the main thread.
+    """While entered, SIGINT raises `KeyboardInterrupt`, and SIGTERM raises `SystemExit` (143).
 
-    Inside `shield` the exception waits until its end: a start or an end that is cut in two leaves
-    things behind. After the first signal further ones are ignored, since what follows is the
-    cleaning up. Entered in another thread, it leaves the signals alone.
+    Inside `shield` the exception waits until the end of the block: a start or an end of servers
+    that is cut in two leaves processes and files behind. After the first signal further ones are
+    ignored, since the program cleans up then. Entered in another thread than the main thread, it
+    does not touch the signals.
     """
 
     def __init__(self) -> None:
@@ -61,10 +62,9 @@ class Interrupts:
         self._fired = True
         self._waiting = None
         if number == signal.SIGINT:
+            # The handler from before (`CtrlC`) raises, and must know that Ctrl-C came once.
             for before, handler in self._before:
                 if before == number and callable(handler):
-                    handler(
-                        number, None
-                    )  # which raises, and knows of it when it has its turn again
+                    handler(number, None)
             raise KeyboardInterrupt
         raise SystemExit(Exit.TERMINATED)

@@ -11,9 +11,10 @@ __all__ = ("main", "program")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see `Exit`).
 
-    ``argv``: the arguments without the program's name, by default the process' own. Values
-    go to standard output, errors in one line to standard error. Usage errors and ``--help`` raise
-    `SystemExit`, as argparse does.
+    ``argv``: the arguments without the program's name; by default those of the process.
+
+    Values go to standard output, errors in one line to standard error. Usage errors and ``--help``
+    raise `SystemExit`, as argparse does.
     """
     try:
         from shardcache.cli.entry import run
@@ -24,7 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def program() -> int:
-    """`main` as the whole life of a process: after the first Ctrl-C no further one disturbs the cleaning up, or the interpreter's end."""
+    """Run `main` as a whole process, and return its exit code.
+
+    After the first Ctrl-C, no further one disturbs the cleaning up or the interpreter's end.
+    """
     try:
         from shardcache.cli.ctrl_c import CtrlC
 

@@ -1,10 +1,10 @@
-"""``stats``: what each shard's server says of itself."""
+"""``stats``: shows what each shard's server says of itself."""
 
 import argparse
 import json
 from collections.abc import Callable
 
-from shardcache.cli.connect import connect
+from shardcache.cli.connect import open_client
 from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, takes_url
 from shardcache.cli.text import columns, paint, printable, say
@@ -19,8 +19,9 @@ def add(commands: Commands) -> None:
     stats = commands.add_parser(
         "stats",
         help="show each shard's server: version, memory, keys, hit rate",
-        description="Shows what each shard's server says of itself (INFO and DBSIZE). HITS is the server's own share of reads "
-        "that found a key, of all its clients, since it was started. Exit code 3 if a shard does not answer.",
+        description="Shows what each shard's server says of itself (INFO and DBSIZE). HITS is the "
+        "server's own share of reads that found a key, of all its clients, since it was started. "
+        "Exit code 3 if a shard does not answer.",
         examples=("stats", "stats --json"),
     )
     stats.add_argument(
@@ -31,9 +32,11 @@ def add(commands: Commands) -> None:
 
 
 def _stats(args: argparse.Namespace) -> int:
-    with connect(args) as cache:
-        names = [member.node.name for member in cache._context.members]
-        found = dict(zip(names, cache._runner.run(server_infos(range(len(names)))), strict=True))
+    with open_client(args) as cache:
+        shards = cache._context.topology.number_of
+        found = dict(
+            zip(shards, cache._runner.run(server_infos(list(shards.values()))), strict=True)
+        )
     if args.json:
         record = {
             name: {"error": one.reason} if isinstance(one, ShardError) else one

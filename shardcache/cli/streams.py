@@ -1,4 +1,4 @@
-"""The standard streams as others may have left them: closed, full, or with nobody at the other end."""
+"""The standard streams, which may be closed, on a full disk, or a pipe without a reader."""
 
 import errno
 import os
@@ -6,24 +6,27 @@ import sys
 
 __all__ = ("OUTPUT_ERRORS", "discard_output", "finish_output", "open_closed_streams")
 
-# What a write to standard output may fail with; a reader that went away (EPIPE) is another matter.
+# The errors of a write to standard output. A reader that went away (EPIPE) is handled elsewhere.
 OUTPUT_ERRORS = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC})
 
 
 def open_closed_streams() -> None:
-    """Give a closed standard stream a place: else the next socket or file would get its number.
+    """Open /dev/null in place of each closed standard stream.
 
-    What is written to standard output is an error then; there is no place to say anything on a closed standard error.
+    Otherwise the next socket or file would get the stream's number. A write to a standard output
+    that was closed stays an error. What is written to a closed standard error is lost.
     """
     if None not in (sys.stdin, sys.stdout, sys.stderr):
         return
+    # Fill the free numbers below 3.
     while True:
         found = os.open(os.devnull, os.O_RDONLY)  # the lowest number that is free
         if found > 2:
             os.close(found)
             break
+    # SIM115 wants each closed by a `with`; these stay open as long as the process.
     if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  they stay open as long as the process
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     if sys.stdout is None:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     if sys.stderr is None:
@@ -31,10 +34,10 @@ def open_closed_streams() -> None:
 
 
 def finish_output() -> None:
-    """Write what is still in the buffer; raise `OSError` while somebody can still answer for it."""
+    """Write what is still in the buffer; raise `OSError` while there is still time to report it."""
     sys.stdout.flush()
 
 
 def discard_output() -> None:
-    """Drop what cannot be written: without this, the interpreter would complain at its end."""
+    """Drop output that cannot be written: else the interpreter would complain at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Plain text for a terminal, a pipe or a file: lines, columns, bars, and colour where it is wanted."""
+"""Plain text for a terminal, a pipe or a file: lines, columns, bars and colours."""
 
 import os
 import re
@@ -26,7 +26,7 @@ def say(text: str = "") -> None:
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with everything escaped that a terminal would act on: for what others wrote."""
+    """Return ``text`` with control characters escaped: text of others must not steer a terminal."""
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
     )
@@ -38,7 +38,7 @@ def key_text(key: str | bytes) -> str:
 
 
 def paint(text: str, colour: Colour) -> str:
-    """Return ``text`` in a colour, if standard output is a terminal that shows any.
+    """Return ``text`` in a colour, if standard output is a terminal that shows colours.
 
     The environment decides first: NO_COLOR (no-color.org) turns colour off, FORCE_COLOR on.
     """
@@ -46,12 +46,18 @@ def paint(text: str, colour: Colour) -> str:
 
 
 def width() -> int:
-    """Return the cells of a line: those of the terminal, or what COLUMNS says; enough where there is none."""
+    """Return the cells of a line: COLUMNS if it is set, else the terminal's, else `PIPE_WIDTH`."""
     return shutil.get_terminal_size((PIPE_WIDTH, 24)).columns
 
 
 def bar(share: float, full: float = 1.0, *, cells: int = FULL, blocks: bool | None = None) -> str:
-    """Return a bar for ``share``, as wide as ``cells`` at ``full``: blocks where the output can show them."""
+    """Return a bar.
+
+    ``share``: the value that the bar shows.
+    ``full``: the value at which the bar is full.
+    ``cells``: the width of a full bar.
+    ``blocks``: whether to draw block characters; None draws them if the output can show them.
+    """
     length = cells * min(max(share / full, 0.0), 1.0)
     if not (_shows(EIGHTHS) if blocks is None else blocks):
         return "#" * round(length)
@@ -60,9 +66,10 @@ def bar(share: float, full: float = 1.0, *, cells: int = FULL, blocks: bool | No
 
 
 def bars(rows: Iterable[tuple[Sequence[str], float]], room: int | None = None) -> list[str]:
-    """Return rows as lines of aligned columns with a bar behind each, the fullest as wide as there is room.
+    """Return rows as lines of aligned columns, with a bar at the end of each.
 
-    ``room``: cells of a line, by default `width`. Where less than `LEAST` cells are left for a bar, there is none.
+    ``rows``: for each line its cells, and the value of its bar; the largest value has a full bar.
+    ``room``: cells of a line, by default `width`. If fewer than `LEAST` are left, there is no bar.
     """
     table = list(rows)
     lines = columns(cells for cells, _ in table)

@@ -1,21 +1,23 @@
-"""``where``: on which shard a key lives, why there, and what that shard has under it."""
+"""``where``: says on which shard a key lives, why there, and what the shard has under the key."""
 
 import argparse
 import json
 
-from shardcache.cli.connect import connect
+from shardcache.cli.cluster import draw_slots
+from shardcache.cli.connect import open_client
 from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, key, takes_url
 from shardcache.cli.text import bars, columns, key_text, paint, printable, say
 from shardcache.client import ShardCache
 from shardcache.errors import ShardError
-from shardcache.flows.stored_form import StoredForm, stored_form
+from shardcache.flows.stored_form import StoredForm, stored_form_flow
 from shardcache.placement.circle import Circle
 from shardcache.results import Explanation
 
 __all__ = ("add",)
 
 Found = StoredForm | ShardError | None
+_READS = {"replica": "the replicas in turns", "nearest": "the nearest of master and replicas"}
 
 
 def add(commands: Commands) -> None:
@@ -23,14 +25,18 @@ def add(commands: Commands) -> None:
     where = commands.add_parser(
         "where",
         help="draw on which shard a key lives and why, and ask it for size and ttl",
-        description="Draws on which shard a key lives, and who would own it next. Asks that shard whether the key is there, "
-        "for the size of its value, its ttl, and for how long it may be served stale after that; the value itself is not read. Exit code 1 if the key is not there, 3 if the shard "
-        "does not answer.",
+        description="Draws on which shard a key lives, and who would own it next. Asks that shard "
+        "whether the key is there, for the size of its value, its ttl, and for how long it may be "
+        "served stale after that; the value itself is not read. Of a Redis Cluster: the slot of "
+        "the key, the master that serves it, and its replicas. Exit code 1 if the key is not "
+        "there, 3 if the shard does not answer.",
         examples=("where user:1", "where user:1 --offline", "where 'cart:{user:1}' --json"),
     )
     where.add_argument("key", metavar="KEY", type=key)
     where.add_argument(
-        "--offline", action="store_true", help="ask no server: only say where the key belongs"
+        "--offline",
+        action="store_true",
+        help="ask no server: only say where the key belongs; a cluster is asked for its map alone",
     )
     where.add_argument("--json", action="store_true", help="print a JSON object")
     where.set_defaults(run=_where)
@@ -38,7 +44,7 @@ def add(commands: Commands) -> None:
 
 
 def _where(args: argparse.Namespace) -> int:
-    with connect(args) as cache:
+    with open_client(args) as cache:
         place = cache.explain(args.key)
         found = None if args.offline else _ask(cache, place)
         if args.json:
@@ -52,13 +58,19 @@ def _where(args: argparse.Namespace) -> int:
 
 
 def _ask(cache: ShardCache, place: Explanation) -> Found:
-    names = [member.node.name for member in cache._context.members]
-    return cache._runner.run(stored_form(names.index(place.shard), place.wire_key))
+    if not place.shard:
+        return cache._context.unserved()
+    shards = cache._context.topology.number_of
+    return cache._runner.run(stored_form_flow(shards[place.shard], place.wire_key))
 
 
 def _draw(cache: ShardCache, place: Explanation) -> None:
     """Show every shard with its share of the keys, and the key beside its own."""
-    circle = cache._context.placement
+    if place.slot is not None:
+        draw_slots(cache, printable(key_text(place.key)), place.shard)
+        say()
+        return
+    circle = cache._context.topology.placement
     if not isinstance(circle, Circle):
         return
     shares = circle.shares()
@@ -83,12 +95,25 @@ def _tell(place: Explanation, found: Found, *, asked: bool) -> None:
     )
     rows = [
         ("stored as", f"{printable(key_text(place.wire_key))}, hashed by {hashed}"),
-        ("shard", f"{place.shard} at {place.address}"),
-        ("next", ", then ".join(place.successors[1:]) or "nobody"),
+        *_owners(place),
         ("value", _value(found) if asked else paint("not asked (--offline)", "faint")),
     ]
     for line in columns(rows):
         say(line)
+
+
+def _owners(place: Explanation) -> list[tuple[str, str]]:
+    if place.slot is None:
+        return [
+            ("shard", f"{place.shard} at {place.address}"),
+            ("next", ", then ".join(place.successors[1:]) or "nobody"),
+        ]
+    return [
+        ("slot", str(place.slot)),
+        ("master", place.shard or paint("no node serves this slot", "bad")),
+        ("replicas", ", ".join(place.replicas) or "none"),
+        *([("reads", _READS[place.read_from])] if place.read_from in _READS else []),
+    ]
 
 
 def _value(found: Found) -> str:
@@ -101,7 +126,7 @@ def _value(found: Found) -> str:
 
 
 def _life(found: StoredForm) -> str:
-    """Say how long the value is fresh, as `ttl` has it, and for how long it may be served stale after that."""
+    """Say how long the value is fresh, and how long it may be served stale after that."""
     if found.left is None:
         return "no expiry"
     if not found.grace:
@@ -120,7 +145,11 @@ def _record(place: Explanation, found: Found, *, asked: bool) -> dict[str, objec
         "hashed": key_text(place.hashed),
         "shard": place.shard,
         "address": place.address,
-        "next": list(place.successors[1:]),
+        # The nodes of a cluster take over from each other by replicas, and not by an order.
+        "next": list(place.successors[1:]) if place.slot is None else [],
+        "slot": place.slot,
+        "replicas": list(place.replicas),
+        "read_from": place.read_from,
         "asked": asked,
         "value": value,
         "error": found.reason if isinstance(found, ShardError) else None,

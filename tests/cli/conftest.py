@@ -26,7 +26,8 @@ def shards() -> Iterator[LocalShards]:
 @pytest.fixture
 def url(shards, monkeypatch) -> str:
     monkeypatch.delenv("SHARDCACHE_URL", raising=False)
-    return f"{shards.url}&namespace={uuid.uuid4().hex}"
+    # The deadline of calls that are not about time.
+    return f"{shards.url}&timeout=20&namespace={uuid.uuid4().hex}"
 
 
 class Command:
@@ -72,7 +73,7 @@ class Command:
             stderr=subprocess.PIPE,
             encoding="utf-8",
             start_new_session=True,  # a process group, as a terminal would give it
-            preexec_fn=prepare,  # noqa: PLW1509  the tests of the command line start no threads of their own
+            preexec_fn=prepare,  # noqa: PLW1509  these tests start no threads
         )
         self._started.append(process)
         return process

@@ -39,6 +39,44 @@ def test_demo(command):
     assert (command.processes(), command.files()) == ([], [])
 
 
+def test_demo_on_a_cluster(command):
+    """With --cluster slots move and a master is killed, nobody sees an error, nothing is left."""
+    code, out, err = command.run("demo", "--cluster", "--seconds", "4")
+    assert (code, err) == (0, "")
+    assert "a Redis Cluster of 3 masters, each with a replica" in out
+    assert re.search(r"moved +\d+ slots with \d+ files, node-1 to node-2", out)
+    assert "node-2 is killed" in out
+    assert re.findall(r"errors +(\d+)", out) == ["0", "0", "0"]
+    assert "0, and 0 wrong values" in out
+    assert (command.processes(), command.files()) == ([], [])
+
+
+def test_demo_on_a_cluster_broken_off(command):
+    """At Ctrl-C in the middle of it, nothing is left either."""
+    process = command.start("demo", "--cluster", "--seconds", "2")
+    for line in process.stdout:
+        if line.strip().startswith("node-1 to"):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "shardcache: interrupted\n")
+    assert (command.processes(), command.files()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--cluster", "--shards", "2"), "--cluster needs 3 masters at least, got --shards 2"),
+        (("--cluster", "--url", "redis://h"), "--cluster starts servers of its own"),
+    ],
+)
+def test_what_does_not_go_with_a_cluster(command, arguments, said):
+    """Two masters could elect nobody, and servers of others are not killed."""
+    code, _, err = command.run("demo", *arguments)
+    assert code == 2
+    assert said in err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["starting", "parsing", "without"])
 def test_demo_broken_off(command, moment, number):
@@ -164,7 +202,7 @@ def test_empty_tally():
 def test_exit_code(errors, wrong, code, capsys):
     """One error or wrong value that a visitor would have seen makes the demo fail, and is told."""
     seen = SimpleNamespace(
-        errors=errors, wrong=wrong, files=["a.py"], speedup=2.0, steady=Tally(), outage=None
+        errors=errors, wrong=wrong, files=["a.py"], speedup=2.0, steady=Tally(), told=[]
     )
     assert Demo(None, shards=2, seconds=2.0).conclude(seen) == code
     out = capsys.readouterr().out

@@ -228,7 +228,7 @@ def test_unforeseen_end(raised, code, url, monkeypatch, failing):
         raise raised
 
     monkeypatch.delenv(entry.TRACEBACK, raising=False)
-    monkeypatch.setattr(ping, "connect", broken)
+    monkeypatch.setattr(ping, "open_client", broken)
     failing(main(["ping", "--url", url]), code)
 
 
@@ -239,7 +239,7 @@ def test_traceback_on_request(url, monkeypatch):
         raise RuntimeError
 
     monkeypatch.setenv(entry.TRACEBACK, "1")
-    monkeypatch.setattr(ping, "connect", broken)
+    monkeypatch.setattr(ping, "open_client", broken)
     with pytest.raises(RuntimeError):
         main(["ping", "--url", url])
 

@@ -32,6 +32,13 @@ def test_ring_of_a_url(url, capsys):
     assert [line.split()[:2] for line in lines] == [["x", "x3"], ["y", "x1"]]
 
 
+def test_ring_of_masters(capsys):
+    """Of a URL of Sentinels the masters are the nodes; nobody is asked where they are."""
+    assert main(["ring", "--url", "redis+sentinel://127.0.0.1:1?masters=x:3,y"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["x", "x3"], ["y", "x1"]]
+
+
 @pytest.mark.parametrize(
     ("change", "then"),
     [

@@ -119,7 +119,7 @@ def test_clear_where_nobody_can_answer(filled, failing, monkeypatch):
 def test_clear_without_a_namespace(shards, capsys, monkeypatch):
     """A URL without a namespace means every key, and the question says so."""
     asked = []
-    monkeypatch.setattr(clear, "confirm", lambda *question: asked.append(question) or 1 / 0)
+    monkeypatch.setattr(clear, "ask_to_confirm", lambda *question: asked.append(question) or 1 / 0)
     monkeypatch.setenv("SHARDCACHE_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):
         main(["clear", "--url", shards.url])

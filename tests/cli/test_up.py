@@ -20,6 +20,46 @@ def read_until(process, end: str) -> str:
     raise AssertionError(f"it ended before {end!r}: {seen} {process.stderr.read()}")
 
 
+def test_up_as_a_cluster(command):
+    """It says who has which slots, prints a URL of the cluster, and leaves nothing behind."""
+    process = command.start("up", "--cluster", "--shards", "2", "--replicas", "1")
+    seen = read_until(process, "Ctrl-C")
+    assert seen.startswith("A cluster of 2 masters and 2 replicas is up on 127.0.0.1")
+    rows = re.findall(r"^  (node-\d) +redis://127.0.0.1:(\d+)/0 +(.*)$", seen, re.MULTILINE)
+    assert [(name, role) for name, _, role in rows] == [
+        ("node-1", "slots 0-8191"),
+        ("node-2", "slots 8192-16383"),
+        ("node-3", "replica of node-1"),
+        ("node-4", "replica of node-2"),
+    ]
+    seeds = ",".join(f"127.0.0.1:{port}" for _, port, _ in rows)
+    assert f"export SHARDCACHE_URL=redis+cluster://{seeds}\n" in seen
+    with ShardCache.from_url(
+        f"redis+cluster://{seeds}", on_unavailable="raise", timeout=20
+    ) as cache:
+        assert cache.set("k", "v")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert (command.processes(), command.files()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--replicas", "1"], "--replicas needs --cluster"),
+        (["--cluster", "--shards", "17"], "masters must be a whole number from 1 to 16, got 17"),
+        (["--cluster", "--port", "60000"], "port must be a whole number from 1 to 55533"),
+    ],
+)
+def test_up_refuses(command, arguments, complaint):
+    """What does not go together is wrong usage, in one line, before anything starts."""
+    code, out, err = command.run("up", *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert complaint in err
+    assert command.files() == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_up(command, number):
     """It prints a URL that works, and at a signal ends with code 0 and leaves nothing behind."""
@@ -27,7 +67,9 @@ def test_up(command, number):
     seen = read_until(process, "Ctrl-C")
     [line] = re.findall(r"^ *export (SHARDCACHE_URL=.*)$", seen, re.MULTILINE)
     [setting] = shlex.split(line)
-    with ShardCache.from_url(setting.partition("=")[2], on_unavailable="raise") as cache:
+    with ShardCache.from_url(
+        setting.partition("=")[2], on_unavailable="raise", timeout=20
+    ) as cache:
         assert cache.set("k", "v")
         assert sorted(cache.ping()) == ["shard-1", "shard-2"]
     process.send_signal(number)

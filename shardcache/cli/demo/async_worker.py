@@ -1,4 +1,4 @@
-"""A worker process of the demo with the asyncio client: several visitors at once, over one connection per shard."""
+"""A worker process of the demo with the asyncio client: several tasks, one connection per shard."""
 
 import asyncio
 import time
@@ -14,16 +14,20 @@ from shardcache.options import Options
 
 __all__ = ("VISITORS", "AsyncWorker")
 
-VISITORS = 4  # tasks at once
+VISITORS = 4  # tasks at once, each one visitor of the site
 
 
 class AsyncWorker(Reporter):
-    """A worker with the asyncio client. What is computed runs in a thread, or nobody's deadline could be kept."""
+    """A worker with the asyncio client.
+
+    Computations run in a thread: in the event loop they would make every task miss its deadline.
+    """
 
     def __init__(self, number: int, site: Site, pipe: "Connection[Any, Any]") -> None:
         super().__init__(number, site, pipe)
         self._cache = open_cache(AsyncShardCache, site, Options(on_event=self._note))
-        # One thread: CPython 3.11 counts the depth of a parse for all threads together, and two at once may raise SystemError.
+        # One thread only: CPython 3.11 counts the depth of a parse over all threads together, and
+        # two parses at once may raise SystemError.
         self._thread = ThreadPoolExecutor(1)
         self._stopped = False
 
@@ -44,7 +48,8 @@ class AsyncWorker(Reporter):
         visitors = {asyncio.create_task(self._visit(keys)) for _ in range(VISITORS)}
         while visitors:
             _, visitors = await asyncio.wait(visitors, timeout=REPORT_EVERY)
-            if not self._stopped:  # what has been begun is still brought to its end
+            # After a stop, each task still finishes the request that it is at.
+            if not self._stopped:
                 self._stopped = self._told_to_stop()
         self._send(done=True)
 
@@ -64,7 +69,7 @@ class AsyncWorker(Reporter):
                 await self._cache.set(key, await self._measured(key))
             else:
                 self._judge(key, value)
-        except Exception as error:  # noqa: BLE001  the demo counts whatever a visitor would have seen
+        except Exception as error:  # noqa: BLE001  a visitor would have seen it, so it is counted
             self._failed(error)
 
     async def _measured(self, key: str) -> dict[str, Any]:

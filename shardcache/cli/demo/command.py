@@ -1,13 +1,14 @@
-"""``demo``: what a sharded cache does for a site, and what happens when a shard dies, in twenty seconds."""
+"""``demo``: shows in twenty seconds what a sharded cache does, and what a dead shard changes."""
 
 import argparse
 
 from shardcache.cli.parser import Commands, number, takes_url, whole
 from shardcache.cli.signals import Interrupts
+from shardcache.errors import InvalidOption
 
 __all__ = ("add",)
 
-SECONDS = 16.0
+SECONDS = 16.0  # the default of --seconds
 
 
 def add(commands: Commands) -> None:
@@ -15,16 +16,22 @@ def add(commands: Commands) -> None:
     demo = commands.add_parser(
         "demo",
         help="see it work: real load on local shards, one of them killed and brought back",
-        description="Caches a real computation from several processes, kills a shard under load, and brings it back. "
-        "Uses servers of its own, and leaves nothing behind.",
-        examples=("demo", "demo --shards 6 --seconds 30"),
+        description="Caches a real computation from several processes, kills a shard under load, "
+        "and brings it back. With --cluster: moves slots of a Redis Cluster under load, and kills "
+        "a master, whose replica takes over. Uses servers of its own, and leaves nothing behind.",
+        examples=("demo", "demo --shards 6 --seconds 30", "demo --cluster"),
     )
+    # How large, and how long.
     demo.add_argument(
         "--shards",
         type=whole(2, 16),
-        default=4,
         metavar="N",
-        help="local shards, 2 to 16 (default: 4)",
+        help="local shards, 2 to 16 (default: 4); with --cluster masters, 3 to 16 (default: 3)",
+    )
+    demo.add_argument(
+        "--cluster",
+        action="store_true",
+        help="a Redis Cluster of masters with a replica each, in the place of independent shards",
     )
     demo.add_argument(
         "--seconds",
@@ -33,20 +40,27 @@ def add(commands: Commands) -> None:
         metavar="S",
         help=f"about how long the work takes, 2 to 120 (default: {SECONDS:g})",
     )
+    # Without a URL the demo starts servers of its own.
     takes_url(
         demo,
-        "use these servers instead: in a namespace that is emptied after, and without killing anything",
+        "use these servers instead: in a namespace that is emptied after, and without killing "
+        "anything",
     )
     demo.set_defaults(run=_demo)
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from shardcache.cli.demo.run import (
-        Demo,
-    )  # multiprocessing and ast: the other commands do without
+    # Imported here: only this command needs multiprocessing and ast.
+    from shardcache.cli.demo.run import Demo
 
+    shards = args.shards or (3 if args.cluster else 4)
+    if args.cluster and args.url:
+        raise InvalidOption("--cluster starts servers of its own; it does not go with --url")
+    if args.cluster and shards < 3:
+        # Those that are left must be most of the masters, to make a replica a master.
+        raise InvalidOption(f"--cluster needs 3 masters at least, got --shards {shards}")
     with Interrupts() as interrupts:
-        demo = Demo(args.url, shards=args.shards, seconds=args.seconds)
+        demo = Demo(args.url, shards=shards, seconds=args.seconds, cluster=args.cluster)
         try:
             show = demo.start(interrupts)
             demo.run(show)

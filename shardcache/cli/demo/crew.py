@@ -18,7 +18,14 @@ START_LIMIT = 30.0  # seconds until every worker has said that it is ready
 
 
 def serve(number: int, site: Site, pipe: "Connection[Any, Any]") -> None:
-    """Carry out orders until the parent is gone: a worker's whole life. Ctrl-C is the parent's to handle."""
+    """Carry out orders until the parent is gone: the main function of a worker process.
+
+    ``number``: the number of the worker; odd ones use the asyncio client.
+    ``site``: what to serve, and from which shards.
+    ``pipe``: the worker's end of the pipe to the parent.
+
+    The worker ignores Ctrl-C: the parent handles it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     kind = AsyncWorker if number % 2 else Worker
     try:
@@ -28,9 +35,12 @@ def serve(number: int, site: Site, pipe: "Connection[Any, Any]") -> None:
 
 
 class Crew:
-    """``size`` processes with a cache client each, every other one an asyncio client.
+    """The worker processes; every other one has an asyncio client.
 
-    They end with `close`, or when this process does.
+    ``size``: how many processes.
+    ``site``: what they serve, and from which shards.
+
+    They end with `close`, or when this process ends.
     """
 
     def __init__(self, size: int, site: Site) -> None:
@@ -41,10 +51,11 @@ class Crew:
         self.size = size
 
     def start(self) -> None:
-        """Start the processes; `ready` waits for them. To be closed after, even if this fails."""
-        # Spawned, not forked: this process may have threads. Ctrl-C goes to every process of the terminal, and
-        # one that is just importing would print a traceback, so they are born with the signal blocked. The
-        # tracker is started first because its start unblocks.
+        """Start the processes; `ready` waits for them. `close` is due even if this fails."""
+        # The processes are spawned, not forked, because this process may have threads. Ctrl-C goes
+        # to every process of the terminal, and a process that is importing would print a traceback.
+        # So SIGINT is blocked while they start. The resource tracker is started before that,
+        # because its start unblocks the signal.
         context = multiprocessing.get_context("spawn")
         resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -63,7 +74,7 @@ class Crew:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def ready(self) -> None:
-        """Wait until every worker is."""
+        """Wait until every worker is ready; raise `ServerNotStarted` after `START_LIMIT`."""
         for _ in self.reports(START_LIMIT):
             pass
         if self._busy:

@@ -1,4 +1,4 @@
-"""What the demo looks like: plain lines anywhere, and bars that move on a terminal that has rich."""
+"""How the demo shows its results: plain lines, or moving bars on a terminal where rich is there."""
 
 import os
 import sys
@@ -11,11 +11,11 @@ from shardcache.cli.text import columns, say
 __all__ = ("Display", "PlainDisplay", "Progress", "choose_display")
 
 Progress = Callable[[float, str], None]
-"""Called with how much is done, and a few words on it."""
+"""A function to call with how much is done, and a few words about it."""
 
 
 class Display(Protocol):
-    """Where the stages of the demo tell what happens."""
+    """The place where the stages of the demo say what happens."""
 
     def title(self, text: str) -> None: ...
 
@@ -49,8 +49,9 @@ class PlainDisplay:
         for line in columns(rows):
             say(f"    {line}")
 
+    # A line that does not move has no use for ``total``.
     @contextmanager
-    def progress(self, label: str, total: float) -> Iterator[Progress]:  # noqa: ARG002  a line that does not move has no end
+    def progress(self, label: str, total: float) -> Iterator[Progress]:  # noqa: ARG002
         self.say(f"{label} …")
         yield _still
 
@@ -61,7 +62,10 @@ class PlainDisplay:
 
 
 def choose_display() -> Display:
-    """Return the display for standard output; a terminal without rich is told how to get bars that move."""
+    """Return the display for standard output.
+
+    A terminal without rich gets plain lines, and a hint how to get moving bars.
+    """
     if not _moves():
         return PlainDisplay()
     try:
@@ -73,7 +77,7 @@ def choose_display() -> Display:
 
 
 def _still(_done: float, _note: str) -> None:
-    """Show nothing of how far it is."""
+    """Show no progress."""
 
 
 def _moves() -> bool:

@@ -1,7 +1,7 @@
 """What the demo shows, stage by stage.
 
-Each stage runs the workers for its part of the time, and says in numbers what happened. No stage
-waits for anything longer than its part, so that the whole ends by the clock.
+Each stage runs the workers for its part of the time, and shows in numbers what happened. No stage
+waits longer than its part, so the demo as a whole ends in time.
 """
 
 import random
@@ -20,7 +20,7 @@ from shardcache.client import ShardCache
 from shardcache.embedded.server import LocalServer
 from shardcache.errors import ServerNotStarted
 
-__all__ = ("Outage", "Show", "seconds")
+__all__ = ("LOOK_EVERY", "Outage", "Show", "every", "figures", "seconds")
 
 See = Callable[[Report], object]
 
@@ -31,18 +31,26 @@ LOOK_EVERY = 0.25  # seconds between two looks at which files are cached
 
 @dataclass(slots=True)
 class Outage:
-    """What was seen of one shard's failure and return; seconds since the kill, and since the start."""
+    """What the workers saw of one shard's failure and return.
+
+    ``shard``: the name of the shard.
+    ``noticed``: for each worker, seconds from the kill until its breaker opened.
+    ``rejoined``: for each worker, seconds from the server's start until it used the shard again.
+    ``missing``: share of the files that the cache did not have, at the last look.
+    ``others``: how many of the missing files belong to other shards, over all looks.
+    ``refilled``: seconds from the server's start until every file was cached again, or None.
+    """
 
     shard: str
-    noticed: dict[int, float] = field(default_factory=dict)  # by worker
+    noticed: dict[int, float] = field(default_factory=dict)
     rejoined: dict[int, float] = field(default_factory=dict)
-    missing: float = 0.0  # share of the files that could not be had from the cache
-    others: int = 0  # files of other shards among them, at any look
+    missing: float = 0.0
+    others: int = 0
     refilled: float | None = None
 
     @property
     def back(self) -> float | None:
-        """When the last of the workers that had noticed the failure used the shard again."""
+        """Seconds until the last worker that had noticed the failure used the shard again."""
         return (
             max(self.rejoined.values(), default=0.0)
             if self.noticed.keys() <= self.rejoined.keys()
@@ -51,7 +59,15 @@ class Outage:
 
 
 class Show:
-    """The stages, to be called in their order. ``files`` become those that the first stage got done."""
+    """The stages: `fill`, `spread`, `fail`, `recover`, in this order.
+
+    ``cache``: the parent's own client.
+    ``crew``: the worker processes.
+    ``display``: where results are shown.
+    ``interrupts``: delays Ctrl-C while a server starts or is killed.
+    ``files``: what to measure; after the first stage, ``self.files`` has only those done.
+    ``seconds``: how long all stages take together.
+    """
 
     def __init__(
         self,
@@ -67,17 +83,18 @@ class Show:
         self._interrupts = interrupts
         self._display = display
         self._seconds = seconds
-        self.files = random.Random(1).sample(
-            files, len(files)
-        )  # mixed, so that a part of them is a fair part
+        # In random order, so that any part of the files has about the same mixture of sizes.
+        self.files = random.Random(1).sample(files, len(files))
         self.errors: list[str] = []
         self.wrong = 0
         self.speedup = 0.0
         self.steady = Tally()
         self.outage: Outage | None = None
+        self.told: list[tuple[str, str]] = []  # what the summary says of failures and changes
 
     def fill(self) -> None:
-        """Stage 1: everything is computed once, then read by other processes than those that computed it."""
+        """Stage 1: each file is computed by one process, then read by another one."""
+        # Every worker computes its share, until the time of this stage is over.
         show, size = self._display, self._crew.size
         shares = [self.files[number::size] for number in range(size)]
         cold, warm = Tally(), Tally()
@@ -90,6 +107,7 @@ class Show:
                 )
 
             self._pass(shares, cold, self._seconds * FILL, see)
+        # From now on only the files count that were computed in time.
         done = [share[: cold.per_worker.get(number, 0)] for number, share in enumerate(shares)]
         skipped = len(self.files) - cold.answers
         self.files = [file for share in done for file in share]
@@ -97,15 +115,19 @@ class Show:
             raise ServerNotStarted(
                 f"nothing could be cached: {next(iter(self.errors), 'no answer came')}"
             )
+        # Every worker reads the share of its neighbour.
         self._pass(done[1:] + done[:1], warm, self._seconds * FILL)
         self.speedup = cold.seconds * warm.answers / (warm.seconds * cold.answers)
-        late = f" ({skipped} were left out to keep the time)" if skipped else ""
+        omitted = f" ({skipped} were left out to keep the time)" if skipped else ""
         hits = f"{warm.hits} hits, {warm.misses} misses"
         show.table(
             [
                 (
                     "cold",
-                    f"{cold.answers} files parsed and their measures stored in {seconds(cold.seconds)}{late}",
+                    (
+                        f"{cold.answers} files parsed and their measures stored in "
+                        f"{seconds(cold.seconds)}{omitted}"
+                    ),
                 ),
                 ("warm", f"read back, each by another process, in {seconds(warm.seconds)}: {hits}"),
                 ("", f"{self.speedup:,.0f} times as fast"),
@@ -115,22 +137,17 @@ class Show:
     def spread(self) -> None:
         """Stage 2: where the files lie, and what the shards do under steady load."""
         show = self._display
-        owners = Counter(self._cache.explain(file).shard for file in self.files)
+        owners = self._spread_over()
         full = max(owners.values())
         show.table(
             [
-                (
-                    shard,
-                    f"{owners[shard]} files",
-                    f"{owners[shard] / len(self.files):.1%}",
-                    bar(owners[shard], full),
-                )
-                for shard in self._cache.stats().shards
+                (shard, f"{files} files", f"{files / len(self.files):.1%}", bar(files, full))
+                for shard, files in owners.items()
             ]
         )
         self._crew.order([Order(self.files, forever=True)] * self._crew.size)
         self._stretch("steady load", self._seconds * STEADY, self.steady)
-        show.table(_figures(self.steady))
+        show.table(figures(self.steady))
 
     def stop(self) -> None:
         """End the load."""
@@ -139,13 +156,15 @@ class Show:
 
     def fail(self, server: LocalServer) -> None:
         """Stage 3: one shard is killed under load."""
+        # Kill the server, while the workers go on.
         show, tally, outage = self._display, Tally(), Outage(server.name)
         self.outage = outage
         killed = time.monotonic()
         with self._interrupts.shield():
             server.kill()
-        looks = _every(LOOK_EVERY)
+        looks = every(LOOK_EVERY)
 
+        # Watch the reports for the moment when each worker notices, and count missing files.
         def see(report: Report) -> None:
             for at, kind, shard in report.events:
                 if kind == "shard_out" and shard == outage.shard:
@@ -158,6 +177,7 @@ class Show:
                 )
 
         self._stretch(f"without {server.name}", self._seconds * OUTAGE, tally, see)
+        # Show what came of it.
         last = seconds(max(outage.noticed.values(), default=0.0))
         seen = f"{len(outage.noticed)} of {self._crew.size} processes, the last after {last}"
         whose = (
@@ -174,18 +194,20 @@ class Show:
                 ),
                 ("misses", f"{outage.missing:.1%} of the files: {whose}"),
                 ("noticed", f"by {seen}; since then no call waits for {server.name}"),
-                *_figures(tally),
+                *figures(tally),
             ]
         )
 
     def recover(self, server: LocalServer) -> None:
         """Stage 4: the shard comes back, empty, and fills up again."""
         show, tally, outage = self._display, Tally(), self.outage or Outage(server.name)
+        # The server starts with no keys.
         with self._interrupts.shield():
             server.start()
         up = time.monotonic()
-        looks = _every(LOOK_EVERY)
+        looks = every(LOOK_EVERY)
 
+        # Watch the reports until all workers use the shard again, and every file is a hit.
         def see(report: Report) -> bool:
             for at, kind, shard in report.events:
                 if kind == "shard_back" and shard == outage.shard:
@@ -201,8 +223,29 @@ class Show:
                 f"{seconds(outage.back)} after {server.name} answers again, every process uses it"
             )
         if outage.refilled is not None:
-            again = f"{seconds(outage.refilled)} after {server.name} answers again, every file is a hit: misses filled it"
+            again = (
+                f"{seconds(outage.refilled)} after {server.name} answers again, every file is a "
+                "hit: misses filled it"
+            )
         show.table([("errors", f"{len(tally.errors)}"), ("rejoined", back), ("refilled", again)])
+        self._tell(outage)
+
+    def _tell(self, outage: Outage) -> None:
+        """Note for the summary what came of an outage."""
+        noticed = seconds(max(outage.noticed.values(), default=0.0))
+        died = f"{outage.missing:.0%} of the keys missed; noticed within {noticed}"
+        back = (
+            "not back in use by the end"
+            if outage.back is None
+            else f"back in use after {seconds(outage.back)}"
+        )
+        again = "" if outage.refilled is None else f", full again after {seconds(outage.refilled)}"
+        self.told += [("a shard died", died), ("and came back", back + again)]
+
+    def _spread_over(self) -> dict[str, int]:
+        """Return how many files lie on each shard."""
+        owners = Counter(self._cache.explain(file).shard for file in self.files)
+        return {shard: owners[shard] for shard in self._cache.stats().shards}
 
     def _pass(
         self, shares: list[list[str]], tally: Tally, limit: float, see: See = lambda _: None
@@ -225,7 +268,8 @@ class Show:
                 tally.seconds = time.monotonic() - start
                 progress(
                     tally.seconds,
-                    f"{tally.rate:,.0f} answers/s, {tally.hit_share:.0%} hits, {len(self.errors)} errors",
+                    f"{tally.rate:,.0f} answers/s, {tally.hit_share:.0%} hits, {len(self.errors)} "
+                    "errors",
                 )
                 if see(report):
                     return
@@ -249,7 +293,8 @@ def seconds(value: float) -> str:
     return f"{value:.1f} s"
 
 
-def _figures(tally: Tally) -> list[tuple[str, str]]:
+def figures(tally: Tally) -> list[tuple[str, str]]:
+    """Return what a table says of a stretch under load."""
     p50, p99, longest = (seconds(tally.wait_at(share)) for share in (0.5, 0.99, 1))
     return [
         ("answers", f"{tally.rate:,.0f} a second: {tally.hits:,} hits, {tally.misses:,} misses"),
@@ -257,8 +302,8 @@ def _figures(tally: Tally) -> list[tuple[str, str]]:
     ]
 
 
-def _every(period: float) -> Iterator[bool]:
-    """Say True when ``period`` seconds have passed since the last True, and at the beginning."""
+def every(period: float) -> Iterator[bool]:
+    """Yield True at first, and whenever ``period`` seconds have passed since the last True."""
     due = 0.0
     while True:
         now = time.monotonic()

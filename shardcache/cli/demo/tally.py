@@ -1,4 +1,4 @@
-"""What the workers of the demo saw in one stretch of time, added up."""
+"""The sum of what the workers of the demo reported in one stage."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,15 @@ __all__ = ("Tally",)
 
 @dataclass(slots=True)
 class Tally:
-    """Sums over reports. ``seconds`` is how long the stretch took; it is set by whoever measures it."""
+    """Sums over reports.
+
+    ``seconds``: how long the stage took; the stage sets it.
+    ``hits``: look-ups that the cache answered.
+    ``waits``: seconds of each look-up.
+    ``errors``: each error as text.
+    ``wrong``: values that belong to another key.
+    ``per_worker``: look-ups by number of the worker.
+    """
 
     seconds: float = 0.0
     hits: int = 0

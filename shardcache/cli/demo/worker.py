@@ -1,8 +1,8 @@
-"""One worker process of the demo: it serves files through a cache client of its own, here the sync one.
+"""One worker process of the demo: it serves files through a sync cache client of its own.
 
-The parent sends an `Order` over a pipe and may send anything else to stop it; the worker
-answers with a `Report` every tenth of a second, the last one marked ``done``. A worker whose parent
-is gone reads end of file and ends.
+The parent sends an `Order` over a pipe, and may send anything else to stop the worker. The worker
+answers with a `Report` every tenth of a second; the last one is marked ``done``. A worker whose
+parent is gone reads end of file, and ends.
 """
 
 import random
@@ -27,9 +27,15 @@ REPORT_EVERY = 0.1  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What every worker serves, and from where. ``nodes``: a URL, or names to URLs."""
+    """What every worker serves, and from where.
 
-    nodes: str | Mapping[str, str] = field(repr=False)  # a URL may hold a password
+    ``nodes``: a URL, or a mapping of node names to URLs.
+    ``namespace``: the prefix of all keys of this demo.
+    ``ttl``: seconds for which values are kept.
+    ``root``: the directory of the files that are measured.
+    """
+
+    nodes: str | Mapping[str, str] = field(repr=False)  # a URL may contain a password
     namespace: str
     ttl: float
     root: str
@@ -37,7 +43,11 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Which files to ask for: each once, or at random until stopped."""
+    """Which files to ask for.
+
+    ``keys``: names of files, below the site's root.
+    ``forever``: False asks once for each; True asks at random until the parent stops the worker.
+    """
 
     keys: list[str]
     forever: bool = False
@@ -49,19 +59,28 @@ class Order:
 
 @dataclass(slots=True)
 class Report:
-    """What happened since the last report. Times are of the monotonic clock, which all processes share."""
+    """What happened since the last report.
+
+    ``worker``: the number of the worker.
+    ``waits``: seconds that each look-up took.
+    ``hits``: look-ups that the cache answered.
+    ``wrong``: values that belong to another key.
+    ``errors``: each error as text.
+    ``events``: time, kind and shard of each event; all processes share the monotonic clock.
+    ``done``: whether the order is at its end.
+    """
 
     worker: int
-    waits: list[float] = field(default_factory=list)  # seconds that each get took
+    waits: list[float] = field(default_factory=list)
     hits: int = 0
-    wrong: int = 0  # values that belong to another key
+    wrong: int = 0
     errors: list[str] = field(default_factory=list)
-    events: list[tuple[float, str, str]] = field(default_factory=list)  # time, kind, shard
+    events: list[tuple[float, str, str]] = field(default_factory=list)
     done: bool = False
 
 
 class Reporter:
-    """What every worker does, whatever its client: it counts, and tells the parent."""
+    """The part that both kinds of workers share: they count, and report to the parent."""
 
     def __init__(self, number: int, site: Site, pipe: "Connection[Any, Any]") -> None:
         self._site = site
@@ -79,7 +98,7 @@ class Reporter:
         self._report.errors.append(f"{type(error).__name__}: {error}")
 
     def _told_to_stop(self) -> bool:
-        """Report; return whether the parent has said anything: then the order is at its end."""
+        """Report; return whether the parent has sent anything: then the order is at its end."""
         self._send()
         if self._pipe.poll():
             self._pipe.recv()
@@ -92,7 +111,7 @@ class Reporter:
         self._pipe.send(report)
 
     def _note(self, event: Event) -> None:
-        if event.kind in ("shard_out", "shard_back"):
+        if event.kind in ("shard_out", "shard_back", "topology_changed"):
             self._report.events.append((time.monotonic(), event.kind, event.shard))
 
 
@@ -131,12 +150,19 @@ class Worker(Reporter):
                 self._cache.set(key, measure(self._site.root, key))
             else:
                 self._judge(key, value)
-        except Exception as error:  # noqa: BLE001  the demo counts whatever a visitor would have seen
+        except Exception as error:  # noqa: BLE001  a visitor would have seen it, so it is counted
             self._failed(error)
 
 
 def open_cache(kind: type[T], site: Site, options: Options | None = None) -> T:
-    """Return a client of the site's shards, set up as a web application would: reads degrade to misses."""
+    """Return a client of the site's shards, with the settings of a web application.
+
+    ``kind``: the class of the client.
+    ``site``: what is served, and from which shards.
+    ``options``: further options; None for the defaults.
+
+    Reads of a dead shard degrade to misses.
+    """
     settings: dict[str, Any] = {
         "namespace": site.namespace,
         "default_ttl": site.ttl,

@@ -1,4 +1,4 @@
-"""Real work for the demo: measuring the source files of the running interpreter's standard library."""
+"""Real work for the demo: measuring the source files of the standard library."""
 
 import ast
 import sysconfig
@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ("find_sources", "library", "measure")
 
-# Not the library itself: what is installed beside it, and tests, some of which are broken on purpose.
+# Directories that are not measured: other packages, and tests, some of which have syntax errors.
 SKIPPED = frozenset(
     {"__pycache__", "dist-packages", "idlelib", "lib2to3", "site-packages", "test", "tests"}
 )
@@ -44,19 +44,25 @@ def library() -> str:
 
 
 def find_sources(root: str) -> list[str]:
-    """Return the source files below ``root`` as sorted relative names, such as ``json/decoder.py``."""
+    """Return the source files below ``root`` as sorted names such as ``json/decoder.py``."""
     base = Path(root)
     files = (path.relative_to(base) for path in base.rglob("*.py"))
     return sorted(path.as_posix() for path in files if SKIPPED.isdisjoint(path.parts))
 
 
 def measure(root: str, name: str) -> dict[str, Any]:
-    """Parse one file and return its measures: a few milliseconds of work, and a value worth keeping."""
+    """Parse one file, and return its measures: some milliseconds of work, so worth caching.
+
+    ``root``: the directory of the standard library.
+    ``name``: the file, relative to ``root``.
+    """
+    # Parse, without the warnings about old escapes in old modules.
     with tokenize.open(Path(root, name)) as file:
         source = file.read()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of old escapes in old modules
+        warnings.simplefilter("ignore")
         tree = ast.parse(source)
+    # Count the kinds of nodes, and measure the functions.
     nodes = list(_nested(tree))
     kinds = Counter(type(node).__name__ for node, _ in nodes)
     functions = [
