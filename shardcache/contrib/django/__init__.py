@@ -1,0 +1,8 @@
+"""A cache backend for Django: ``"BACKEND": "shardcache.contrib.django.ShardCacheBackend"``.
+
+The settings, and what differs from other backends: docs/web.md.
+"""
+
+from shardcache.contrib.django.backend import ShardCacheBackend
+
+__all__ = ("ShardCacheBackend",)

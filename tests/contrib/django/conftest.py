@@ -1,0 +1,106 @@
+"""Django: one configuration of the process, and caches of each kind with a prefix of their own."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from shardcache.embedded import LocalShards
+
+# Under `tox -e web` the conftest above has it that Django is there.
+collect_ignore_glob = [] if find_spec("django") else ["*.py"]
+
+if find_spec("django"):
+    import django
+    from django.conf import settings
+
+    if not settings.configured:
+        settings.configure(
+            SECRET_KEY="a secret of fifty characters, as Django makes them",
+            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+            INSTALLED_APPS=["django.contrib.sessions", "shardcache.contrib.django"],
+            ROOT_URLCONF="no.urls",
+            TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
+            USE_TZ=True,
+        )
+        django.setup()
+
+
+class Async:
+    """A backend whose methods are those with the "a" before their names, on a running loop."""
+
+    def __init__(self, backend: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self.backend = backend
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self.backend, f"a{name}")
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return asyncio.run_coroutine_threadsafe(method(*args, **kwargs), self._loop).result()
+
+        return call
+
+    def __contains__(self, key: object) -> bool:
+        return bool(self.has_key(key))
+
+
+@pytest.fixture(scope="session")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop that runs in a thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def backend(shards: LocalShards, namespace: str) -> Callable[..., Any]:
+    """Make a `ShardCacheBackend` by OPTIONS and other settings; calls are not about time."""
+    from shardcache.contrib.django import ShardCacheBackend
+
+    def make(location: Any = None, options: Any = (), **params: Any) -> Any:
+        given = {"timeout": 20.0, **dict(options)}
+        return ShardCacheBackend(
+            shards.url if location is None else location,
+            {"KEY_PREFIX": namespace, "OPTIONS": given, **params},
+        )
+
+    return make
+
+
+@pytest.fixture(params=["sync", "async", "django"])
+def new_cache(
+    request: pytest.FixtureRequest, shards: LocalShards, namespace: str
+) -> Callable[..., Any]:
+    """Make a cache: ours, ours by its asyncio methods, or Django's own over one server."""
+    from django.core.cache.backends.redis import RedisCache
+
+    backend = request.getfixturevalue("backend")
+
+    def make(**params: Any) -> Any:
+        if request.param == "django":
+            return RedisCache(shards.servers[0].url, {"KEY_PREFIX": namespace, **params})
+        made = backend(**params)
+        return made if request.param == "sync" else Async(made, request.getfixturevalue("loop"))
+
+    return make
+
+
+@pytest.fixture
+def cache(new_cache: Callable[..., Any]) -> Any:
+    """A cache of each kind."""
+    return new_cache()
+
+
+@pytest.fixture(params=["sync", "async"])
+def ours(request: pytest.FixtureRequest, backend: Callable[..., Any]) -> Any:
+    """Our backend, by both kinds of methods."""
+    made = backend()
+    return made if request.param == "sync" else Async(made, request.getfixturevalue("loop"))
