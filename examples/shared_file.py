@@ -21,7 +21,7 @@ from shardcache.errors import StaleToken
 from shardcache.fencing import FencedFile
 
 PROCESSES = 4
-LINES = 10  # of each
+LINES = 10  # that each process adds
 Nodes = Mapping[str, str]
 
 

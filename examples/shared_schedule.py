@@ -60,7 +60,7 @@ def do(
 ) -> None:
     """Do the task, unless it is done; note it with the token."""
     try:
-        # The first look shows the token too: from here on nobody older can note anything.
+        # The first check shows the token too: from here on no older holder can note anything.
         with fenced.transaction(db, lock.name, lock.fencing_token):
             if is_done(db, tick, task):
                 return
@@ -71,7 +71,7 @@ def do(
         with fenced.transaction(db, lock.name, lock.fencing_token) as cursor:
             cursor.execute("INSERT INTO done VALUES (?, ?, ?)", (tick, task, worker))
     except StaleToken:
-        pass  # overslept: who has the lock now does it, or has done it
+        pass  # the lock is over: its next holder does the task, or has done it
 
 
 def work(nodes: Nodes, path: Path, worker: str, accident: Event) -> None:
@@ -85,15 +85,15 @@ def work(nodes: Nodes, path: Path, worker: str, accident: Event) -> None:
                     lock = QuorumLock(
                         f"task:{task}", TTL, nodes=first, label=worker, auto_renew=True
                     )
-                    # What is not to be had, or is lost, or cannot be given back for certain: look
-                    # again.
+                    # If another worker has the lock, or it is lost, or its release is uncertain:
+                    # look again, in the next round.
                     with suppress(LockError):
                         if lock.acquire(blocking=False):
                             try:
                                 do(db, lock, tick, task, worker, accident)
                             finally:
                                 lock.release()
-                # What is neither done nor ours has another worker, who may die of it: look again.
+                # Tasks that are not done have other workers, which may die: look again.
                 left = [task for task in left if not is_done(db, tick, task)]
                 time.sleep(0.05)
 
@@ -105,6 +105,7 @@ def main() -> None:
         connect(path).close()
         context = multiprocessing.get_context("spawn")
         accident = context.Event()
+        # Every worker is a process. One of them will die at its work, which sets ``accident``.
         crew = [
             context.Process(target=work, args=(servers.urls, path, f"worker-{number}", accident))
             for number in range(WORKERS)
@@ -113,6 +114,7 @@ def main() -> None:
             process.start()
         for process in crew:
             process.join()
+        # Look whether each task of each tick was done, and only once.
         with closing(connect(path)) as db:
             rows = db.execute("SELECT tick, task, worker FROM done ORDER BY tick, rowid").fetchall()
         for tick, task, worker in rows:
@@ -122,9 +124,8 @@ def main() -> None:
         )
         died = sum(process.exitcode == 1 for process in crew)
         print(
-            f"{len(rows)} tasks done, "
-            f"{'each once' if once else 'NOT each once'}; {died} of {WORKERS} "
-            "workers died"
+            f"{len(rows)} tasks done, {'each once' if once else 'NOT each once'}; "
+            f"{died} of {WORKERS} workers died"
         )
 
 

@@ -151,7 +151,7 @@ class ShardedCustomers:
 
     @contextmanager
     def _folder_locked(self, how: int) -> Iterator[None]:
-        """Keep out those who resize (LOCK_SH), or everybody (LOCK_EX)."""
+        """Keep out processes that resize (LOCK_SH), or all other processes (LOCK_EX)."""
         folder = os.open(self.folder, os.O_RDONLY)
         try:
             fcntl.flock(folder, how)
@@ -183,7 +183,7 @@ class ShardedCustomers:
 
 
 def resize(customers: ShardedCustomers, ring: HashRing) -> None:
-    """Resize, and hold what happened against what the ring foretold."""
+    """Resize, and compare what happened with what the ring said before."""
     foretold = customers.ring.moved(ring)
     # Copies that a stopped resize left behind are not counted.
     old = customers.ring
