@@ -1,10 +1,13 @@
-"""What every test shares: the profile of hypothesis, and both colours of the client as one."""
+"""What every test shares: settings, both colours of the client as one, programs, names."""
 
 import asyncio
 import gc
 import inspect
 import os
+import signal
+import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -14,9 +17,11 @@ import pytest
 from hypothesis import settings
 
 import shardcache
-from shardcache import ShardCache
+from shardcache import Event, ShardCache
 from shardcache.embedded import LocalShards
 from shardcache.events import repeats
+from tests.names import FakeNames
+from tests.programs import programs
 
 # No example is judged by its duration: the machine may be busy with something else. Each
 # interpreter draws other examples, so tox asks for fewer on each.
@@ -24,6 +29,10 @@ settings.register_profile(
     "shardcache", deadline=None, max_examples=int(os.environ.get("SHARDCACHE_EXAMPLES", "100"))
 )
 settings.load_profile("shardcache")
+
+# A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C. Some
+# tests are about it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -129,10 +138,49 @@ def colour(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 @pytest.fixture
+def is_async(colour: Any) -> bool:
+    """Whether the class under test is an asyncio one."""
+    return colour is not ShardCache
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test has."""
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    """What the hook of the clients under test was told."""
+    return []
+
+
+@pytest.fixture
+def host() -> str:
+    """A host name that no other test has looked up."""
+    return f"{uuid.uuid4().hex}.example"
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNames]:
+    """What the system's resolver answers."""
+    found = FakeNames()
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    yield found
+    found.let_go()
+
+
+@pytest.fixture(scope="module", params=programs())
+def program(request: pytest.FixtureRequest) -> str:
+    """A server program."""
+    return str(request.param)
+
+
+@pytest.fixture
 def make(colour: Any, shards: LocalShards, namespace: str) -> Iterator[Callable[..., Any]]:
     """Make clients that are closed at the end.
 
-    The three fixtures are those of the test's folder.
+    ``shards``: the servers, a fixture of the test's folder.
     """
     with ExitStack() as stack:
 
@@ -144,3 +192,9 @@ def make(colour: Any, shards: LocalShards, namespace: str) -> Iterator[Callable[
             )
 
         yield build
+
+
+@pytest.fixture
+def cache(make: Callable[..., Any]) -> Any:
+    """A client with a namespace of its own."""
+    return make()

@@ -1,19 +1,32 @@
 """Servers behind fault proxies, and values that say which key they belong to."""
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
+import random
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 
 from shardcache import Options
 from shardcache.embedded import LocalShards
-from shardcache.testing import FaultProxy
+from shardcache.testing import (
+    Corrupt,
+    Drop,
+    Duplicate,
+    Fault,
+    FaultProxy,
+    Replay,
+    random_fault,
+)
 
-# The faulty calls of a test are multiplied by this: `tox -e faults` raises it for the figure in docs/guarantees.md.
+# The number of faulty calls of a test is multiplied by this. `tox -e faults` raises it, for the
+# figure in docs/guarantees.md.
 SCALE = int(os.environ.get("SHARDCACHE_FAULT_SCALE", "1"))
 
+# TCP delivers every byte, once, and as it was.
+BROKEN = (Corrupt, Drop, Duplicate, Replay)
 # Nothing is kept away from: every call meets its fault.
 NO_BREAKER = Options(max_out=0)
 # For faults that TCP itself excludes: bytes that a broken proxy sends twice.
@@ -21,7 +34,7 @@ MARKED = Options(max_out=0, echo_check=True)
 
 
 def value_of(key: str) -> str:
-    """Return the only right value of ``key``: it carries the key, and no two have a common middle."""
+    """Return the only right value of ``key``: it has the key in it, and a middle of its own."""
     return f"<{key}|" + "".join(f"{key}.{i};" for i in range(8)) + f"|{key}>"
 
 
@@ -39,7 +52,7 @@ class Count:
             self.wrong.append((key, got))
 
     def check_next(self, key: str, got: object) -> None:
-        """Check a call that follows one under a fault, and may inherit its connection; it does not count itself."""
+        """Check a call after one under a fault, whose connection it may get; it does not count."""
         self.check(key, got)
         self.calls -= 1
 
@@ -49,6 +62,43 @@ class Count:
         self.wrong += [
             (key, value) for key, value in got.items() if key not in keys or value != value_of(key)
         ]
+
+
+@contextmanager
+def trouble(
+    proxies: Collection[FaultProxy],
+    rng: random.Random,
+    pause: float,
+    may: Callable[[Fault], bool],
+    act: Callable[[random.Random], object] = lambda _: None,
+) -> Iterator[None]:
+    """Break connections at random, from another thread, while the block runs.
+
+    ``pause``: seconds between two faults.
+    ``may``: whether a fault may be used.
+    ``act``: what else is done before each.
+    """
+    stop = threading.Event()
+
+    def strike() -> None:
+        while not stop.wait(pause):
+            act(rng)
+            proxy = rng.choice(list(proxies))
+            fault = random_fault(rng, 400, seconds=0.002)
+            if may(fault):
+                proxy.arm(fault)
+            if rng.random() < 0.05:
+                proxy.kill(reset=rng.random() < 0.5)
+            if rng.random() < 0.5:
+                proxy.clear()
+
+    thread = threading.Thread(target=strike)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 @pytest.fixture(scope="module")

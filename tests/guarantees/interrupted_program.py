@@ -1,7 +1,12 @@
-"""A program that uses a client while foreign code comes in between everywhere; run by test_interrupted.py.
+"""A program that uses a client while foreign code comes in between; test_interrupted.py runs it.
 
-``interrupted_program.py HOW SECONDS URL…``: how is "raise" (a signal handler that raises at random moments), "handler" (one that
-calls the client itself) or "collector" (finalizers that do, at nearly any allocation). Prints what was found at the end, as JSON.
+``interrupted_program.py HOW SECONDS URL…``, where HOW is
+
+- "raise": a signal handler that raises at random moments;
+- "handler": a signal handler that calls the client itself;
+- "collector": finalizers that call the client, at nearly any allocation.
+
+At the end it prints what it found, as JSON.
 """
 
 import faulthandler
@@ -22,7 +27,7 @@ KEYS = [f"k{number}" for number in range(4)]
 NAMES = ["l1", "l2"]
 SWR = LoadPolicy(stale_ttl=60, wait=1)
 STRICT = LoadPolicy(wait=1, hard_timeout=5)
-luck = random.Random(int(time.time() * 1000))
+rng = random.Random(int(time.time() * 1000))
 done = Counter()
 
 
@@ -31,12 +36,12 @@ class Hit(BaseException):
 
 
 def under_a_lock(cache):
-    with cache.lock(luck.choice(NAMES), 30, timeout=1):
+    with cache.lock(rng.choice(NAMES), 30, timeout=1):
         done["held"] += 1
 
 
 def by_hand(cache):
-    lock = cache.lock(luck.choice(NAMES), 30, auto_renew=True)
+    lock = cache.lock(rng.choice(NAMES), 30, auto_renew=True)
     try:
         try:
             lock.acquire(timeout=0.2)  # inside, for a handler may raise as soon as it has returned
@@ -63,15 +68,15 @@ def pipeline(cache):
 
 
 WORK = [
-    lambda cache: cache.set(luck.choice(KEYS), "v", 5),
-    lambda cache: cache.get(luck.choice(KEYS)),
-    lambda cache: cache.delete(luck.choice(KEYS)),
+    lambda cache: cache.set(rng.choice(KEYS), "v", 5),
+    lambda cache: cache.get(rng.choice(KEYS)),
+    lambda cache: cache.delete(rng.choice(KEYS)),
     lambda cache: cache.incr("n", initial=1, ttl=60),
     lambda cache: cache.set_many(dict.fromkeys(KEYS, 1), ttl=5),
     lambda cache: cache.get_many(KEYS),
-    lambda cache: cache.get_or_set(luck.choice(KEYS), lambda: "loaded", ttl=0.01, policy=SWR),
-    lambda cache: cache.get_or_set(luck.choice(KEYS), lambda: "loaded", ttl=60),
-    lambda cache: cache.get_or_set(luck.choice(KEYS), lambda: "loaded", ttl=60, policy=STRICT),
+    lambda cache: cache.get_or_set(rng.choice(KEYS), lambda: "loaded", ttl=0.01, policy=SWR),
+    lambda cache: cache.get_or_set(rng.choice(KEYS), lambda: "loaded", ttl=60),
+    lambda cache: cache.get_or_set(rng.choice(KEYS), lambda: "loaded", ttl=60, policy=STRICT),
     lambda cache: cache.get_or_set_many(KEYS, lambda keys: dict.fromkeys(keys, "loaded"), ttl=60),
     pipeline,
     under_a_lock,
@@ -82,7 +87,7 @@ WORK = [
 
 def work(cache):
     try:
-        luck.choice(WORK)(cache)
+        rng.choice(WORK)(cache)
     except Exception as error:
         done[type(error).__name__] += 1
     done["calls"] += 1
@@ -97,8 +102,9 @@ def raising(cache):
     while time.monotonic() < end:
         try:
             try:
-                # Again after a while: one that comes in a callback of a weak reference is swallowed by the interpreter.
-                signal.setitimer(signal.ITIMER_REAL, luck.uniform(0.0001, 0.004), 1)
+                # Again after a while: the interpreter swallows one that comes in a callback of a
+                # weak reference.
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.0001, 0.004), 1)
                 while time.monotonic() < end:
                     work(cache)
             finally:
@@ -176,19 +182,24 @@ def collecting(cache):
     gc.collect()
 
 
+def standing(line):
+    """Return how many callers stand in a line."""
+    return sum(place() is not None for place in line)
+
+
 def left_behind(cache):
     """Return what should not be there, when nobody is at work any more."""
     runner = cache._runner
     end = time.monotonic() + 10  # what goes on in the background ends
     while time.monotonic() < end and (
-        runner._flights._flights or runner._loads._places._turns._live()
+        runner._flights._flights or standing(runner._loads._permits._turns)
     ):
         time.sleep(0.01)
     found = {
         "flights": len(runner._flights._flights),
-        "places": len(runner._loads._places._turns._live()),
-        "lines": sum(len(queue._live()) for queue in runner.line._queues.values()),
-        "states": sorted(set(runner.states())),
+        "places": standing(runner._loads._permits._turns),
+        "lines": sum(map(standing, runner.line._lines.values())),
+        "states": sorted(set(runner.states().values())),
         "held": [name for name in NAMES if not cache.lock(name, 5).acquire(timeout=3)],
         "loads": [],
     }

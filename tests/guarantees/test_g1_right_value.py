@@ -59,7 +59,7 @@ LOOPS = {
 
 
 def skip_what_tcp_excludes(name: str, cache: ShardCache) -> None:
-    """A copy that arrives in the moment between two calls can be told by a marked connection only."""
+    """Only a marked connection can tell a copy that arrives between two calls."""
     if name.startswith("duplicate") and not cache._context.options.echo_check:
         pytest.skip(
             "TCP delivers every byte once; Options(echo_check=True) is for proxies that do not"
@@ -128,7 +128,7 @@ def test_fan_out_at_every_offset(
 def test_a_cut_takes_nothing_from_the_others(
     proxies: Proxies, servers: LocalShards, on: Any
 ) -> None:
-    """While one shard's connection breaks in the middle of a fan-out, all that the others hold arrives."""
+    """If one shard's connection breaks in a fan-out, the values of all other shards arrive."""
     with ShardCache(servers.urls, namespace="others") as direct:
         direct.set_many({key: value_of(key) for key in KEYS}, ttl=None)
     urls = {name: proxy.url for name, proxy in proxies.items()}
@@ -143,7 +143,7 @@ def test_a_cut_takes_nothing_from_the_others(
 
 
 def test_pipeline_at_every_offset(cache: ShardCache, proxies: Proxies, count: Count) -> None:
-    """Cuts, splits and duplicates at every byte of a pipeline's replies never shift one answer to the next."""
+    """Cuts, splits and duplicates at every byte of a pipeline's replies never shift an answer."""
     shard = cache.explain(KEYS[0]).shard
     mine = [key for key in KEYS if cache.explain(key).shard == shard][:4]
 
@@ -190,7 +190,7 @@ def test_late_replies_never_answer_the_next_call(
 
 
 def test_late_copies_are_noticed(cache: ShardCache, proxies: Proxies, count: Count) -> None:
-    """A whole reply that comes again while the connection lies idle makes it unfit for the next call."""
+    """A connection that gets a whole reply again while it is idle is not used again."""
     shard = cache.explain(KEYS[0]).shard
     mine = [key for key in KEYS if cache.explain(key).shard == shard]
     for turn in range(100 * SCALE):
@@ -235,7 +235,7 @@ def test_flipped_bytes_with_signed_values(
 
 
 def test_threads_under_random_faults(cache: ShardCache, proxies: Proxies, count: Count) -> None:
-    """Eight threads share a client while faults of every kind, kills among them, strike at random."""
+    """Eight threads share a client under random faults of every kind, kills among them."""
     stop = threading.Event()
     counts = [Count() for _ in range(8)]
 
@@ -336,7 +336,7 @@ sys.exit(wrong)
 
 
 def test_forks_in_the_middle_of_use(cache: ShardCache, servers: LocalShards) -> None:
-    """Parent and children go on at once after a fork under load, each over connections of its own."""
+    """After a fork under load, parent and children go on at once, over connections of their own."""
     del cache  # filled in the keys
     pairs = [f"{name}={url}" for name, url in servers.urls.items()]
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING, *pairs]

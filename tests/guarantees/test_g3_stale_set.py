@@ -1,7 +1,8 @@
-"""G3: a load that began before a delete or set never overwrites it, whatever the order of things; and one loads at a time.
+"""G3: a load that began before a delete or set never overwrites it; and one loads at a time.
 
-Flows and scripts are the real ones (the scripts as their Python twins, which `tests/testing/test_simulated_loads.py` compares with a server). Each history
-is one order of the single commands.
+The flows are the real ones. The scripts are their Python twins, which
+`tests/testing/test_simulated_loads.py` compares with a server. Each history is one order of the
+single commands.
 """
 
 import hashlib
@@ -29,7 +30,7 @@ MIXES = (
 
 
 def play(seeds: range, **settings: bool) -> Counter[str]:
-    """Run a history for each seed; return what was found, and how often loads were run, stored and refused."""
+    """Run a history for each seed; return violations, and numbers of loads, stores and refusals."""
     total: Counter[str] = Counter()
     for seed in seeds:
         history = interleave(seed, MIXES[seed % len(MIXES)], **settings)

@@ -20,7 +20,8 @@ from shardcache import AsyncShardCache, ShardCache
 from shardcache.errors import QuorumUnavailable
 
 colour, *urls = sys.argv[1:]
-cache = (ShardCache if colour == "sync" else AsyncShardCache)(urls, timeout=0.3, namespace="own-pause")
+cache = (ShardCache if colour == "sync" else AsyncShardCache)(urls, timeout=0.3, \
+namespace="own-pause")
 KEYS = [str(number) for number in range(20)]
 lock, held, other = cache.lock("a", ttl=30), cache.lock("b", ttl=30), cache.lock("b", ttl=30)
 
@@ -28,7 +29,7 @@ async def done(result):
     return await result if inspect.isawaitable(result) else result
 
 async def take_and_give_back(lock, **how):
-    # What is sent only after a pause is waited for a moment, no longer: it may stay without an answer.
+    # A call waits only a moment for what it sent after a pause: that may stay without an answer.
     with suppress(QuorumUnavailable):
         if await done(lock.acquire(**how)):
             await done(lock.release())
@@ -62,7 +63,7 @@ else:
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_no_shard_is_out_after_a_pause(colour) -> None:
-    """Stopped and continued in the middle of whatever it does, a process keeps its healthy shards in service."""
+    """A process that is stopped at any moment, and continued, keeps its healthy shards."""
     with LocalShards(3) as servers:
         command = [sys.executable, "-c", WORK, colour, *servers.urls.values()]
         with subprocess.Popen(

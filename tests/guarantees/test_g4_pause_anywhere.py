@@ -1,7 +1,8 @@
-"""A pause of the client's own process, at every moment at which it looks at the clock, blames no server.
+"""A pause of the client's own process, at any reading of the clock, blames no server.
 
-The pause is the clock's: from one look to the next it goes on by more than a call may take. By then the servers have answered
-whatever they have been sent, as they do while a client's process is stopped.
+The pause is a jump of the clock: from one reading to the next it goes on by more than a call may
+take. By then the servers have answered everything that they were sent, as they do while a client's
+process is stopped.
 """
 
 import asyncio
@@ -22,12 +23,17 @@ from shardcache.testing import Delay, FaultProxy
 
 TIMEOUT = 3.0  # seconds, by that clock: servers are late on a busy machine
 PAUSE = 2.5 * TIMEOUT
-SLOW = 0.025  # seconds that one server takes to answer: more than is waited after a pause, much less than a call may take
+# Seconds that one server takes to answer: more than a call waits after a pause, and much less than
+# a call may take.
+SLOW = 0.025
 KEYS = [str(number) for number in range(20)]
 
 
 class PausedClock:
-    """A clock that jumps at its look number ``at``; ``settle`` is called then, to let the servers do what they have been sent."""
+    """A clock that jumps at its reading number ``at``.
+
+    ``settle`` is called then, so that the servers carry out what they were sent.
+    """
 
     def __init__(self, settle: Callable[[], None]) -> None:
         self._settle = settle
@@ -128,10 +134,12 @@ def clock(urls: dict[str, str]) -> Iterator[PausedClock]:
 async def pause_everywhere(
     make: Callable[[], Any], clock: PausedClock, work: Any, *, fresh: bool
 ) -> list[Any]:
-    """Do the work again and again, each time with the pause one look later; return after which look who was out.
+    """Do the work again and again, each time with the pause one reading of the clock later.
 
-    ``fresh``: with a new client each time, which has no connection yet. Where a shard was out, the same look is tried twice
-    more: what the code does wrong it does each time, a machine that is late by itself does not.
+    ``fresh``: with a new client each time, which has no connection yet.
+
+    Return the readings after which a shard was out. Each of these is tried twice more: a fault of
+    the code shows each time, a machine that is late by itself does not.
     """
     blamed: list[Any] = []
     cache = make()

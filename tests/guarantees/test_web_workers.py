@@ -1,4 +1,4 @@
-"""Under each kind of gunicorn's workers, with the client made before the fork and after it, before gevent has patched the process and after."""
+"""All kinds of gunicorn's workers, with a client made before or after fork and gevent's patch."""
 
 import http.client
 import json
@@ -6,8 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from typing import Any
 import pytest
 
 from shardcache.embedded import LocalShards
+from tests.waiting import until
 
-PATIENCE = 30.0  # seconds: the deadline of what is not about time
+LONG_TIMEOUT = 30.0  # seconds: the deadline of what is not about time
 APPLICATION = "web_application:application"
 PREPARED = "from gevent import monkey; monkey.patch_all()\n"
 
@@ -25,12 +25,12 @@ class Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket: no port that somebody else may take meanwhile."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=PATIENCE)
+        super().__init__("localhost", timeout=LONG_TIMEOUT)
         self.path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE)
+        self.sock.settimeout(LONG_TIMEOUT)
         self.sock.connect(str(self.path))
 
 
@@ -44,15 +44,6 @@ def ask(path: Path, what: str) -> Any:
         return json.load(reply)
     finally:
         connection.close()
-
-
-def until(true: Callable[[], Any]) -> Any:
-    """Wait until something is so; return it."""
-    end = time.monotonic() + PATIENCE
-    while not (found := true()):
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.02)
-    return found
 
 
 @pytest.fixture
@@ -95,7 +86,7 @@ def is_up(path: Path) -> bool:
 @pytest.mark.parametrize("when", ["after", "before"])
 @pytest.mark.parametrize("kind", ["sync", "gthread", "gevent"])
 def test_workers(tmp_path: Path, shards: LocalShards, kind: str, when: str) -> None:
-    """Values, loads, refreshes and locks are right from the first request on, and a shard that died comes back."""
+    """All is right from the first request on, and a shard that died comes back."""
     pytest.importorskip("gunicorn")
     if kind == "gevent":
         pytest.importorskip("gevent")
@@ -131,7 +122,7 @@ def test_workers(tmp_path: Path, shards: LocalShards, kind: str, when: str) -> N
             assert set(all_of(*(f"/get?key={key}" for key in keys * 2))) == {"value"}
     finally:
         server.terminate()
-        server.wait(PATIENCE)
+        server.wait(LONG_TIMEOUT)
 
 
 def test_pausing_a_server() -> None:

@@ -1,4 +1,4 @@
-"""A small web application, served by test_web_workers.py: its client is made, and used, as soon as it is imported."""
+"""A small web application for test_web_workers.py; it makes and uses its client at import."""
 
 import json
 import os

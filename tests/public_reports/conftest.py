@@ -2,18 +2,13 @@
 
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
 import redis
 
-from shardcache import ShardCache
 from shardcache.embedded import LocalShards
-
-PATIENCE = 20.0  # seconds: the deadline of calls that are not about time
 
 
 @pytest.fixture(scope="session")
@@ -21,24 +16,6 @@ def shards() -> Iterator[LocalShards]:
     """Three servers that no test stops."""
     with LocalShards(3) as servers:
         yield servers
-
-
-@pytest.fixture
-def is_async(colour: Any) -> bool:
-    """Whether the colour under test is the asyncio one."""
-    return colour is not ShardCache
-
-
-@pytest.fixture
-def namespace() -> str:
-    """A namespace that no other test has."""
-    return uuid.uuid4().hex
-
-
-@pytest.fixture
-def cache(make: Callable[..., Any]) -> Any:
-    """A client with a namespace of its own."""
-    return make()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ import redis
 from shardcache import AsyncShardCache, Options, ShardCache
 from shardcache.embedded import LocalShards
 from shardcache.errors import ClientClosed, ShardUnavailable
+from tests.waiting import until
 
 protocols = pytest.mark.parametrize("protocol", [3, 2], ids=["resp3", "resp2"])
 
@@ -26,13 +27,6 @@ def plain(url: str) -> redis.Redis:
 def with_login(url: str, login: str) -> str:
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{login}@{rest}"
-
-
-def until(true: Callable[[], Any]) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.02)
 
 
 # StackExchange.Redis #2968, RedisInsight #4377
@@ -190,12 +184,10 @@ def test_connections_closed_by_the_server_while_idle(make, colour) -> None:
             for url in servers.urls.values():
                 with plain(url) as server:
                     server.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-                    until(
-                        lambda server=server: len(server.client_list()) == 1
-                    )  # it closes them a moment later
-            if (
-                colour is not ShardCache
-            ):  # an event loop is told of it when it turns, not when a call asks
+                    # It closes them a moment later.
+                    until(lambda server=server: len(server.client_list()) == 1)
+            # An event loop is told of it when it turns, not when a call asks.
+            if colour is not ShardCache:
                 until(lambda: not any(shard.idle for shard in cache.stats().shards.values()))
             assert [cache.incr(key) for key in keys] == [turn] * 8
         assert cache.get_many(keys) == dict.fromkeys(keys, 10)
@@ -215,7 +207,8 @@ def test_places_in_flight_are_given_back() -> None:
             async with asyncio.timeout(20):
                 while not await cache.set("k", 1):  # noqa: ASYNC110  the server has no event
                     await asyncio.sleep(0.005)
-                while await asyncio.gather(*(cache.get("k") for _ in range(8))) != [1] * 8:  # noqa: ASYNC110  nor this
+                eight = [1] * 8
+                while await asyncio.gather(*(cache.get("k") for _ in eight)) != eight:  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
 
     with LocalShards(1) as servers:

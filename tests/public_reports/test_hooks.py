@@ -43,7 +43,8 @@ def test_a_hook_that_returns_a_coroutine(make, caplog) -> None:
     """A plain function whose coroutine nobody awaits is logged as a failure of the hook."""
     with LocalShards(1) as servers:
         servers.servers[0].kill()
-        options = Options(on_event=lambda event: tell(event), **NO_BREAKER)  # noqa: PLW0108  no coroutine function itself
+        # Not ``tell`` itself, which is a coroutine function.
+        options = Options(on_event=lambda event: tell(event), **NO_BREAKER)  # noqa: PLW0108
         cache = make(servers.urls, options=options)
         assert cache.get("k") is None
     assert ["event hook failed" in record.getMessage() for record in caplog.records] == [True]

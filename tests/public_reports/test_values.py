@@ -19,7 +19,7 @@ from shardcache.errors import InvalidArgument, InvalidKey, SerializationError
 @pytest.mark.parametrize("deep", [100, 511, 512, 1100, 100_000])
 def test_nested_values(make, serializer, deep) -> None:
     """What is nested too deep is refused by the write; what was stored is read."""
-    cache = make(serializer=serializer)
+    cache = make(serializer=serializer, timeout=20)
     value: list[Any] = []
     for _ in range(deep):
         value = [value]
