@@ -11,7 +11,7 @@ from importlib.metadata import requires, version
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-EXTRAS = ("", "cli", "embedded", "zstd")
+EXTRAS = ("", "cli", "dns", "embedded", "zstd")
 
 declared = [Requirement(line) for line in requires("shardcache") or ()]
 bounds = {

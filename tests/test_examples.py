@@ -159,10 +159,14 @@ def test_shared_schedule() -> None:
 def test_every_example_is_tested() -> None:
     """An example that nothing runs would rot."""
     assert [path.stem for path in sorted(EXAMPLES.glob("*.py"))] == [
+        "django_site",  # these three: tests/contrib/test_example_sites.py
+        "fastapi_service",
+        "local_site",
         "shared_file",
         "shared_schedule",
         "sqlite_shards",
         "starlette_app",
+        "test_prices",
     ]
 
 
@@ -175,11 +179,27 @@ PAGES = [
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_name_their_nodes(page: Path) -> None:
-    """An example's client of several servers names each: a renamed host would lose its keys."""
+    """An example's client of several servers names each: a renamed host would lose its keys.
+
+    The nodes of a cluster, and Sentinels, are only asked where the keys are.
+    """
     makes = re.compile(r"SHARDCACHE_URL=|from_url\(|(?:Cache|Lock)\(\[|--url")
     for line in page.read_text(encoding="utf-8").splitlines():
-        if makes.search(line) and (urls := re.findall(r"\w+://[^\s'\"`,]+", line)):
+        if makes.search(line) and (urls := re.findall(r"(?<![\w+])\w+://[^\s'\"`,]+", line)):
             unnamed = [url for url in urls if "name=" not in url]
             assert unnamed == [] or (
                 len(urls) == 1 and "," not in line.partition(urls[0])[2][:1]
             ), line
+
+
+def test_prices() -> None:
+    """The tests of a small application pass, outages and all."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
+    done = subprocess.run(
+        [*command, f"--rootdir={EXAMPLES}", str(EXAMPLES / "test_prices.py")],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=100,
+        check=False,
+    )
+    assert "4 passed" in done.stdout, done.stdout + done.stderr

@@ -14,6 +14,8 @@ import pytest
 import shardcache
 from shardcache.exports import HOMES
 
+pytestmark = pytest.mark.long  # it does not depend on the interpreter
+
 PACKAGE = Path(shardcache.__path__[0])
 FILES = sorted(PACKAGE.rglob("*.py"))
 LONGEST = 500

@@ -15,10 +15,10 @@ import redis
 
 from shardcache import Event, Options
 from shardcache.embedded import LocalShards
-from shardcache.errors import AuthenticationFailed, LockLost
+from shardcache.errors import AuthenticationFailed, LockLost, ShardOut
 from shardcache.events import Repeats, emit
 
-PATIENCE = 20.0
+LONG_TIMEOUT = 20.0
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 def test_out_and_back(colour: Any, server: Any, name: str, lines: Callable[[], list[str]]) -> None:
     """One warning says that a shard is out and why, one that it is back."""
     with colour(
-        {name: server.url}, timeout=PATIENCE, options=Options(first_probe=0.01, max_probe=0.02)
+        {name: server.url}, timeout=LONG_TIMEOUT, options=Options(first_probe=0.01, max_probe=0.02)
     ) as cache:
         cache.set("secret-key", "secret-value")
         server.kill()
@@ -69,7 +69,7 @@ def test_out_and_back(colour: Any, server: Any, name: str, lines: Callable[[], l
 def test_damaged(colour: Any, server: Any, name: str, lines: Callable[[], list[str]]) -> None:
     """A hundred damaged values of a shard are one warning, without key and value."""
     with (
-        colour({name: server.url}, timeout=PATIENCE) as cache,
+        colour({name: server.url}, timeout=LONG_TIMEOUT) as cache,
         redis.Redis.from_url(server.url) as plain,
     ):
         plain.mset({f"key-{n}": b"\xf8hunter2" for n in range(100)})
@@ -91,7 +91,7 @@ def test_refused_login(colour: Any, name: str, lines: Callable[[], list[str]]) -
         url = servers.servers[0].url.rpartition("@")[2].removeprefix("redis://")
         options = Options(on_event=events.append)
         with colour(
-            {name: f"redis://someone:sesame@{url}"}, timeout=PATIENCE, options=options
+            {name: f"redis://someone:sesame@{url}"}, timeout=LONG_TIMEOUT, options=options
         ) as cache:
             for _ in range(3):
                 with pytest.raises(AuthenticationFailed):
@@ -110,7 +110,7 @@ def test_password_rotated(
 ) -> None:
     """A password that is changed under a running client shows in the log as what it is."""
     with (
-        colour({name: server.url}, timeout=PATIENCE) as cache,
+        colour({name: server.url}, timeout=LONG_TIMEOUT) as cache,
         redis.Redis.from_url(server.url) as plain,
     ):
         assert cache.set("k", 1)
@@ -144,6 +144,33 @@ def test_once_in_a_while() -> None:
     ]
 
 
+def test_flapping(lines: Callable[[], list[str]], name: str) -> None:
+    """A shard that comes and goes all the time has ten lines a minute; the last one says so."""
+    for _ in range(20):
+        emit(None, Event("shard_out", name, error=ShardOut(name, "gone")))
+        emit(None, Event("shard_back", name))
+    emit(None, Event("shard_out", f"{name}-2", error=ShardOut(name, "gone")))
+    out, back = f"shard '{name}' is out of service: gone", f"shard '{name}' is back in service"
+    found = lines()
+    assert found[:9] == [out, back] * 4 + [out]
+    assert found[9].startswith(f"{back} (it comes and goes: what follows in the next ")
+    assert found[10:] == [f"shard '{name}-2' is out of service: gone"]
+
+
+def test_after_a_burst() -> None:
+    """In the next minute the first line says how many were held back."""
+    limit = Repeats(60)
+    records = [record(at) for at in (0.0, 1.0, 2.0, 3.0, 61.0)]
+    for one in records:
+        vars(one)["shardcache_burst"] = 2
+    assert [limit.filter(one) for one in records] == [True, True, False, False, True]
+    assert [one.msg for one in (records[0], records[1], records[4])] == [
+        "damaged",
+        "damaged (it comes and goes: what follows in the next 59 s is not logged)",
+        "damaged (and 2 more like it before)",
+    ]
+
+
 def test_a_clock_set_back_does_not_silence() -> None:
     """A clock that jumps back by more than the time lets the next warning pass."""
     limit = Repeats(60)
@@ -154,7 +181,7 @@ def test_memory_of_the_limit_is_bounded() -> None:
     """However many shards and locks there are, it does not remember more than it may."""
     limit = Repeats(60, most=10)
     assert all(limit.filter(record(0.0, number)) for number in range(1000))
-    assert len(limit._seen) <= 10
+    assert len(limit._let_through) <= 10
 
 
 def test_other_records_pass() -> None:

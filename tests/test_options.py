@@ -62,6 +62,8 @@ def test_probes_in_order() -> None:
         ("protocol", "3"),
         ("placement", "random"),
         ("placement", None),
+        ("read_from", "replicas"),
+        ("read_from", None),
         ("on_event", "print"),
         ("tls", True),
         ("tls", {"verify": False}),

@@ -94,7 +94,8 @@ REPLIES = {
         "does not let",
         "ERR The user executing the script can't run this command",
     ),
-    "cluster": (CommandRefused, "Redis Cluster", "MOVED 3999 127.0.0.1:6381"),
+    "cluster": (CommandRefused, "write redis+cluster://host:port", "MOVED 3999 127.0.0.1:6381"),
+    "cluster, moving": (CommandRefused, "write redis+cluster://host:port", "ASK 3999 h:6381"),
     "switched off": (
         CommandRefused,
         "switched off",

@@ -15,10 +15,13 @@ from shardcache.pipeline import AsyncPipeline, Pipeline
 from shardcache.ttl import DEFAULT, Default
 
 # Names that only one of the two has, and why.
+pytestmark = pytest.mark.long  # it does not depend on the interpreter
+
 ONLY_SYNC = {
     "__contains__": "`in` cannot be awaited: contains() is the asyncio way",
     "__enter__": "the asyncio client is used by `async with`",
     "__exit__": "the asyncio client is used by `async with`",
+    "mapping": "the methods of a mapping cannot be awaited",
 }
 ONLY_ASYNC = {
     "__aenter__": "`async with`",

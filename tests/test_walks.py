@@ -130,5 +130,8 @@ def test_named_paths_exist(page: Path) -> None:
 def test_missing_path_is_seen() -> None:
     """A name is of a whole file or folder, from any folder on."""
     files = {"shardcache/wire/tls.py", "shardcache/keys.py"}
-    text = "`wire/tls.py` `tls.py` `keys.py::distinct` `wire/` `ls.py` `wires/` `wire/keys.py` `redis://`"
+    text = (
+        "`wire/tls.py` `tls.py` `keys.py::distinct` `wire/` `ls.py` `wires/` `wire/keys.py` "
+        "`redis://`"
+    )
     assert complaints(text, files) == ["ls.py", "wires/", "wire/keys.py"]

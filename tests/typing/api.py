@@ -35,6 +35,7 @@ from shardcache import (
     ValueType,
     errors,
 )
+from shardcache.locks.voter_nodes import VoterNodes, change_voters, finish_change, voter_nodes
 from shardcache.results import Missing
 
 
@@ -176,8 +177,18 @@ def locks_say_what_they_take(cache: ShardCache, other: AsyncShardCache) -> None:
     assert_type(cache.lock_many(["a", b"b"], timeout=1.0, owner=7), LockSet)
     assert_type(other.lock("a", cancel_on_loss=True, on_lost=print), AsyncQuorumLock)
     assert_type(other.lock_many({"a"}, ttl=2), AsyncLockSet)
+    assert_type(voter_nodes(cache), VoterNodes)
+    assert_type(change_voters(cache).silent, tuple[str, ...])
+    assert_type(finish_change(cache), VoterNodes)
     cache.lock("a", cancel_on_loss=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     cache.lock_many(["a"], reentrant=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def voters_are_changed_from_a_task(cache: AsyncShardCache) -> None:
+    assert_type(await voter_nodes(cache), VoterNodes)
+    assert_type((await change_voters(cache)).former, tuple[str, ...])
+    assert_type(await finish_change(cache), VoterNodes)
+    voter_nodes({"a": "redis://127.0.0.1:6379/0"})  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def the_value_is_what_the_loader_returns(cache: ShardCache) -> None:
