@@ -15,7 +15,7 @@ from shardcache.errors import KeyMissing, WrongType
 
 from .servers import Backend, Fleet, Server
 
-PATIENCE = 30.0  # seconds after which something that has to happen never will
+LONG_TIMEOUT = 30.0  # seconds after which something that has to happen never will
 VALUES = {
     "none": None,
     "truth": True,
@@ -65,7 +65,7 @@ def cache(urls: Mapping[str, str], options: Options) -> Iterator[ShardCache]:
 
 
 def until_gone(cache: ShardCache, key: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + LONG_TIMEOUT
     while key in cache:
         assert time.monotonic() < deadline
 

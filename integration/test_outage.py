@@ -26,7 +26,7 @@ from shardcache.stats import ShardStats
 from .servers import BACKENDS, Fleet, Server
 
 TIMEOUT = 2.0  # seconds; longer than a busy machine holds up a healthy server
-PATIENCE = 30.0  # seconds after which something that has to happen never will
+LONG_TIMEOUT = 30.0  # seconds after which something that has to happen never will
 A_FEW = 3
 VICTIM = "b"
 KEYS = [f"key-{i}" for i in range(90)]
@@ -49,9 +49,8 @@ class Witness:
     wrong: list[tuple[str, object]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)  # keys of shards that were never touched
     raised: list[BaseException] = field(default_factory=list)
-    served: Counter[str] = field(
-        default_factory=Counter
-    )  # by shard; threads may lose a count, which harms nobody
+    # By shard; threads may lose a count, which harms nobody.
+    served: Counter[str] = field(default_factory=Counter)
 
     def read(self, asked: Iterable[str], found: Mapping[str, object]) -> None:
         for key in asked:
@@ -90,7 +89,7 @@ class Load:
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Return once the condition holds."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LONG_TIMEOUT
         while not condition():
             assert self.witness.raised == []
             assert time.monotonic() < deadline, (
@@ -292,7 +291,7 @@ def test_hung_server_is_named_and_left_alone(fleet: Fleet) -> None:
         assert found.hits == {key: value_of(key) for key in KEYS if key not in hung}
         assert cache.stats().shards[VICTIM].timeouts == 1
         servers[VICTIM].unpause()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LONG_TIMEOUT
         while cache.fetch_many(KEYS).failures:
             assert time.monotonic() < deadline, cache.stats()
             time.sleep(0.01)
