@@ -20,7 +20,18 @@ from figure import Figure, header
 from race import Race
 
 # A subject is a module with ``figures(race)``, which yields each figure as soon as it is measured.
-SUBJECTS = ("single", "many", "aio", "locks", "loads", "stampede", "growth", "ring", "footprint")
+SUBJECTS = (
+    "single",
+    "many",
+    "aio",
+    "locks",
+    "loads",
+    "stampede",
+    "growth",
+    "ring",
+    "footprint",
+    "redis_cluster",
+)
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ KEYS = [f"user:{number}:profile" for number in range(1000)]
 CALLS = [KEYS[at : at + 100] for at in range(0, 1000, 100)]
 SHARDS = 4
 TASKS, ROUND = 64, 20  # tasks at once, calls of each in one run of the loop
-PATIENCE = 30  # seconds: the machine may be busy with something else
+LONG_TIMEOUT = 30  # seconds: the machine may be busy with something else
 BIG = 10_000_000  # bytes
 MANY = [f"many:{number}" for number in range(10_000)]
 
@@ -133,7 +133,7 @@ def on_loop(
         url = servers.servers[0].url
         wires = [key.encode() for key in KEYS]
         cache, fleet = (
-            AsyncShardCache(urls, timeout=PATIENCE) for urls in ({"one": url}, servers.urls)
+            AsyncShardCache(urls, timeout=LONG_TIMEOUT) for urls in ({"one": url}, servers.urls)
         )
         for client in (cache, fleet):
             stack.callback(lambda client=client: track.run(client.aclose()))
@@ -217,7 +217,7 @@ async def glide_of(url: str) -> Any:
     where = urlsplit(url)
     known = [NodeAddress(where.hostname, where.port)]
     return await GlideClient.create(
-        GlideClientConfiguration(known, request_timeout=PATIENCE * 1000)
+        GlideClientConfiguration(known, request_timeout=LONG_TIMEOUT * 1000)
     )
 
 
@@ -234,7 +234,7 @@ def beside_bulk(race: Race) -> Iterator[Figure]:
     track = Track(asyncio.SelectorEventLoop)
     with LocalShards(1, tcp=True) as servers:
         (url,) = servers.urls.values()
-        cache = AsyncShardCache({"one": url}, timeout=PATIENCE)
+        cache = AsyncShardCache({"one": url}, timeout=LONG_TIMEOUT)
         small, bulk = track.run(BarePipe.to(url)), track.run(BarePipe.to(url))
         big = bytes(BIG)
         track.run(cache.set("big", big))

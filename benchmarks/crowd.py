@@ -57,7 +57,7 @@ def worker(
     notes.ping()
     seen = 0
     cache: Any = None
-    home = ""
+    own_shard = ""
 
     def why() -> str:
         nonlocal seen
@@ -65,8 +65,8 @@ def worker(
             return "lock"
         stats = cache.stats()
         alone, seen = stats.loading.alone > seen, stats.loading.alone
-        if stats.shards[home].state != "closed":
-            return "home out"
+        if stats.shards[own_shard].state != "closed":
+            return "shard out"
         return "alone" if alone else "lock"
 
     def note(start: float) -> str:
@@ -85,10 +85,10 @@ def worker(
         return note(start)
 
     def open_cache() -> Callable[[], Any]:
-        nonlocal cache, home
+        nonlocal cache, own_shard
         read, cache = make(urls, aload if tasks else load, setting.ttl)
         if cache is not None:
-            home = cache.explain(KEY).shard
+            own_shard = cache.explain(KEY).shard
         return read
 
     reads, errors = 0, Counter[str]()

@@ -34,7 +34,7 @@ WAITERS = 100
 SECTION = 0.001  # seconds
 PROCESSES = 4
 HUNG = 2
-PATIENCE = 60.0  # seconds: nobody is to fail for the sake of a busy machine
+LONG_TIMEOUT = 60.0  # seconds: nobody is to fail for the sake of a busy machine
 NAMES = [f"lock:{number}" for number in range(200)]
 POLL_IN = select.POLLIN
 
@@ -87,9 +87,8 @@ def alone(race: Race) -> Iterator[Figure]:
         servers = stack.enter_context(LocalShards(VOTERS, tcp=True))
         first = next(iter(servers.urls.values()))
         cache = stack.enter_context(ShardCache(servers.urls))
-        one = stack.enter_context(
-            ShardCache({"one": first}, namespace="one")
-        )  # voters are agreed on by namespace
+        # Voters are agreed on by namespace.
+        one = stack.enter_context(ShardCache({"one": first}, namespace="one"))
         client = stack.enter_context(redis.Redis.from_url(first))
         bare = BareLoop(servers.urls)
         stack.callback(bare.close)
@@ -167,12 +166,12 @@ def at_once(race: Race) -> Iterator[Figure]:
         stack.callback(loop.close)
         servers = stack.enter_context(LocalShards(VOTERS, tcp=True))
         first = next(iter(servers.urls.values()))
-        cache = AsyncShardCache(servers.urls, timeout=PATIENCE)
+        cache = AsyncShardCache(servers.urls, timeout=LONG_TIMEOUT)
         stack.callback(lambda: loop.run_until_complete(cache.aclose()))
         # Its default of 100 connections would refuse the rest; waiting for one of 100 is faster
         # than opening 500.
         pool = redis.asyncio.BlockingConnectionPool.from_url(
-            first, max_connections=100, timeout=PATIENCE
+            first, max_connections=100, timeout=LONG_TIMEOUT
         )
         client = redis.asyncio.Redis.from_pool(pool)
         stack.callback(lambda: loop.run_until_complete(client.aclose()))
@@ -273,7 +272,7 @@ def threads(
             start.wait()
             for _ in range(turns):
                 begun = time.monotonic()
-                if not lock.acquire(timeout=PATIENCE):
+                if not lock.acquire(timeout=LONG_TIMEOUT):
                     raise TimeoutError("a waiter starved")
                 held = time.monotonic()
                 time.sleep(SECTION)
@@ -297,7 +296,7 @@ def tasks(urls: Mapping[str, str], turns: int) -> Contest:
         lock: AsyncQuorumLock = cache.lock("one", TTL)
         for _ in range(turns):
             begun = time.monotonic()
-            if not await lock.acquire(timeout=PATIENCE):
+            if not await lock.acquire(timeout=LONG_TIMEOUT):
                 raise TimeoutError("a waiter starved")
             held = time.monotonic()
             await asyncio.sleep(SECTION)

@@ -73,7 +73,7 @@ def one_get(cache: ShardCache, links: list[Connection]) -> list[Racer]:
     """Take the path of `ShardCache.get` apart."""
     context, runner = cache._context, cache._runner
     requests = [context.requests.get(key) for key in KEYS]
-    owners = context.placement.owner_indexes([request.key for request in requests])
+    owners = context.topology.owner_indexes([request.key for request in requests])
     routed = [
         (links[owner], pack(request.command))
         for owner, request in zip(owners, requests, strict=True)
@@ -93,7 +93,7 @@ def one_get(cache: ShardCache, links: list[Connection]) -> list[Racer]:
         Racer("key: check, encode; request", context.requests.get, KEYS),
         Racer(
             "ring: owner_index",
-            context.placement.owner_index,
+            context.topology.owner_index,
             [request.key for request in requests],
         ),
         Racer("pack", pack, [request.command for request in requests]),
@@ -111,7 +111,7 @@ def many_gets(cache: ShardCache, links: list[Connection]) -> list[Racer]:
     """Take the path of `ShardCache.get_many` apart."""
     context, runner = cache._context, cache._runner
     wires = [context.keys.wire_many(call) for call in CALLS]
-    batches = [asked(context.placement, keys) for keys in wires]
+    batches = [asked(context.topology, keys) for keys in wires]
     payloads = [
         [(links[one.shard], pack_all(one.commands), len(one.commands)) for one in each]
         for each in batches
@@ -127,7 +127,7 @@ def many_gets(cache: ShardCache, links: list[Connection]) -> list[Racer]:
 
     def bind(keys: list[bytes]) -> None:
         """Run the flow without a driver: grouping before the exchange, sorting back after it."""
-        flow = batch.fetch(context.placement, keys)
+        flow = batch.fetch(context.topology, keys)
         try:
             flow.send([[[raw] * (len(one.commands[0]) - 1)] for one in next(flow).batches])
         except StopIteration:

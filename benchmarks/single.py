@@ -54,9 +54,8 @@ def figures(race: Race) -> Iterator[Figure]:
                 " µs",
                 costs,
             )
-            yield against(
-                gets, "bare socket + hiredis, a second one", "bare socket + hiredis"
-            )  # what chance alone does
+            # What chance alone does.
+            yield against(gets, "bare socket + hiredis, a second one", "bare socket + hiredis")
 
             sets = race(
                 [

@@ -40,7 +40,7 @@ OURS = ("shardcache, threads", "shardcache, tasks")
 class Load:
     """One run of the loader; times are seconds on the machine's monotonic clock.
 
-    ``why``: lock, alone, or home out (the key's own shard is out of service).
+    ``why``: lock, alone, or shard out (the key's own shard is out of service).
     """
 
     start: float
@@ -144,7 +144,9 @@ def break_shards(servers: LocalShards, start: float, end: float) -> list[tuple[f
     return outages
 
 
-def explained(outcome: Outcome, setting: Setting, home: str) -> tuple[Counter[str], list[Load]]:
+def explained(
+    outcome: Outcome, setting: Setting, own_shard: str
+) -> tuple[Counter[str], list[Load]]:
     """Return how many loads there were of each kind, and those for which there is no reason."""
     kinds: Counter[str] = Counter()
     spare: list[Load] = []
@@ -155,7 +157,7 @@ def explained(outcome: Outcome, setting: Setting, home: str) -> tuple[Counter[st
         elif last is None or load.start >= last.end + setting.ttl / 2:
             kinds["expired"] += 1
         elif any(
-            name == home and last.start <= up and killed <= load.end
+            name == own_shard and last.start <= up and killed <= load.end
             for killed, up, name in outcome.outages
         ):
             kinds["value lost with its shard"] += 1
@@ -213,12 +215,12 @@ def crowds(setting: Setting, peers: Sequence[str], keep: list[Outcome]) -> Itera
     with ShardCache(
         {f"shard-{number}": "redis://127.0.0.1:1" for number in range(1, setting.shards + 1)}
     ) as cache:
-        home = cache.explain(KEY).shard
+        own_shard = cache.explain(KEY).shard
     for name in OURS:
         outcome = stampede(name, setting, setting.chaos, chaos=True)
         outcome.name = f"{name}, shards dying"
         keep.append(outcome)
-        kinds, spare = explained(outcome, setting, home)
+        kinds, spare = explained(outcome, setting, own_shard)
         said = ", ".join(f"{kind} {number}" for kind, number in kinds.most_common())
         said += (
             f"; {len(outcome.outages)} kills, {outcome.reads} reads, "
