@@ -1,4 +1,4 @@
-"""The Python blocks of README.md and of the pages beside this file run, from top to bottom of each page.
+"""The Python blocks of README.md and of the pages beside this file run, from top to bottom.
 
 A block that cannot run says so, with the reason, in a comment that readers don't see:
 ``<!--- skip: next "needs three machines" -->``.
