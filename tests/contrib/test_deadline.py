@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shardcache.contrib.deadline import ASGIDeadline, WSGIDeadline
+from shardcache.contrib.deadline import ASGIDeadline, FlaskDeadline, WSGIDeadline
 from shardcache.errors import InvalidArgument
 from shardcache.request_deadline import caller_end, time_left
 
@@ -57,3 +57,26 @@ def test_what_cannot_be(middleware: Any) -> None:
     """A wrong number is an error when the application is put together."""
     with pytest.raises(InvalidArgument, match="a deadline must be seconds"):
         middleware(None, -1)
+
+
+def test_flask() -> None:
+    """The extension bounds each request of an application, as its configuration says."""
+    flask = pytest.importorskip("flask")
+
+    def site(limit: FlaskDeadline | None = None, **config: Any) -> str:
+        app = flask.Flask("site")
+        app.config.update(config)
+        app.add_url_rule("/", view_func=lambda: f"{round(time_left() or 0, -2):.0f}")
+        (limit or FlaskDeadline()).init_app(app)
+        with app.test_client() as http:
+            return str(http.get("/").text)
+
+    both = FlaskDeadline(seconds=2000)
+    assert [site(both), site(both, SHARDCACHE_DEADLINE=1000)] == ["2000", "1000"]
+    assert [site(SHARDCACHE_DEADLINE=1000), site(SHARDCACHE_DEADLINE=None)] == ["1000", "0"]
+    assert caller_end() is None
+    for wrong in ({}, {"SHARDCACHE_DEADLINE": "soon"}):
+        with pytest.raises(InvalidArgument, match=r"0\.2 in its config|seconds from 0 to"):
+            site(**wrong)
+    with pytest.raises(InvalidArgument, match="seconds from 0 to"):
+        FlaskDeadline(seconds=-1)

@@ -4,5 +4,6 @@ The settings, and what differs from other backends: docs/web.md.
 """
 
 from shardcache.contrib.django.backend import ShardCacheBackend
+from shardcache.contrib.django.deadline import DeadlineMiddleware
 
-__all__ = ("ShardCacheBackend",)
+__all__ = ("DeadlineMiddleware", "ShardCacheBackend")
