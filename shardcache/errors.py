@@ -283,8 +283,8 @@ class TooManyLoaders(LoadFailed):
 
     That is: ``Options.max_loads`` of them were given up after ``LoadPolicy.hard_timeout`` and have
     not ended; or as many are running, and none has ended for ``LoadPolicy.wait`` seconds (a second
-    at least); or as many refreshes are at work in the background. The message names some of the
-    keys.
+    at least) or before the time of a `deadline` was over; or as many refreshes are at work in the
+    background. The message names some of the keys.
     """
 
 

@@ -7,14 +7,20 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from shardcache.errors import LoadTimeout, TooManyLoaders
+from shardcache.request_deadline import time_left
 from shardcache.system.queue import Line, Place
 from shardcache.system.threads import Worker
 
-__all__ = ("LoaderPermit", "LoaderPermits", "ThreadPermits", "too_many")
+__all__ = ("LoaderPermit", "LoaderPermits", "NoTimeForTurn", "ThreadPermits", "too_many")
 
 _NAMED = 5  # keys that an error names
+_TIMER_TICK = 0.001  # seconds by which a timer of an event loop may be early, at most
 
 Wires = tuple[bytes, ...]
+
+
+class NoTimeForTurn(TooManyLoaders):
+    """The caller's `deadline` was over first: callers that have joined its load may have more."""
 
 
 class LoaderPermit:
@@ -95,6 +101,30 @@ class LoaderPermits:
     def free(self, permit: LoaderPermit) -> None:
         """Let the next one in."""
 
+    @staticmethod
+    def turn_limit(timeout: float | None, wait: float) -> float:
+        """Return the seconds that a loader waits for its turn before it looks (`check_wait`)."""
+        left = time_left()
+        longest = wait if timeout is None else timeout
+        return longest if left is None else min(longest, max(left, 0.0))
+
+    def check_wait(self, timeout: float | None, wait: float, ended: int) -> int:
+        """Return how many loaders have ended, if the wait for a turn goes on; else raise why not.
+
+        ``ended``: how many had ended when the wait began.
+        """
+        left = time_left()
+        if left is not None and left <= _TIMER_TICK:
+            raise NoTimeForTurn(
+                f"the loader had to wait for its turn, and the time of shardcache.deadline is over:"
+                f" {self._most} loaders (max_loads) are running: {self._holders()}"
+            )
+        if timeout is not None:
+            raise self.no_turn(timeout)
+        if self.ended == ended:
+            raise self.stuck(wait)
+        return self.ended
+
     def no_turn(self, seconds: float) -> LoadTimeout:
         """Return the error for a loader that did not get its turn."""
         return LoadTimeout(
@@ -133,12 +163,8 @@ class ThreadPermits(LoaderPermits):
             permit.turn = Place(self._turns, self._most)
             permit.turn.join()
             ended = self.ended
-            while not permit.turn.wait(wait if timeout is None else timeout):
-                if timeout is not None:
-                    raise self.no_turn(timeout)
-                if self.ended == ended:
-                    raise self.stuck(wait)
-                ended = self.ended
+            while not permit.turn.wait(self.turn_limit(timeout, wait)):
+                ended = self.check_wait(timeout, wait, ended)
         self.begin(permit)
 
     def leave(self, permit: LoaderPermit) -> None:

@@ -42,6 +42,11 @@ class Budget:
         """Return when a wait is over that would be over at ``end`` but for this budget's end."""
         return end if self._end is None else min(end, self._end)
 
+    @property
+    def over(self) -> bool:
+        """Whether the caller waits no more, whatever is left."""
+        return self._end is not None and self._clock() >= self._end
+
     def renew(self, least: float = 0.0) -> None:
         """Begin anew, for the next part of a call that is too large for one deadline.
 

@@ -88,7 +88,8 @@ class AsyncQuorumLock(LockBase[AsyncRunner]):
         Without any timeout it waits as long as others hold the lock, but no longer than the ttl for
         a majority of the voters to answer. After a second of waiting, the hook and the log are told
         (`lock_waiting`). Returns False if others hold the lock all the time. Raises
-        `QuorumUnavailable` at the end of that time if too many voters are out.
+        `QuorumUnavailable` at the end of that time if too many voters are out. A `deadline` around
+        the call ends that time too.
         """
         wait = wait_time(blocking, timeout, self._timeout)
         try:
@@ -102,15 +103,19 @@ class AsyncQuorumLock(LockBase[AsyncRunner]):
         if again is not None:
             return again
         if wait == 0:
-            return await self._driver.run(self._holder.acquire(0), self._holder.budget(0))
+            return await self._driver.run(
+                self._holder.acquire(0), self._holder.budget(0, bounded=True)
+            )
         began, note = self._holder.clock(), self._holder.teller()
         async with self._driver.line.wait_turn(
-            self._holder.plan.keys.lock, wait, lambda: note(self._holder.others_first())
+            self._holder.plan.keys.lock,
+            self._holder.turn_limit(wait),
+            lambda: note(self._holder.others_first()),
         ) as came:
             if not came:
                 raise self._holder.others_first()
             return await self._driver.run(
-                self._holder.acquire(wait, began, note), self._holder.budget(wait)
+                self._holder.acquire(wait, began, note), self._holder.budget(wait, bounded=True)
             )
 
     async def release(self) -> None:
@@ -171,14 +176,17 @@ class AsyncQuorumLock(LockBase[AsyncRunner]):
 
         Raises `QuorumUnavailable` if too few voters answer.
         """
-        return await self._driver.run(self._holder.inspect(), self._holder.budget(0)) is not None
+        return (
+            await self._driver.run(self._holder.inspect(), self._holder.budget(0, bounded=True))
+            is not None
+        )
 
     async def owner(self) -> Holder | None:
         """Return who holds the lock, since when, for how long, and on which voters; or None.
 
         Raises `QuorumUnavailable` if too few voters answer.
         """
-        return await self._driver.run(self._holder.inspect(), self._holder.budget(0))
+        return await self._driver.run(self._holder.inspect(), self._holder.budget(0, bounded=True))
 
     async def force_release(self) -> int:
         """Take the lock from its holder; return on how many voters it was held.

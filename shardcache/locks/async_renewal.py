@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from shardcache.locks.lease_handle import Hold
+from shardcache.request_deadline import forget_deadline
 
 __all__ = ("AsyncRenewal", "this_task")
 
@@ -48,6 +49,7 @@ class AsyncRenewal:
 
 
 async def _renew_on(find: "weakref.WeakMethod[Renew]", hold: Hold, pause: float | None) -> None:
+    forget_deadline()  # that of the call which took the lock
     while pause is not None:
         await asyncio.sleep(pause)
         renew = find()

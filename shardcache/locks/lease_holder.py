@@ -33,6 +33,7 @@ from shardcache.keys import Key
 from shardcache.locks.holder import Holder
 from shardcache.locks.lease_handle import Hold, Taking
 from shardcache.locks.waiting import teller
+from shardcache.request_deadline import TIME_IS_OVER, caller_end_by, time_left
 from shardcache.system.holder_token import check_label, new_token
 
 __all__ = ("HANDED_OVER", "LeaseHolder")
@@ -149,15 +150,34 @@ class LeaseHolder(Generic[D]):
         """Return the owner in whose name the caller acts, for a re-entrant lock."""
         return self._owner if self._owner is not None else self._caller()
 
-    def budget(self, wait: float | None) -> Budget | None:
+    def budget(self, wait: float | None, *, bounded: bool = False) -> Budget | None:
         """Return the time that all exchanges of one call share; None: there is no bound.
 
         It is ``wait``, or one timeout if that is longer.
+
+        ``bounded``: whether the caller's `deadline` ends it too. It does not end what would leave
+            others without the lock, or the holder without its lease.
         """
+        end = caller_end_by(self.clock) if bounded else None
         if wait is None or wait == math.inf:
-            return None
+            return None if end is None else Budget(math.inf, self.clock, end=end)
         timeout = max(self.backend.planner.timeout, self.plan.voter_timeout)
-        return Budget(max(wait, timeout), self.clock)
+        return Budget(max(wait, timeout), self.clock, end=end)
+
+    @staticmethod
+    def turn_limit(wait: float | None) -> float | None:
+        """Return the seconds to wait for others of this process: ``wait``, or what is left."""
+        left = time_left()
+        return wait if left is None else min(math.inf if wait is None else wait, max(left, 0.0))
+
+    def _caller_end(self) -> float:
+        """Return when the caller's `deadline` is over. Raises `QuorumUnavailable` if it is now."""
+        end = caller_end_by(self.clock)
+        if end is None:
+            return math.inf
+        if end <= self.clock():
+            raise QuorumUnavailable(self.name, f"a majority {TIME_IS_OVER}")
+        return end
 
     def teller(self) -> Note:
         """Return a function that tells why a caller still waits, once for each reason."""
@@ -186,6 +206,7 @@ class LeaseHolder(Generic[D]):
         Raises `LockNotAcquired`.
         """
         # The flow of the protocol, with the clock and the names of this handle.
+        end = self._caller_end()
         taking = Taking() if taking is None else taking
         planner = self.backend.planner
         lease = yield from acquire(
@@ -199,6 +220,7 @@ class LeaseHolder(Generic[D]):
             note=self.teller() if note is None else note,
             electorate=planner.electorate,
             undo=taking,
+            end=end,
         )
         return (yield from self._kept_or_given_back(lease, taking))
 
@@ -358,6 +380,7 @@ class LeaseHolder(Generic[D]):
 
     def inspect(self) -> Flow[Holder | None]:
         """Return who holds the lock, whoever it is; None: nobody."""
+        self._caller_end()
         for plan in (yield from self.backend.planner.electorate.refresh(self.plan)):
             holder = Holder.of(plan, (yield from inspect_lock(plan)))
             if holder is not None:

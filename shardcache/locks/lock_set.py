@@ -24,6 +24,7 @@ from shardcache.errors import (
     QuorumUnavailable,
     ShardCacheError,
 )
+from shardcache.flows.budget import Budget
 from shardcache.flows.grouping import together
 from shardcache.flows.lock.undo import AT_ONCE, give_back_all
 from shardcache.flows.steps import Flow
@@ -132,6 +133,10 @@ class _LockSetBase(ABC, Generic[L]):
                     "the first lease ended before the last was had",
                 )
 
+    def _budget(self) -> Budget | None:
+        """Return what is left of the caller's `deadline`; None: there is none."""
+        return self._holders[0].budget(None, bounded=True)
+
     @staticmethod
     def _give_back(takings: Takings) -> Flow[None]:
         """Give back what was taken, in one step, and wait for no reply.
@@ -235,7 +240,8 @@ class LockSet(_LockSetBase[QuorumLock]):
         log = self._driver.undo_log
         within = any(log.is_under_way(key, own) for key in self._keys)
         try:
-            self._driver.run(self._acquire(0 if within else wait, takings, weakref.ref(own)))
+            flow = self._acquire(0 if within else wait, takings, weakref.ref(own))
+            self._driver.run(flow, self._budget())
         except LockConflict as error:
             if not within or wait == 0:
                 raise
@@ -310,7 +316,7 @@ class AsyncLockSet(_LockSetBase[AsyncQuorumLock]):
         """
         wait = wait_time(blocking, timeout, self._timeout)
         try:
-            return await self._driver.run(self._acquire(wait))
+            return await self._driver.run(self._acquire(wait), self._budget())
         except LockNotAcquired as error:
             return not_acquired(error)
 
@@ -324,7 +330,7 @@ class AsyncLockSet(_LockSetBase[AsyncQuorumLock]):
             await lock.close()
 
     async def __aenter__(self) -> Self:
-        await self._driver.run(self._acquire(self._timeout))
+        await self._driver.run(self._acquire(self._timeout), self._budget())
         return self
 
     async def __aexit__(

@@ -113,7 +113,8 @@ class QuorumLock(LockBase[Runner]):
         Without any timeout it waits as long as others hold the lock, but no longer than the ttl for
         a majority of the voters to answer. After a second of waiting, the hook and the log are told
         (`lock_waiting`). Returns False if others hold the lock all the time. Raises
-        `QuorumUnavailable` at the end of that time if too many voters are out.
+        `QuorumUnavailable` at the end of that time if too many voters are out. A `deadline` around
+        the call ends that time too.
         """
         wait = wait_time(blocking, timeout, self._timeout)
         taking = Taking()
@@ -144,10 +145,11 @@ class QuorumLock(LockBase[Runner]):
         place = taking.place = Place()
         try:
             line.join(key, place)
-            if not line.wait_turn(place, wait, lambda: note(self._holder.others_first())):
+            limit = self._holder.turn_limit(wait)
+            if not line.wait_turn(place, limit, lambda: note(self._holder.others_first())):
                 raise self._holder.others_first()
             flow = self._holder.acquire(wait, began, note, taking)
-            return self._driver.run(flow, self._holder.budget(wait))
+            return self._driver.run(flow, self._holder.budget(wait, bounded=True))
         finally:
             line.leave(key, place)
 
@@ -157,7 +159,9 @@ class QuorumLock(LockBase[Runner]):
         There a wait would never end: then raises `LockCycle` instead of `LockConflict`.
         """
         try:
-            return self._driver.run(self._holder.acquire(0, taking=taking), self._holder.budget(0))
+            return self._driver.run(
+                self._holder.acquire(0, taking=taking), self._holder.budget(0, bounded=True)
+            )
         except LockConflict as error:
             if not within:
                 raise
@@ -254,14 +258,17 @@ class QuorumLock(LockBase[Runner]):
 
         Raises `QuorumUnavailable` if too few voters answer.
         """
-        return self._driver.run(self._holder.inspect(), self._holder.budget(0)) is not None
+        return (
+            self._driver.run(self._holder.inspect(), self._holder.budget(0, bounded=True))
+            is not None
+        )
 
     def owner(self) -> Holder | None:
         """Return who holds the lock, since when, for how long, and on which voters; or None.
 
         Raises `QuorumUnavailable` if too few voters answer.
         """
-        return self._driver.run(self._holder.inspect(), self._holder.budget(0))
+        return self._driver.run(self._holder.inspect(), self._holder.budget(0, bounded=True))
 
     def force_release(self) -> int:
         """Take the lock from its holder; return on how many voters it was held.

@@ -14,6 +14,7 @@ from shardcache.drivers.aio.single_flight import AsyncFlights
 from shardcache.drivers.loader_permits import LoaderPermit, LoaderPermits
 from shardcache.errors import LoadCancelled, LoadTimeout
 from shardcache.flows.steps import Load, LoaderEnded
+from shardcache.request_deadline import forget_deadline
 
 __all__ = ("AsyncLoads",)
 
@@ -74,6 +75,7 @@ class AsyncLoads:
             permits.leave(permit)
 
     async def _renew(self, step: Load) -> None:
+        forget_deadline()  # that of the call which loads
         goes_on = True
         while goes_on:
             # A failed renewal is tried again: the lock has two more in its ttl.
@@ -105,12 +107,8 @@ class _TaskPermits(LoaderPermits):
         )
         try:
             ended = self.ended
-            while not (await asyncio.wait([turn], timeout=wait if timeout is None else timeout))[0]:
-                if timeout is not None:
-                    raise self.no_turn(timeout)
-                if self.ended == ended:
-                    raise self.stuck(wait)
-                ended = self.ended
+            while not (await asyncio.wait([turn], timeout=self.turn_limit(timeout, wait)))[0]:
+                ended = self.check_wait(timeout, wait, ended)
         except BaseException:
             if not turn.cancel():  # it came at this moment
                 self._slots.release()

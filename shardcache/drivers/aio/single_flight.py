@@ -12,7 +12,7 @@ from typing import Any
 
 from shardcache.drivers.active_load import refuse_cycle, set_active_loads
 from shardcache.drivers.error_copy import copy_error
-from shardcache.drivers.loader_permits import too_many
+from shardcache.drivers.loader_permits import NoTimeForTurn, too_many
 from shardcache.errors import ClientClosed, LoadCancelled
 from shardcache.flows.steps import FlightResult, SingleFlight
 from shardcache.request_deadline import forget_deadline
@@ -170,7 +170,7 @@ class AsyncFlights:
         if own or not isinstance(error, Exception):
             values: dict[bytes, Any] = flight.task.result()
             return values
-        if isinstance(error, LoadCancelled):
+        if isinstance(error, (LoadCancelled, NoTimeForTurn)):
             return {}
         raise copy_error(error)
 

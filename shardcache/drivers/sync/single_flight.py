@@ -8,7 +8,7 @@ from typing import Any
 
 from shardcache.drivers.active_load import refuse_cycle, set_active_loads
 from shardcache.drivers.error_copy import copy_error
-from shardcache.drivers.loader_permits import too_many
+from shardcache.drivers.loader_permits import NoTimeForTurn, too_many
 from shardcache.drivers.undo_log import Entry, UndoLog
 from shardcache.errors import ThreadNotStarted
 from shardcache.events import Hook
@@ -41,12 +41,13 @@ class Flight:
     def finish(self, values: dict[bytes, Any], error: BaseException | None = None) -> None:
         """End the flight, once.
 
-        What broke off its caller (KeyboardInterrupt) says nothing about the values: the callers
-        that have joined try for themselves.
+        What broke off its caller (KeyboardInterrupt, a `deadline`) says nothing about the values:
+        the callers that have joined try for themselves.
         """
         if not self._done.is_open:
             self._values = values
-            self._error = error if isinstance(error, Exception) else None
+            if not isinstance(error, NoTimeForTurn):
+                self._error = error if isinstance(error, Exception) else None
         self._done.open()
 
     def wait(self, timeout: float | None) -> bool:

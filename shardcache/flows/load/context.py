@@ -18,7 +18,7 @@ from shardcache.keys import Key
 from shardcache.policy import Freshness, LoadPolicy
 from shardcache.policy.freshness import LONGEST_DRAW, jittered, judge, lock_ttl_ms, version_draw
 from shardcache.policy.load_result import LoadResult
-from shardcache.request_deadline import caller_end
+from shardcache.request_deadline import caller_end_by
 from shardcache.stats import LoadTally
 from shardcache.ttl import DEFAULT, milliseconds
 
@@ -116,7 +116,8 @@ class LoadContext:
 
         ``background``: whether no caller waits for it, so that no caller's `deadline` ends it.
         """
-        return Budget(self.timeout, self.clock, began, None if background else caller_end())
+        end = None if background else caller_end_by(self.clock)
+        return Budget(self.timeout, self.clock, began, end)
 
     def abandoned(self) -> None:
         """Note that a loader was given up and runs on."""

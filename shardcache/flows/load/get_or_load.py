@@ -86,7 +86,6 @@ def refresh_behind(
     ``seen``: the PTTL in ms with which each value was read.
     """
     try:
-        request = replace(request, budget=context.budget(background=True))
         yield _refresh(request, seen, context, behind=True)
     except TooManyLoaders as error:
         context.tally.skipped += len(seen)
@@ -119,9 +118,14 @@ def _plain(values: Values) -> Found:
 def _refresh(
     request: LoadRequest, seen: Mapping[bytes, int], context: LoadContext, *, behind: bool
 ) -> SingleFlight:
+    # The caller waits until its own `deadline` at most.
+    now, soft = context.clock(), request.policy.soft_timeout
+    if soft is not None:
+        soft = max(request.budget.until(now + soft) - now, 0.0)
     # In the background it is a load of its own, which the call that began it does not undo.
-    if behind or request.policy.soft_timeout is not None:
-        request = replace(request, background=True, claimed={})
+    if behind or soft is not None:
+        budget = context.budget(background=True)
+        request = replace(request, background=True, claimed={}, budget=budget)
 
     def work(mine: tuple[bytes, ...]) -> Flow[Values]:
         context.tally.refreshes += behind
@@ -146,6 +150,4 @@ def _refresh(
         finally:
             context.tend(mine, 0.0 if values else _AGAIN)
 
-    return SingleFlight(
-        tuple(seen), work, 0.0, request.policy.soft_timeout, behind, budget=request.budget
-    )
+    return SingleFlight(tuple(seen), work, 0.0, soft, behind, budget=request.budget)

@@ -143,9 +143,9 @@ def load_once_flow(
 
 def wait_timeout_error(request: LoadRequest, load_key: LoadKey) -> LoadWaitTimeout:
     """Return the error for a wait that is over."""
-    return LoadWaitTimeout(
-        f"somebody else has been loading {load_key.key!r} for more than {request.policy.wait:g} s"
-    )
+    over = "until the time of shardcache.deadline was over"
+    wait = over if request.budget.over else f"for more than {request.policy.wait:g} s"
+    return LoadWaitTimeout(f"somebody else has been loading {load_key.key!r} {wait}")
 
 
 def load_unprotected(request: LoadRequest, context: LoadContext) -> Flow[Values]:

@@ -55,6 +55,7 @@ def acquire(
     note: Note | None = None,
     electorate: Electorate | None = None,
     undo: LockUndo | None = None,
+    end: float = inf,
 ) -> Flow[Lease]:
     """Return a lease.
 
@@ -69,6 +70,7 @@ def acquire(
     ``note``: called with the reason when the call has waited for a second.
     ``electorate``: names the voters; None: those of the plan.
     ``undo``: gets what is to be undone if the flow is broken off, and still has it at the end.
+    ``end``: when the caller's `deadline` ends the call, whatever ``wait`` is; inf: there is none.
 
     Raises `LockConflict` or `QuorumUnavailable`, both `LockNotAcquired`, when the time is over.
     """
@@ -77,7 +79,7 @@ def acquire(
     if electorate is not None:
         plan = electorate.plan(plan)
     wait_limit = WaitLimit(
-        plan, registry.status(plan.voters), wait, clock() if began is None else began, note
+        plan, registry.status(plan.voters), wait, clock() if began is None else began, note, end
     )
     polite = wait != 0
     attempt = settled = 0
@@ -91,6 +93,7 @@ def acquire(
         left = wait_limit.left(clock())
         limit = inf if wait == 0 else max(left, _LAST_LOOK)
         sent = clock()
+        wait_limit.check_end(sent, error)
         asked_by = plan
         lease, ballot = yield from _attempt(
             plan,

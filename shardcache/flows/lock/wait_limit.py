@@ -28,9 +28,10 @@ class WaitLimit:
     ``wait``: the timeout in seconds; None if the caller gave none, `math.inf` if it wants none.
     ``began``: when the caller came.
     ``note``: is called with the reason, when the caller has waited for a while.
+    ``end``: when the caller's `deadline` ends the wait in any case; `math.inf`: there is none.
     """
 
-    __slots__ = ("_began", "_deadline", "_note", "_plan", "_status", "_told", "_unbounded")
+    __slots__ = ("_began", "_deadline", "_end", "_note", "_plan", "_status", "_told", "_unbounded")
 
     def __init__(
         self,
@@ -39,14 +40,24 @@ class WaitLimit:
         wait: float | None,
         began: float,
         note: Note | None,
+        end: float = inf,
     ) -> None:
         self._plan = plan
         self._status = status
         self._unbounded = wait is None
         self._began = began
-        self._deadline = inf if wait is None else began + wait
+        self._end = end
+        self._deadline = min(end, inf if wait is None else began + wait)
         self._note = note
         self._told: type | None = None
+
+    def check_end(self, now: float, error: LockNotAcquired | None) -> None:
+        """Raise ``error`` if a `deadline` leaves no time for another attempt.
+
+        ``error``: why the one before has failed; None: there was none.
+        """
+        if error is not None and now >= self._end:
+            raise error
 
     def left(self, now: float) -> float:
         """Return the seconds until the timeout is over; `math.inf` if there is none."""
