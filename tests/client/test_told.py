@@ -181,7 +181,7 @@ def test_full_memory(mortal: LocalShards, make: Any, namespace: str) -> None:
     """A server without memory for writes is told with key and shard."""
     cache = make({"a": mortal.servers[0].url}, on_unavailable="raise")
     with redis.Redis.from_url(mortal.servers[0].url) as plain:
-        plain.config_set("maxmemory", "1mb")
+        plain.config_set("maxmemory", "1")
     with pytest.raises(
         OutOfMemory, match=f"shard 'a': set of '{namespace}:k': has no memory left for writes"
     ):
