@@ -24,9 +24,9 @@ def add(commands: Commands) -> None:
     up = commands.add_parser(
         "up",
         help="run shards on this machine until Ctrl-C, and print the URL to paste",
-        description="Runs Valkey servers on ports of 127.0.0.1, without persistence, until Ctrl-C. "
-        "With --port their addresses are the same every time. With --cluster they are the masters "
-        "of one Redis Cluster.",
+        description="Runs Valkey or Redis servers on ports of 127.0.0.1, without persistence, "
+        "until Ctrl-C. With --port their addresses are the same every time. With --cluster they "
+        "are the masters of one Redis Cluster.",
         examples=(
             "up",
             "up --shards 5 --port 7001",

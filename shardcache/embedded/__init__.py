@@ -1,4 +1,4 @@
-"""Local Valkey servers with no set-up, for development, tests and demonstrations."""
+"""Local Valkey or Redis servers with no set-up, for development, tests and demonstrations."""
 
 from shardcache.embedded.cluster import LocalCluster
 from shardcache.embedded.sentinels import LocalSentinels

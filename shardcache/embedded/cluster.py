@@ -22,7 +22,7 @@ DEFAULTS = {"cluster-node-timeout": "2000", "repl-diskless-sync-delay": "0"}
 
 
 class LocalCluster(ClusterOperations):
-    """A Redis Cluster of local Valkey servers, as a context manager; it needs no set-up.
+    """A Redis Cluster of local servers (Valkey or Redis), as a context manager; no set-up.
 
     ``masters``: how many masters, 1 to 16; default 3. They share the slots evenly.
     ``replicas``: how many replicas each master has, 0 to 3; default 0.

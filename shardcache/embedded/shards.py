@@ -12,7 +12,7 @@ MAX_SHARDS = 64
 
 
 class LocalShards(ServerGroup):
-    """Local Valkey servers, as a context manager; they need no set-up.
+    """Local Valkey or Redis servers, as a context manager; they need no set-up.
 
     ``shards``: how many servers, 1 to 64; default 3.
     ``tcp``: True for ports of 127.0.0.1, False (default) for Unix sockets that only this user can

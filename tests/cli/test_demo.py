@@ -36,6 +36,7 @@ def test_demo(command):
     assert "0, and 0 wrong values" in out
     assert "shard-2's" in out  # on a busy machine others may be late as well, and the demo says so
     assert CONTROL.findall(out) == []
+    assert [line for line in out.splitlines() if line.endswith(" ")] == []
     assert (command.processes(), command.files()) == ([], [])
 
 
@@ -46,6 +47,12 @@ def test_demo_on_a_cluster(command):
     assert "a Redis Cluster of 3 masters, each with a replica" in out
     assert re.search(r"moved +\d+ slots with \d+ files, node-1 to node-2", out)
     assert "node-2 is killed" in out
+    assert re.findall(r"^ +(\S+) +\d+ files +\d", out, re.MULTILINE) == [
+        "node-1",
+        "node-2",
+        "node-3",
+    ]
+    assert "Next: 'shardcache up --cluster'" in out
     assert re.findall(r"errors +(\d+)", out) == ["0", "0", "0"]
     assert "0, and 0 wrong values" in out
     assert (command.processes(), command.files()) == ([], [])

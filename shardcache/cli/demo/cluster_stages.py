@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 from shardcache.cli.demo.stages import LOOK_EVERY, Show, every, figures, seconds
 from shardcache.cli.demo.tally import Tally
@@ -10,7 +11,7 @@ from shardcache.embedded import LocalCluster
 from shardcache.embedded.server import LocalServer
 from shardcache.errors import ServerNotStarted
 
-__all__ = ("ClusterShow",)
+__all__ = ("ClusterShow", "client_name")
 
 # Parts of the whole time.
 MOVE, FAILOVER = 0.14, 0.26
@@ -31,7 +32,7 @@ class ClusterShow(Show):
         slots = Counter(
             found.slot
             for found in map(self._cache.explain, self.files)
-            if found.shard == _name(giver)
+            if found.shard == client_name(giver)
         )
         waiting = [slot for slot in slots if slot is not None]
         moved: list[int] = []
@@ -69,7 +70,9 @@ class ClusterShow(Show):
         ``server``: the master.
         """
         tally = Tally()
-        theirs = [file for file in self.files if self._cache.explain(file).shard == _name(server)]
+        theirs = [
+            file for file in self.files if self._cache.explain(file).shard == client_name(server)
+        ]
         killed = time.monotonic()
         with self._interrupts.shield():
             server.kill()
@@ -81,7 +84,7 @@ class ClusterShow(Show):
             nonlocal taken_over
             if taken_over is None and next(looks):
                 self._cache.get_many(theirs)
-                if all(self._cache.explain(file).shard != _name(server) for file in theirs):
+                if all(self._cache.explain(file).shard != client_name(server) for file in theirs):
                     taken_over = time.monotonic() - killed
             return False
 
@@ -104,7 +107,7 @@ class ClusterShow(Show):
         )
         self.told.append(("a master died", took))
 
-    def _spread_over(self) -> dict[str, int]:
+    def _spread_over(self) -> Mapping[str, int]:
         """Return how many files lie on each master."""
         # The parent's client has asked nothing so far.
         end = time.monotonic() + MAP_LIMIT
@@ -112,9 +115,9 @@ class ClusterShow(Show):
             if time.monotonic() > end:
                 raise ServerNotStarted("the client got no map of the cluster")
             self._cache.contains(self.files[0])
-        return dict(sorted(Counter(self._cache.explain(file).shard for file in self.files).items()))
+        return Counter(self._cache.explain(file).shard for file in self.files)
 
 
-def _name(server: LocalServer) -> str:
+def client_name(server: LocalServer) -> str:
     """Return what a client of the cluster calls a server."""
     return f"127.0.0.1:{server.port}"

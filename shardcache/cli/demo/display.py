@@ -42,7 +42,7 @@ class PlainDisplay:
         say(f"  {why}")
 
     def say(self, text: str) -> None:
-        say(f"  {text}")
+        say(f"  {text}".rstrip())
         sys.stdout.flush()
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 
 from shardcache.cli.demo.async_worker import VISITORS
-from shardcache.cli.demo.cluster_stages import ClusterShow
+from shardcache.cli.demo.cluster_stages import ClusterShow, client_name
 from shardcache.cli.demo.crew import Crew
 from shardcache.cli.demo.display import choose_display
 from shardcache.cli.demo.stages import Show, seconds
@@ -109,7 +109,9 @@ class Demo:
         rule = "A hash gives every key one of 16,384 slots" if cluster else "A consistent-hash ring"
         rule += ", each of which one master serves" if cluster else " gives every key one shard"
         display.stage("2. How the keys spread", f"{rule}. Then all processes ask at random.")
-        show.spread()
+        # A cluster's client knows its nodes by their addresses; the stages below say "node-1".
+        nodes = self._servers.servers if isinstance(self._servers, LocalCluster) else []
+        show.spread({client_name(node): node.name for node in nodes})
         if isinstance(self._servers, LocalCluster) and isinstance(show, ClusterShow):
             self._change(self._servers, show)
         elif isinstance(self._servers, LocalShards):
@@ -183,8 +185,13 @@ class Demo:
         rows += [("", error) for error in show.errors[:1]]
         rows.append(("left behind", self._remains()))
         self._display.summary(f"In {time.monotonic() - self._began:.0f} seconds", rows)
+        up = (
+            "shardcache up --cluster"
+            if isinstance(self._servers, LocalCluster)
+            else "shardcache up"
+        )
         self._display.say("")
-        self._display.say("Next: 'shardcache up' runs shards to try your own code against.")
+        self._display.say(f"Next: '{up}' runs servers to try your own code against.")
         return Exit.NO if bad else Exit.FINE
 
     def _tell(self, cache: ShardCache, files: int) -> None:
@@ -194,7 +201,7 @@ class Demo:
             what = f"a Redis Cluster of {masters} masters, each with a replica (local servers)"
         elif self._servers is not None:
             count = len(self._servers.servers)
-            what = f"{count} shards (local Valkey servers, started for this)"
+            what = f"{count} shards (local servers, started for this)"
         self._display.title(f"shardcache demo: {what}, {self._size} processes")
         several = self._size // 2
         self._display.say(

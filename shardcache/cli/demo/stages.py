@@ -7,7 +7,7 @@ waits longer than its part, so the demo as a whole ends in time.
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from shardcache.cli.demo.crew import Crew
@@ -134,10 +134,16 @@ class Show:
             ]
         )
 
-    def spread(self) -> None:
-        """Stage 2: where the files lie, and what the shards do under steady load."""
+    def spread(self, names: Mapping[str, str]) -> None:
+        """Stage 2: where the files lie, and what the shards do under steady load.
+
+        ``names``: what to call each shard, by the client's name for it, in the order to show; if
+            it is empty, the client's names are shown.
+        """
         show = self._display
         owners = self._spread_over()
+        if names:
+            owners = {name: owners[shard] for shard, name in names.items() if owners[shard]}
         full = max(owners.values())
         show.table(
             [
@@ -242,7 +248,7 @@ class Show:
         again = "" if outage.refilled is None else f", full again after {seconds(outage.refilled)}"
         self.told += [("a shard died", died), ("and came back", back + again)]
 
-    def _spread_over(self) -> dict[str, int]:
+    def _spread_over(self) -> Mapping[str, int]:
         """Return how many files lie on each shard."""
         owners = Counter(self._cache.explain(file).shard for file in self.files)
         return {shard: owners[shard] for shard in self._cache.stats().shards}
