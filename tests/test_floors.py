@@ -5,6 +5,7 @@ whoever adds one decides where it belongs.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import shardcache
 pytestmark = pytest.mark.long  # it does not depend on the interpreter
 
 PACKAGE = Path(shardcache.__path__[0])
+PAGE = Path(__file__).parent.parent / "ARCHITECTURE.md"
 
 # The first dotted part below the package decides.
 FLOORS = (
@@ -252,6 +254,15 @@ def test_rule_catches(name: str, source: str, complaint: str) -> None:
     """The rule sees a forbidden import however it is written."""
     [found] = violations(name, source)
     assert complaint in found
+
+
+@pytest.mark.skipif(not PAGE.is_file(), reason="the page is not part of what was unpacked")
+@pytest.mark.parametrize("floor", range(len(FLOORS)))
+def test_page_has_the_same_floors(floor: int) -> None:
+    """The row of a floor in ARCHITECTURE.md names all modules and folders that stand there."""
+    [row] = re.findall(rf"^\| F{floor} \|.*", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    named = {span.rstrip("/") for span in re.findall(r"`([^`]+)`", row)}
+    assert set(FLOORS[floor]) - named == set()
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,15 @@ def complaints(text: str, files: set[str]) -> list[str]:
     ]
 
 
+def rows(name: str, page: str) -> list[list[str]]:
+    """Return the cells of the table between the two comments with ``name``."""
+    [table] = re.findall(f"<!-- {name} -->(.*)<!-- end of {name} -->", page, re.DOTALL)
+    return [
+        [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        for line in table.strip().splitlines()[2:]
+    ]
+
+
 @pytest.fixture(scope="module")
 def calls() -> Iterator[Any]:
     """The four calls over servers of their own; each says what it touched."""
@@ -135,3 +144,18 @@ def test_missing_path_is_seen() -> None:
         "`redis://`"
     )
     assert complaints(text, files) == ["ls.py", "wires/", "wire/keys.py"]
+
+
+def test_every_folder_is_in_the_table() -> None:
+    """Each folder with modules has a row, which names a module of that folder to begin with."""
+    table = {row[0]: row[3] for row in rows("folders", PAGE.read_text(encoding="utf-8"))}
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    assert table.keys() == {f"{path.relative_to(PACKAGE.parent).as_posix()}/" for path in folders}
+    first = [PACKAGE.parent / folder / file for folder, file in table.items() if file]
+    assert [path for path in first if not path.is_file()] == []
+
+
+def test_every_module_says_what_it_is_about() -> None:
+    """Each module begins with a sentence, which the command of that page prints."""
+    heads = {path: path.read_text(encoding="utf-8")[:4] for path in PACKAGE.rglob("*.py")}
+    assert [path for path, head in heads.items() if not re.match(r'"""\S', head)] == []
