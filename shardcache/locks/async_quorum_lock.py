@@ -89,7 +89,8 @@ class AsyncQuorumLock(LockBase[AsyncRunner]):
         a majority of the voters to answer. After a second of waiting, the hook and the log are told
         (`lock_waiting`). Returns False if others hold the lock all the time. Raises
         `QuorumUnavailable` at the end of that time if too many voters are out. A `deadline` around
-        the call ends that time too.
+        the call ends that time too. Without asyncio, raises `LockCycle` in a finalizer or signal
+        handler that waits for the lock that its own thread is taking or releasing (docs/locks.md).
         """
         wait = wait_time(blocking, timeout, self._timeout)
         try:
@@ -137,11 +138,13 @@ class AsyncQuorumLock(LockBase[AsyncRunner]):
     async def extend(self, ttl: float | None = None) -> bool:
         """Start the ttl anew; return whether a majority has confirmed it.
 
-        ``ttl``: seconds, from now on instead of the former ttl; None (the default) keeps it.
+        ``ttl``: seconds, 0.02 to 604 800, from now on instead of the former ttl; None (the default)
+            keeps that.
 
         If it is False, too few voters answered: the lease ends when it would have ended, or with
         the new ttl if that is sooner. Raises `LockNotHeld` if this handle has no lease, `LockLost`
-        if the lease has ended, and `QuorumUnavailable` if the voters refuse it to this user.
+        if the lease has ended, `QuorumUnavailable` if the voters refuse it to this user, and
+        `InvalidOption` for a ttl outside its range.
         """
         hold = self._holder.known("is not held, so it cannot be extended")
         try:
@@ -167,7 +170,8 @@ class AsyncQuorumLock(LockBase[AsyncRunner]):
         ``token``: the text that `handover` returned, in any process.
 
         Raises `LockLost` if another caller has adopted it, or the lease has ended. Raises
-        `QuorumUnavailable` if too few voters answer: then it may be tried again.
+        `QuorumUnavailable` if too few voters answer: then it may be tried again. Raises
+        `InvalidArgument` for a text that is not from `handover`.
         """
         await self._driver.run(self._holder.adopt(token), self._holder.budget(0))
 

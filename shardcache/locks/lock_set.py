@@ -199,7 +199,7 @@ class _LockSetBase(ABC, Generic[L]):
 
 
 class LockSet(_LockSetBase[QuorumLock]):
-    """Several `QuorumLock` s taken together, in a fixed order: all or none.
+    """Several locks (`QuorumLock`) taken together, in a fixed order: all or none.
 
     ``names``: the names, at least one, in any order.
     ``ttl``: as in `QuorumLock`.
@@ -301,7 +301,7 @@ class LockSet(_LockSetBase[QuorumLock]):
 
 
 class AsyncLockSet(_LockSetBase[AsyncQuorumLock]):
-    """Several `AsyncQuorumLock` s taken together, all or none. As `LockSet`, with ``await``."""
+    """Several locks (`AsyncQuorumLock`) taken together. As `LockSet`, with ``await``."""
 
     _driver: AsyncRunner
 

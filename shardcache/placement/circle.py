@@ -199,7 +199,8 @@ class Circle(ABC):
         """Return a ring with one more node, or with another one in place of the one of that name.
 
         ``node``: a `Node`, or a name. A name that is on the ring already keeps its address.
-        ``weight``: the node's weight, above 0; None (the default) keeps the one that it has.
+        ``weight``: the node's weight, above 0 and at most 1000; None (the default) keeps the one
+            that it has, or 1.
 
         Raises `InvalidNode` for anything else.
         """
