@@ -101,10 +101,12 @@ redis.call('PEXPIRE', KEYS[1], left + window)
 return 1
 """
 
-# window in ms
+# window in ms. limits takes the time left modulo the window, so the whole of it must not be left:
+# the reset of a window that has just begun would be now.
 _COUNTED = f"""
 {_WINDOWS}
-return {{before, before > 0 and left or 0, count, count > 0 and left + window or 0}}
+local ends = math.min(left, window - 1) + window
+return {{before, before > 0 and left or 0, count, count > 0 and ends or 0}}
 """
 
 

@@ -104,7 +104,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 def run_suite() -> Callable[..., str]:
     """Run pytest in a folder of tests; return what it said last, all tests having passed."""
 
-    def run(folder: Path, *arguments: str, tries: int = 1, **environment: str) -> str:
+    def run(folder: Path, *arguments: str, **environment: str) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", *arguments],
             capture_output=True,
@@ -114,8 +114,6 @@ def run_suite() -> Callable[..., str]:
             text=True,
             timeout=400,
         )
-        if done.returncode == 1 and tries > 1:  # some tests failed
-            return run(folder, *arguments, tries=tries - 1, **environment)
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
         return done.stdout.strip().splitlines()[-1]
 
