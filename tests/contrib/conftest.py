@@ -22,6 +22,7 @@ from shardcache.wire.sync.exchange import Transfer
 FRAMEWORKS = (
     "cachelib",
     "django",
+    "django_redis",
     "dogpile.cache",
     "flask",
     "flask_caching",

@@ -40,6 +40,57 @@ def make(shards: LocalShards, namespace: str) -> Iterator[Callable[..., Any]]:
         backend.close()
 
 
+@pytest.fixture(params=["shardcache", "dogpile.cache.redis"])
+def new_region(
+    request: pytest.FixtureRequest, shards: LocalShards, namespace: str
+) -> Iterator[Callable[..., Any]]:
+    """Make regions of one cache: over our backend, or over dogpile's own on one server."""
+    ours, made = request.param == "shardcache", []
+
+    def build(**arguments: Any) -> Any:
+        given = {"url": shards.url, "namespace": namespace, "timeout": 20}
+        if not ours:  # a lock of their default cannot be released by another thread
+            given = {"url": shards.servers[0].url, "thread_local_lock": False}
+        mangler = None if ours else lambda key: f"{namespace}:{key}"
+        region = make_region(key_mangler=mangler)
+        made.append(region.configure(request.param, arguments={**given, **arguments}))
+        return made[-1]
+
+    yield build
+    for region in made:
+        (region.backend.close if ours else region.backend.writer_client.close)()
+
+
+def test_words(new_region: Callable[..., Any]) -> None:
+    """What a region does is the same in both: values, absent ones, None, many keys."""
+    region = new_region()
+    region.set("k", {"a": (1, None)})
+    region.set_multi({"x": None, "y": 2})
+    assert region.get("k") == {"a": (1, None)}
+    assert region.get_multi(["x", "absent", "y"]) == [None, NO_VALUE, 2]
+    assert (region.get("absent"), region.get("x")) == (NO_VALUE, None)
+    region.delete("k")
+    region.delete_multi(["x", "absent"])
+    assert region.get_multi(["k", "x", "y"]) == [NO_VALUE, NO_VALUE, 2]
+    assert region.get_or_create("k", lambda: "made") == region.get_or_create("k", list) == "made"
+    keys = ("y", "new")
+    assert region.get_or_create_multi(keys, lambda *missing: list(missing)) == [2, "new"]
+
+
+def test_mutex(new_region: Callable[..., Any], namespace: str) -> None:
+    """One holder among all regions, who says so; free after its release."""
+    mine, other = (
+        new_region(distributed_lock=True, lock_timeout=600).backend.get_mutex(namespace)
+        for _ in range(2)
+    )
+    assert mine.acquire()
+    assert (mine.locked(), other.locked(), other.acquire(False)) == (True, True, False)
+    mine.release()
+    assert other.acquire(False)
+    other.release()
+    assert not mine.locked()
+
+
 @pytest.mark.timeout(600)
 def test_published_suite(
     shards: LocalShards, tmp_path: Path, run_suite: Callable[..., str]
@@ -77,7 +128,7 @@ def test_many_keys_are_one_exchange_per_shard(
         assert (len(sent), len(set(sent))) == (4, 4)
 
 
-def test_two_processes_of_the_fleet(shards: LocalShards, namespace: str) -> None:
+def test_two_processes_of_the_fleet(new_region: Callable[..., Any]) -> None:
     """Two regions with clients of their own create a value once, one after the other."""
     inside, created = threading.Lock(), []
 
@@ -87,14 +138,10 @@ def test_two_processes_of_the_fleet(shards: LocalShards, namespace: str) -> None
         inside.release()
         return "value"
 
-    arguments = {"url": shards.url, "namespace": namespace, "timeout": 20}
-    arguments |= {"distributed_lock": True}
-    regions = [make_region().configure("shardcache", arguments=arguments) for _ in range(2)]
+    regions = [new_region(distributed_lock=True) for _ in range(2)]
     with ThreadPoolExecutor(8) as pool:
         values = list(pool.map(lambda n: regions[n % 2].get_or_create("k", create), range(16)))
     assert (values, created) == (["value"] * 16, [1])
-    for region in regions:
-        region.backend.close()
 
 
 def test_released_by_another_thread(make: Callable[..., Any]) -> None:

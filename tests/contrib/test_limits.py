@@ -4,9 +4,11 @@ import asyncio
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ pytest.importorskip("limits")
 from limits import RateLimitItemPerMinute, strategies
 from limits.aio import strategies as async_strategies
 from limits.errors import StorageError
-from limits.storage import storage_from_string
+from limits.storage import RedisStorage, storage_from_string
 
 from shardcache.contrib.limits import AsyncShardCacheStorage, ShardCacheStorage
 
@@ -32,6 +34,17 @@ def storage(shards: LocalShards, namespace: str) -> Iterator[ShardCacheStorage]:
     made = ShardCacheStorage(url=shards.url, key_prefix=namespace, timeout=20)
     yield made
     made.close()
+
+
+@pytest.fixture(params=["shardcache", "redis"])
+def either(request: pytest.FixtureRequest, shards: LocalShards, namespace: str) -> Iterator[Any]:
+    """Our storage, and limits' own on one server."""
+    if request.param == "shardcache":
+        yield request.getfixturevalue("storage")
+        return
+    made = RedisStorage(shards.servers[0].url, key_prefix=namespace)
+    yield made
+    made.storage.close()
 
 
 @pytest.mark.timeout(600)
@@ -60,9 +73,9 @@ def test_published_suite(
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_strategies(storage: ShardCacheStorage, name: str) -> None:
+def test_strategies(either: Any, name: str) -> None:
     """Every strategy lets through as many as it should, says so, and can be cleared."""
-    limiter = strategies.STRATEGIES[name](storage)
+    limiter = strategies.STRATEGIES[name](either)
     assert [limiter.hit(LIMIT, "ada") for _ in range(7)] == [True] * 5 + [False] * 2
     assert (limiter.test(LIMIT, "ada"), limiter.test(LIMIT, "bob")) == (False, True)
     assert limiter.get_window_stats(LIMIT, "ada").remaining == 0
@@ -71,6 +84,32 @@ def test_strategies(storage: ShardCacheStorage, name: str) -> None:
     assert (limiter.test(LIMIT, "bob", cost=2), limiter.hit(LIMIT, "bob", cost=1)) == (False, True)
     limiter.clear(LIMIT, "ada")
     assert limiter.hit(LIMIT, "ada")
+
+
+def test_words(either: Any) -> None:
+    """What a storage is asked for one by one: counts, ends, and what is left after a reset."""
+    assert (either.get("k"), either.check()) == (0, True)
+    assert 0 <= either.get_expiry("absent") - time.time() + 1 <= 2  # now
+    assert [either.incr("k", 1000, amount=amount) for amount in (1, 4)] == [1, 5]
+    assert (either.get("k"), 900 < either.get_expiry("k") - time.time() <= 1001) == (5, True)
+    assert either.acquire_entry("m", 3, 1000, 2)
+    assert (either.acquire_entry("m", 3, 1000, 2), either.acquire_entry("m", 3, 1000)) == (
+        False,
+        True,
+    )
+    assert (either.get_moving_window("m", 3, 1000)[1], either.acquire_entry("m", 3, 1000, 4)) == (
+        3,
+        False,
+    )
+    assert either.acquire_sliding_window_entry("s", 3, 1000, 2)
+    assert not either.acquire_sliding_window_entry("s", 3, 1000, 2)
+    before, _, count, left = either.get_sliding_window("s", 1000)
+    assert (before, count, 900 < left <= 2000) == (0, 2, True)
+    either.clear_sliding_window("s", 1000)
+    assert either.get_sliding_window("s", 1000)[2] == 0
+    either.clear("m")
+    assert either.get_moving_window("m", 3, 1000)[1] == 0
+    assert (either.reset(), either.get("k")) == (1, 0)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

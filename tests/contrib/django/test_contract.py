@@ -1,4 +1,7 @@
-"""Django's cache API: the same tests for our backend, its asyncio methods, and Django's own."""
+"""Django's cache API: the same tests for our backend, its asyncio methods, and two others.
+
+These are Django's own on Redis, and django-redis.
+"""
 
 import pickle
 import time
