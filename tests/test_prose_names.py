@@ -22,7 +22,8 @@ PAGES = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("
 FILES = sorted(PACKAGE.rglob("*.py"))
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*(?:\(\))?\Z")
-TEST = re.compile(r"::(test_\w+)\Z")
+# A test with its file, a test of the file named before it, or a file alone.
+PROOF = re.compile(r"(?P<file>(?:\w+/)*test_\w+\.py)?(?:::(?P<test>test_\w+))?\Z")
 ENDINGS = frozenset({"md", "py", "toml", "ini"})
 # What is not ours, or an example.
 ELSEWHERE = {
@@ -174,10 +175,27 @@ def names() -> Names:
     return Names({path.relative_to(PACKAGE.parent).as_posix(): read(path) for path in FILES})
 
 
+def proofs(text: str) -> Iterator[tuple[str, str]]:
+    """Yield file and name of each test that a page names."""
+    file = ""
+    for span in SPAN.findall(text):
+        if (found := PROOF.match(span)) is None:
+            continue
+        if found["file"] is not None:
+            beside = "" if "/" in found["file"] else f"{file.rpartition('/')[0]}/"
+            file = beside + found["file"]
+        if found["test"] is not None:
+            yield file, found["test"]
+
+
 @pytest.fixture(scope="module")
-def tests() -> set[str]:
+def tests() -> set[tuple[str, str]]:
     files = [path for folder in ("tests", "integration") for path in (ROOT / folder).rglob("*.py")]
-    return {name for path in files for name in re.findall(r"def (test_\w+)", read(path))}
+    return {
+        (path.relative_to(ROOT).as_posix(), name)
+        for path in files
+        for name in re.findall(r"def (test_\w+)", read(path))
+    }
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=page.name) for page in PAGES])
@@ -195,10 +213,18 @@ def test_prose_of_a_module_names_what_there_is(path: Path, names: Names) -> None
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=page.name) for page in PAGES])
-def test_named_tests_exist(page: Path, tests: set[str]) -> None:
-    """Each test that a page names as proof is there."""
-    named = {found[1] for span in SPAN.findall(read(page)) if (found := TEST.search(span))}
-    assert named - tests == set()
+def test_named_tests_exist(page: Path, tests: set[tuple[str, str]]) -> None:
+    """Each test that a page names as proof is there, in the file that the page names."""
+    assert set(proofs(read(page))) - tests == set()
+
+
+def test_proofs_are_read() -> None:
+    """A test without a file is in the file before it, a file without a folder beside that."""
+    text = "| test, in `tests/a/test_b.py` | `::test_c`, `test_d.py::test_e` `get` `x.py::test_f` |"
+    assert list(proofs(text)) == [
+        ("tests/a/test_b.py", "test_c"),
+        ("tests/a/test_d.py", "test_e"),
+    ]
 
 
 def test_missing_names_are_seen() -> None:
