@@ -8,8 +8,8 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from shardcache.wire.sync.connection import Connection
 from shardcache.wire.sync.exchange import Transfer
 
 FRAMEWORKS = (
+    "cachalot",
     "cachelib",
     "django",
+    "django_ratelimit",
     "django_redis",
     "dogpile.cache",
     "flask",
@@ -29,13 +31,16 @@ FRAMEWORKS = (
     "flask_limiter",
     "flask_session",
     "limits",
+    "rest_framework",
     "starsessions",
     "uvicorn",
 )
 REQUIRED = "SHARDCACHE_WEB" in os.environ
 if REQUIRED:
-    for framework in FRAMEWORKS:
-        import_module(framework)
+    # Not imported: some need Django's settings, or change Django.
+    missing = [framework for framework in FRAMEWORKS if find_spec(framework) is None]
+    if missing:
+        raise ImportError(f"tox -e web has not installed {', '.join(missing)}")
 
 
 @pytest.fixture(scope="session")
