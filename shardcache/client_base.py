@@ -82,6 +82,7 @@ class CacheBase(ABC):
             on_unavailable=on_unavailable,
             options=options,
             seeds=seeds,
+            replicated=isinstance(deployment, SentinelSet),
         )
         context.promotes = deployment is not None
         # What the methods use; the driver comes last, because it needs the rest.

@@ -98,10 +98,11 @@ class Options:
         unless it is 0, which turns the breakers off. Default: 1.
     ``discovery_interval``: seconds between two polls of a source of nodes, 0.01 to 86 400, with a
         jitter of a quarter. Default: 10.
-    ``read_from``: which servers of a Redis Cluster `get`, `get_many`, `fetch_many`, `contains` and
-        `ttl` ask: the "primary" of the key (the default), a "replica" of it, or the "nearest" of
-        all these by measured round trip. What a replica says may be old, without any bound; all
-        else is asked of the primary (docs/cluster.md). Independent nodes have "primary" only.
+    ``read_from``: which servers of a Redis Cluster, or behind Sentinels, `get`, `get_many`,
+        `fetch_many`, `contains` and `ttl` ask: the "primary" of the key (the default), a "replica"
+        of it, or the "nearest" of all these by measured round trip. What a replica says may be old,
+        without any bound; all else is asked of the primary (docs/cluster.md). Other nodes have
+        "primary" only.
     ``on_event``: a plain function that is called with each `Event`, or None (the default).
     ``protocol``: the RESP version that is asked for, 2 or 3; 3 falls back to 2. Default: 3.
     ``max_loads``: loaders that run at once in this process (on one event loop), 1 to 1 000 000;

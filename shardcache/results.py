@@ -174,7 +174,8 @@ class Explanation:
     ``state``: the state of the owner's breaker as this process sees it.
     ``slot``: the slot of the key in a Redis Cluster; None where the nodes are no cluster. If nobody
         serves it, ``shard`` is empty.
-    ``replicas``: the names of the replicas of the owner; none where the nodes are no cluster.
+    ``replicas``: the names of the replicas of the owner, where they are known: in a Redis Cluster,
+        and of Sentinels if replicas are read from.
     ``read_from``: which of these servers reads go to: `Options.read_from`.
     """
 
@@ -190,19 +191,20 @@ class Explanation:
     read_from: str = "primary"
 
     def __str__(self) -> str:
+        reads = "" if self.read_from == "primary" else f"; read from: {self.read_from}"
+        replicas = f"; replicas: {', '.join(self.replicas) or 'none'}{reads}"
         if self.slot is not None:
             where = (
                 f"on {self.shard!r} ({SERVICE[self.state]})"
                 if self.shard
                 else "which nobody serves"
             )
-            reads = "" if self.read_from == "primary" else f"; read from: {self.read_from}"
             return (
                 f"{self.key!r} is stored as {self.wire_key!r}, hashed by {self.hashed!r}, in slot "
-                f"{self.slot}, {where}; replicas: {', '.join(self.replicas) or 'none'}{reads}"
+                f"{self.slot}, {where}{replicas}"
             )
         return (
             f"{self.key!r} is stored as {self.wire_key!r}, hashed by {self.hashed!r}, "
             f"on {self.shard!r} ({self.address}, {SERVICE[self.state]}); next on the ring: "
-            f"{', '.join(self.successors[1:]) or 'nobody'}"
+            f"{', '.join(self.successors[1:]) or 'nobody'}{replicas if reads else ''}"
         )

@@ -103,16 +103,19 @@ def _tell(place: Explanation, found: Found, *, asked: bool) -> None:
 
 
 def _owners(place: Explanation) -> list[tuple[str, str]]:
+    replicas = ("replicas", ", ".join(place.replicas) or "none")
+    reads = [("reads", _READS[place.read_from])] if place.read_from in _READS else []
     if place.slot is None:
         return [
             ("shard", f"{place.shard} at {place.address}"),
+            *([replicas, *reads] if reads else []),
             ("next", ", then ".join(place.successors[1:]) or "nobody"),
         ]
     return [
         ("slot", str(place.slot)),
         ("master", place.shard or paint("no node serves this slot", "bad")),
-        ("replicas", ", ".join(place.replicas) or "none"),
-        *([("reads", _READS[place.read_from])] if place.read_from in _READS else []),
+        replicas,
+        *reads,
     ]
 
 

@@ -1,9 +1,10 @@
 """Whatever a source answers, as members that can be compared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from shardcache.topology.nodes import Member, Nodes, members
+from shardcache.urls import Address
 
 __all__ = ("MemberSource", "NodeSource")
 
@@ -22,6 +23,17 @@ class Announcing(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class Replicated(Protocol):
+    """A source that knows replicas.
+
+    ``replicas``: by the name of a node of the last answer, where its replicas are.
+    """
+
+    @property
+    def replicas(self) -> Mapping[str, tuple[Address, ...]]: ...
+
+
 class MemberSource:
     """A source of members: the answers of another source, checked.
 
@@ -30,7 +42,8 @@ class MemberSource:
     nodes.
 
     ``source``: a function without arguments that returns nodes, in any form that a client takes. If
-        it is an `Announcing`, it has itself asked sooner.
+        it is an `Announcing`, it has itself asked sooner; if it is `Replicated`, the members have
+        replicas.
     """
 
     __slots__ = ("_source", "name")
@@ -43,7 +56,13 @@ class MemberSource:
         )
 
     def __call__(self) -> tuple[Member, ...]:
-        return tuple(sorted(members(self._source()), key=lambda member: member.node.name))
+        found = sorted(members(self._source()), key=lambda member: member.node.name)
+        if isinstance(self._source, Replicated):
+            replicas = self._source.replicas
+            found = [
+                member._replace(replicas=replicas.get(member.node.name, ())) for member in found
+            ]
+        return tuple(found)
 
     def follow(self, refresh: Callable[[], object]) -> None:
         """Have ``refresh`` called when the nodes may have changed, if the source can tell."""

@@ -12,6 +12,9 @@ did the last time, the others have a moment left. What counts where they disagre
 | none for a master that was never known | `DiscoveryFailed`, which names the master |
 | no Sentinel answers | `DiscoveryFailed`, which says why each did not |
 
+Where replicas are read from, it asks for those of each master too; while no word counts, the last
+ones stay.
+
 With the error the watch goes on with its last good answer.
 
 If it `follow` s, a `SentinelListener` has it asked sooner. Each poll looks whether that has its
@@ -21,7 +24,7 @@ thread: after a fork, or when no thread could be started, it has none.
 import random
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -35,7 +38,14 @@ from shardcache.events import Event, emit
 from shardcache.options import Options
 from shardcache.refusals import words
 from shardcache.topology.sentinel_set import SentinelSet
-from shardcache.topology.sentinel_words import Answer, Word, questions, read_answer, verdict
+from shardcache.topology.sentinel_words import (
+    Answer,
+    Word,
+    questions,
+    read_answer,
+    replicas,
+    verdict,
+)
 from shardcache.urls import Address, ParsedURL
 from shardcache.wire import Connection, Dialer, pack_all
 
@@ -97,6 +107,8 @@ class SentinelSource:
         "_options",
         "_places",
         "_random",
+        "_reads_replicas",
+        "_replicas",
         "_set",
         "_timeout",
         "_unsure",
@@ -119,6 +131,8 @@ class SentinelSource:
         self._random = random
         self._grace = grace
         self._last: dict[str, Word] = {}
+        self._reads_replicas = options.read_from != "primary"
+        self._replicas: dict[str, tuple[Address, ...]] = {}
         self._unsure: set[str] = set()  # masters of which an event has told
         self._listener: SentinelListener | None = None
         # The addresses of those that are asked: the listener has this dict and not the source,
@@ -142,6 +156,11 @@ class SentinelSource:
         """What events and messages call it."""
         seeds = ",".join(_place(address) for address in self._set.sentinels)
         return f"the Sentinels {seeds}"
+
+    @property
+    def replicas(self) -> Mapping[str, tuple[Address, ...]]:
+        """By the name of a master, where its replicas are; none if none are to be read from."""
+        return self._replicas
 
     def follow(self, refresh: Callable[[], object]) -> None:
         """Have ``refresh`` called, in another thread, when a master may have moved.
@@ -195,7 +214,8 @@ class SentinelSource:
         """Return the answers of those that answer, and why the others do not."""
         until = self._clock() + self._timeout
         # It does not refer to the source, which nobody need have any more while one hangs.
-        question = partial(_ask, tuple(master.name for master in self._set.masters), until)
+        masters = tuple(master.name for master in self._set.masters)
+        question = partial(_ask, masters, until, replicas=self._reads_replicas)
         asking = {sentinel: sentinel.begin(question, until) for sentinel in self._asked}
 
         def left() -> float:
@@ -270,8 +290,20 @@ class SentinelSource:
         elif name in self._unsure:
             self._unsure.discard(name)
             emit(self._options.on_event, Event("discovery_back", name))
+        if self._reads_replicas and word is not self._last.get(name):
+            self._replicas[name] = self._read_from(name, word, answers)
         self._last[name] = word
         return word.host, word.port
+
+    def _read_from(
+        self, name: str, word: Word, answers: dict[Address, Answer]
+    ) -> tuple[Address, ...]:
+        """Return the addresses of those replicas of a master that count."""
+        one_of_each = {answer.id or str(address): answer for address, answer in answers.items()}
+        return tuple(
+            self._set.data_server(*mapped(self._options.address_map, *place))
+            for place in replicas(name, word, one_of_each.values())
+        )
 
     def _keep(self, name: str, said: set[Word], errors: list[str]) -> Word:
         """Return the last good word on a master of which none counts now; raise if there is none.
@@ -295,9 +327,11 @@ class SentinelSource:
         return last
 
 
-def _ask(masters: tuple[str, ...], deadline: float, connection: Connection) -> Answer:
+def _ask(
+    masters: tuple[str, ...], deadline: float, connection: Connection, *, replicas: bool
+) -> Answer:
     """Return what a Sentinel says of the masters, over a connection to it."""
-    commands = questions(masters)
+    commands = questions(masters, replicas=replicas)
     number = len(commands)
     replies = connection.call_many(pack_all(commands), number, deadline, number)
     found = read_answer(masters, replies)

@@ -62,7 +62,8 @@ class ShardTable(dict[int, S]):
         reads = is_replica(number)
         member = self._context.current.now.known[node_of(number)]
         if reads:
-            member = member._replace(kind="cluster-reads")
+            in_cluster = member.kind == "cluster"
+            member = member._replace(kind="cluster-reads" if in_cluster else "replica")
         # Of two threads that make one at once, one has its way; neither has opened a connection.
         made = self._make(
             member, Breaker(self._policy, self._may_shun if reads else self._may_open)

@@ -84,7 +84,7 @@ def fetch(
 
     ``topology``: names the shard of each key.
     ``wires``: the wire keys.
-    ``place``: names the shard that is asked in the place of the key's own, in a Redis Cluster.
+    ``place``: names the shard that is asked in the place of the key's own.
     """
     if topology.slots_of([]) is not None:
         return (yield from _fetch_each(topology, wires, place))
@@ -93,7 +93,7 @@ def fetch(
     outcomes: list[Outcome] = yield Exchange(
         [
             Batch(
-                shard,
+                place(shard),
                 _commands(b"MGET", wires, parts),
                 True,
                 partial(_lists, list(map(len, parts))),

@@ -1,8 +1,7 @@
 """What a redirect needs to know of its client: who owns a key now, and who is at an address."""
 
-from collections.abc import Callable
-
 from shardcache.address_map import AddressMap, mapped
+from shardcache.flows.links import Links
 from shardcache.topology.cluster_seeds import ClusterSeeds
 from shardcache.topology.current import CurrentTopology
 from shardcache.topology.snapshot import Topology
@@ -10,21 +9,15 @@ from shardcache.topology.snapshot import Topology
 __all__ = ("ClusterLinks",)
 
 
-def _nothing() -> None:
-    """Do nothing: nobody watches the cluster yet."""
-
-
-class ClusterLinks:
+class ClusterLinks(Links):
     """The newest map of a cluster, for commands under way.
 
     ``current``: the topology in service.
     ``seeds``: how all nodes are reached.
     ``address_map``: as in `Options`.
-
-    ``refresh`` asks for a new map soon, and returns at once; whoever watches the cluster sets it.
     """
 
-    __slots__ = ("_address_map", "_current", "_seeds", "refresh")
+    __slots__ = ("_address_map", "_seeds")
 
     def __init__(
         self,
@@ -32,14 +25,9 @@ class ClusterLinks:
         seeds: ClusterSeeds,
         address_map: AddressMap | None,
     ) -> None:
+        super().__init__(current)
         self._address_map = address_map
-        self._current = current
         self._seeds = seeds
-        self.refresh: Callable[[], None] = _nothing
-
-    def owner_of(self, wire: bytes) -> int:
-        """Return the number of the shard that has a key by the newest map."""
-        return self._current.now.owner_index(wire)
 
     def shard_at(self, host: str, port: int, answered: int) -> int:
         """Return the number of the shard at an address, which a redirect names.

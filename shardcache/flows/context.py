@@ -17,6 +17,7 @@ from shardcache.events import Event, emit
 from shardcache.flows import batch
 from shardcache.flows import scan as sweep
 from shardcache.flows.cluster_links import ClusterLinks
+from shardcache.flows.links import NodeLinks
 from shardcache.flows.operations import Requests
 from shardcache.flows.reply_policy import ReplyPolicy
 from shardcache.flows.steps import Flow
@@ -28,6 +29,7 @@ from shardcache.topology.cluster_map import ClusterMap
 from shardcache.topology.cluster_seeds import ClusterSeeds
 from shardcache.topology.current import CurrentTopology
 from shardcache.topology.nodes import Member
+from shardcache.topology.replica_numbers import node_of
 from shardcache.topology.slots import slot_of
 from shardcache.topology.snapshot import NOBODY, Topology
 from shardcache.topology.unknown import unknown_topology
@@ -45,6 +47,7 @@ class ClientContext:
 
     ``members``: the nodes; or a text, the name of the source that will name them.
     ``seeds``: those of the cluster, if the nodes are one.
+    ``replicated``: whether a source names the replicas of independent nodes.
     """
 
     __slots__ = (
@@ -75,6 +78,7 @@ class ClientContext:
         on_unavailable: OnUnavailable,
         options: Options | None,
         seeds: ClusterSeeds | None = None,
+        replicated: bool = False,
     ) -> None:
         if options is not None and not isinstance(options, Options):
             raise InvalidOption(
@@ -113,16 +117,20 @@ class ClientContext:
             self.current = CurrentTopology(Topology.of(members, self.options.placement))
             self.unknown = None
         self.refusal: Callable[[], ShardError] = lambda: DiscoveryFailed("", "no nodes are known")
-        if seeds is None and self.options.read_from != "primary":
-            raise InvalidOption(
-                f"read_from={self.options.read_from!r} is for a Redis Cluster (redis+cluster://), "
-                "which names its replicas; of these nodes no replica is known: leave it out"
-            )
+        # Where a command goes on that has no answer yet.
         self.seeds = seeds
-        self.links: ClusterLinks | None = None
+        self.links: ClusterLinks | NodeLinks | None = None
         if seeds is not None:
             _check_cluster(self.options, seeds)
             self.links = ClusterLinks(self.current, seeds, self.options.address_map)
+        elif self.options.read_from != "primary":
+            if not replicated:
+                raise InvalidOption(
+                    f"read_from={self.options.read_from!r} is for a Redis Cluster "
+                    "(redis+cluster://) and for Sentinels (redis+sentinel://), which name the "
+                    "replicas; of these nodes no replica is known: leave it out"
+                )
+            self.links = NodeLinks(self.current)
         self.reply_policy = ReplyPolicy(
             self.codec,
             self.current,
@@ -278,7 +286,8 @@ class ClientContext:
 
         One to a replica has a part of the time, since the primary is asked after it.
         """
-        return self.timeout * (REPLICA_SHARE if member.kind == "cluster-reads" else 1)
+        reads = member.kind in ("cluster-reads", "replica")
+        return self.timeout * (REPLICA_SHARE if reads else 1)
 
     @property
     def fill_tokens(self) -> batch.FillTokenOf:
@@ -291,8 +300,10 @@ class ClientContext:
         wire = self.keys.wire(key)
         owner = topology.owner_index(wire)
         slot: int | None = None
-        replicas: tuple[str, ...] = ()
-        # A cluster: the slot decides, and there are replicas.
+        replicas = tuple(
+            topology.names[node_of(number)] for number in topology.replicas.get(owner, ())
+        )
+        # A cluster: the slot decides, and replicas that are not well are named too.
         if topology.map is not None and self.seeds is not None:
             slot = slot_of(wire)
             replicas = tuple(

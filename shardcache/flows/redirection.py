@@ -19,6 +19,8 @@ slot                                    that is another shard by now; else that 
 no reply in time, nonsense              that is its outcome
 anything else                           that is its outcome
 
+Of independent nodes only the rows about replicas hold: nobody else answers for a key.
+
 The order of the commands of one slot in one batch is kept: a command is sent again when those
 before it are done. A command that was carried out is not carried out again, except what may be sent
 twice and stands behind one that *leads* it: a claim leads the read behind it, which must see what
@@ -59,6 +61,7 @@ from shardcache.errors import (
     WrongType,
 )
 from shardcache.flows.cluster_links import ClusterLinks
+from shardcache.flows.links import NodeLinks
 from shardcache.flows.one_command import keys_of
 from shardcache.flows.operations import TEXT
 from shardcache.flows.reply_checks import may_answer
@@ -128,7 +131,7 @@ def concerns(outcomes: Iterable[Outcome]) -> bool:
 def follow(
     batches: Sequence[Batch],
     outcomes: Sequence[Outcome],
-    links: ClusterLinks,
+    links: ClusterLinks | NodeLinks,
     timeout: float,
     left: Callable[[], float],
     random: Callable[[], float],
@@ -137,7 +140,7 @@ def follow(
 
     ``batches``: what was sent.
     ``outcomes``: what came of it.
-    ``links``: the client's view of the cluster.
+    ``links``: the client's view of its nodes.
     ``timeout``: seconds that a shard may take.
     ``left``: returns the seconds that are left of the call.
     ``random``: returns a number from 0 to 1.
@@ -188,7 +191,7 @@ def _by_slot(items: Iterable[_Item]) -> Iterable[list[_Item]]:
     return found.values()
 
 
-def _rest(chain: Sequence[_Item], links: ClusterLinks) -> list[_Item]:
+def _rest(chain: Sequence[_Item], links: ClusterLinks | NodeLinks) -> list[_Item]:
     """Return those of some commands that are to be sent again, in order."""
     rest: list[_Item] = []
     leader: Command | None = None
@@ -212,13 +215,18 @@ def _deletes_token(command: Command) -> bool:
     return command[0] == b"UNLINK" and is_own(command[1])
 
 
-def _is_over(item: _Item, links: ClusterLinks) -> bool:
+def _is_over(item: _Item, links: ClusterLinks | NodeLinks) -> bool:
     """Whether a command has its outcome; else it is noted where it goes."""
     error = item.reply
     if not isinstance(error, ShardError):
         return True
     if is_replica(item.shard):
         return _is_over_at_replica(item, error, links)
+    return isinstance(links, NodeLinks) or _is_over_at_member(item, error, links)
+
+
+def _is_over_at_member(item: _Item, error: ShardError, links: ClusterLinks) -> bool:
+    """Whether an error of a member of a cluster is the outcome."""
     cause = error.__cause__
     if isinstance(cause, ErrorReply):
         found = redirect_of(cause)
@@ -237,7 +245,7 @@ def _is_over(item: _Item, links: ClusterLinks) -> bool:
     return not item.waits
 
 
-def _is_over_at_replica(item: _Item, error: ShardError, links: ClusterLinks) -> bool:
+def _is_over_at_replica(item: _Item, error: ShardError, links: ClusterLinks | NodeLinks) -> bool:
     """Whether an error of a replica is the outcome; else the command goes to the primary."""
     if isinstance(error, WrongType):  # an answer as good as any other of a replica
         return True

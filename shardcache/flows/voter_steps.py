@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from shardcache.errors import ShardError, ShardOut
 from shardcache.flows.cluster_links import ClusterLinks
+from shardcache.flows.links import NodeLinks
 from shardcache.flows.lock.slot_voters import slot_of_number, voter_key
 from shardcache.flows.redirection import follow
 from shardcache.flows.steps import Batch, Broadcast, Flow, Listen, Outcome, ServerRun
@@ -35,17 +36,26 @@ _HOPS = 3  # how often the voters are asked in one step
 
 def at_slots(
     flow: Flow[T],
+    links: ClusterLinks | NodeLinks,
+    clock: Callable[[], float],
+    random: Callable[[], float],
+) -> Flow[T]:
+    """Return a flow that runs another one, whose plans may have slots for voters.
+
+    ``flow``: the flow.
+    ``links``: the client's view of its nodes; if these are no cluster, the flow stays as it is.
+    ``clock``: returns seconds.
+    ``random``: returns a number from 0 to 1.
+    """
+    return flow if isinstance(links, NodeLinks) else _at_slots(flow, links, clock, random)
+
+
+def _at_slots(
+    flow: Flow[T],
     links: ClusterLinks,
     clock: Callable[[], float],
     random: Callable[[], float],
 ) -> Flow[T]:
-    """Run a flow whose plans may have slots for voters.
-
-    ``flow``: the flow.
-    ``links``: the client's view of the cluster.
-    ``clock``: returns seconds.
-    ``random``: returns a number from 0 to 1.
-    """
     outcome: Any = None
     error: BaseException | None = None
     while True:

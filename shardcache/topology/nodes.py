@@ -26,7 +26,15 @@ class Member(NamedTuple):
     address: Address
     tls: TLS | None
     named: bool  # whether it was given a name, and not called by its address
-    kind: Literal["standalone", "cluster", "cluster-reads"] = "standalone"  # its server must be
+    # What its server must be.
+    kind: Literal["standalone", "replica", "cluster", "cluster-reads"] = "standalone"
+    replicas: tuple[Address, ...] = ()  # of an independent node, where its source names them
+
+    def replica(self, address: Address) -> "Member":
+        """Return one of its replicas, which is called by its address."""
+        scheme = "rediss" if address.tls else "redis"
+        node = Node(address.label, 1.0, f"{scheme}://{address.label}")
+        return Member(node, address, self.tls, named=False)
 
 
 def members(nodes: Nodes) -> list[Member]:

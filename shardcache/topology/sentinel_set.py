@@ -94,6 +94,14 @@ class SentinelSet:
         """
         return replace(self.sentinels[0], host=host, port=port)
 
+    def data_server(self, host: str, port: int) -> Address:
+        """Return the address of a master or a replica, with the login of all of them.
+
+        ``host``: a name or an IP address, IPv6 without brackets.
+        ``port``: 1 to 65535.
+        """
+        return replace(self.login, host=host, port=port)
+
     def node(self, master: Node, host: str, port: int) -> ParsedURL:
         """Return the node of the ring that ``master`` is, at the address that the Sentinels say.
 
@@ -104,7 +112,7 @@ class SentinelSet:
         query = {"name": master.name, "weight": repr(master.weight)}
         if self.login.tls:
             query |= self._settings
-        return ParsedURL(replace(self.login, host=host, port=port), query)
+        return ParsedURL(self.data_server(host, port), query)
 
 
 def _masters(text: str, url: ParsedURL) -> tuple[Node, ...]:

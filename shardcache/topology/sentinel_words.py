@@ -19,22 +19,30 @@ So of the words of those that answer
 
 Where none counts, the last good address stays.
 
+Replicas are for reads, and a wrong one costs little: so those count which more than half of the
+Sentinels whose word counts call well. A replica is well if it is not down (s_down, o_down), not
+disconnected, and has a link to its master.
+
 A flag of the master (s_down, o_down) changes nothing: it is still the master until there is another
 one.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from types import MappingProxyType
 from typing import NamedTuple
 
 from shardcache.resp import Command, ErrorReply, Reply
 from shardcache.urls import host_name
 
-__all__ = ("Answer", "Named", "Word", "questions", "read_answer", "verdict")
+__all__ = ("Answer", "Named", "Place", "Word", "questions", "read_answer", "replicas", "verdict")
 
+Place = tuple[str, int]  # host and port
 UNKNOWN = -1  # the epoch of a Sentinel that does not tell it: older than any other
-_PER_MASTER = 3  # questions
-_MOST = 64  # Sentinels that are believed to be there
+_QUESTIONS = (b"MASTER", b"GET-MASTER-ADDR-BY-NAME", b"SENTINELS")
+_MOST = 64  # Sentinels, and replicas of a master, that are believed to be there
+_NOT_WELL = frozenset({"s_down", "o_down", "disconnected"})
 
 
 class Word(NamedTuple):
@@ -63,21 +71,27 @@ class Answer(NamedTuple):
     ``id``: its own id; "" if it does not tell it.
     ``words``: by the master's name; a master that it does not know is left out.
     ``others``: the Sentinels that it names.
+    ``replicas``: by the master's name, those of its replicas that are well, if it was asked.
     """
 
     id: str
     words: dict[str, Word]
     others: frozenset[Named]
+    replicas: Mapping[str, frozenset[Place]] = MappingProxyType({})
 
 
-def questions(masters: Iterable[str]) -> list[Command]:
-    """Return the commands of one exchange with one Sentinel."""
+def questions(masters: Iterable[str], *, replicas: bool = False) -> list[Command]:
+    """Return the commands of one exchange with one Sentinel.
+
+    ``masters``: the names of the masters.
+    ``replicas``: whether it is asked for their replicas too.
+    """
     # The epoch before the address: should a failover end between the two, the new address has the
     # old epoch, and not the old address the new one.
     return [(b"SENTINEL", b"MYID")] + [
         (b"SENTINEL", word, name.encode())
         for name in masters
-        for word in (b"MASTER", b"GET-MASTER-ADDR-BY-NAME", b"SENTINELS")
+        for word in (*_QUESTIONS, b"REPLICAS")[: len(_QUESTIONS) + replicas]
     ]
 
 
@@ -90,8 +104,10 @@ def read_answer(masters: Sequence[str], replies: Sequence[Reply]) -> Answer | st
     myid, rest = replies[0], replies[1:]
     words: dict[str, Word] = {}
     others: set[Named] = set()
+    replicas: dict[str, frozenset[Place]] = {}
+    number = len(rest) // max(len(masters), 1)
     for at, name in enumerate(masters):
-        master, address, sentinels = rest[at * _PER_MASTER : (at + 1) * _PER_MASTER]
+        master, address, sentinels, *more = rest[at * number : (at + 1) * number]
         if isinstance(address, ErrorReply):
             return str(address)
         if address is not None:
@@ -100,8 +116,10 @@ def read_answer(masters: Sequence[str], replies: Sequence[Reply]) -> Answer | st
                 return f"it has no address for the master {name!r} that can be one"
             words[name] = word
         if isinstance(sentinels, list):
-            others.update(found for each in sentinels[:_MOST] if (found := _named(each)))
-    return Answer(_text(myid), words, frozenset(others))
+            others.update(filter(None, map(_named, sentinels[:_MOST])))
+        if more and isinstance(more[0], list):
+            replicas[name] = frozenset(filter(None, map(_well, more[0][:_MOST])))
+    return Answer(_text(myid), words, frozenset(others), replicas)
 
 
 def verdict(words: Iterable[Word], last: Word | None, asked: int) -> Word | None:
@@ -124,6 +142,32 @@ def verdict(words: Iterable[Word], last: Word | None, asked: int) -> Word | None
     return Word(*place, epoch)
 
 
+def replicas(name: str, word: Word, answers: Iterable[Answer]) -> list[Place]:
+    """Return where those replicas of a master are that count, in order.
+
+    ``name``: the name of the master.
+    ``word``: the word on the master that counts.
+    ``answers``: of the Sentinels, one of each.
+    """
+    said = [
+        answer.replicas[name]
+        for answer in answers
+        if name in answer.replicas and answer.words[name][:3] == word[:3]
+    ]
+    votes = Counter(chain.from_iterable(said))
+    votes.pop((word.host, word.port), None)
+    return sorted(place for place, number in votes.items() if number * 2 > len(said))
+
+
+def _well(reply: Reply) -> Place | None:
+    """Return where a replica is, if it is well."""
+    about = _fields(reply)
+    flags = set(about.get("flags", "").split(","))
+    if flags & _NOT_WELL or about.get("master-link-status") != "ok":
+        return None
+    return _place(about.get("ip", ""), about.get("port", ""))
+
+
 def _word(address: Reply, master: Reply) -> Word | None:
     place = _place(*address) if isinstance(address, list) and len(address) == 2 else None
     if place is None:
@@ -144,7 +188,7 @@ def _named(reply: Reply) -> Named | None:
     return None if place is None else Named(about.get("runid", ""), *place)
 
 
-def _place(host: Reply, port: Reply) -> tuple[str, int] | None:
+def _place(host: Reply, port: Reply) -> Place | None:
     name, number = host_name(_text(host)), _number(_text(port))
     return (name, number) if name and number and number < 65536 else None
 

@@ -11,6 +11,7 @@ stays true whatever topology is in service by then.
 from binascii import crc_hqx
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Self
 
 from shardcache.errors import InvalidOption
@@ -52,10 +53,10 @@ class Topology:
     ``shards_of``: returns the numbers of the shards of slots of a cluster.
     ``map``: which node of the cluster serves which slot; None if the nodes are no cluster.
     ``replicas``: by the number of a primary, the numbers of the shards that read from its replicas
-        (`replica_number`); of a cluster, and only those that are well.
+        (`replica_number`), and only those that are well.
 
-    Of a cluster, the placement has the primaries; ``known`` has all its members. A key whose slot
-    nobody serves belongs to `NOBODY`.
+    The placement has the primaries; ``known`` has their replicas too. In a cluster, a key whose
+    slot nobody serves belongs to `NOBODY`.
     """
 
     version: int
@@ -81,9 +82,16 @@ class Topology:
         followed = _followed(former)
         placement = _placement(choice, [member.node for member in members])
         by_name = {member.node.name: member for member in members}
-        known = _known(followed, [by_name[node.name] for node in placement.nodes])
+        placed = [by_name[node.name] for node in placement.nodes]
+        others = [[member.replica(address) for address in member.replicas] for member in placed]
+        known = _known(followed, [*placed, *chain.from_iterable(others)])
         number = {name: at for at, name in enumerate(known)}
         numbers = tuple(number[node.name] for node in placement.nodes)
+        replicas = {
+            number[member.node.name]: tuple(replica_number(number[one.node.name]) for one in ones)
+            for member, ones in zip(placed, others, strict=True)
+            if ones
+        }
         # As long as the numbers are the placement's own, no look-up pays for the difference.
         own = numbers == tuple(range(len(numbers)))
         return cls(
@@ -94,6 +102,7 @@ class Topology:
             tuple(known),
             placement.owner_index if own else _one(placement, numbers),
             placement.owner_indexes if own else _many(placement, numbers),
+            replicas=replicas,
         )
 
     @classmethod
@@ -166,7 +175,7 @@ class Topology:
         return {self.names[number]: number for number in self.numbers}
 
     def has(self, members: Sequence[Member]) -> bool:
-        """Whether these members, in any order, are the ones in service."""
+        """Whether these members, in any order, are the ones in service, with their replicas."""
         return set(members) == set(self.members)
 
     def moved(self, other: Self) -> Moves | None:

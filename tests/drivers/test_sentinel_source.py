@@ -352,3 +352,37 @@ def test_shown(sentinels: Any) -> None:
     asked = sentinels(masters(OLD, 1))
     source = source_of(asked, login=":hunter2@", query="masters=a&sentinel_password=hunter2")
     assert source.shown == f"the Sentinels 127.0.0.1:{asked.address.port}"
+
+
+def test_replicas(sentinels: Any) -> None:
+    """They are asked for where they are read from, and stay while no word counts."""
+    asked = [sentinels(masters(OLD, 1)) for _ in range(3)]
+    for one in asked:
+        one.replicas["a"] = [("10.0.0.9", 9, "slave", "ok"), ("10.0.0.8", 8, "s_down", "ok")]
+    source = source_of(
+        *asked, read_from="nearest", login=":hunter2@", address_map={("10.0.0.9", 9): ("nat", 99)}
+    )
+    assert source.replicas == {}
+    assert places(source) == {"a": OLD}
+    [address] = source.replicas["a"]
+    assert (address.host, address.port, address.password) == ("nat", 99, "hunter2")
+    # Where only Sentinels that are behind answer, the replicas stay, too.
+    asked[0].masters = masters(NEW, 0)
+    asked[0].replicas["a"] = [("10.0.0.7", 7, "slave", "ok")]
+    for one in asked[1:]:
+        one.refuses.add((b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME"))
+    assert places(source) == {"a": OLD}
+    assert source.replicas["a"] == (address,)
+    # A new word counts, and has replicas of its own.
+    asked[0].masters = masters(NEW, 2)
+    assert places(source) == {"a": NEW}
+    assert [one.port for one in source.replicas["a"]] == [7]
+
+
+def test_replicas_of_nobody(sentinels: Any) -> None:
+    """Nobody asks for them where the masters are read from."""
+    asked = sentinels(masters(OLD, 1))
+    source = source_of(asked)
+    places(source)
+    assert source.replicas == {}
+    assert (b"SENTINEL", b"REPLICAS", b"a") not in asked.asked

@@ -33,6 +33,7 @@ class FakeSentinel(HostileServer):
 
     ``others``: the Sentinels that it names: id, host, port.
     ``sentinels``: how many Sentinels it says there are.
+    ``replicas``: by a master's name, the replicas that it names: host, port, flags, link status.
     ``refuses``: commands (the first two words) that it answers with an error.
     ``free``: while this is not set, it answers nothing.
     ``plays_dead``: it greets, and answers nothing else.
@@ -51,6 +52,7 @@ class FakeSentinel(HostileServer):
         self.masters = masters
         self.others = list(others)
         self.sentinels = sentinels
+        self.replicas: dict[str, list[tuple[str, int, str, str]]] = {}
         self.refuses: set[tuple[bytes, ...]] = set()
         self.free = threading.Event()
         self.free.set()
@@ -149,6 +151,11 @@ class FakeSentinel(HostileServer):
             return [
                 ["name", name, "ip", host, "port", str(port), "runid", name]
                 for name, host, port in self.others
+            ]
+        if word == b"REPLICAS":
+            return [
+                ["ip", host, "port", str(port), "flags", flags, "master-link-status", link]
+                for host, port, flags, link in self.replicas.get(name, [])
             ]
         return [
             *("name", name, "ip", host, "port", str(port), "flags", "master,s_down,o_down"),

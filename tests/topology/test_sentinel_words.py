@@ -14,6 +14,7 @@ from shardcache.topology.sentinel_words import (
     Word,
     questions,
     read_answer,
+    replicas,
     verdict,
 )
 
@@ -38,6 +39,62 @@ def test_questions() -> None:
         (b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", b"b"),
         (b"SENTINEL", b"SENTINELS", b"b"),
     ]
+
+
+def test_questions_for_replicas() -> None:
+    """They are asked for last, and only where they are read from."""
+    assert questions(["a", "b"], replicas=True)[4::4] == [
+        (b"SENTINEL", b"REPLICAS", b"a"),
+        (b"SENTINEL", b"REPLICAS", b"b"),
+    ]
+
+
+def replica(port: int, flags: bytes = b"slave", link: bytes = b"ok") -> dict[bytes, bytes]:
+    return {
+        b"ip": b"10.0.0.3",
+        b"port": b"%d" % port,
+        b"flags": flags,
+        b"master-link-status": link,
+    }
+
+
+@pytest.mark.parametrize("resp", [2, 3])
+def test_replicas_that_are_well(resp: int) -> None:
+    """One that is down, disconnected or without its master is left out, and so is nonsense."""
+    said: list[Any] = [
+        replica(1),
+        replica(2, b"s_down,slave"),
+        replica(3, b"o_down,slave"),
+        replica(4, b"slave,disconnected"),
+        replica(5, link=b"err"),
+        replica(6, b"slave,master_down"),
+        replica(70000),
+        {},
+    ]
+    if resp == 2:
+        said = [flat(one) for one in said]
+    found = read_answer(["a"], [b"r1", MASTER, [b"10.0.0.1", b"6379"], [], [*said, None, b"x"]])
+    assert isinstance(found, Answer)
+    assert found.replicas == {"a": {("10.0.0.3", 1), ("10.0.0.3", 6)}}
+    refused = ErrorReply("NOPERM")
+    found = read_answer(["a"], [b"r1", MASTER, [b"10.0.0.1", b"6379"], [], refused])
+    assert isinstance(found, Answer)
+    assert (found.replicas, found.words["a"].port) == ({}, 6379)
+
+
+def test_replicas_that_count() -> None:
+    """Those count which most of the Sentinels name whose word counts; the master never does."""
+    one, two, three = ("h", 1), ("h", 2), ("h", 3)
+    word, old = Word("m", 9, 5, 3), Word("h", 1, 4, 3)
+
+    def answer(said: Word, *places: tuple[str, int]) -> Answer:
+        return Answer("", {"a": said}, frozenset(), {"a": frozenset(places)})
+
+    answers = [answer(word, one, two, ("m", 9)), answer(word, two, ("m", 9)), answer(old, three)]
+    assert replicas("a", Word("m", 9, 5), answers) == [two]
+    assert replicas("a", Word("m", 9, 5), answers[:1]) == [one, two]
+    assert replicas("a", Word("m", 9, 5), [Answer("", {"a": word}, frozenset())]) == []
+    assert replicas("b", Word("m", 9, 5), answers) == []
 
 
 @pytest.mark.parametrize("resp", [2, 3])

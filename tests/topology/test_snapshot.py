@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 
 from shardcache import HashRing
 from shardcache.topology.nodes import Member, members
+from shardcache.topology.replica_numbers import replica_number
 from shardcache.topology.snapshot import Topology
+from shardcache.urls import Address
 
 NAMES = "abcdefg"
 WIRES = [b"key:%d" % n for n in range(40)]
@@ -28,6 +30,25 @@ def chain(sets) -> list[Topology]:
     for names in sets:
         made.append(Topology.of(of(sorted(names)), small, made[-1] if made else None))
     return made
+
+
+def test_replicas_have_numbers_of_their_own() -> None:
+    """Nodes keep theirs whatever replicas come and go; the same replica keeps its own."""
+
+    def having(*ports: int) -> list[Member]:
+        replicas = tuple(Address("r", port) for port in ports)
+        first, *rest = of("ab")
+        return [first._replace(replicas=replicas), *rest]
+
+    one = Topology.of(having(1, 2), small)
+    two = Topology.of(having(2), small, one)
+    assert one.numbers == two.numbers == (0, 1)
+    assert one.replicas == {0: (replica_number(2), replica_number(3))}
+    assert two.replicas == {0: (replica_number(3),)}
+    assert one.names == two.names == ("a", "b", "r:1/0", "r:2/0")
+    assert two.has(having(2))
+    assert not two.has(having())
+    assert Topology.of(having(), small, two).replicas == {}
 
 
 @given(node_sets)

@@ -30,7 +30,7 @@ class AsyncClusterRunner(AsyncRunner):
 
     def __init__(self, context: ClientContext) -> None:
         super().__init__(context)
-        assert context.links is not None  # noqa: S101  only then is it a cluster
+        assert context.links is not None  # noqa: S101  only then is this runner made
         self.links = context.links
 
     # It has a coroutine of its own, unlike that of `AsyncRunner`.

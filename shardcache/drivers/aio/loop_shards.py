@@ -117,7 +117,7 @@ class LoopShards:
 
         def make(member: Member, breaker: Breaker) -> AsyncShard:
             # With TLS of its own if the member has any.
-            node, address, tls, _, kind = member
+            node, address, tls, _, kind, _ = member
             own = options if tls is None else replace(options, tls=tls)
             return AsyncShard(
                 AsyncDialer(node.name, address, own, kind),

@@ -11,6 +11,7 @@ from shardcache.flows import redirection
 from shardcache.flows.budget import Budget
 from shardcache.flows.cluster_links import ClusterLinks
 from shardcache.flows.context import ClientContext
+from shardcache.flows.links import NodeLinks
 from shardcache.flows.operations import invalidated
 from shardcache.flows.steps import Batch, Exchange, Flow, Outcome, Step, last_reply
 from shardcache.flows.voter_steps import at_slots
@@ -28,13 +29,13 @@ class ClusterRunner(Runner):
 
     __slots__ = ("links",)
 
-    links: ClusterLinks
+    links: ClusterLinks | NodeLinks
 
     @classmethod
     def of(cls, context: ClientContext, *args: Any, **kwargs: Any) -> "ClusterRunner":
-        """Return a runner for the cluster of ``context``. Opens no connection."""
+        """Return a runner for the nodes of ``context``. Opens no connection."""
         made = super().of(context, *args, **kwargs)
-        assert context.links is not None  # noqa: S101  only then is it a cluster
+        assert context.links is not None  # noqa: S101  only then is this runner made
         made.links = context.links
         return made
 

@@ -106,7 +106,7 @@ class Runner:
 
         def make(member: Member, breaker: Breaker) -> Shard:
             # With TLS of its own if the member has any.
-            node, address, tls, _, kind = member
+            node, address, tls, _, kind, _ = member
             own = options if tls is None else replace(options, tls=tls)
             return Shard(
                 Dialer(node.name, address, own, clock, kind),
