@@ -103,7 +103,7 @@ _LIMITED = {
     "damaged": "shard %r holds a value that cannot be read: %s",
     "lock_lost": "lock %r is lost: %s",
     "lock_kept": "lock %r could not be released for certain, and stays until its ttl ends it: %s",
-    "load_failed": "a load failed behind the callers' back: %r%s",
+    "load_failed": "a load failed in the background: %r%s",
     "thread_not_started": "there was no thread for %r: %s",
 }
 

@@ -87,8 +87,8 @@ class Options:
     ``max_in_flight``: calls that are sent to a shard and not answered (asyncio), 1 to 1 000 000.
         Further calls wait within their deadline. Default: 4096.
     ``max_bytes_in_flight``: the same limit in bytes, 1 to 2⁴⁰. Default: 8 MiB.
-    ``dns_ttl``: seconds after which a host name is looked up anew, behind the back of the next call
-        that opens a connection, 0 to 3600. Default: 30. What was found last is used until then, and
+    ``dns_ttl``: seconds after which a host name is looked up anew, in the background, when the next
+        call opens a connection, 0 to 3600. Default: 30. What was found last is used until then, and
         for as long as the look-up fails or hangs.
     ``placement``: "ring" (the default), "ketama", or a callable from the nodes to a placement.
     ``failures``: failures in a row that open the breaker of a shard, 1 to 1000. Default: 3.

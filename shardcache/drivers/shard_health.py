@@ -211,7 +211,7 @@ class ShardState(ABC):
 
     @abstractmethod
     def look_up_again(self) -> None:
-        """Have the host name looked up behind the caller's back: another server may have it now."""
+        """Have the host name looked up in the background: another server may have it now."""
 
     def _note_lookup(self, error: OSError | None) -> None:
         """Note that a look-up of the host name has failed, or takes too long; None: an answer."""

@@ -48,5 +48,5 @@ class DialerBase:
         self._target.watch(user)
 
     def refresh(self) -> None:
-        """Look the host name up anew, behind the caller's back."""
+        """Look the host name up anew, in the background."""
         self._target.refresh()

@@ -119,7 +119,7 @@ class Resolver:
         return [each for each in self._ordered(name) if each not in tried]
 
     def refresh(self) -> None:
-        """Look the name up behind the caller's back, unless that has just been done."""
+        """Look the name up in the background, unless that has just been done."""
         name = self._name
         if name is not None and name.runs_for is None and name.rested >= PAUSE:
             with suppress(OSError):

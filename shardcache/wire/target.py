@@ -101,7 +101,7 @@ class Target:
         return [] if self._resolver is None else await self._resolver.others_async(tried, deadline)
 
     def refresh(self) -> None:
-        """Look the host name up behind the caller's back: what was reached is not what it was."""
+        """Look the host name up in the background: what was reached is not what it was."""
         if self._resolver is not None:
             self._resolver.refresh()
 

@@ -7,7 +7,7 @@ from shardcache.testing.simulation.waiting import idle
 pytestmark = pytest.mark.long
 
 CROWDS = 800
-# Of the slowest kind. Of 6,000 crowds half wait 2.4 at the most, 99 of 100 6.6, and the worst of
+# Of the slowest kind. Of 6,000 crowds half wait 2.4 at the most, 99 of 100 6.7, and the worst of
 # all 26: contenders may take voters from each other a few times, and how often is chance.
 FEW = 10
 MOST = 30

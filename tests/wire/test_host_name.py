@@ -234,7 +234,7 @@ def test_no_thread(names, desk, monkeypatch, known) -> None:
 
 
 def test_refresh(names, desk) -> None:
-    """It asks behind the caller's back, unless that has just been done."""
+    """It asks in the background, unless that has just been done."""
     names.say(HOST, "10.0.0.1")
     one = desk()
     one.get()
