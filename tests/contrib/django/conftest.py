@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from shardcache import ShardCache
+from shardcache.contrib import process_clients
 from shardcache.embedded import LocalShards
 
 # Under `tox -e web` the conftest above has it that Django is there.
@@ -46,6 +48,21 @@ class Async:
 
     def __contains__(self, key: object) -> bool:
         return bool(self.has_key(key))
+
+
+@pytest.fixture(autouse=True)
+def _clients_end() -> Iterator[None]:
+    """Close what the backend keeps for the process: a thread would probe dead shards for ever.
+
+    Other tests notice: hypothesis refuses draws during which somebody else used `random`.
+    """
+    before = len(process_clients._shared)
+    yield
+    for _, clients in process_clients._shared[before:]:
+        if ShardCache in clients._made:
+            clients.sync.close()
+        clients.close_aio()
+    del process_clients._shared[before:]
 
 
 @pytest.fixture(scope="session")
