@@ -1,13 +1,16 @@
 """The masters of a Redis Cluster as commands show them, by the map that the client has."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from shardcache.cli.text import bars, paint, say
 from shardcache.client import ShardCache
 from shardcache.topology.cluster_map import ClusterMap, ClusterNode, Health, SlotRange
 from shardcache.topology.slot_tags import SLOTS
 
-__all__ = ("Master", "Replica", "draw_slots", "masters_of")
+__all__ = ("Master", "Replica", "draw_slots", "in_order_of_slots", "masters_of")
+
+T = TypeVar("T")
 
 
 class Replica(NamedTuple):
@@ -57,6 +60,12 @@ def masters_of(cache: ShardCache) -> list[Master]:
         )
         for index in sorted(range(len(found.primaries)), key=found.ranges.__getitem__)
     ]
+
+
+def in_order_of_slots(found: Mapping[str, T], masters: Sequence[Master]) -> dict[str, T]:
+    """Return what was found of shards, that of the masters in the order of their slots first."""
+    names = dict.fromkeys([*(one.name for one in masters), *found])
+    return {name: found[name] for name in names if name in found}
 
 
 def draw_slots(cache: ShardCache, key: str = "", owner: str = "") -> None:

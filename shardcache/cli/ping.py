@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterator, Mapping
 
-from shardcache.cli.cluster import Master, Replica, masters_of
+from shardcache.cli.cluster import Master, Replica, in_order_of_slots, masters_of
 from shardcache.cli.connect import open_client
 from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, takes_url
@@ -45,7 +45,7 @@ def _cluster_rows(
 ) -> Iterator[tuple[str, ...]]:
     """Yield a row for each master, and behind it those of its replicas."""
     replicas = {master.name: master.replicas for master in masters}
-    for name, answer in answers.items():
+    for name, answer in in_order_of_slots(answers, masters).items():
         yield name, "master", _answer(answer)
         for replica in replicas.get(name, ()):
             yield replica.name, f"replica of {name}", _state(replica)

@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Callable
 
+from shardcache.cli.cluster import in_order_of_slots, masters_of
 from shardcache.cli.connect import open_client
 from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import Commands, takes_url
@@ -37,6 +38,7 @@ def _stats(args: argparse.Namespace) -> int:
         found = dict(
             zip(shards, cache._runner.run(server_infos(list(shards.values()))), strict=True)
         )
+        found = in_order_of_slots(found, masters_of(cache))
     if args.json:
         record = {
             name: {"error": one.reason} if isinstance(one, ShardError) else one
