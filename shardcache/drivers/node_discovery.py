@@ -26,6 +26,7 @@ from shardcache.drivers.cluster_source import ClusterSource
 from shardcache.drivers.node_watch import NodeWatch
 from shardcache.errors import ClientClosed, DiscoveryFailed
 from shardcache.flows.context import CLUSTER, ClientContext
+from shardcache.request_deadline import caller_end_by
 from shardcache.stats import DiscoveryStats
 from shardcache.system.forked import ForkedObjects
 from shardcache.topology.cluster_map import ClusterMap
@@ -114,7 +115,7 @@ class NodeDiscovery:
         """Wait for the first answer, if there is none; return whether there is one."""
         if not self.known:
             try:
-                self._watch.ensure(self._clock() + SHARE * self._context.timeout)
+                self._watch.ensure(*self._wait_until(self._clock()))
             except (DiscoveryFailed, ClientClosed):
                 return False
         return self.known
@@ -124,10 +125,15 @@ class NodeDiscovery:
         if not self.known:
             now = asyncio.get_running_loop().time()
             try:
-                await self._watch.ensure_async(now + SHARE * self._context.timeout)
+                await self._watch.ensure_async(*self._wait_until(now))
             except (DiscoveryFailed, ClientClosed):
                 return False
         return self.known
+
+    def _wait_until(self, now: float) -> tuple[float, bool]:
+        """Return until when a call waits, and whether a `deadline` of its caller made it less."""
+        until, end = now + SHARE * self._context.timeout, caller_end_by(lambda: now)
+        return (until, False) if end is None or end >= until else (end, True)
 
     def refresh(self) -> None:
         """Have the source asked soon."""

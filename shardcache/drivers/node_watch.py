@@ -139,8 +139,10 @@ class NodeWatch(Generic[T]):
         self._outcome: dict[str, Future[None]] = {}
         _forked.add(self)
 
-    def ensure(self, deadline: float) -> None:
+    def ensure(self, deadline: float, hurried: bool = False) -> None:
         """Return when there has been a good answer; wait for it until ``deadline``.
+
+        ``hurried``: whether others would wait longer, so that a wait in vain is not theirs too.
 
         It is a matter of some hundred nanoseconds if there has been one.
 
@@ -150,9 +152,9 @@ class NodeWatch(Generic[T]):
         first = self._awaited()
         if first is not None:
             wait([first], max(deadline - self._clock(), 0.0))
-            self._check_answered()
+            self._check_answered(hurried)
 
-    async def ensure_async(self, deadline: float) -> None:
+    async def ensure_async(self, deadline: float, hurried: bool = False) -> None:
         """As `ensure`, on an event loop, which goes on. ``deadline`` is of the loop's clock."""
         first = self._awaited()
         if first is None:
@@ -163,7 +165,7 @@ class NodeWatch(Generic[T]):
             await asyncio.wait([waiting], timeout=max(deadline - loop.time(), 0.0))
         finally:
             waiting.cancel()
-        self._check_answered()
+        self._check_answered(hurried)
 
     def refresh(self) -> None:
         """Have the source polled soon, since the nodes may have changed. Returns at once.
@@ -237,15 +239,18 @@ class NodeWatch(Generic[T]):
             raise copy_error(self._trouble)
         return self._first()
 
-    def _check_answered(self) -> None:
+    def _check_answered(self, hurried: bool) -> None:
         if self._answered:
             return
         if self._closed:
             raise ClientClosed("the client is closed")
-        if self._trouble is None:
-            # The thread tells the hook, when `timeout` is over.
-            self._trouble = DiscoveryFailed(self.name, "no answer by the deadline of the call")
-        raise copy_error(self._trouble)
+        trouble = self._trouble
+        if trouble is None:
+            trouble = DiscoveryFailed(self.name, "no answer by the deadline of the call")
+            if not hurried:
+                # The thread tells the hook, when `timeout` is over.
+                self._trouble = trouble
+        raise copy_error(trouble)
 
     def _start(self) -> None:
         watch, timeout, clock = weakref.ref(self), self._timeout, self._clock

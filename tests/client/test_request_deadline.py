@@ -127,6 +127,25 @@ def test_load_elsewhere(make: Callable[..., Any], shards: LocalShards, namespace
     other.close()
 
 
+def test_nodes_that_are_not_known_yet(make: Callable[..., Any], shards: LocalShards) -> None:
+    """The wait for the first answer of a source ends too, and other calls go on waiting."""
+    go_on = threading.Event()
+
+    def source() -> Any:
+        assert go_on.wait(60)
+        return shards.urls
+
+    cache = make(source, timeout=HOUR)
+    with deadline(0.05):
+        assert cache.get("k", 7) == 7
+    found: list[object] = []
+    thread = threading.Thread(target=lambda: found.append(cache.set("k", 1)))
+    thread.start()
+    go_on.set()
+    thread.join()
+    assert found == [True]
+
+
 def test_refresh_in_the_background(colour: Any, make: Callable[..., Any]) -> None:
     """A refresh that a request has begun is not part of the request."""
     cache = make()
