@@ -73,8 +73,9 @@ class Options:
     """Settings that most callers never touch.
 
     ``signing_key``: bytes or str of at least 16 bytes, or a list of such; None by default: values
-        are not signed. Values are signed by HMAC with the first key, bound to their cache keys, and
-        accepted if one of the keys made the signature. It is checked before anything is decoded.
+        are not signed. Values are signed by keyed BLAKE2b with the first key, bound to their cache
+        keys, and accepted if one of the keys made the signature. It is checked before anything is
+        decoded.
     ``types``: a list of the application's own classes that the serializer "safe" keeps too:
         dataclasses, Enums, NamedTuples, and other classes as `ValueType`. Default: none.
     ``read_foreign``: whether bytes of other programs, without this library's header, are returned

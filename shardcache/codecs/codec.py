@@ -21,7 +21,7 @@ from shardcache.value_type import ValueType
 __all__ = ("MAX_VALUE", "Codec")
 
 RAW, TEXT, SAFE, JSON, PICKLE, CUSTOM, ZLIB, ZSTD, SIGNED, NEXT_VERSION = range(0xF5, LOADED)
-_RAW, _TEXT, _LOADED = bytes([RAW]), bytes([TEXT]), bytes([LOADED])
+_RAW, _TEXT, _SIGNED, _LOADED = (bytes([head]) for head in (RAW, TEXT, SIGNED, LOADED))
 _SIGNED_ENVELOPE = 1 + SIGNATURE_SIZE
 
 MAX_VALUE = 64 * 1024 * 1024  # bytes, the default
@@ -248,15 +248,27 @@ class Codec:
         # With a signature, or after an error: one by one.
         values: list[object] = []
         damaged: dict[int, DamagedPayload] = {}
+        decode = self.decode if self._signer is None else self._decode_signed
         for position, (raw, key) in enumerate(zip(raws, wire_keys, strict=True)):
             value = absent
             if raw is not None:
                 try:
-                    value = self.decode(raw, key)
+                    value = decode(raw, key)
                 except DamagedPayload as error:
                     damaged[position] = error
             values.append(value)
         return values, damaged
+
+    def _decode_signed(self, raw: bytes, wire_key: bytes) -> object:
+        """Do as `decode` does, in half the time for signed text."""
+        if raw[:1] == _SIGNED and raw[_SIGNED_ENVELOPE : _SIGNED_ENVELOPE + 1] == _TEXT:
+            assert self._signer is not None  # noqa: S101  only then is it called
+            if self._signer.verify(wire_key, raw[_SIGNED_ENVELOPE:], raw[1:_SIGNED_ENVELOPE]):
+                try:
+                    return raw[_SIGNED_ENVELOPE + 1 :].decode()
+                except UnicodeDecodeError as error:
+                    raise _undecodable(raw, error) from error
+        return self.decode(raw, wire_key)
 
     def _one(self, raw: bytes | None, absent: object) -> object:
         return absent if raw is None else self.decode(raw, b"")
@@ -274,12 +286,12 @@ class Codec:
 
     @staticmethod
     def _signed(signer: Signer, raw: bytes, wire_key: bytes) -> bytes:
-        return bytes([SIGNED]) + signer.sign(wire_key, raw) + raw
+        return _SIGNED + signer.sign(wire_key, raw) + raw
 
     def _record(self, raw: bytes, wire_key: bytes) -> Loaded:
         """Decode anything, the signature checked first."""
         if self._signer is not None:
-            if raw[:1] != bytes([SIGNED]):
+            if raw[:1] != _SIGNED:
                 number = _foreign(raw)
                 if type(number) is int:  # INCR writes it: a server cannot sign
                     return Loaded(number)

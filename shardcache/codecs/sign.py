@@ -1,8 +1,8 @@
-"""Signatures: HMAC-SHA256 over the key and the envelope, cut to 16 bytes.
+"""Signatures: keyed BLAKE2b (RFC 7693) over the key and the envelope, 16 bytes long.
 
-Cut to half, as RFC 2104 (section 5) allows: a forger has one chance in 2**128 per try, each try is
-a write to the server, and every small value saves 16 bytes. The key's name is signed too, so a
-value moved to another key does not verify.
+A forger has one chance in 2**128 per try, and each try is a write to the server. The key's name is
+signed too, so a value moved to another key does not verify. BLAKE2b, because of a `get_many` of
+signed texts the signatures are most of the work: HMAC-SHA256 takes three times as long.
 """
 
 from collections.abc import Sequence
@@ -13,19 +13,21 @@ __all__ = ("SIGNATURE_SIZE", "Signer")
 
 SIGNATURE_SIZE = 16
 MIN_KEY = 16  # bytes; a shorter one can be found by trying
-_PURPOSE = b"shardcache signed envelope 1"
+_PURPOSE = b"shardcache signed envelope 2"
 
 
 class Signer:
     """Signs with its first key, verifies with all of them: put the new key first to rotate."""
 
-    __slots__ = ("_digest", "_equal", "_keys")
+    __slots__ = ("_equal", "_keyed")
 
     def __init__(self, keys: bytes | str | Sequence[bytes | str]) -> None:
         """Take one key or several, each of at least 16 bytes (a str counts as its UTF-8 bytes)."""
-        import hmac  # only for those who sign
+        # Only for those who sign.
+        import hashlib
+        import hmac
 
-        self._digest, self._equal = hmac.digest, hmac.compare_digest
+        self._equal = hmac.compare_digest
         given = [keys] if isinstance(keys, (bytes, str)) else keys
         if not isinstance(given, (list, tuple)):
             raise InvalidOption(
@@ -33,20 +35,26 @@ class Signer:
             )
         if not given:
             raise InvalidOption("signing_key must have at least one key, got an empty list")
-        # Derived, since an application's secret may well sign other things with the same HMAC.
-        self._keys = tuple(hmac.digest(_secret(key), _PURPOSE, "sha256") for key in given)
+        # Derived, since an application's secret may well sign other things.
+        derived = [hmac.digest(_secret(key), _PURPOSE, "sha256") for key in given]
+        # A copy of a hash that has its key is made in half the time of a new one.
+        self._keyed = tuple(hashlib.blake2b(digest_size=SIGNATURE_SIZE, key=key) for key in derived)
 
     def sign(self, wire_key: bytes, envelope: bytes) -> bytes:
         """Return the 16 bytes that bind ``envelope`` to ``wire_key``."""
-        return self._digest(self._keys[0], _message(wire_key, envelope), "sha256")[:SIGNATURE_SIZE]
+        signing = self._keyed[0].copy()
+        signing.update(_message(wire_key, envelope))
+        return signing.digest()
 
     def verify(self, wire_key: bytes, envelope: bytes, signature: bytes) -> bool:
         """Whether one of the keys made ``signature``, in a time that is the same for all bytes."""
         message = _message(wire_key, envelope)
-        return any(
-            self._equal(self._digest(key, message, "sha256")[:SIGNATURE_SIZE], signature)
-            for key in self._keys
-        )
+        for keyed in self._keyed:
+            signing = keyed.copy()
+            signing.update(message)
+            if self._equal(signing.digest(), signature):
+                return True
+        return False
 
 
 def _message(wire_key: bytes, envelope: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Signatures: what was changed, moved or not signed at all is never opened."""
 
+import re
 import zlib
 
 import pytest
@@ -100,3 +101,36 @@ def test_secret_is_never_shown():
     with pytest.raises(InvalidOption) as caught:
         Codec(signing_key="secret")
     assert "secret" not in str(caught.value)
+
+
+@given(
+    values=st.lists(
+        st.one_of(st.none(), st.text(st.characters(codec="utf-8")), st.binary(), st.integers()),
+        max_size=8,
+    ),
+    bit=st.integers(0),
+    codec=st.sampled_from([SIGNED, Codec(signing_key=[OTHER, SECRET]), Codec("pickle")]),
+)
+def test_many_are_what_each_is(values, bit, codec):
+    """Many at once are decoded as one by one, damaged ones too."""
+    keys = [b"k%d" % at for at in range(len(values))]
+    raws = [SIGNED.encode(value, key) for value, key in zip(values, keys, strict=True)]
+    if raws:  # one of them has a bit that is wrong
+        broken = bytearray(raws[bit % len(raws)])
+        broken[bit % len(broken)] ^= 1 << bit % 8
+        raws[bit % len(raws)] = bytes(broken)
+    found, damaged = codec.decode_many(raws, keys)
+    for at, (raw, key) in enumerate(zip(raws, keys, strict=True)):
+        if at in damaged:
+            with pytest.raises(DamagedPayload, match=re.escape(str(damaged[at]))):
+                codec.decode(raw, key)
+        else:
+            assert found[at] == codec.decode(raw, key)
+
+
+def test_signed_bytes_that_are_no_text():
+    """Whoever has the key can sign nonsense: it is damage, among many too."""
+    raw = SIGNED._signed(SIGNED._signer, b"\xf6\xff", KEY)
+    with pytest.raises(DamagedPayload):
+        SIGNED.decode(raw, KEY)
+    assert list(SIGNED.decode_many([raw], [KEY])[1]) == [0]

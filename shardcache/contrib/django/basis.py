@@ -85,7 +85,14 @@ class Basis(BaseCache):
 
     def _made_many(self, keys: Iterable[Any], version: int | None) -> dict[Key, Any]:
         """Return the callers' keys by what is made of them."""
-        return {self._made(key, version): key for key in keys}
+        make = self.make_key
+        made = {make(key, version): key for key in keys}
+        # Usually all are portable, which takes one look at each.
+        usual = type(self).validate_key is Basis.validate_key
+        if not (usual and all(isinstance(key, str) and _PORTABLE.fullmatch(key) for key in made)):
+            for key in made:
+                self.validate_key(key)
+        return made
 
     @staticmethod
     def _check_movable(key: Any, value: Any) -> None:
