@@ -209,6 +209,11 @@ class Codec:
                     return self._foreign(raw)
                 if head != _LOADED:
                     return self._open(raw)
+            elif raw[:1] == _SIGNED and raw[_SIGNED_ENVELOPE : _SIGNED_ENVELOPE + 1] == _TEXT:
+                # As below, with less around it.
+                inner = raw[_SIGNED_ENVELOPE:]
+                if self._signer.verify(wire_key, inner, raw[1:_SIGNED_ENVELOPE]):
+                    return inner[1:].decode()
             record = self._record(raw, wire_key)
             return record if record.tags or record.negative else record.value
         except DamagedPayload:
@@ -248,27 +253,15 @@ class Codec:
         # With a signature, or after an error: one by one.
         values: list[object] = []
         damaged: dict[int, DamagedPayload] = {}
-        decode = self.decode if self._signer is None else self._decode_signed
         for position, (raw, key) in enumerate(zip(raws, wire_keys, strict=True)):
             value = absent
             if raw is not None:
                 try:
-                    value = decode(raw, key)
+                    value = self.decode(raw, key)
                 except DamagedPayload as error:
                     damaged[position] = error
             values.append(value)
         return values, damaged
-
-    def _decode_signed(self, raw: bytes, wire_key: bytes) -> object:
-        """Do as `decode` does, in half the time for signed text."""
-        if raw[:1] == _SIGNED and raw[_SIGNED_ENVELOPE : _SIGNED_ENVELOPE + 1] == _TEXT:
-            assert self._signer is not None  # noqa: S101  only then is it called
-            if self._signer.verify(wire_key, raw[_SIGNED_ENVELOPE:], raw[1:_SIGNED_ENVELOPE]):
-                try:
-                    return raw[_SIGNED_ENVELOPE + 1 :].decode()
-                except UnicodeDecodeError as error:
-                    raise _undecodable(raw, error) from error
-        return self.decode(raw, wire_key)
 
     def _one(self, raw: bytes | None, absent: object) -> object:
         return absent if raw is None else self.decode(raw, b"")
