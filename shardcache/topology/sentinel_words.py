@@ -152,7 +152,7 @@ def replicas(name: str, word: Word, answers: Iterable[Answer]) -> list[Place]:
     said = [
         answer.replicas[name]
         for answer in answers
-        if name in answer.replicas and answer.words[name][:3] == word[:3]
+        if name in answer.replicas and answer.words.get(name, ())[:3] == word[:3]
     ]
     votes = Counter(chain.from_iterable(said))
     votes.pop((word.host, word.port), None)

@@ -95,6 +95,9 @@ def test_replicas_that_count() -> None:
     assert replicas("a", Word("m", 9, 5), answers[:1]) == [one, two]
     assert replicas("a", Word("m", 9, 5), [Answer("", {"a": word}, frozenset())]) == []
     assert replicas("b", Word("m", 9, 5), answers) == []
+    # One that knows replicas of a master that it does not know.
+    answers[1] = Answer("", {}, frozenset(), {"a": frozenset({one})})
+    assert replicas("a", Word("m", 9, 5), answers) == [one, two]
 
 
 @pytest.mark.parametrize("resp", [2, 3])
