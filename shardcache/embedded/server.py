@@ -25,6 +25,7 @@ POLL = 0.002  # seconds between two looks at a server that is starting
 PROBE = 0.5  # seconds that the server has for its answer to one of them
 LOG_LINES = 12  # how many lines of the log an error shows
 _PROCESS_ID = re.compile(rb"process_id:(\d+)\r\n")
+_TAKEN = re.compile(r":(\d+): bind: Address already in use")
 _OPTION = re.compile(r"[a-z][a-z0-9-]*\Z")
 
 
@@ -167,10 +168,11 @@ class LocalServer:
         ports = 1
         while not self._answers():
             if not self.running:
-                if self._settled or ports == PORTS_TRIED or "in use" not in self._log_tail():
-                    raise ServerNotStarted(
-                        f"server {self.name!r} ended at its start; {self._log_tail()}"
-                    )
+                tail = self._log_tail()
+                if self._settled or ports == PORTS_TRIED or "in use" not in tail:
+                    taken = _TAKEN.search(tail)
+                    why = tail if taken is None else f"port {taken[1]} is in use by another program"
+                    raise ServerNotStarted(f"server {self.name!r} ended at its start; {why}")
                 ports += 1
                 self._port = self._free_port()
                 self.launch()
