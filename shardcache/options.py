@@ -76,6 +76,9 @@ class Options:
         are not signed. Values are signed by keyed BLAKE2b with the first key, bound to their cache
         keys, and accepted if one of the keys made the signature. It is checked before anything is
         decoded.
+    ``sign_plain``: whether str and bytes are signed too. False: they are neither signed nor checked
+        while they are stored as they are, which nothing decodes: who can write to a shard can
+        change them, or put one in the place of any value. Default: True.
     ``types``: a list of the application's own classes that the serializer "safe" keeps too:
         dataclasses, Enums, NamedTuples, and other classes as `ValueType`. Default: none.
     ``read_foreign``: whether bytes of other programs, without this library's header, are returned
@@ -133,6 +136,7 @@ class Options:
     """
 
     signing_key: Any = field(default=None, repr=False)
+    sign_plain: bool = True
     types: Sequence[type | ValueType[Any]] = ()
     read_foreign: bool = True
     compress_min: int = 1024

@@ -28,7 +28,7 @@ MAX_VALUE = 64 * 1024 * 1024  # bytes, the default
 _LARGEST_MAX_VALUE = 512 * 1024 * 1024  # what a server takes (proto-max-bulk-len)
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1  # what INCR counts in
 _LONGEST_NUMBER = 20  # characters of the lowest; one of 18 digits fits without a look
-_ZERO = ord("0")
+_ZERO, _NINE = b"09"
 
 
 class Codec:
@@ -45,6 +45,9 @@ class Codec:
     ``signing_key``: at least 16 bytes, or several keys: the first signs, all verify. Every value
         but bare ints has a signature, checked before anything is decompressed or decoded; without
         the key a signed value is damaged. Default: None.
+    ``sign_plain``: whether str and bytes are signed too. False: they are neither signed nor checked
+        while they are stored as they are (not compressed, not loaded): such bytes are the value,
+        and nothing decodes them. Default: True.
     ``max_value``: bytes before compression that are written, and to which a stored value may
         decompress, 64 to 512 MiB. Default: 64 MiB.
     ``types``: what "safe" keeps besides its own types (`ValueType`); each client that reads such a
@@ -59,12 +62,14 @@ class Codec:
         "_allowed",
         "_compressor",
         "_direct",
+        "_direct_plain",
         "_dumps",
         "_foreign",
         "_header",
         "_max_value",
         "_min",
         "_readers",
+        "_reads_plain",
         "_signer",
         "_unsigned",
         "_wrapper",
@@ -77,6 +82,7 @@ class Codec:
         compression: str | None = None,
         compress_min: int = 1024,
         signing_key: bytes | str | Sequence[bytes | str] | None = None,
+        sign_plain: bool = True,
         max_value: int = MAX_VALUE,
         types: Iterable[type | ValueType[Any]] = (),
         read_foreign: bool = True,
@@ -112,14 +118,21 @@ class Codec:
         )
         self._wrapper = bytes([ZSTD if compression == "zstd" else ZLIB])
         self._signer = None if signing_key is None else Signer(signing_key)
+        # Whether text and bytes without a signature are read.
+        self._reads_plain = self._signer is None or not sign_plain
         # Up to this many bytes an envelope is stored as it is: the one comparison that most values
-        # need.
-        self._direct = min(self._max_value, self._min) if self._compressor else self._max_value
+        # need. Of text and bytes (plain), and of all else.
+        self._direct = self._direct_plain = (
+            min(self._max_value, self._min) if self._compressor else self._max_value
+        )
         self._unsigned = self  # what encodes the value inside of a loaded one
         if self._signer:
             self._unsigned = copy(self)
             self._unsigned._signer = None
+            self._unsigned._reads_plain = True
             self._direct = -1
+            if sign_plain:
+                self._direct_plain = -1
 
     def __repr__(self) -> str:
         """Show that values are signed, never with what (G7)."""
@@ -145,7 +158,8 @@ class Codec:
                 return b"%d" % value  # type: ignore[str-format]
             else:
                 raw = self._header + self._dumps(value)
-            return raw if len(raw) <= self._direct else self._wrap(raw, wire_key)
+                return raw if len(raw) <= self._direct else self._wrap(raw, wire_key)
+            return raw if len(raw) <= self._direct_plain else self._wrap(raw, wire_key)
         except SerializationError as error:
             error.value = value
             raise
@@ -199,18 +213,24 @@ class Codec:
         `Loaded`; nothing else is.
         """
         try:
-            if self._signer is None:
+            # What needs no signature: text and bytes; without a key all else too.
+            if self._reads_plain:
                 head = raw[:1]
                 if head == _TEXT:
                     return raw[1:].decode()
                 if head == _RAW:
                     return raw[1:]
-                if head < _RAW:
-                    return self._foreign(raw)
-                if head != _LOADED:
-                    return self._open(raw)
-            elif raw[:1] == _SIGNED and raw[_SIGNED_ENVELOPE : _SIGNED_ENVELOPE + 1] == _TEXT:
-                # As below, with less around it.
+                if self._signer is None:
+                    if head < _RAW:
+                        return self._foreign(raw)
+                    if head != _LOADED:
+                        return self._open(raw)
+            if (
+                self._signer is not None
+                and raw[:1] == _SIGNED
+                and raw[_SIGNED_ENVELOPE : _SIGNED_ENVELOPE + 1] == _TEXT
+            ):
+                # Signed text: as below, with less around it.
                 inner = raw[_SIGNED_ENVELOPE:]
                 if self._signer.verify(wire_key, inner, raw[1:_SIGNED_ENVELOPE]):
                     return inner[1:].decode()
@@ -239,14 +259,27 @@ class Codec:
         """Decode the replies to many keys; one bad payload does not spoil the others.
 
         Return the values in order, with ``absent`` where the reply is None or damaged, and the
-        errors of the damaged ones by position. It costs half as much per text as `decode`.
+        errors of the damaged ones by position. It costs half as much per value as `decode`.
         """
-        # Usually all are good: one loop, in which text, the most frequent kind, has no call.
-        if self._signer is None:
-            one = self._one
+        # Usually all are good: one loop, in which text, bytes and ints, the most frequent kinds,
+        # have no call.
+        if self._reads_plain:
+            decode = self.decode
             try:
                 return [
-                    raw[1:].decode() if raw and raw[0] == TEXT else one(raw, absent) for raw in raws
+                    raw[1:].decode()
+                    if raw and (head := raw[0]) == TEXT
+                    else absent
+                    if raw is None
+                    else raw[1:]
+                    if raw and head == RAW
+                    else int(raw)
+                    if raw
+                    and _ZERO < head <= _NINE
+                    and len(raw) < _LONGEST_NUMBER - 1
+                    and raw.isdigit()
+                    else decode(raw, key)
+                    for raw, key in zip(raws, wire_keys, strict=True)
                 ], {}
             except (DamagedPayload, UnicodeDecodeError):
                 pass
@@ -262,9 +295,6 @@ class Codec:
                     damaged[position] = error
             values.append(value)
         return values, damaged
-
-    def _one(self, raw: bytes | None, absent: object) -> object:
-        return absent if raw is None else self.decode(raw, b"")
 
     def _wrap(self, raw: bytes, wire_key: bytes) -> bytes:
         if len(raw) > self._max_value:
@@ -285,6 +315,8 @@ class Codec:
         """Decode anything, the signature checked first."""
         if self._signer is not None:
             if raw[:1] != _SIGNED:
+                if self._reads_plain and raw[:1] in (_TEXT, _RAW):
+                    return Loaded(self._open(raw))
                 number = _foreign(raw)
                 if type(number) is int:  # INCR writes it: a server cannot sign
                     return Loaded(number)

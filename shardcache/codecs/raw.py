@@ -30,6 +30,7 @@ class RawCodec(Codec):
         compression: str | None = None,
         compress_min: int = 1024,
         signing_key: bytes | str | Sequence[bytes | str] | None = None,
+        sign_plain: bool = True,
         max_value: int = MAX_VALUE,
         types: Collection[type | ValueType[Any]] = (),
         read_foreign: bool = True,
@@ -37,6 +38,7 @@ class RawCodec(Codec):
         for name, given in (
             ("compression", compression),
             ("signing_key", signing_key),
+            ("sign_plain", None if sign_plain else False),
             ("types", types or None),
             ("read_foreign", None if read_foreign else False),
         ):

@@ -97,6 +97,7 @@ class ClientContext:
             compression=compression,
             compress_min=self.options.compress_min,
             signing_key=self.options.signing_key,
+            sign_plain=self.options.sign_plain,
             max_value=self.options.max_value,
             types=self.options.types,
             read_foreign=self.options.read_foreign,

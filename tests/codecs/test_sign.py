@@ -68,6 +68,39 @@ def test_unsigned_values_are_refused_except_numbers(raw):
         assert (type(value), str(value).encode()) == (int, payload)
 
 
+PARTLY = Codec("pickle", signing_key=SECRET, sign_plain=False, compression="zlib")
+
+
+@given(value=st.one_of(st.text(st.characters(codec="utf-8")), st.binary(), st.integers()))
+def test_plain_values_without_signature(value):
+    """Without `sign_plain`, str, bytes and ints are as without a key; both forms are read."""
+    signed = Codec("pickle", signing_key=SECRET).encode(value, KEY)
+    plain = PARTLY.encode(value, KEY)
+    if -(2**63) <= value < 2**63 if type(value) is int else len(value) < 200:
+        assert plain == PLAIN.encode(value, KEY)
+    raws = [signed, None, plain]
+    assert PARTLY.decode_many(raws, [KEY] * 3) == ([value, None, value], {})
+    assert [PARTLY.decode_loaded(raw, KEY).value for raw in (signed, plain)] == [value, value]
+
+
+@given(raw=st.binary())
+def test_without_sign_plain_nothing_unsigned_is_decoded(raw):
+    """All that comes of bytes without a signature is text, bytes or a number."""
+    for payload in (raw, PLAIN.encode([1], KEY), *(bytes([head]) + raw for head in range(256))):
+        (value,), damaged = PARTLY.decode_many([payload], [KEY])
+        if damaged:
+            continue
+        assert payload in (PLAIN.encode(value, KEY), b"%d" % value if type(value) is int else b"")
+
+
+def test_what_is_wrapped_is_signed_without_sign_plain():
+    """A value that is compressed or loaded has to be decoded, so it is signed."""
+    assert PARTLY.encode("a" * 5000, KEY)[0] == PARTLY.encode_loaded("a", KEY)[0] == 0xFD
+    for raw in (PLAIN.encode_loaded("a", KEY), Codec(compression="zlib").encode("a" * 5000, KEY)):
+        with pytest.raises(DamagedPayload, match="not signed"):
+            PARTLY.decode(raw, KEY)
+
+
 def test_nothing_is_opened_before_the_signature_is_checked(monkeypatch):
     """Neither a decompression nor a decoder sees a byte that did not verify."""
     opened = []

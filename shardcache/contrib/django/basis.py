@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache, default_key_func
 from django.core.exceptions import ImproperlyConfigured
 from redis.exceptions import ResponseError
 
@@ -23,6 +23,8 @@ _MARK = "@key@"
 
 # The keys of which Django warns nobody.
 _PORTABLE = re.compile(r"[^\x00-\x20\x7f]{1,250}")
+_LONGEST_PORTABLE = 250
+_STR: frozenset[type] = frozenset({str})
 
 NO_LOAD = (LoadCycle, TooManyLoaders)
 """Errors of a load that Django has no word for: the caller then computes the value itself."""
@@ -85,14 +87,30 @@ class Basis(BaseCache):
 
     def _made_many(self, keys: Iterable[Any], version: int | None) -> dict[Key, Any]:
         """Return the callers' keys by what is made of them."""
-        make = self.make_key
-        made = {make(key, version): key for key in keys}
-        # Usually all are portable, which takes one look at each.
-        usual = type(self).validate_key is Basis.validate_key
-        if not (usual and all(isinstance(key, str) and _PORTABLE.fullmatch(key) for key in made)):
-            for key in made:
-                self.validate_key(key)
-        return made
+        asked = list(keys)
+        # Usually Django's own functions make the keys and all are portable, which one look at all
+        # of them shows.
+        if self._makes_as_django() and set(map(type, asked)) <= _STR:
+            before = self.make_key("", version=version)
+            made = [before + key for key in asked]
+            joined = "".join(made)
+            if (
+                joined.isprintable()
+                and " " not in joined
+                and max(map(len, made), default=0) <= _LONGEST_PORTABLE
+            ):
+                return dict(zip(made, asked, strict=True))
+        return {self._made(key, version): key for key in asked}
+
+    def _makes_as_django(self) -> bool:
+        """Whether a key is made by putting the same text before it."""
+        kind = type(self)
+        return (
+            self.key_func is default_key_func
+            and kind.make_key is BaseCache.make_key
+            and kind.make_and_validate_key is BaseCache.make_and_validate_key
+            and kind.validate_key is Basis.validate_key
+        )
 
     @staticmethod
     def _check_movable(key: Any, value: Any) -> None:

@@ -48,9 +48,10 @@ def _new_client(kind: type[Any], location: Any, options: Mapping[str, Any]) -> A
     serializer = given["serializer"] = _serializer(given.get("serializer", "pickle"))
     if getattr(settings, _IGNORE, None) is False:
         given.setdefault("on_unavailable", "raise")
-    # A pickle can run code, so only the site itself may have made it.
-    if isinstance(serializer, DjangoPickles) and "options" not in given:
-        given.setdefault("signing_key", site_keys())
+    # A pickle can run code, so only the site itself may have made it. Text and bytes cannot.
+    if isinstance(serializer, DjangoPickles) and not given.keys() & {"options", "signing_key"}:
+        given["signing_key"] = site_keys()
+        given.setdefault("sign_plain", False)
     try:
         return client_of(kind, _nodes(location), given)
     except InvalidArgument as error:

@@ -4,6 +4,8 @@ import asyncio
 import os
 import pickle
 import threading
+import warnings
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,7 @@ import redis
 from django.core.cache.backends.redis import RedisCache
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
+from django.utils.safestring import mark_safe
 
 from shardcache.contrib.django import ShardCacheBackend
 from shardcache.embedded import LocalShards
@@ -227,14 +230,40 @@ def _stored(cache: Any, key: str) -> tuple[Any, bytes]:
 
 
 def test_what_is_stored(backend: Any) -> None:
-    """Ints are digits, all else is signed; the key is the one that Django makes."""
+    """Ints, text and bytes are plain, all else is signed; the key is the one that Django makes."""
     cache = backend()
-    cache.set_many({"n": 42, "text": "abc", "list": [1]})
-    for key, first in (("n", b"42"), ("text", b"\xfd"), ("list", b"\xfd")):
+    safe = mark_safe("<b>")
+    cache.set_many(
+        {"n": 42, "text": "abc", "bytes": b"abc", "list": [1], "none": None, "html": safe}
+    )
+    for key, first in (
+        ("n", b"42"),
+        ("text", b"\xf6abc"),
+        ("bytes", b"\xf5abc"),
+        ("list", b"\xfd"),
+        ("none", b"\xfd"),
+        ("html", b"\xfd"),
+    ):
         server, wire = _stored(cache, key)
         with server:
             assert wire == cache.make_key(key).encode()
             assert server.get(wire).startswith(first)
+
+
+def test_text_is_signed_if_wished(backend: Any) -> None:
+    """A key of the site's own signs text too, and so does `sign_plain`; both forms are read."""
+    old = backend(options={"sign_plain": True})
+    old.set("k", "abc")
+    server, wire = _stored(old, "k")
+    with server:
+        assert server.get(wire).startswith(b"\xfd")
+    new = backend()
+    assert (new.get("k"), new.get_many(["k"])) == ("abc", {"k": "abc"})
+    new.set("k", "abc")
+    assert (old.get("k"), new.get("k")) == (None, "abc")
+    own = backend(options={"signing_key": "0123456789abcdef"})
+    own.set("k", "abc")
+    assert (own.get("k"), new.get("k")) == ("abc", None)
 
 
 class Dangerous:
@@ -242,7 +271,16 @@ class Dangerous:
         return (os.putenv, ("ESCAPED", "1"))
 
 
-@pytest.mark.parametrize("forged", [pickle.dumps(Dangerous()), b"\xf9" + pickle.dumps(Dangerous())])
+@pytest.mark.parametrize(
+    "forged",
+    [
+        pickle.dumps(Dangerous()),
+        b"\xf9" + pickle.dumps(Dangerous()),
+        b"\xfb" + zlib.compress(b"\xf9" + pickle.dumps(Dangerous())),
+        b"\xfd" + bytes(16) + b"\xf9" + pickle.dumps(Dangerous()),
+    ],
+    ids=["bare", "envelope", "compressed", "signed"],
+)
 def test_only_the_site_itself_makes_pickles(backend: Any, forged: bytes, monkeypatch: Any) -> None:
     """A pickle that somebody else put there is a miss, and is not even looked at."""
     monkeypatch.setattr(pickle, "loads", lambda *_: pytest.fail("a forged pickle was loaded"))
@@ -283,3 +321,22 @@ def test_django_own_values_are_misses(shards: LocalShards, namespace: str, backe
     assert ours.get_many(["n", "list"]) == {"n": 5}
     assert ours.incr("n") == 6
     assert theirs.get("n") == 6
+
+
+@pytest.mark.parametrize("function", [None, lambda key, prefix, version: f"{version}/{key}"])
+@pytest.mark.parametrize(
+    "keys",
+    [[], ["a"], ["a", "b c"], ["ä\u200b"], ["a", "x" * 250], [1, "a"], ["", "\x7f"], ["a", "a"]],
+    ids=repr,
+)
+def test_many_keys_are_made_as_one_is(backend: Any, keys: list[Any], function: Any) -> None:
+    """The keys, and Django's warnings of them, are those of one key after the other."""
+    cache = backend(KEY_FUNCTION=function)
+    for version in (None, 7):
+        with warnings.catch_warnings(record=True) as each:
+            warnings.simplefilter("always")
+            expected = {cache._made(key, version): key for key in keys}
+        with warnings.catch_warnings(record=True) as together:
+            warnings.simplefilter("always")
+            assert cache._made_many(iter(keys), version) == expected
+        assert [str(one.message) for one in together] == [str(one.message) for one in each]
