@@ -5,6 +5,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ ROOMS = (
     "shardcache.testing",
     "shardcache.testing.simulation",
 )
+REFERENCE = Path(__file__).parent.parent / "docs" / "api.md"
+WHOLE = {"shardcache.errors"}  # a module whose members the page shows one by one
 # A line of a docstring that begins with one or more parameters.
 PARAMETER = re.compile(r"^((?:``\w+``, )*``\w+``):", re.MULTILINE)
 # Why a docstring need not have a line for its parameters.
@@ -113,3 +116,11 @@ def test_help_shows_nothing_of_the_process() -> None:
     assert find_server in functions
     shown = {one.__name__: str(inspect.signature(one)) for one in functions}
     assert [name for name, text in shown.items() if "environ(" in text] == []
+
+
+@pytest.mark.skipif(not REFERENCE.is_file(), reason="the pages are not part of what was unpacked")
+@pytest.mark.parametrize("room", ["shardcache", "shardcache.embedded", "shardcache.testing"])
+def test_reference_has_every_public_name(room: str) -> None:
+    """The page that is made of the docstrings leaves out no name that users may import."""
+    shown = set(re.findall(r":: (shardcache[\w.]+)$", REFERENCE.read_text(), re.MULTILINE))
+    assert {f"{room}.{name}" for name in import_module(room).__all__} - shown - WHOLE == set()
