@@ -92,6 +92,7 @@ class NodeDiscovery:
         )
         if context.links is not None:
             context.links.refresh = self._watch.refresh
+            context.links.refresh_unless = self._watch.refresh_unless
         # The topology in service and its watched copy, if that is in service.
         self._watched: tuple[Topology, Topology] | None = None
         # Not a method of this object, which would make a cycle with the context.

@@ -13,7 +13,8 @@ What a poll brings, or a call asks:
 - an error, or an empty answer: the last good answer stays, and the pause until the next poll grows.
 - no answer for ``timeout`` seconds: the same. This poll is waited for: there is no other beside it.
 - `NodeWatch.refresh`: the next poll comes at once, or when the shortest pause is over.
-- `refresh` during a poll: one more poll behind it, since this one may have looked too early.
+- `refresh` during a poll: one more poll behind it, since this one may have looked too early. Not if
+  what it was about is settled by then (`NodeWatch.refresh_unless`).
 - a fork: the child has the last answer and no thread; its next use starts one.
 
 The state (failing or not) is told once when it changes: `discovery_failed`, `discovery_back`.
@@ -30,7 +31,7 @@ a source that hangs costs a process one deadline, not one for each call.
 import asyncio
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import suppress
 from math import inf
@@ -125,9 +126,10 @@ class NodeWatch(Generic[T]):
         self._closed = False
         self._worker: Worker | None = None
         self._tally = DiscoveryTally()
-        # Of the polls. `_asked`: for one more than the interval gives.
+        # Of the polls. `_asked`: why there is to be one more than the interval gives; by what it is
+        # about, whether that is settled by now.
         self._pace = PollPace(interval, random)
-        self._asked = False
+        self._asked: dict[Hashable, Callable[[], bool]] = {}
         self._overdue = False
         # Of the answers. `_trouble`: why the last poll gave none, or none in time for a call.
         self._answer: T | None = None
@@ -172,12 +174,22 @@ class NodeWatch(Generic[T]):
 
         However often this is called, there is one poll at a time, and one behind it.
         """
+        self.refresh_unless(None, _never)
+
+    def refresh_unless(self, about: Hashable, settled: Callable[[], bool]) -> None:
+        """Do as `refresh` does, but poll for no more than what is still open when it is due.
+
+        ``about``: what it is about; of several calls about the same, the last one counts.
+        ``settled``: whether the answer that is in use by then says it already. It must neither
+            block nor raise, and is called in the thread of the watch.
+        """
         if self._closed:
             return
         # Looked at before it is written: a storm of calls wakes the thread once. Who finds it set
         # is served by the poll that has not begun.
-        if not self._asked:
-            self._asked = True
+        known = bool(self._asked)
+        self._asked[about] = settled
+        if not known:
             worker = self._worker
             if worker is not None:
                 worker.look()
@@ -203,6 +215,7 @@ class NodeWatch(Generic[T]):
     def close(self) -> None:
         """End the thread. A poll under way is not waited for, and its answer is not used."""
         self._closed = True
+        self._asked.clear()
         if self._worker is not None:
             self._worker.end()
         self._settle()
@@ -219,7 +232,8 @@ class NodeWatch(Generic[T]):
     def after_fork(self) -> None:
         """Forget the thread and the poll of the parent. The answer stays."""
         self._worker = None
-        self._asked = self._overdue = False
+        self._asked.clear()
+        self._overdue = False
         if not self._answered:
             # This process has an outcome of its own to wait for.
             self._outcome.clear()
@@ -285,11 +299,14 @@ class NodeWatch(Generic[T]):
 
     def pause(self) -> float:
         """Return the seconds until the next poll, 0 if it is due."""
-        return self._pace.wait(self._clock(), asked=self._asked)
+        for about, settled in list(self._asked.items()):
+            if settled():
+                self._asked.pop(about, None)
+        return self._pace.wait(self._clock(), asked=bool(self._asked))
 
     def ask(self) -> "Future[T]":
         """Begin a poll; return the future of its answer."""
-        self._asked = False  # whoever asks from now on may know more than this poll will find
+        self._asked.clear()  # whoever asks from now on may know more than this poll will find
         self._tally.polls += 1
         return self._call.start(self._source, may_block=True, hook=self._hook)
 
@@ -346,6 +363,11 @@ class NodeWatch(Generic[T]):
         if not self._failing:
             self._failing = True
             emit(self._hook, Event("discovery_failed", self.name, error=failed))
+
+
+def _never() -> bool:
+    """Return False: only a poll can tell."""
+    return False
 
 
 def _poll_forever(

@@ -4,6 +4,7 @@ from shardcache.address_map import AddressMap, mapped
 from shardcache.flows.links import Links
 from shardcache.topology.cluster_seeds import ClusterSeeds
 from shardcache.topology.current import CurrentTopology
+from shardcache.topology.slots import slot_of
 from shardcache.topology.snapshot import Topology
 
 __all__ = ("ClusterLinks",)
@@ -28,6 +29,16 @@ class ClusterLinks(Links):
         super().__init__(current)
         self._address_map = address_map
         self._seeds = seeds
+
+    def moved(self, wire: bytes, shard: int) -> None:
+        """Ask for a new map, if the newest one by then does not say that a key is at this shard."""
+        current = self._current
+
+        def settled() -> bool:
+            return current.now.owner_index(wire) == shard
+
+        if not settled():
+            self.refresh_unless(slot_of(wire), settled)
 
     def shard_at(self, host: str, port: int, answered: int) -> int:
         """Return the number of the shard at an address, which a redirect names.

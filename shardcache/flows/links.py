@@ -1,13 +1,13 @@
 """What a command that goes on elsewhere needs to know of its client: who owns a key now."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from shardcache.topology.current import CurrentTopology
 
 __all__ = ("Links", "NodeLinks")
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     """Do nothing: nobody watches the nodes yet."""
 
 
@@ -16,18 +16,29 @@ class Links:
 
     ``current``: the topology in service.
 
-    ``refresh`` asks soon where the nodes are, and returns at once; whoever watches them sets it.
+    ``refresh`` asks soon where the nodes are, and returns at once; ``refresh_unless`` is
+    `NodeWatch.refresh_unless`. Whoever watches the nodes sets both.
     """
 
-    __slots__ = ("_current", "refresh")
+    __slots__ = ("_current", "refresh", "refresh_unless")
 
     def __init__(self, current: CurrentTopology) -> None:
         self._current = current
         self.refresh: Callable[[], None] = _nothing
+        self.refresh_unless: Callable[[Hashable, Callable[[], bool]], None] = _nothing
 
     def owner_of(self, wire: bytes) -> int:
         """Return the number of the shard that has a key by the newest topology."""
         return self._current.now.owner_index(wire)
+
+    def failed_at(self, replica: int, wire: bytes) -> None:
+        """Ask where the nodes are, if the newest topology still has this replica read for a key.
+
+        ``replica``: the number of the shard that could not answer.
+        """
+        now = self._current.now
+        if replica in now.replicas.get(now.owner_index(wire), ()):
+            self.refresh()
 
 
 class NodeLinks(Links):

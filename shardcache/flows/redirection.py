@@ -249,8 +249,9 @@ def _is_over_at_replica(item: _Item, error: ShardError, links: ClusterLinks | No
     """Whether an error of a replica is the outcome; else the command goes to the primary."""
     if isinstance(error, WrongType):  # an answer as good as any other of a replica
         return True
-    links.refresh()
-    item.shard = links.owner_of(keys_of(item.command)[0])
+    key = keys_of(item.command)[0]
+    links.failed_at(item.shard, key)
+    item.shard = links.owner_of(key)
     return False
 
 
@@ -269,7 +270,9 @@ def _redirect(item: _Item, found: Redirect, links: ClusterLinks) -> None:
         ]
     elif found.kind not in ("moved", "ask"):
         item.waits = True
-    if found.kind != "ask" and found.code != "TRYAGAIN":
+    if found.kind == "moved":
+        links.moved(keys[0], item.shard)
+    elif found.kind != "ask" and found.code != "TRYAGAIN":
         links.refresh()
 
 

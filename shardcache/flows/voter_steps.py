@@ -198,12 +198,19 @@ class _Asking:
 
     def _asks_again(self, place: int, found: Sequence[Redirect | None]) -> bool:
         """Whether a voter is to be asked elsewhere, which is noted then."""
-        if any(one is not None and one.code != "TRYAGAIN" for one in found):
-            self._links.refresh()
         to = found[0]
-        if self._last or to is None or not all(one and one.kind == "moved" for one in found):
+        if to is None or not all(one and one.kind == "moved" for one in found):
+            # A slot that is under way (ASK, TRYAGAIN) is so in the newest map too.
+            if any(one is not None and one.code not in ("ASK", "TRYAGAIN") for one in found):
+                self._links.refresh()
             return False
-        self.moved[place] = self._links.shard_at(to.host, to.port, self._going[place])
+        shard = self._links.shard_at(to.host, to.port, self._going[place])
+        slot = slot_of_number(self._asked.batches[place].shard)
+        if slot is not None:
+            self._links.moved(b"{%b}" % tag_of(slot), shard)
+        if self._last:
+            return False
+        self.moved[place] = shard
         return True
 
 

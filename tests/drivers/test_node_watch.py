@@ -128,6 +128,22 @@ def test_refresh_during_a_poll(source, client, watching) -> None:
     until(lambda: source.calls == 3)
 
 
+def test_refresh_that_the_poll_has_settled(source, client, watching) -> None:
+    """What the poll under way finds out is not asked for once more; what is open still is."""
+    watch = watching(interval=600.0)
+    watch.ensure(soon())
+    source.free.clear()
+    watch.refresh()
+    until(lambda: source.calls == 2)
+    source.answer = ("b",)
+    watch.refresh_unless(1, lambda: ("b",) in client.applied)
+    source.free.set()
+    until(lambda: ("b",) in client.applied and watch.stats().polls == 2 and watch.pause() > 1)
+    watch.refresh_unless(2, lambda: ("c",) in client.applied)
+    until(lambda: source.calls == 3)
+    assert watch.stats().polls == 3
+
+
 def test_hook_that_raises(source, client, watching) -> None:
     """An observer that fails does not end the watch."""
 

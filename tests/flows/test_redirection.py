@@ -48,6 +48,12 @@ class Cluster:
     def refresh(self) -> None:
         self.refreshes += 1
 
+    def moved(self, _: bytes, shard: int) -> None:
+        self.refreshes += shard != self.owner
+
+    def failed_at(self, replica: int, _: bytes) -> None:
+        self.refreshes += replica == REPLICA
+
     def run(self, batches, outcomes):
         """Return what comes of the batches in the end."""
         flow = follow(batches, outcomes, self, 1.0, lambda: self.left, lambda: 0.5)
@@ -102,6 +108,13 @@ def test_moved() -> None:
     assert concerns([[MOVED]])
     assert cluster.one(GET, MOVED) == [b"v"]
     assert (cluster.sent, cluster.refreshes, cluster.sleeps) == ([(B, [GET])], 1, 0)
+
+
+def test_moved_is_known() -> None:
+    """A redirect that says no more than the newest map does asks for no other map."""
+    cluster = Cluster([b"v"], owner=B)
+    assert cluster.one(GET, MOVED) == [b"v"]
+    assert (cluster.sent, cluster.refreshes) == ([(B, [GET])], 0)
 
 
 def test_ask() -> None:

@@ -83,6 +83,9 @@ class Cluster:
     def refresh(self) -> None:
         self.refreshed += 1
 
+    def moved(self, wire: bytes, shard: int) -> None:
+        self.refreshed += self.owner_of(wire) != shard
+
     def clock(self) -> float:
         return self.now
 

@@ -92,6 +92,9 @@ class MapOfOne:
     def shard_at(self, host: str, _: int, __: int) -> int:
         return int(host[1:])
 
+    def moved(self, _: bytes, __: int) -> None:
+        self.refresh()
+
     def refresh(self) -> None:
         self._moved = self._migration.over
 
