@@ -13,6 +13,7 @@ import pytest
 
 from shardcache.cli.demo import async_worker as demo_aworker
 from shardcache.cli.demo import worker as demo_worker
+from shardcache.cli.demo.cluster_stages import losses, takeover
 from shardcache.cli.demo.display import PlainDisplay, choose_display
 from shardcache.cli.demo.run import Demo
 from shardcache.cli.demo.tally import Tally
@@ -165,6 +166,18 @@ def test_demo_on_a_terminal(command):
         assert seen.rfind(b"\x1b[?25h") > seen.rfind(b"\x1b[?25l") > 0
     finally:
         os.close(ours)
+
+
+def test_what_is_lost_is_told_after_the_takeover():
+    """Before a replica has taken over, its files cannot be read, and that is not a loss."""
+    assert (takeover(None), losses(85, 85, None)) == (
+        "not by the end of this stage",
+        "not known before that: give the demo more --seconds",
+    )
+    assert (takeover(1.4), losses(2, 85, 1.4)) == (
+        "1.4 s after the kill its replica serves its slots",
+        "2 of its 85 files are not in the cache now",
+    )
 
 
 def test_work_is_real():

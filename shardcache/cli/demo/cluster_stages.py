@@ -11,7 +11,7 @@ from shardcache.embedded import LocalCluster
 from shardcache.embedded.server import LocalServer
 from shardcache.errors import ServerNotStarted
 
-__all__ = ("ClusterShow", "client_name")
+__all__ = ("ClusterShow", "client_name", "losses", "takeover")
 
 # Parts of the whole time.
 MOVE, FAILOVER = 0.14, 0.26
@@ -91,17 +91,13 @@ class ClusterShow(Show):
         self._stretch(f"without {server.name}", self._seconds * FAILOVER, tally, see)
         # Show what came of it, and what the replica lacked.
         lost = len(theirs) - len(self._cache.get_many(theirs))
-        took = (
-            "not by the end of this stage"
-            if taken_over is None
-            else f"{seconds(taken_over)} after the kill its replica serves its slots"
-        )
+        took = takeover(taken_over)
         self._display.table(
             [
                 ("errors", f"{len(tally.errors)}"),
                 ("misses", f"{tally.misses}: computed anew while nobody served their slots"),
                 ("taken over", took),
-                ("lost", f"{lost} of its {len(theirs)} files are not in the cache now"),
+                ("lost", losses(lost, len(theirs), taken_over)),
                 *figures(tally),
             ]
         )
@@ -116,6 +112,20 @@ class ClusterShow(Show):
                 raise ServerNotStarted("the client got no map of the cluster")
             self._cache.contains(self.files[0])
         return Counter(self._cache.explain(file).shard for file in self.files)
+
+
+def takeover(after: float | None) -> str:
+    """Say when the replica has taken over, in seconds after the kill; None: not so far."""
+    if after is None:
+        return "not by the end of this stage"
+    return f"{seconds(after)} after the kill its replica serves its slots"
+
+
+def losses(lost: int, files: int, taken_over: float | None) -> str:
+    """Say how many files of a killed master are lost. Before the takeover nobody can tell."""
+    if taken_over is None:
+        return "not known before that: give the demo more --seconds"
+    return f"{lost} of its {files} files are not in the cache now"
 
 
 def client_name(server: LocalServer) -> str:
