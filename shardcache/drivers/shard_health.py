@@ -35,7 +35,7 @@ __all__ = ("ShardState", "is_down", "may_retry")
 _REPLICA = "READONLY"  # stands in the replies of a replica to writes
 # Of a member of a cluster that is well.
 _OF_SLOTS = ("TRYAGAIN", "CLUSTERDOWN Hash slot not served")
-_REDIRECTS = ("MOVED ", "ASK ")
+_MOVED = "MOVED "
 _LOST = 3  # deadlines after which nobody can still be on trial
 
 
@@ -45,9 +45,9 @@ class ShardState(ABC):
     A driver derives the class from it that has the connections, and probes the shard while it is
     out.
 
-    ``only_reads``: whether it is there for reads from a replica of a cluster. Then a redirect is a
+    ``only_reads``: whether it is there for reads from a replica of a cluster. Then a MOVED is a
     failure as if the server were down: by its map the keys are not its own, and another server has
-    to be asked.
+    to be asked. An ASK is none: it is about the keys of a slot under way.
     ``suspect``: called when the server may have moved or changed its role: a connection was lost or
     could not be made, a reply did not come, or it says that it is a replica. It must neither block
     nor raise.
@@ -203,7 +203,7 @@ class ShardState(ABC):
         if _REPLICA in str(reply):
             self.suspect()
         error = as_error(self.name, reply, self.keys)
-        if self.only_reads and str(reply).startswith(_REDIRECTS):
+        if self.only_reads and str(reply).startswith(_MOVED):
             found = ShardUnavailable(self.name, f"does not read these keys: {error.reason}")
             found.__cause__ = error.__cause__
             return found

@@ -250,7 +250,11 @@ def _is_over_at_replica(item: _Item, error: ShardError, links: ClusterLinks | No
     if isinstance(error, WrongType):  # an answer as good as any other of a replica
         return True
     key = keys_of(item.command)[0]
-    links.failed_at(item.shard, key)
+    cause = error.__cause__
+    found = redirect_of(cause) if isinstance(cause, ErrorReply) else None
+    # A slot that is under way (Valkey's replicas say so) is so in the newest map too.
+    if found is None or (found.kind != "ask" and found.code != "TRYAGAIN"):
+        links.failed_at(item.shard, key)
     item.shard = links.owner_of(key)
     return False
 

@@ -145,6 +145,28 @@ def test_another_programs_value(reader) -> None:
     assert reads_of(servers.primary) == 0
 
 
+def test_migrating_slot(cluster, program, reader) -> None:
+    """A replica of Valkey says where a key went, and stays in service; one of Redis has a miss."""
+    cache, key, servers = reader
+    slot = cache.explain(key).slot
+    target = next(one for one in cluster.masters if one is not servers.primary)
+    tells = "server_name" in ask(servers.primary, "INFO", "server")  # Valkey
+    steps = cluster.slot_migration(slot, target)
+    try:
+        while next(steps).name != "keys":
+            pass
+        until(lambda: ask(servers.replica, "DBSIZE") == ask(servers.primary, "DBSIZE"))
+        for _ in range(5):
+            assert cache.get(key) == (1 if tells else None)
+            assert cache.get_many([key]) == ({key: 1} if tells else {})
+        shard = cache.stats().shards[f"127.0.0.1:{servers.replica.port}"]
+        assert (shard.state, shard.failures) == ("closed", 0)
+    finally:
+        for _ in steps:
+            pass
+        cluster.migrate_slot(slot, servers.primary)
+
+
 @pytest.mark.long
 def test_stale_map(program, make, events) -> None:
     """A replica that has another primary by now sends its readers away, and none gets an error."""

@@ -373,6 +373,14 @@ def test_replica_that_does_not_answer(text) -> None:
     assert (cluster.refreshes, cluster.sleeps) == (1, 0)
 
 
+@pytest.mark.parametrize("text", ["ASK 1 b:1", "TRYAGAIN Multiple keys request"])
+def test_replica_whose_slot_migrates(text) -> None:
+    """The primary is asked, and no other map, which would be the same one."""
+    cluster = Cluster([b"v"])
+    assert cluster.run([Batch(REPLICA, [GET], True, reads=True)], [[error(text)]]) == [[b"v"]]
+    assert (cluster.sent, cluster.refreshes) == ([(A, [GET])], 0)
+
+
 @pytest.mark.parametrize("kind", [ShardOut, ShardTimeout, ShardUnavailable, OutOfStep])
 def test_replica_that_is_out(kind) -> None:
     """The primary is asked all that it was asked, and other batches stay as they are."""
