@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from shardcache.discovery import nodes_from_dns, nodes_from_file
     from shardcache.events import Event
     from shardcache.locks import AsyncLockSet, AsyncQuorumLock, Holder, LockSet, QuorumLock
+    from shardcache.near_cache import NearCache
     from shardcache.options import TLS, Options
     from shardcache.pipeline import AsyncPipeline, Pipeline
     from shardcache.placement import HashRing, KetamaRing, Node
@@ -46,6 +47,7 @@ __all__ = (
     "LoadResult",
     "LockSet",
     "Miss",
+    "NearCache",
     "Node",
     "Options",
     "PingResult",

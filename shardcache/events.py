@@ -34,6 +34,7 @@ Kind = Literal[
     "auth_failed",
     "discovery_failed",
     "discovery_back",
+    "near_flushed",
 ]
 
 log = logging.getLogger("shardcache")
@@ -75,6 +76,8 @@ class Event:
     - ``discovery_failed``, ``discovery_back``: the source of the nodes does not answer (or not with
       nodes) any more, or does so again. The last good answer stays in use. ``shard`` is the name
       of the source, or of the one master whose address the Sentinels do not tell any more.
+    - ``near_flushed``: invalidations of a shard do not come any more, so its values in memory were
+      dropped; they are kept again once the shard tells of writes.
 
     Keys and values themselves are left out: they may be secret, and there are too many of them.
     """

@@ -18,6 +18,7 @@ HOMES = {
     "events": ("Event",),
     "policy.load_result": ("LoadResult",),
     "locks": ("AsyncLockSet", "AsyncQuorumLock", "Holder", "LockSet", "QuorumLock"),
+    "near_cache": ("NearCache",),
     "options": ("TLS", "Options"),
     "pipeline": ("AsyncPipeline", "Pipeline"),
     "placement": ("HashRing", "KetamaRing", "Node"),

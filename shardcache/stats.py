@@ -9,6 +9,7 @@ __all__ = (
     "DiscoveryTally",
     "LoadStats",
     "LoadTally",
+    "NearStats",
     "ShardStats",
     "ShardTally",
     "Stats",
@@ -116,6 +117,26 @@ class DiscoveryStats:
 
 
 @dataclass(frozen=True, slots=True)
+class NearStats:
+    """What the near cache has done in this process.
+
+    ``hits``: reads that were answered from memory.
+    ``misses``: reads of keys to be kept that went to their shard.
+    ``invalidations``: keys that the shards have told of; all keys at once count once.
+    ``flushes``: how often the part of a shard was dropped since its connection was lost, by name.
+    ``items``: the values that are there.
+    ``bytes``: an estimate of what they take.
+    """
+
+    hits: int
+    misses: int
+    invalidations: int
+    flushes: Mapping[str, int]
+    items: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """One client since it was made.
 
@@ -129,6 +150,7 @@ class Stats:
     ``loading``: what `get_or_set` has done.
     ``topology_changes``: how often another set of nodes was put in service.
     ``discovery``: what the source of the nodes has answered; None without a source.
+    ``near``: what was kept in memory; None without a near cache.
     """
 
     hits: int
@@ -141,6 +163,7 @@ class Stats:
     loading: LoadStats = LoadStats(*[0] * 11)
     topology_changes: int = 0
     discovery: DiscoveryStats | None = None
+    near: NearStats | None = None
 
 
 @dataclass(slots=True)
@@ -164,6 +187,7 @@ class Tally:
         loading: LoadStats,
         topology_changes: int,
         discovery: DiscoveryStats | None,
+        near: NearStats | None = None,
     ) -> Stats:
         return Stats(
             **{one.name: getattr(self, one.name) for one in fields(self)},
@@ -171,6 +195,7 @@ class Tally:
             loading=loading,
             topology_changes=topology_changes,
             discovery=discovery,
+            near=near,
         )
 
 

@@ -9,7 +9,7 @@ from shardcache.drivers import Runner
 from shardcache.flows import batch
 from shardcache.flows.load import tags as tagging
 from shardcache.keys import Key, distinct
-from shardcache.results import MISS, Results
+from shardcache.results import MISS, Hit, Results
 from shardcache.ttl import DEFAULT, TTL, Default
 
 __all__ = ("ManyKeys",)
@@ -36,6 +36,15 @@ class ManyKeys(CacheBase):
         """
         asked = distinct(keys)
         wires = self._context.keys.wire_many(asked)
+        if self._near is not None:
+            near, rest, rest_wires = self._near_many(self._near, asked, wires)
+            if near:
+                near |= self._found(rest, rest_wires)
+                return {key: near[key] for key in asked if key in near}
+        return self._found(asked, wires)
+
+    def _found(self, asked: list[Any], wires: list[bytes]) -> dict[Any, Any]:
+        """Ask the shards for values."""
         began = self._load_context.clock()
         found = self._reply_policy.hits(
             asked,
@@ -64,6 +73,17 @@ class ManyKeys(CacheBase):
         """
         asked = distinct(keys)
         wires = self._context.keys.wire_many(asked)
+        if self._near is not None:
+            near, rest, rest_wires = self._near_many(self._near, asked, wires)
+            if near:
+                outcomes = self._outcomes(rest, rest_wires)
+                return Results(
+                    {key: Hit(near[key]) if key in near else outcomes[key] for key in asked}
+                )
+        return self._outcomes(asked, wires)
+
+    def _outcomes(self, asked: list[Key], wires: list[bytes]) -> Results[Any]:
+        """Ask the shards for outcomes."""
         began = self._load_context.clock()
         raws = self._runner.run(batch.fetch_told(self._current, wires, self._runner.place_of_read))
         found = self._reply_policy.outcomes("fetch_many", asked, wires, raws)

@@ -25,6 +25,7 @@ FLOORS = (
         "errors",
         "events",
         "hooks",
+        "near_cache",
         "options",
         "request_deadline",
         "results",

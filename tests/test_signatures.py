@@ -17,6 +17,8 @@ from shardcache.ttl import DEFAULT, Default
 # Names that only one of the two has, and why.
 pytestmark = pytest.mark.long  # it does not depend on the interpreter
 
+# No URL can say these.
+OBJECTS = {"options", "near"}
 ONLY_SYNC = {
     "__contains__": "`in` cannot be awaited: contains() is the asyncio way",
     "__enter__": "the asyncio client is used by `async with`",
@@ -214,8 +216,8 @@ def test_from_url_takes_what_the_constructor_takes(kind: Any) -> None:
         (
             name,
             how,
-            default if name == "options" else DEFAULT,
-            hint if name == "options" else hint | Default,
+            default if name in OBJECTS else DEFAULT,
+            hint if name in OBJECTS else hint | Default,
         )
         for name, how, default, hint in parameters(kind, ["nodes"])
     ]

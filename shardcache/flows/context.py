@@ -24,6 +24,7 @@ from shardcache.flows.steps import Flow
 from shardcache.keys import Key, KeySpace, hash_tag, is_own
 from shardcache.options import OnUnavailable, Options, check_on_unavailable, check_timeout
 from shardcache.placement.circle import Moves
+from shardcache.policy.near_store import NearStore
 from shardcache.results import Explanation
 from shardcache.topology.cluster_map import ClusterMap
 from shardcache.topology.cluster_seeds import ClusterSeeds
@@ -55,6 +56,7 @@ class ClientContext:
         "current",
         "keys",
         "links",
+        "near",
         "options",
         "promotes",
         "refusal",
@@ -105,6 +107,8 @@ class ClientContext:
         self.requests = Requests(
             self.keys, self.codec, default_ttl, void_loads=self.options.void_loads
         )
+        # The values in memory, if there is a near cache.
+        self.near: NearStore | None = None
         # Whether a replica may take the place of a node's server.
         self.promotes = False
         # What a shard calls when its server may have moved.

@@ -101,6 +101,7 @@ class LoaderBase:
         self._reply_policy = client_context.reply_policy
         self._requests = client_context.requests
         self._wire = client_context.keys.wire
+        self._near = client_context.near
 
     def checked(
         self, ttl: TTL | Default, tags: Iterable[str] | None
@@ -216,11 +217,15 @@ class LoaderBase:
         """Return the value of one key that is missing, or that is to be refreshed."""
         wire = request.load_keys[0].wire
         if read.needs_refresh is None:
-            return self._value((yield from get_or_load_flow(request, self.context))[wire])
+            try:
+                return self._value((yield from get_or_load_flow(request, self.context))[wire])
+            finally:
+                self._written((wire,))
         if request.policy.background:
             yield from refresh_behind(request, {wire: read.needs_refresh}, self.context)
         else:
             values = yield from refresh_first(request, {wire: read.needs_refresh}, self.context)
+            self._written((wire,))
             if wire in values:
                 return self._value(values[wire])
         self.context.tally.stale += read.stale
@@ -305,6 +310,7 @@ class LoaderBase:
                     yield from refresh_behind(stale, reads.needs_refresh, context)
                 else:
                     values |= yield from refresh_first(stale, reads.needs_refresh, context)
+                    self._written(reads.needs_refresh)
             # Step 3: load full batches of missing keys, and the rest after the last part.
             missing += reads.missing
             last = part[-1] is wires[-1]
@@ -315,12 +321,24 @@ class LoaderBase:
                 if bulk:
                     budget.renew()
                 loaded += len(batch)
-                values |= yield from get_or_load_flow(request(batch, bulk=bulk), context)
+                try:
+                    values |= yield from get_or_load_flow(request(batch, bulk=bulk), context)
+                finally:
+                    self._written(batch)
         return values
 
     def reloaded(self, request: LoadRequest) -> Flow[Any]:
         """Return the value of one key, loaded whether or not it is there."""
-        return (yield from reload(request, self.context))[request.load_keys[0].wire].value
+        wire = request.load_keys[0].wire
+        try:
+            return (yield from reload(request, self.context))[wire].value
+        finally:
+            self._written((wire,))
+
+    def _written(self, wires: Iterable[bytes]) -> None:
+        """Let nobody in this process get from memory what was there before a load."""
+        if self._near is not None:
+            self._near.drop(list(wires))
 
     def _value(self, value: Any) -> Any:
         if value.__class__ is Loaded:

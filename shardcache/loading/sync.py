@@ -10,7 +10,7 @@ from shardcache.flows.context import ClientContext
 from shardcache.flows.load import LoadContext, LoadRequest
 from shardcache.flows.load.load_claim import LoadClaim, give_up_claimed
 from shardcache.flows.operations import LOOK
-from shardcache.flows.steps import Flow, LoaderEnded
+from shardcache.flows.steps import Flow, LoaderEnded, Outcome
 from shardcache.keys import Key
 from shardcache.loading.loader_base import CacheRead, LoaderBase
 from shardcache.policy import LoadPolicy
@@ -51,7 +51,14 @@ class Loader(LoaderBase):
         if shard == UNKNOWN and self._has_nodes():
             shard = self._current.now.owner_index(wire)
         began = self._clock()
-        outcome = self._call_many(shard, self.packed_look(wire), LOOK)
+        near = self._near
+        outcome: Outcome | None = None if near is None else near.look(wire)
+        if near is None:
+            outcome = self._call_many(shard, self.packed_look(wire), LOOK)
+        elif outcome is None:
+            entry = near.begin(key, wire, shard)
+            outcome = self._call_many(shard, self.packed_look(wire), LOOK)
+            near.keep(entry, wire, outcome)
         found = self.judged(outcome, wire, shard, policy)
         if found.__class__ is CacheRead and found.needs_refresh is None and found.value is not MISS:
             return found.value

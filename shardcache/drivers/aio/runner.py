@@ -83,6 +83,8 @@ class AsyncRunner:
 
         wires: None for all keys.
         """
+        if self._context.near is not None:
+            self._context.near.drop(None if wires is None else list(wires))
         for found in self._loops.every():
             if found.loading is not None:
                 found.loading[0].forget(wires)

@@ -35,6 +35,7 @@ from shardcache.flows.steps import (
     last_reply,
 )
 from shardcache.policy.breaker import Breaker
+from shardcache.policy.near_store import NearStore
 from shardcache.request_deadline import TIME_IS_OVER, caller_end, time_left
 from shardcache.resp import Command, Op, OpGroup, Reply
 from shardcache.stats import ShardStats
@@ -67,6 +68,7 @@ class Runner:
         "_timeout",
         "discovery",
         "line",
+        "near",
         "undo_log",
     )
 
@@ -85,6 +87,7 @@ class Runner:
         self._sleep = sleep
         self.discovery: NodeDiscovery | None = None  # if a source names the nodes
         self.line = LocalQueue()
+        self.near: NearStore | None = None  # what a write of this process makes invalid
         self.undo_log = UndoLog(clock)
         self._max_loads = max_loads
         self._hook = hook
@@ -125,6 +128,7 @@ class Runner:
             max_loads=options.max_loads,
             hook=options.on_event,
         )
+        runner.near = context.near
         # A provider of credentials tells when they are renewed.
         subscribe(options.credential_provider, runner)
         return runner
@@ -162,6 +166,8 @@ class Runner:
 
     def forget_flights(self, wires: Iterable[bytes] | None = None) -> None:
         """Let nobody join loads of these keys (None: of any): something newer has been written."""
+        if self.near is not None:
+            self.near.drop(None if wires is None else list(wires))
         self._flights.forget(wires)
 
     def after_fork(self) -> None:

@@ -4,6 +4,7 @@ import select
 import socket
 from collections import Counter
 from contextlib import suppress
+from typing import Any
 
 from shardcache.errors import CommandRefused, OutOfStep
 from shardcache.refusals import words
@@ -44,7 +45,7 @@ class Subscription:
                 if left <= 0:
                     raise TimeoutError("no reply before the deadline")
                 # A message may come already, between two of them.
-                confirmed += self._take(left)[b"subscribe"]
+                confirmed += _kinds(self.take(left))[b"subscribe"]
         except BaseException:
             connection.close()
             raise
@@ -58,7 +59,7 @@ class Subscription:
 
         Raises OSError or `ShardError` if the connection is of no use any more.
         """
-        came = self._take(seconds)
+        came = _kinds(self.take(seconds))
         return bool(came[b"message"]), bool(came)
 
     def close(self) -> None:
@@ -74,9 +75,9 @@ class Subscription:
         if self._connection.send_some(payload) is not None:
             raise TimeoutError("the request could not be sent")
 
-    def _take(self, seconds: float) -> Counter[bytes]:
-        """Return how many replies of each kind came."""
-        came: Counter[bytes] = Counter()
+    def take(self, seconds: float) -> list[Any]:
+        """Wait for ``seconds`` at most; return what came, each a list with its kind first."""
+        came: list[Any] = []
         connection = self._connection
         if not self._poll.poll(max(seconds, 0.0) * 1000):
             return came
@@ -85,9 +86,14 @@ class Subscription:
             if isinstance(reply, ErrorReply):
                 text = words(str(reply))
                 raise CommandRefused(connection.shard, text, text.partition(" ")[0])
-            if not isinstance(reply, list) or not reply or reply[0] not in _KINDS:
+            if not isinstance(reply, list) or len(reply) < 2 or reply[0] not in _KINDS:
                 raise OutOfStep(connection.shard, "what came is no message to a subscriber")
-            came[reply[0]] += 1
+            came.append(reply)
         if came:
             connection.got = 0  # else it is one message, which has a limit
         return came
+
+
+def _kinds(replies: list[Any]) -> Counter[bytes]:
+    """Return how many replies of each kind there are."""
+    return Counter(reply[0] for reply in replies)

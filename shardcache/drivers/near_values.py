@@ -1,0 +1,90 @@
+"""What a client has for its near cache: the values, and a listener for each shard."""
+
+import random
+from collections.abc import Callable
+from math import inf
+from typing import Self
+
+from shardcache.drivers.invalidation_listener import InvalidationListener
+from shardcache.errors import InvalidOption
+from shardcache.flows.context import ClientContext
+from shardcache.near_cache import NearCache
+from shardcache.policy.near_store import Life, NearStore
+from shardcache.system.clock import boottime
+from shardcache.system.forked import ForkedObjects
+from shardcache.topology.unknown import UNKNOWN
+
+__all__ = ("NearValues",)
+
+_forked = ForkedObjects()
+
+
+class NearValues:
+    """Values of a client in the memory of this process, empty in a forked child.
+
+    ``store``: the values.
+    """
+
+    __slots__ = ("__weakref__", "_clock", "_context", "_listeners", "_random", "store")
+
+    def __init__(
+        self,
+        settings: NearCache,
+        context: ClientContext,
+        clock: Callable[[], float] = boottime,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self._context = context
+        self._clock = clock
+        self._random = random
+        self._listeners: dict[int, InvalidationListener] = {}
+        self.store = store = NearStore(settings, context.current, clock)
+        store.life_of = self._always if settings.mode == "ttl-only" else self._life
+        _forked.add(self)
+
+    @classmethod
+    def of(cls, settings: NearCache | None, context: ClientContext) -> Self | None:
+        """Return what a client has; None if it has no near cache.
+
+        Raises `InvalidOption` for servers whose invalidations would not be heard.
+        """
+        if settings is None:
+            return None
+        if context.promotes or context.links is not None:
+            raise InvalidOption(
+                "near is for independent nodes; with a Redis Cluster, Sentinels or "
+                "read_from other than 'primary' leave it out"
+            )
+        return cls(settings, context)
+
+    def after_fork(self) -> None:
+        """Forget the values: the listeners are the parent's."""
+        self.store.empty()
+
+    def close(self) -> None:
+        """Keep nothing from now on, and end the listeners."""
+        self.store.close()
+        for listener in list(self._listeners.values()):
+            listener.close()
+
+    def _always(self, shard: int) -> Life | None:
+        return None if shard == UNKNOWN else Life(shard, self._context.topology, inf)
+
+    def _life(self, shard: int) -> Life | None:
+        listener = self._listeners.get(shard)
+        if listener is None:
+            topology = self._context.topology
+            if shard == UNKNOWN or shard not in topology.numbers:
+                return None
+            # Of two threads that come at once, one makes what stays.
+            listener = self._listeners.setdefault(
+                shard,
+                InvalidationListener(
+                    shard,
+                    self._context,
+                    self.store,
+                    clock=self._clock,
+                    random=self._random,
+                ),
+            )
+        return listener.life()

@@ -1,0 +1,260 @@
+"""Values that are kept in this process, in both colours, on real servers."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from shardcache import LoadPolicy, NearCache, Options, ShardCache
+from shardcache.embedded import LocalShards
+from shardcache.errors import CommandRefused, InvalidOption
+from shardcache.results import Hit
+from shardcache.testing import FaultProxy
+from tests.waiting import until
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[LocalShards]:
+    """Two servers of this module."""
+    with LocalShards(2, tcp=True) as shards:
+        yield shards
+
+
+@pytest.fixture
+def other(servers: LocalShards, unique: str) -> Iterator[ShardCache]:
+    """Another client, which keeps nothing: it stands for another process."""
+    with ShardCache(servers.urls, namespace=unique, timeout=20) as cache:
+        yield cache
+
+
+@pytest.fixture
+def unique(request: pytest.FixtureRequest) -> str:
+    """A namespace of this test."""
+    return f"near-{os.getpid()}-{abs(hash(request.node.nodeid))}"
+
+
+@pytest.fixture
+def cache(colour: Any, servers: LocalShards, unique: str) -> Iterator[Any]:
+    """A client with a near cache, all of whose shards are heard."""
+    with colour(servers.urls, namespace=unique, timeout=20, near=NearCache()) as made:
+        listen(made)
+        yield made
+
+
+def listen(cache: Any) -> None:
+    """Wait until values of every shard are kept."""
+    for shard in cache.stats().shards:
+        key = next(key for key in map(str, range(1000)) if cache.explain(key).shard == shard)
+        cache.set(key, 1)
+        until(lambda key=key: near(cache, key))
+    cache.clear()
+
+
+def near(cache: Any, key: str) -> bool:
+    """Read a key; return whether it came from memory."""
+    hits = cache.stats().near.hits
+    cache.get(key)
+    return bool(cache.stats().near.hits > hits)
+
+
+def test_hit_and_invalidation(cache: Any, other: ShardCache) -> None:
+    """What was read once is in memory, until another process writes or deletes it."""
+    other.set("k", "one")
+    assert cache.get("k") == "one"
+    until(lambda: near(cache, "k"))
+    other.set("k", "two")
+    until(lambda: cache.get("k") == "two")
+    until(lambda: near(cache, "k"))
+    other.delete("k")
+    until(lambda: cache.get("k") is None)
+    assert cache.stats().near.invalidations >= 2
+
+
+WRITES: dict[str, Callable[[Any], object]] = {
+    "set": lambda cache: cache.set("k", 2),
+    "delete": lambda cache: cache.delete("k"),
+    "incr": lambda cache: cache.incr("k"),
+    "command": lambda cache: cache.command("k", "SET", "2"),
+    "set_many": lambda cache: cache.set_many({"k": 2}),
+    "delete_many": lambda cache: cache.delete_many(["k"]),
+    "clear": lambda cache: cache.clear(),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_own_writes_are_seen_at_once(cache: Any, write: str) -> None:
+    """After each write of this process the next read has it, without waiting for the server."""
+    for _ in range(20):
+        cache.set("k", 1)
+        cache.get("k")
+        cache.get("k")
+        WRITES[write](cache)
+        assert cache.get("k") in (2, None)
+
+
+def test_values_are_the_callers_own(cache: Any) -> None:
+    """A list that a caller changes is not what the next one gets."""
+    cache.set("k", [1])
+    until(lambda: near(cache, "k"))
+    cache.get("k").append(2)
+    assert (near(cache, "k"), cache.get("k")) == (True, [1])
+
+
+def test_share(colour: Any, servers: LocalShards, unique: str) -> None:
+    """With share=True, all get the same object."""
+    settings = NearCache(share=True)
+    with colour(servers.urls, namespace=unique, timeout=20, near=settings) as cache:
+        cache.set("k", [1])
+        until(lambda: near(cache, "k"))
+        assert cache.get("k") is cache.get("k")
+
+
+def test_many(cache: Any, other: ShardCache) -> None:
+    """Of many keys, those in memory are taken from there, and the order is that of the keys."""
+    other.set_many({"a": 1, "b": [2], "c": 3})
+    until(lambda: near(cache, "b"))
+    hits = cache.stats().near.hits
+    assert list(cache.get_many(["a", "b", "x", "c"]).items()) == [("a", 1), ("b", [2]), ("c", 3)]
+    found = cache.fetch_many(["a", "b", "x"])
+    assert (list(found), found["b"], found.hits) == (["a", "b", "x"], Hit([2]), {"a": 1, "b": [2]})
+    assert cache.stats().near.hits >= hits + 1
+
+
+def test_tags(cache: Any, other: ShardCache) -> None:
+    """A value in memory falls with its tags, at once."""
+    other.set("k", 1, tags=["t"])
+    until(lambda: near(cache, "k"))
+    other.invalidate_tags(["t"])
+    assert (cache.get("k"), cache.get_many(["k"]), cache.get("k", 5)) == (None, {}, 5)
+
+
+def test_loading(cache: Any, other: ShardCache) -> None:
+    """`get_or_set` is answered from memory; what it loads is seen at once; others' writes are."""
+    assert cache.get_or_set("k", lambda: 1) == 1
+    assert cache.get("k") == 1
+    until(lambda: near(cache, "k"))
+    hits = cache.stats().near.hits
+    assert cache.get_or_set("k", lambda: 2) == 1
+    assert cache.stats().near.hits == hits + 1
+    other.set("k", 3)
+    until(lambda: cache.get_or_set("k", lambda: 4) == 3)
+
+
+def test_stale_stays_stale(cache: Any) -> None:
+    """A value in memory whose ttl is over is refreshed, as one on the server is."""
+    policy = LoadPolicy(stale_ttl=60)
+    values = iter(range(100))
+
+    def read() -> Any:
+        return cache.get_or_set("k", lambda: next(values), ttl=0.2, policy=policy)
+
+    assert read() == 0
+    until(lambda: near(cache, "k"))
+    until(lambda: read() > 0)
+
+
+def test_lost_connection_drops_the_part(
+    colour: Any, servers: LocalShards, unique: str, other: ShardCache
+) -> None:
+    """A lost connection is told, and what was written meanwhile is seen at once."""
+    events: list[Any] = []
+    name, url = next(iter(servers.urls.items()))
+    with (
+        FaultProxy(url) as proxy,
+        colour(
+            {name: proxy.url},
+            namespace=unique,
+            timeout=20,
+            near=NearCache(),
+            options=Options(on_event=events.append, max_out=0),
+        ) as cache,
+    ):
+        cache.set("k", 1)
+        until(lambda: near(cache, "k"))
+        proxy.down()
+        until(lambda: cache.stats().near.flushes == {name: 1})
+        with ShardCache({name: url}, namespace=unique, timeout=20) as direct:
+            direct.set("k", 2)
+        proxy.up()
+        until(lambda: cache.get("k") == 2)
+        until(lambda: near(cache, "k"))
+        assert "near_flushed" in {event.kind for event in events}
+
+
+def test_other_nodes(cache: Any, servers: LocalShards) -> None:
+    """When nodes change, nothing from before is served, and values are kept anew."""
+    cache.set("k", 1)
+    until(lambda: near(cache, "k"))
+    cache.use(dict(list(servers.urls.items())[:1]))
+    assert not near(cache, "k")
+    cache.set("k", 2)
+    until(lambda: near(cache, "k"))
+    assert cache.get("k") == 2
+
+
+def test_server_without_tracking(colour: Any, unique: str) -> None:
+    """It is refused by a clear error, unless values may be as old as their ttl."""
+    with LocalShards(1, tcp=True) as shards:
+        [url] = shards.urls.values()
+        with redis.Redis.from_url(url) as admin:
+            admin.execute_command("ACL", "SETUSER", "default", "-client|tracking")
+
+            def refused() -> bool:
+                with pytest.raises(CommandRefused, match=r"needs CLIENT TRACKING.*ttl-only"):
+                    while True:
+                        cache.get("k")
+                return True
+
+            with colour(shards.urls, timeout=20, near=NearCache()) as cache:
+                assert refused()
+            with colour(shards.urls, timeout=20, near=NearCache(mode="ttl-only")) as cache:
+                cache.set("k", 1)
+                assert [near(cache, "k"), near(cache, "k")] == [False, True]
+
+
+def test_misfits(colour: Any) -> None:
+    """What cannot be is told before anything is sent."""
+    for settings in (
+        {"max_items": 0},
+        {"max_bytes": 1.5},
+        {"ttl": 0},
+        {"keys": 1},
+        {"share": 1},
+        {"mode": "tracking"},
+        {"mode": "x"},
+    ):
+        with pytest.raises(InvalidOption, match=r"must be|not supported"):
+            NearCache(**settings)
+    with pytest.raises(InvalidOption, match="near must be a NearCache"):
+        colour("redis://h", near=1)
+    for url in ("redis+cluster://h", "redis+sentinel://h?masters=a"):
+        with pytest.raises(InvalidOption, match="near is for independent nodes"):
+            colour(url, near=NearCache())
+
+
+def test_closed(servers: LocalShards, unique: str) -> None:
+    """After `close` nothing comes from memory."""
+    cache = ShardCache(servers.urls, namespace=unique, timeout=20, near=NearCache())
+    cache.set("k", 1)
+    until(lambda: near(cache, "k"))
+    cache.close()
+    assert cache.stats().near.items == 0
+
+
+def test_forked_child_begins_empty(servers: LocalShards, unique: str) -> None:
+    """A child has nothing of its parent's, and hears for itself."""
+    with ShardCache(servers.urls, namespace=unique, timeout=20, near=NearCache()) as cache:
+        cache.set("k", 1)
+        until(lambda: near(cache, "k"))
+        child = os.fork()
+        if child == 0:
+            try:
+                right = cache.stats().near.items == 0
+                until(lambda: near(cache, "k"))
+                os._exit(0 if right else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert near(cache, "k")
