@@ -31,6 +31,7 @@ SUBJECTS = (
     "ring",
     "footprint",
     "redis_cluster",
+    "near",
 )
 
 
