@@ -248,7 +248,10 @@ class NearStore:
     def _discharge(self, entry: NearEntry) -> None:
         """Count the bytes of an entry no more. Two threads may come here: one of them does."""
         with suppress(IndexError):
-            self._bytes -= entry.charge.pop()
+            size = entry.charge.pop()
+            # By itself: no other thread comes between the reading and the writing of the sum, as it
+            # may where something is called in between.
+            self._bytes -= size
 
     def _evict(self) -> None:
         """Make room. Each turn shortens the queue, or takes back that an entry was used."""
@@ -263,6 +266,8 @@ class NearStore:
             except IndexError:
                 return
             if self._items.get(wire) is not entry:
+                # Of two reads that begin at once, one may have put its entry over the other's.
+                self._discharge(entry)
                 continue
             if entry.used:
                 entry.used = False

@@ -1,5 +1,8 @@
 """The table of near values: what is served, and what no longer is."""
 
+import random
+import sys
+import threading
 from math import inf
 from typing import Any
 
@@ -154,3 +157,33 @@ def test_never_older_than_what_was_heard(steps: list[tuple[str, bytes]]) -> None
     for one in KEYS:
         world.store.drop([one])
     assert (world.store.stats().bytes, world.store.stats().items) == (0, 0)
+
+
+def test_bytes_are_counted_right_by_threads() -> None:
+    """Whatever threads do to the same keys at once, no bytes are counted for ever."""
+    world = World(max_items=20)
+    interval = sys.getswitchinterval()
+
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(2000):
+            key = b"%d" % rng.randrange(40)
+            world.read(key, bytes(rng.randrange(100)))
+            if rng.random() < 0.5:
+                world.store.drop([b"%d" % rng.randrange(40)])
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    # Two more than fit: all that came before leaves the queue.
+    for number in range(3 * 20 + 18):
+        world.read(b"last-%d" % number, b"x")
+    assert world.store.stats().items == 20
+    world.store.drop(None)
+    assert world.store.stats().bytes == 0
