@@ -250,13 +250,20 @@ def _is_over_at_replica(item: _Item, error: ShardError, links: ClusterLinks | No
     if isinstance(error, WrongType):  # an answer as good as any other of a replica
         return True
     key = keys_of(item.command)[0]
-    cause = error.__cause__
-    found = redirect_of(cause) if isinstance(cause, ErrorReply) else None
-    # A slot that is under way (Valkey's replicas say so) is so in the newest map too.
-    if found is None or (found.kind != "ask" and found.code != "TRYAGAIN"):
+    if _may_be_misplaced(error):
         links.failed_at(item.shard, key)
     item.shard = links.owner_of(key)
     return False
+
+
+def _may_be_misplaced(error: ShardError) -> bool:
+    """Whether an error of a replica may mean that the map is old."""
+    cause = error.__cause__
+    found = redirect_of(cause) if isinstance(cause, ErrorReply) else None
+    if found is None:  # a refusal (NOPERM, say) is about this server, wherever the keys are
+        return isinstance(error, ShardUnavailable)
+    # A slot that is under way (Valkey's replicas say so) is so in the newest map too.
+    return found.kind != "ask" and found.code != "TRYAGAIN"
 
 
 def _redirect(item: _Item, found: Redirect, links: ClusterLinks) -> None:
