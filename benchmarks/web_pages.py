@@ -28,7 +28,7 @@ from urllib.request import urlopen
 from shardcache.embedded import LocalShards
 
 BACKENDS = ("ours", "django", "django-redis")
-PAGES = ("singles", "many")
+PAGES = {"singles": 2_000, "many": 10_000}  # bytes of each, if all fragments are found
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
@@ -74,6 +74,10 @@ def site(backend: str, servers: LocalShards) -> Iterator[int]:
             with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/fill"):
                 break
             time.sleep(0.05)
+        for page, size in PAGES.items():
+            with urlopen(f"http://127.0.0.1:{port}/{page}") as answer:
+                found = len(answer.read())
+                assert found == size, f"{backend} found {found} of the {size} bytes of {page}"
         yield port
     finally:
         process.send_signal(signal.SIGTERM)

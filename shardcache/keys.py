@@ -10,6 +10,7 @@ namespace and no caller's key may contain it. Byte by byte: docs/wire-format.md.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from shardcache.errors import InvalidKey, InvalidOption
 from shardcache.topology.slot_tags import slot_of_tag, tag_of
@@ -56,7 +57,7 @@ class KeySpace:
     values too (but not its locks).
     """
 
-    __slots__ = ("_fill_token_start", "internals", "namespace", "prefix")
+    __slots__ = ("_fill_token_start", "_prefix_text", "internals", "namespace", "prefix")
 
     def __init__(self, namespace: str = "") -> None:
         if not isinstance(namespace, str) or "{" in namespace or "}" in namespace:
@@ -78,6 +79,7 @@ class KeySpace:
                 f"namespace may take {MAX_KEY // 2} bytes at most, got {len(self.prefix)}"
             )
         self.namespace = namespace
+        self._prefix_text = f"{namespace}:" if namespace else ""
         # Every key of the library's own begins with this in this namespace.
         self.internals = self.prefix + INTERNAL
         self._fill_token_start = self.internals + b"load-token:{"
@@ -150,20 +152,19 @@ class KeySpace:
         """Return the wire keys of ``keys``, in their order, faster than `wire` for each."""
         if not set(map(type, keys)) <= _STR:
             return [self.wire(key) for key in keys]
-        prefix = self.prefix
-        try:
-            raws = list(map(str.encode, keys))  # type: ignore[arg-type]  # all are str
-        except UnicodeEncodeError:
-            return [self.wire(key) for key in keys]
-        if prefix:
-            raws = list(map(prefix.__add__, raws))
-        if raws and (
-            min(map(len, raws)) == len(prefix)
-            or max(map(len, raws)) > MAX_KEY
-            or INTERNAL in b"\n".join(raws)
-        ):
-            return [self.wire(key) for key in keys]
-        return raws
+        # One text of all keys is checked and encoded at once. If a key is wrong, or has a NUL
+        # itself, `wire` takes each.
+        between = "\0" + self._prefix_text
+        text = between + between.join(keys) + "\0"  # type: ignore[arg-type]  # all are str
+        if text.count("\0") == len(keys) + 1 and between + "\0" not in text:
+            with suppress(UnicodeEncodeError):
+                joined = text.encode()
+                raws = joined.split(b"\0")[1:-1]
+                if INTERNAL not in joined and (
+                    len(joined) <= MAX_KEY or max(map(len, raws)) <= MAX_KEY
+                ):
+                    return raws
+        return [self.wire(key) for key in keys]
 
     def user(self, wire_key: bytes) -> Key:
         """Return the caller's form of a wire key: str, or bytes where it is no UTF-8."""

@@ -5,7 +5,7 @@ The table of operations is in `flows/operations.py`. A command is a tuple of byt
 packs, such as ``(b"GET", key)``; the maker of a command makes bytes of its numbers (``b"%d" % n``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,11 +21,23 @@ from shardcache.errors import (
 )
 from shardcache.refusals import explained, words
 
-__all__ = ("Command", "ErrorReply", "Op", "OpGroup", "Reply", "as_error")
+__all__ = ("Command", "ErrorReply", "Op", "OpGroup", "Reply", "as_error", "pack_gets")
 
 # Bytes only: hiredis 3.5 crashes the process if a signal handler raises while it packs a number.
 Command = tuple[bytes, ...]
 Reply = Any  # bytes, int, None, list, dict or ErrorReply: the types of RESP
+
+
+# What stands before the key in a GET, by the length of the key.
+_GET_HEADS = [b"*2\r\n$3\r\nGET\r\n$%d\r\n" % length for length in range(256)]
+
+
+def pack_gets(keys: Sequence[bytes]) -> bytes:
+    """Return the bytes of a GET for each of one key or more, as hiredis does, in half the time."""
+    try:
+        return b"\r\n".join([_GET_HEADS[len(key)] + key for key in keys]) + b"\r\n"
+    except IndexError:  # a long key
+        return b"".join([b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key) for key in keys])
 
 
 class ErrorReply(Exception):

@@ -37,10 +37,16 @@ def test_namespace_is_put_before() -> None:
     assert KeySpace().wire("a") == b"a"
 
 
-@given(st.lists(st.one_of(st.text(), st.binary()), max_size=20))
-def test_many_is_one_by_one(keys: list[str | bytes]) -> None:
+@given(
+    st.one_of(
+        st.lists(st.one_of(st.text(), st.binary()), max_size=20),
+        st.lists(st.text("a\0:n@", max_size=3), max_size=6),
+    ),
+    st.sampled_from(["", "n", "a\0b", "ü"]),
+)
+def test_many_is_one_by_one(keys: list[str | bytes], namespace: str) -> None:
     """The quick form for many keys answers and refuses exactly as the form for one."""
-    space = KeySpace("n")
+    space = KeySpace(namespace)
 
     def one_by_one() -> list[bytes] | str:
         try:

@@ -12,7 +12,7 @@ from typing import Any
 from shardcache.errors import ShardError, WrongType
 from shardcache.flows.operations import INVALIDATE, NUMBER, TEXT, Request
 from shardcache.flows.steps import Batch, Exchange, Flow, Outcome
-from shardcache.resp import Command, ErrorReply, Op, Reply
+from shardcache.resp import Command, ErrorReply, Op, Reply, pack_gets
 from shardcache.topology.current import CurrentTopology
 from shardcache.topology.snapshot import Topology
 
@@ -127,12 +127,13 @@ def _fetch_each(topology: Topology, wires: list[bytes], place: PlaceOfRead) -> F
     So there is one GET for each key: to sort the keys by their slots costs more than it saves.
     """
     groups = _by_shard(topology.owner_indexes(wires))
-    outcomes: list[Outcome] = yield Exchange(
-        [
-            Batch(place(shard), [(b"GET", wires[at]) for at in positions], True, _texts, reads=True)
-            for shard, positions in groups.items()
-        ]
-    )
+    batches = []
+    for shard, positions in groups.items():
+        keys = [wires[at] for at in positions]
+        commands: list[Command] = [(b"GET", key) for key in keys]
+        packed = pack_gets(keys)
+        batches.append(Batch(place(shard), commands, True, _texts, reads=True, packed=packed))
+    outcomes: list[Outcome] = yield Exchange(batches)
     raws: list[Reply] = [None] * len(wires)
     for positions, outcome in zip(groups.values(), outcomes, strict=True):
         replies = [outcome] * len(positions) if isinstance(outcome, ShardError) else outcome

@@ -94,11 +94,15 @@ class ReplyPolicy:
 
     def hits(self, keys: list[Key], wires: list[bytes], raws: list[Reply]) -> dict[Key, Any]:
         """Return the hits among ``raws``, which holds bytes, None, or a ShardError for each key."""
-        if not set(map(type, raws)) <= _ANSWERS:
+        kinds = set(map(type, raws))
+        if not kinds <= _ANSWERS:
             return self.outcomes("get_many", keys, wires, raws).hits
         values, damaged = self._codec.decode_many(raws, wires, MISS)
         if damaged:
             return self.outcomes("get_many", keys, wires, raws).hits
+        if len(kinds) == 1 and bytes in kinds:  # usually all are hits
+            self.tally.hits += len(keys)
+            return dict(zip(keys, values, strict=True))
         found = {key: value for key, value in zip(keys, values, strict=True) if value is not MISS}
         tally = self.tally
         tally.hits += len(found)

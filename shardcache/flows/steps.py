@@ -72,6 +72,7 @@ class Batch(NamedTuple):
     ``bulk``: whether they go over the connection for bulk, however few they are. Parts of one whole
     keep their order by that.
     ``reads``: whether the commands change nothing.
+    ``packed``: the bytes of the commands, from a flow that makes them faster than the driver would.
     """
 
     shard: int
@@ -82,6 +83,7 @@ class Batch(NamedTuple):
     after_pending: bool = False
     bulk: bool = False
     reads: bool = False
+    packed: bytes | None = None
 
 
 class ServerRun(NamedTuple):

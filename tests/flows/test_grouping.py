@@ -57,7 +57,7 @@ def test_each_answer_is_handed_on_as_it_comes() -> None:
     assert isinstance(step, Broadcast)
     assert {batch.shard: batch.commands for batch in step.batches} == COMMANDS
     assert {batch[2:] for batch in step.batches} == {
-        (False, None, True, True, False, False),
+        (False, None, True, True, False, False, None),
     }
     assert step.on_reply(1, OUT, None) is False
     assert step.on_reply(0, [b"A", 5, b"C"], RUN) is True

@@ -91,7 +91,7 @@ class _Exchange:
             shard = shards[batch.shard]
             if batch.commands is not commands:  # those that share one list are packed once
                 commands = batch.commands
-                payload = pack_all(commands)
+                payload = batch.packed or pack_all(commands)
                 owed, bulk = self.owed(batch)
                 bulk = bulk or len(payload) >= BULK
             call = None

@@ -88,7 +88,7 @@ class _Round:
             for place, batch in enumerate(self._batches):
                 if batch.commands is not commands:
                     commands = batch.commands
-                    payload = pack_all(commands)
+                    payload = batch.packed or pack_all(commands)
                 self._ask(place, batch, payload)
             # Note answers as they come, until enough is known, or the time is over.
             while transfer.open and not self._enough:
@@ -145,7 +145,7 @@ class _Round:
         except ShardError as error:
             self._note(place, error)
         else:
-            self._send(place, batch, connection, pack_all(batch.commands), owed=0)
+            self._send(place, batch, connection, batch.packed or pack_all(batch.commands), 0)
 
     def _note(self, place: int, outcome: Outcome, run: ServerRun | None = None) -> None:
         if self._outcomes is not None:
