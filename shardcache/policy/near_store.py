@@ -119,7 +119,9 @@ class NearStore:
         self._current = current
         self._clock = clock
         self._items: dict[bytes, NearEntry] = {}
-        self._order: deque[tuple[bytes, NearEntry]] = deque()
+        # Keys in the order of their reading, each with the `charge` of its entry: that names the
+        # entry, and does not keep the value of one that is gone.
+        self._order: deque[tuple[bytes, list[int]]] = deque()
         self._bytes = 0
         self._closed = False
         self._wanted = _chooser(settings.keys)
@@ -162,8 +164,8 @@ class NearStore:
         former = self._items.get(wire)
         self._items[wire] = entry
         if former is not None:
-            self._discharge(former)
-        self._order.append((wire, entry))
+            self._discharge(former.charge)
+        self._order.append((wire, entry.charge))
         self._evict()
         return entry
 
@@ -192,7 +194,7 @@ class NearStore:
             entry.charge.append(size)
             entry.expires = min(entry.dies, entry.began + self._settings.ttl)
             if self._items.get(wire) is not entry:
-                self._discharge(entry)
+                self._discharge(entry.charge)
             self._evict()
         else:
             self._forget(wire, entry)
@@ -209,7 +211,7 @@ class NearStore:
         for wire in wires:
             entry = self._items.pop(wire, None)
             if entry is not None:
-                self._discharge(entry)
+                self._discharge(entry.charge)
 
     def end(self, life: Life, name: str) -> None:
         """Serve nothing of ``life`` any more: the connection of its shard, ``name``, is lost."""
@@ -245,10 +247,10 @@ class NearStore:
         if self._items.get(wire) is entry:
             self.drop([wire])
 
-    def _discharge(self, entry: NearEntry) -> None:
-        """Count the bytes of an entry no more. Two threads may come here: one of them does."""
+    def _discharge(self, charge: list[int]) -> None:
+        """Count these bytes of an entry no more. Two threads may come here: one of them does."""
         with suppress(IndexError):
-            size = entry.charge.pop()
+            size = charge.pop()
             # By itself: no other thread comes between the reading and the writing of the sum, as it
             # may where something is called in between.
             self._bytes -= size
@@ -262,16 +264,17 @@ class NearStore:
             or len(order) > 2 * settings.max_items + 16
         ):
             try:
-                wire, entry = order.popleft()
+                wire, charge = order.popleft()
             except IndexError:
                 return
-            if self._items.get(wire) is not entry:
+            entry = self._items.get(wire)
+            if entry is None or entry.charge is not charge:
                 # Of two reads that begin at once, one may have put its entry over the other's.
-                self._discharge(entry)
+                self._discharge(charge)
                 continue
             if entry.used:
                 entry.used = False
-                order.append((wire, entry))
+                order.append((wire, charge))
             else:
                 self._forget(wire, entry)
 

@@ -8,10 +8,11 @@ import pytest
 import redis
 
 from shardcache import LoadPolicy, NearCache, Options, ShardCache
+from shardcache.drivers import invalidation_listener
 from shardcache.embedded import LocalShards
 from shardcache.errors import CommandRefused, InvalidOption
 from shardcache.results import Hit
-from shardcache.testing import FaultProxy
+from shardcache.testing import FaultProxy, Stall
 from tests.waiting import until
 
 
@@ -181,6 +182,32 @@ def test_lost_connection_drops_the_part(
         until(lambda: cache.get("k") == 2)
         until(lambda: near(cache, "k"))
         assert "near_flushed" in {event.kind for event in events}
+
+
+def test_hung_connection_drops_the_part(
+    colour: Any, servers: LocalShards, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that is there and silent is given up, and its part with it."""
+    monkeypatch.setattr(invalidation_listener, "LEASE", 0.3)
+    monkeypatch.setattr(invalidation_listener, "BEAT", 0.1)
+    name, url = next(iter(servers.urls.items()))
+    with (
+        FaultProxy(url) as proxy,
+        colour(
+            {name: proxy.url},
+            namespace=unique,
+            timeout=0.2,
+            near=NearCache(),
+            options=Options(max_out=0),
+        ) as cache,
+    ):
+        until(lambda: cache.set("k", 1))
+        until(lambda: near(cache, "k"))
+        proxy.set(Stall())
+        until(lambda: cache.stats().near.flushes.get(name))
+        assert cache.get("k") is None
+        proxy.clear()
+        until(lambda: near(cache, "k"))
 
 
 def test_other_nodes(cache: Any, servers: LocalShards) -> None:

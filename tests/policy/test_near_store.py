@@ -107,6 +107,38 @@ def test_used_entries_stay() -> None:
     assert [world.served(key) for key in KEYS] == [b"1", None, b"3"]
 
 
+def test_dropped_values_are_freed() -> None:
+    """A value that is dropped takes no memory, although its key is in the queue."""
+    world, raw = World(), bytes(1000)
+    before = sys.getrefcount(raw)
+    world.read(b"a", raw)
+    assert sys.getrefcount(raw) > before
+    world.store.drop([b"a"])
+    assert (sys.getrefcount(raw), world.store.stats().bytes) == (before, 0)
+
+
+def test_bytes_are_bounded() -> None:
+    """What does not fit evicts what was read first."""
+    world = World(max_bytes=5000)
+    for number in range(100):
+        world.read(b"%d" % number, bytes(500))
+    assert world.store.stats().bytes <= 5000
+    assert [world.served(b"99"), world.served(b"0")] == [bytes(500), None]
+
+
+def test_no_sign_of_life() -> None:
+    """Nothing is served past the time up to which invalidations are known to arrive."""
+    world = World()
+    world.life = Life(0, world.current.now, 105.0)
+    world.read(b"a", b"1")
+    world.now = 104.9
+    assert world.served(b"a") == b"1"
+    world.now = 105.0
+    assert world.served(b"a") is None
+    world.life.until = 107.0
+    assert world.served(b"a") == b"1"
+
+
 def test_which_keys() -> None:
     """A glob or a function chooses by the caller's key."""
     for keys in ("user:*", lambda key: key.startswith("user:")):
