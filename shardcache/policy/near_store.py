@@ -157,8 +157,11 @@ class NearStore:
         if self._closed or not (self._wanted is None or self._wanted(key)):
             return None
         self.misses += 1
-        life = self.life_of(shard)
-        if life is None or life.topology is not self._current.now:
+        life, topology = self.life_of(shard), self._current.now
+        if life is None or life.topology is not topology:
+            return None
+        # The shard was chosen by a topology that may have been replaced since.
+        if topology.owner_index(wire) != shard:
             return None
         entry = NearEntry(life, self._clock())
         former = self._items.get(wire)

@@ -139,6 +139,19 @@ def test_no_sign_of_life() -> None:
     assert world.served(b"a") == b"1"
 
 
+def test_shard_of_a_former_topology() -> None:
+    """What is read from a shard that a key has just left is not kept as that of the new nodes."""
+    world = World()
+    world.current.swap(
+        lambda former: Topology.of(members(["redis://h", "redis://i"]), "ring", former)
+    )
+    world.life = Life(0, world.current.now, inf)
+    keys = [b"%d" % number for number in range(100)]
+    kept = [key for key in keys if world.store.begin(key, key, 0) is not None]
+    assert kept == [key for key in keys if world.current.now.owner_index(key) == 0]
+    assert 0 < len(kept) < 100
+
+
 def test_which_keys() -> None:
     """A glob or a function chooses by the caller's key."""
     for keys in ("user:*", lambda key: key.startswith("user:")):
