@@ -234,12 +234,13 @@ def test_slow_loads_without_a_quorum_lock_are_stored(cache, servers, gate, begin
     assert (call.result(), cache.get("k")) == ("loaded", "loaded")
 
 
-def test_bound_on_loaders(make, gate, begin) -> None:
+def test_bound_on_loaders(make, servers, gate, begin) -> None:
     """So many loaders run at once in a process; waiting loads keep their locks."""
     cache = make(options=Options(max_loads=2))
     policy = LoadPolicy(lock_ttl=2)
     calls = [begin(cache.get_or_set, f"k{n}", gate(n), policy=policy) for n in range(6)]
     gate.begun(2)
+    until(lambda: len(servers.locked(cache, "k5")) >= 2)
     other = make()
     held = begin(other.get_or_set, "k5", gate("other"), policy=policy)
     until(lambda: other.stats().loading.waits)
