@@ -192,7 +192,8 @@ class LoopShards:
             for shard in list(found.shards.values()):
                 if shard.name in rows and shard.in_service:
                     rows[shard.name].append(shard.stats())
-        return {name: ShardStats.total(row) for name, row in rows.items()}
+        # A replica that has just come back may not be in service on any loop yet.
+        return {name: ShardStats.total(row) for name, row in rows.items() if row}
 
     @property
     def open(self) -> bool:
