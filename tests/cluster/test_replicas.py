@@ -45,7 +45,14 @@ class Pair(NamedTuple):
 
 def servers_of(cluster: LocalCluster, cache: Any, key: str) -> Pair:
     """Return the primary of a key and its replica."""
-    cache.contains(key)
+
+    def replicas() -> Any:
+        cache.contains(key)
+        if not cache.explain(key).replicas:  # a busy server may look dead for a moment
+            cache._discovery.refresh()
+        return cache.explain(key).replicas
+
+    until(replicas)
     found = cache.explain(key)
     by_port = {str(server.port): server for server in cluster.servers}
     return Pair(*(by_port[name.rpartition(":")[2]] for name in (found.shard, *found.replicas)))
