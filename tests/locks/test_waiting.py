@@ -106,7 +106,7 @@ def test_an_outage_is_told(make, mortal, events, caplog) -> None:
     outage(mortal)
     cache = make(mortal.urls)
     with pytest.raises(QuorumUnavailable):
-        cache.lock("a", ttl=2.0).acquire()
+        cache.lock("a", ttl=5.0).acquire()
     told = [event for event in events if event.kind == "lock_waiting"]
     assert [type(event.error) for event in told] == [QuorumUnavailable]
     [record] = [record for record in caplog.records if record.name == "shardcache.locks"]

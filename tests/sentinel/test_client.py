@@ -135,7 +135,7 @@ class Load:
 def test_master_killed_under_load(mortal: LocalSentinels, client: Any, events: Any) -> None:
     """The promoted replica is written to; other shards notice nothing, and no key moves."""
     cache = client(mortal.url, timeout=2.0)
-    assert cache.set_many(dict.fromkeys(KEYS, 0)) == []
+    until(lambda: cache.set_many(dict.fromkeys(KEYS, 0)) == [])
     homes = {key: cache.explain(key).shard for key in KEYS}
     mortal.wait_until_ok()
     with Load(cache) as load:
@@ -156,7 +156,8 @@ def test_master_killed_under_load(mortal: LocalSentinels, client: Any, events: A
 def test_old_master_comes_back(mortal: LocalSentinels, client: Any) -> None:
     """A former master that comes back is a replica, and is not written to."""
     cache = client(mortal.url, timeout=2.0)
-    key = key_of(cache, "a") if cache.set("x", 1) else ""
+    until(lambda: cache.set("x", 1))
+    key = key_of(cache, "a")
     old = mortal.master("a")
     old.kill()
     until(lambda: cache.set(key, 1))
@@ -170,7 +171,7 @@ def test_old_master_comes_back(mortal: LocalSentinels, client: Any) -> None:
 def test_failover_of_an_operator(mortal: LocalSentinels, client: Any) -> None:
     """A master that is well and loses its role is followed, there and back."""
     cache = client(mortal.url, timeout=2.0)
-    assert cache.set_many(dict.fromkeys(KEYS, 0)) == []
+    until(lambda: cache.set_many(dict.fromkeys(KEYS, 0)) == [])  # the Sentinels have answered
     for _ in range(2):
         new = mortal.fail_over("b")
         until(lambda new=new: port_of(cache, "b") == new.port)
@@ -207,7 +208,7 @@ def test_sentinels_that_hang(mortal: LocalSentinels, client: Any) -> None:
 def test_sentinel_that_is_behind(mortal: LocalSentinels, client: Any) -> None:
     """A Sentinel that slept through a failover, and answers alone, does not turn it back."""
     cache = client(mortal.url, timeout=2.0, options={"discovery_interval": 0.05})
-    assert cache.set("x", 1) is True
+    until(lambda: cache.set("x", 1) is True)
     old = mortal.master("a")
     late = mortal.sentinels[2]
     late.pause()
@@ -219,7 +220,7 @@ def test_sentinel_that_is_behind(mortal: LocalSentinels, client: Any) -> None:
     polls = cache.stats().discovery.polls
     until(lambda: cache.stats().discovery.polls > polls + 1)
     assert port_of(cache, "a") != old.port
-    assert cache.set(key_of(cache, "a"), 1) is True
+    until(lambda: cache.set(key_of(cache, "a"), 1) is True)
 
 
 def test_no_answer_yet(client: Any) -> None:
