@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 
 import hiredis
 from cluster import local_cluster
-from figure import Figure
 from footprint import fresh
-from race import Laps, Race, Racer, Spread
 from redis.asyncio import Redis, RedisCluster
 
 from shardcache import AsyncShardCache
+from shardcache.bench.figure import Figure
+from shardcache.bench.race import Laps, Race, Racer, Spread
 from shardcache.embedded import LocalShards
 
 VALUE = "v" * 100
@@ -226,7 +226,14 @@ def per_call(
 ) -> Figure:
     costs = f"{laps.micros(name) / calls:.1f} / {laps.micros(peer) / calls:.1f} µs"
     rounded = None if goal is None else round(goal, 3)
-    return Figure(f"{label}{name} / {peer}", laps.ratio(name, peer), rounded, "", costs)
+    return Figure(
+        f"{label}{name} / {peer}",
+        laps.ratio(name, peer),
+        rounded,
+        "",
+        costs,
+        laps.costs(name, peer, calls=calls),
+    )
 
 
 def beside_bulk(race: Race) -> Iterator[Figure]:

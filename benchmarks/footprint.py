@@ -5,9 +5,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from figure import Figure
-from race import Race, Spread
-
+from shardcache.bench.figure import Figure
+from shardcache.bench.race import Race, Spread
 from shardcache.embedded import LocalShards
 
 SHARDS = 10

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from itertools import cycle
 
-from figure import Figure
-from race import Laps, Race, Racer, Spread
-
 from shardcache import HashRing, ShardCache
+from shardcache.bench.figure import Figure
+from shardcache.bench.race import Laps, Race, Racer, Spread
 from shardcache.embedded import LocalShards
 
 VALUE = "v" * 100

@@ -14,10 +14,10 @@ from statistics import quantiles
 from typing import Any
 
 from caches import KEY, WAYS
-from figure import Figure, against
-from race import Race, Racer, Spread
 
 from shardcache import AsyncShardCache, LoadPolicy, ShardCache
+from shardcache.bench.figure import Figure, against
+from shardcache.bench.race import Race, Racer, Spread
 from shardcache.embedded import LocalShards
 
 

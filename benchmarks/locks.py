@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
-from figure import Figure, against
 from peers import Bare, pack
-from race import Laps, Race, Racer, Spread
 
 from shardcache import AsyncQuorumLock, AsyncShardCache, QuorumLock, ShardCache
+from shardcache.bench.figure import Figure, against
+from shardcache.bench.race import Laps, Race, Racer, Spread
 from shardcache.embedded import LocalShards
 from shardcache.flows.lock.scripts import ACQUIRE, RELEASE
 
@@ -207,7 +207,14 @@ def at_once(race: Race) -> Iterator[Figure]:
 def shared_out(laps: Laps, goal: float) -> Figure:
     ours, theirs = laps.seconds
     costs = f"{laps.micros(ours) / AT_ONCE:.0f} / {laps.micros(theirs) / AT_ONCE:.0f} µs each"
-    return Figure(f"{ours} / {theirs}", laps.ratio(ours, theirs), goal, "", costs)
+    return Figure(
+        f"{ours} / {theirs}",
+        laps.ratio(ours, theirs),
+        goal,
+        "",
+        costs,
+        laps.costs(ours, theirs, calls=AT_ONCE),
+    )
 
 
 class Contest(NamedTuple):

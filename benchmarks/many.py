@@ -5,12 +5,12 @@ from contextlib import ExitStack
 from typing import Any
 
 from cluster import local_cluster
-from figure import Figure, against
 from peers import Bare, bare_get_many, bare_set_many
-from race import Race, Racer
 from redis import Redis
 
 from shardcache import ShardCache
+from shardcache.bench.figure import Figure, against
+from shardcache.bench.race import Race, Racer
 from shardcache.embedded import LocalShards
 
 SHARDS = 4

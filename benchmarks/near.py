@@ -13,11 +13,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from figure import Figure, against
-from race import Race, Racer, Spread
 from redis import Redis
 
 from shardcache import AsyncShardCache, NearCache, ShardCache
+from shardcache.bench.figure import Figure, against
+from shardcache.bench.race import Race, Racer, Spread
 from shardcache.embedded import LocalShards
 
 VALUE = "v" * 100

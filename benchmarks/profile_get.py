@@ -12,10 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from awake import awake
-from race import Race, Racer
-
 from shardcache import ShardCache
+from shardcache.bench.idle_cores import awake
+from shardcache.bench.race import Race, Racer
 from shardcache.embedded import LocalShards
 from shardcache.flows import batch
 from shardcache.flows.steps import Batch

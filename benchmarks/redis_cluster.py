@@ -6,12 +6,12 @@ from contextlib import ExitStack
 from typing import Any
 
 from aio import ROUND, TASKS, Track, per_call
-from figure import Figure, against
-from race import Race, Racer
 from redis.asyncio import RedisCluster as AsyncRedisCluster
 from redis.cluster import RedisCluster
 
 from shardcache import AsyncShardCache, ShardCache
+from shardcache.bench.figure import Figure, against
+from shardcache.bench.race import Race, Racer
 from shardcache.embedded import LocalCluster
 
 MASTERS = 3

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from itertools import count
 
-from figure import Figure
-from race import Race, Racer, Spread
-
 from shardcache import HashRing
+from shardcache.bench.figure import Figure
+from shardcache.bench.race import Race, Racer, Spread
 
 WIRES = [f"user:{number}:profile".encode() for number in range(10_000)]
 SIZES = (1, 10, 100, 1_000)

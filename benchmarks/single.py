@@ -3,12 +3,12 @@
 import time
 from collections.abc import Iterator
 
-from figure import Figure, against
 from peers import Bare
-from race import Race, Racer
 from redis import Redis
 
 from shardcache import Options, ShardCache
+from shardcache.bench.figure import Figure, against
+from shardcache.bench.race import Race, Racer
 from shardcache.embedded import LocalShards
 from shardcache.urls import parse_url
 from shardcache.wire import Dialer, pack

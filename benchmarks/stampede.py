@@ -27,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import loads
 from caches import KEY, PEERS
 from crowd import Setting, worker
-from figure import Figure
-from race import Race, Spread
 
 from shardcache import ShardCache
+from shardcache.bench.figure import Figure
+from shardcache.bench.race import Race, Spread
 from shardcache.embedded import LocalShards
 
 OURS = ("shardcache, threads", "shardcache, tasks")

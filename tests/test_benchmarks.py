@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 RUN = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from race import Race
+from shardcache.bench.race import Race
 {setup}
 figures = list({figures})
 print("\\n".join(map(str, figures)))

@@ -64,7 +64,7 @@ FLOORS = (
         "sync_many",
         "turns",
     ),
-    ("cli", "contrib", "fencing", "testing"),
+    ("bench", "cli", "contrib", "fencing", "testing"),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # module -> why it may have the name of the function in it. A folder that passes the function on

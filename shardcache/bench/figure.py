@@ -1,32 +1,40 @@
 """One figure: what was measured, against which goal; and the table that it is a line of."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from race import Laps, Spread
+from shardcache.bench.race import Laps, Spread
 
-__all__ = ("Figure", "against", "header")
+__all__ = ("Figure", "against", "digits", "header")
 
 LINE = "{what:<64} {goal:>8} {measured:>9} {spread:>15}  {verdict:<6}  {costs}"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """``goal`` is the most that is allowed, in ``unit``; None: the figure has no bound."""
+    """What was measured: less is better, whatever the figure.
+
+    ``what``: the question, as the table says it; with its subject, the name of the figure.
+    ``measured``: a median between its quartiles, in ``unit``.
+    ``goal``: the most that is allowed, in ``unit``. Default: None, the figure has no bound.
+    ``unit``: as it stands behind the number. Default: "", a ratio or a count.
+    ``costs``: what one call of each costs, as text.
+    ``per_call``: the same in microseconds, by client.
+    """
 
     what: str
     measured: Spread
     goal: float | None = None
     unit: str = ""
     costs: str = ""
+    per_call: Mapping[str, Spread] = field(default_factory=dict)
 
     @property
     def met(self) -> bool:
         return self.goal is None or self.measured.middle <= self.goal
 
     def __str__(self) -> str:
-        # Three digits: 0.012, 0.58, 13.4.
-        places = 3 if self.measured.middle < 0.1 else 2 if self.measured.middle < 10 else 1
-        middle, low, high = (f"{value:.{places}f}" for value in self.measured)
+        middle, low, high = digits(self.measured)
         return LINE.format(
             what=self.what,
             goal="" if self.goal is None else f"≤ {self.goal:g}{self.unit}",
@@ -40,7 +48,15 @@ class Figure:
 def against(laps: Laps, name: str, peer: str, goal: float | None = None) -> Figure:
     """Return the figure "``name`` as a multiple of ``peer``", with what a call of each costs."""
     costs = f"{laps.micros(name):.1f} / {laps.micros(peer):.1f} µs"
-    return Figure(f"{name} / {peer}", laps.ratio(name, peer), goal, "", costs)
+    ratio = laps.ratio(name, peer)
+    return Figure(f"{name} / {peer}", ratio, goal, "", costs, laps.costs(name, peer))
+
+
+def digits(spread: Spread) -> tuple[str, str, str]:
+    """Return median and quartiles with three digits: 0.012, 0.58, 13.4."""
+    places = 3 if spread.middle < 0.1 else 2 if spread.middle < 10 else 1
+    middle, low, high = (f"{value:.{places}f}" for value in spread)
+    return middle, low, high
 
 
 def header() -> str:

@@ -54,6 +54,11 @@ class Laps:
         """Return the median, in microseconds per call."""
         return median(self.seconds[name]) * 1e6
 
+    def costs(self, *names: str, calls: int = 1) -> dict[str, Spread]:
+        """Return the microseconds of each, per call; what was timed as one is ``calls`` calls."""
+        micros = 1e6 / calls
+        return {name: Spread.of(one * micros for one in self.seconds[name]) for name in names}
+
     def ratio(self, name: str, peer: str) -> Spread:
         """Return how many times the peer's time ``name`` takes."""
         return Spread.of(ours / theirs for ours, theirs in self._rounds(name, peer))
