@@ -22,6 +22,7 @@ from shardcache.embedded import LocalShards
 
 VALUE = "v" * 100
 KEYS = [f"user:{number}:profile" for number in range(1000)]
+CALLS = [KEYS[at : at + 100] for at in range(0, 1000, 100)]
 PROCESSES = 8
 SECONDS = 4.0
 WRITES = 500
@@ -53,6 +54,17 @@ def figures(race: Race) -> Iterator[Figure]:
             yield Figure("near: get, a hit", Spread(hit, hit, hit), 2, " µs")
             yield against(laps, "near: get, not to be kept", "get", 1.05)
             yield against(laps, "near: get, a miss that is kept", "get", 1.05)
+            laps = race(
+                [
+                    Racer("get_many(100)", plain.get_many, CALLS),
+                    Racer("near: get_many, hits", near.get_many, CALLS),
+                    Racer("near: get_many, not to be kept", unwanted.get_many, CALLS),
+                    Racer("near: get_many, misses that are kept", missing.get_many, CALLS),
+                ]
+            )
+            yield against(laps, "near: get_many, hits", "get_many(100)", 0.5)
+            yield against(laps, "near: get_many, not to be kept", "get_many(100)", 1.3)
+            yield against(laps, "near: get_many, misses that are kept", "get_many(100)", 3)
         yield asyncio.run(async_hit(urls))
         yield from zipf(urls)
         yield heard(urls)

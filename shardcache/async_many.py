@@ -57,7 +57,7 @@ class AsyncManyKeys(CacheBase):
     ) -> dict[Key, Any]:
         began = self._load_context.clock()
         raws = await self._runner.run(
-            batch.fetch(self._context.topology, wires, self._runner.place_of_read)
+            self._fetching(asked)(self._context.topology, wires, self._runner.place_of_read)
         )
         if turns is not None:
             await turns.next()
@@ -98,7 +98,9 @@ class AsyncManyKeys(CacheBase):
     ) -> Results[Any]:
         began = self._load_context.clock()
         raws = await self._runner.run(
-            batch.fetch_told(self._current, wires, self._runner.place_of_read)
+            batch.fetch_told(
+                self._current, wires, self._runner.place_of_read, self._fetching(asked)
+            )
         )
         if turns is not None:
             await turns.next()

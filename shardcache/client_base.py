@@ -3,6 +3,7 @@
 import os
 import time
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Any, Literal, Protocol, Self
 
 from shardcache.codecs import Loaded, Serializer
@@ -14,8 +15,10 @@ from shardcache.drivers.node_discovery import NodeDiscovery
 from shardcache.drivers.sentinel_source import SentinelSource
 from shardcache.embedded import LocalShards
 from shardcache.errors import DiscoveryFailed, InvalidOption, InvalidURL, ShardError
+from shardcache.flows import batch
 from shardcache.flows.context import CLUSTER, ClientContext
 from shardcache.flows.lock.planner import LockPlanner
+from shardcache.flows.near_reads import fetch_kept
 from shardcache.flows.steps import Flow
 from shardcache.keys import Key
 from shardcache.loading.loader_base import new_load_context
@@ -268,6 +271,10 @@ class CacheBase(ABC):
         if value.__class__ is not Loaded and self._near is not None:
             self._near.share(entry, value)
         return value
+
+    def _fetching(self, keys: list[Any]) -> batch.Fetch:
+        """Return what reads these keys, and keeps them near if there is a near cache."""
+        return batch.fetch if self._near is None else partial(fetch_kept, keys, self._near)
 
     def _near_many(
         self, near: NearStore, keys: list[Any], wires: list[bytes]

@@ -50,7 +50,7 @@ class ManyKeys(CacheBase):
             asked,
             wires,
             self._runner.run(
-                batch.fetch(self._context.topology, wires, self._runner.place_of_read)
+                self._fetching(asked)(self._context.topology, wires, self._runner.place_of_read)
             ),
         )
         # Some have tags to check, or are remembered refusals.
@@ -85,7 +85,11 @@ class ManyKeys(CacheBase):
     def _outcomes(self, asked: list[Key], wires: list[bytes]) -> Results[Any]:
         """Ask the shards for outcomes."""
         began = self._load_context.clock()
-        raws = self._runner.run(batch.fetch_told(self._current, wires, self._runner.place_of_read))
+        raws = self._runner.run(
+            batch.fetch_told(
+                self._current, wires, self._runner.place_of_read, self._fetching(asked)
+            )
+        )
         found = self._reply_policy.outcomes("fetch_many", asked, wires, raws)
         hits = found.hits
         if Loaded in set(map(type, hits.values())):

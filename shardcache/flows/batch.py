@@ -16,12 +16,23 @@ from shardcache.resp import Command, ErrorReply, Op, Reply, pack_gets
 from shardcache.topology.current import CurrentTopology
 from shardcache.topology.snapshot import Topology
 
-__all__ = ("CHUNK", "FillTokenOf", "delete", "fetch", "fetch_told", "queue", "store")
+__all__ = (
+    "CHUNK",
+    "Fetch",
+    "FillTokenOf",
+    "PlaceOfRead",
+    "delete",
+    "fetch",
+    "fetch_told",
+    "queue",
+    "store",
+)
 
 # `KeySpace.fill_token`: the key to delete with a key, so that loads of it are not stored. Or None.
 FillTokenOf = Callable[[bytes], bytes] | None
 # Which shard is read from in the place of another: a replica of it, perhaps.
 PlaceOfRead = Callable[[int], int]
+Fetch = Callable[[Topology, list[bytes], PlaceOfRead], Flow[list[Reply]]]
 # Keys in one MGET or UNLINK: a server serves no other client while it works on one command.
 CHUNK = 1000
 
@@ -144,20 +155,24 @@ def _fetch_each(topology: Topology, wires: list[bytes], place: PlaceOfRead) -> F
 
 
 def fetch_told(
-    current: CurrentTopology, wires: list[bytes], place: PlaceOfRead = lambda shard: shard
+    current: CurrentTopology,
+    wires: list[bytes],
+    place: PlaceOfRead = lambda shard: shard,
+    fetching: Fetch = fetch,
 ) -> Flow[list[Reply]]:
     """Return what `fetch` does, with a `WrongType` for a key with a list, a hash and the like.
 
     ``current``: holds the topology that names the shard of each key.
     ``wires``: the wire keys.
     ``place``: as for `fetch`.
+    ``fetching``: `fetch`, or what takes its place.
 
     MGET answers nil for such a key, as for an absent one. So one more exchange asks for the types
     of the keys that it did not find, if there are any.
     """
     topology = current.now
     # Most often all keys are found, and that is all.
-    raws = yield from fetch(topology, wires, place)
+    raws = yield from fetching(topology, wires, place)
     missing = [at for at, raw in enumerate(raws) if raw is None]
     if not missing:
         return raws

@@ -33,7 +33,7 @@ evicted is the oldest entry that was not used since it was looked at last (secon
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fnmatch import translate
 from math import inf
@@ -163,13 +163,48 @@ class NearStore:
         # The shard was chosen by a topology that may have been replaced since.
         if topology.owner_index(wire) != shard:
             return None
-        entry = NearEntry(life, self._clock())
+        entry = self._place(wire, life, self._clock())
+        self._evict()
+        return entry
+
+    def begin_many(
+        self, keys: Sequence[Key], wires: list[bytes], topology: Topology
+    ) -> tuple[dict[bytes, NearEntry], dict[int, ShardError]]:
+        """Make the places for values that are read next; return them by wire key.
+
+        ``keys``, ``wires``: the keys in both forms, each one once.
+        ``topology``: names the shards that are asked.
+
+        Returned too, by shard: the errors of those that cannot tell of invalidations.
+        """
+        places: dict[bytes, NearEntry] = {}
+        refusals: dict[int, ShardError] = {}
+        if self._closed or topology is not self._current.now:
+            return places, refusals
+        wanted, now = self._wanted, self._clock()
+        lives: dict[int, Life | None] = {}
+        for key, wire, shard in zip(keys, wires, topology.owner_indexes(wires), strict=True):
+            if not (wanted is None or wanted(key)):
+                continue
+            self.misses += 1
+            if shard not in lives:
+                try:
+                    lives[shard] = self.life_of(shard)
+                except ShardError as error:
+                    lives[shard], refusals[shard] = None, error
+            life = lives[shard]
+            if life is not None and life.topology is topology:
+                places[wire] = self._place(wire, life, now)
+        self._evict()
+        return places, refusals
+
+    def _place(self, wire: bytes, life: Life, now: float) -> NearEntry:
+        entry = NearEntry(life, now)
         former = self._items.get(wire)
         self._items[wire] = entry
         if former is not None:
             self._discharge(former.charge)
         self._order.append((wire, entry.charge))
-        self._evict()
         return entry
 
     def fill(self, entry: NearEntry, wire: bytes, outcome: Any) -> bytes | None:
@@ -195,7 +230,8 @@ class NearStore:
             size = _OVERHEAD + len(wire) + 2 * len(raw)
             self._bytes += size
             entry.charge.append(size)
-            entry.expires = min(entry.dies, entry.began + self._settings.ttl)
+            latest = entry.began + self._settings.ttl
+            entry.expires = min(entry.dies, latest)
             if self._items.get(wire) is not entry:
                 self._discharge(entry.charge)
             self._evict()
@@ -252,8 +288,11 @@ class NearStore:
 
     def _discharge(self, charge: list[int]) -> None:
         """Count these bytes of an entry no more. Two threads may come here: one of them does."""
-        with suppress(IndexError):
-            size = charge.pop()
+        if charge:
+            try:
+                size = charge.pop()
+            except IndexError:
+                return
             # By itself: no other thread comes between the reading and the writing of the sum, as it
             # may where something is called in between.
             self._bytes -= size

@@ -123,6 +123,31 @@ def test_many(cache: Any, other: ShardCache) -> None:
     assert cache.stats().near.hits >= hits + 1
 
 
+@pytest.mark.parametrize("read", ["get_many", "fetch_many"])
+def test_many_are_kept(cache: Any, other: ShardCache, read: str) -> None:
+    """What many keys have brought is in memory, no longer than its ttl, until it is written."""
+    keys = list("abcdef")
+    other.set_many(dict.fromkeys(keys, 1))
+    other.set("f", 1, ttl=0.5)
+    method = getattr(cache, read)
+    method([*keys, "absent"])
+    found = {key for key in keys if near(cache, key)}
+    assert {"a", "b", "c", "d", "e"} <= found
+    assert cache.stats().near.items == 6
+    until(lambda: not near(cache, "f"))
+    other.set("a", 2)
+    until(lambda: cache.get_many(["a", "b"]) == {"a": 2, "b": 1})
+
+
+def test_many_of_no_life(colour: Any, servers: LocalShards, unique: str) -> None:
+    """As long as no shard is heard, and with keys that are not wanted, nothing is kept."""
+    settings = NearCache(keys="x*")
+    with colour(servers.urls, namespace=unique, timeout=20, near=settings) as cache:
+        cache.set_many({"a": 1, "x": 2})
+        until(lambda: (cache.get_many(["a", "x"]), cache.stats().near.items)[1])
+        assert (near(cache, "a"), near(cache, "x")) == (False, True)
+
+
 def test_tags(cache: Any, other: ShardCache) -> None:
     """A value in memory falls with its tags, at once."""
     other.set("k", 1, tags=["t"])
@@ -236,6 +261,9 @@ def test_server_without_tracking(colour: Any, unique: str) -> None:
 
             with colour(shards.urls, timeout=20, near=NearCache()) as cache:
                 assert refused()
+                with pytest.raises(CommandRefused, match="needs CLIENT TRACKING"):
+                    cache.get_many(["k"])
+                assert isinstance(cache.fetch_many(["k"])["k"].error, CommandRefused)
             with colour(shards.urls, timeout=20, near=NearCache(mode="ttl-only")) as cache:
                 cache.set("k", 1)
                 assert [near(cache, "k"), near(cache, "k")] == [False, True]
