@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shardcache.policy import LoadPolicy
     from shardcache.policy.load_result import LoadResult
     from shardcache.request_deadline import deadline
-    from shardcache.results import MISS, Explanation, Failed, Hit, Miss, PingResult, Results
+    from shardcache.results import MISS, Explanation, Failed, Hit, HotKey, Miss, PingResult, Results
     from shardcache.stats import Stats
     from shardcache.topology.nodes import AddressAsNameWarning
     from shardcache.ttl import DEFAULT
@@ -42,6 +42,7 @@ __all__ = (
     "HashRing",
     "Hit",
     "Holder",
+    "HotKey",
     "KetamaRing",
     "LoadPolicy",
     "LoadResult",

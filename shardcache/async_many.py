@@ -45,6 +45,8 @@ class AsyncManyKeys(CacheBase):
 
     async def _found(self, asked: list[Key], turns: Turns | None = None) -> dict[Key, Any]:
         wires = self._context.keys.wire_many(asked)
+        if self._hot_keys is not None:
+            self._hot_keys.read_many(wires)
         near: dict[Any, Any] = {}
         every = asked
         if self._near is not None:
@@ -87,6 +89,8 @@ class AsyncManyKeys(CacheBase):
 
     async def _outcomes(self, asked: list[Key], turns: Turns | None = None) -> Results[Any]:
         wires = self._context.keys.wire_many(asked)
+        if self._hot_keys is not None:
+            self._hot_keys.read_many(wires)
         if self._near is None:
             return await self._told_of(asked, wires, turns)
         near, rest, wires = self._near_many(self._near, asked, wires)

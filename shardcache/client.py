@@ -96,6 +96,8 @@ class ShardCache(LockMaker):
         """
         # `_call` without a `Request`: the one method for which its making is worth saving.
         wire = self._wire(key)
+        if self._hot_keys is not None:
+            self._hot_keys.read(wire)
         near = self._near
         if near is not None and (entry := near.find(wire)) is not None:
             value = self._near_value(entry, wire, default)

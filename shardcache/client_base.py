@@ -1,9 +1,11 @@
 """What both clients have in common: how they are made, and what needs no server."""
 
 import os
+import random
 import time
 from abc import ABC, abstractmethod
 from functools import partial
+from itertools import islice
 from typing import Any, Literal, Protocol, Self
 
 from shardcache.codecs import Loaded, Serializer
@@ -14,7 +16,13 @@ from shardcache.drivers.near_values import NearValues
 from shardcache.drivers.node_discovery import NodeDiscovery
 from shardcache.drivers.sentinel_source import SentinelSource
 from shardcache.embedded import LocalShards
-from shardcache.errors import DiscoveryFailed, InvalidOption, InvalidURL, ShardError
+from shardcache.errors import (
+    DiscoveryFailed,
+    InvalidArgument,
+    InvalidOption,
+    InvalidURL,
+    ShardError,
+)
 from shardcache.flows import batch
 from shardcache.flows.context import CLUSTER, ClientContext
 from shardcache.flows.lock.planner import LockPlanner
@@ -24,9 +32,12 @@ from shardcache.keys import Key
 from shardcache.loading.loader_base import new_load_context
 from shardcache.near_cache import NearCache, check_near
 from shardcache.options import TLS, OnUnavailable, Options
+from shardcache.policy.hot_keys import HotKeyCounter
 from shardcache.policy.near_store import NearEntry, NearStore
-from shardcache.results import MISS, Explanation
+from shardcache.results import MISS, Explanation, HotKey
 from shardcache.stats import ShardStats, Stats
+from shardcache.system.clock import boottime
+from shardcache.system.forked import ForkedObjects
 from shardcache.topology.cluster_seeds import ClusterSeeds
 from shardcache.topology.deployment import deployment_of
 from shardcache.topology.nodes import Nodes, members, warn_of_addresses
@@ -43,6 +54,7 @@ SerializerChoice = Literal["safe", "json", "pickle", "raw"] | Serializer
 Compression = Literal["zlib", "zstd"] | None
 
 
+_forked = ForkedObjects()
 _MAP_TIMEOUT = 2.0  # seconds that the members of a cluster have to say who serves what
 
 
@@ -95,6 +107,15 @@ class CacheBase(ABC):
         self._near_values = NearValues.of(check_near(near), context)
         if self._near_values is not None:
             context.near = self._near_values.store
+        if context.options.hot_keys:
+            context.hot_keys = HotKeyCounter(
+                context.options.hot_keys,
+                0.0,
+                context.options.hot_keys_sample,
+                clock=boottime,
+                random=random.random,
+            )
+            _forked.add(context.hot_keys)
         # What the methods use; the driver comes last, because it needs the rest.
         self._context = context
         self._current = context.current
@@ -105,6 +126,7 @@ class CacheBase(ABC):
         self._made_again_by: dict[str, Any] | None = None
         self._reply_policy = context.reply_policy
         self._near = context.near
+        self._hot_keys = context.hot_keys
         self._requests = context.requests
         self._driver = self._open(context)
         self._discovery: NodeDiscovery | None = None
@@ -327,6 +349,40 @@ class CacheBase(ABC):
             None if self._discovery is None else self._discovery.stats(),
             None if self._near is None else self._near.stats(),
         )
+
+    def hot_keys(self, limit: int = 10) -> list[HotKey]:
+        """Return the keys that this process reads most by this client, the hottest first.
+
+        ``limit``: how many keys at most, 1 to 10 000. Default: 10.
+
+        `get`, `get_or_set`, `cached` and the methods of many keys count, whether or not the key
+        was there and wherever its value came from. One read in `Options.hot_keys_sample` is looked
+        at, so a key that is read a few times only may be missing. A forked child begins anew. No
+        server is asked. Raises `InvalidOption` for a client without `Options.hot_keys`.
+        """
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 10_000:
+            raise InvalidArgument(
+                f"limit must be a whole number from 1 to 10000, got {limit!r:.80}"
+            )
+        if self._hot_keys is None:
+            raise InvalidOption(
+                "this client does not count the reads of keys: give it options=Options(hot_keys=N)"
+            )
+        topology = self._context.topology
+        found = []
+        for wire, reads, rate, share in islice(self._hot_keys.estimates(), limit):
+            owner = topology.owner_index(wire)
+            found.append(
+                HotKey(
+                    key=self._context.keys.user(wire),
+                    shard=topology.names[owner] if owner in topology.numbers else "",
+                    rate=rate,
+                    share=share,
+                    count=round(reads.upper),
+                    error=round(reads.error),
+                )
+            )
+        return found
 
     def __repr__(self) -> str:
         names = ", ".join(member.node.name for member in self._context.topology.members)

@@ -24,7 +24,7 @@ HOMES = {
     "placement": ("HashRing", "KetamaRing", "Node"),
     "policy": ("LoadPolicy",),
     "request_deadline": ("deadline",),
-    "results": ("MISS", "Explanation", "Failed", "Hit", "Miss", "PingResult", "Results"),
+    "results": ("MISS", "Explanation", "Failed", "Hit", "HotKey", "Miss", "PingResult", "Results"),
     "stats": ("Stats",),
     "topology.nodes": ("AddressAsNameWarning",),
     "ttl": ("DEFAULT",),

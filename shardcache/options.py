@@ -131,6 +131,9 @@ class Options:
         addresses, each "host:port" or (host, port), or a function of a (host, port) that returns
         such an address, or None for "as announced". It is for what Sentinels and the nodes of a
         cluster tell, and not for addresses that stand in a URL. Default: None.
+    ``hot_keys``: for how many keys the client counts the reads of this process, so that `hot_keys`
+        can tell which are read most, 0 to 10 000; some 300 bytes each. 0 (the default): for none.
+    ``hot_keys_sample``: one read in so many is counted, on average, 1 to 1 000 000. Default: 16.
 
     Raises `InvalidOption` for a value of another type or outside its range.
     """
@@ -162,6 +165,8 @@ class Options:
     tls: TLS = field(default_factory=TLS)
     credential_provider: Any = field(default=None, repr=False)
     address_map: AddressMap | None = None
+    hot_keys: int = 0
+    hot_keys_sample: int = 16
 
     def __post_init__(self) -> None:
         # Numbers.
@@ -178,6 +183,8 @@ class Options:
         _number("max_probe", self.max_probe, self.first_probe, 3600)
         _number("max_out", self.max_out, 0, 1)
         _number("discovery_interval", self.discovery_interval, 0.01, 86400)
+        _number("hot_keys", self.hot_keys, 0, 10_000, whole=True)
+        _number("hot_keys_sample", self.hot_keys_sample, 1, 1_000_000, whole=True)
         # Choices and functions.
         if self.protocol not in (2, 3):
             raise InvalidOption(f"protocol must be 2 or 3, got {self.protocol!r:.80}")

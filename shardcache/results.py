@@ -13,6 +13,7 @@ __all__ = (
     "Explanation",
     "Failed",
     "Hit",
+    "HotKey",
     "Miss",
     "Missing",
     "Outcome",
@@ -159,6 +160,27 @@ class PingResult:
         """Raise the `ShardError` that prevented an answer; do nothing if there was an answer."""
         if self._cause is not None:
             raise self._cause
+
+
+@dataclass(frozen=True, slots=True)
+class HotKey:
+    """One of the keys that this process reads most. Its figures are estimates, from a sample.
+
+    ``key``: the key: str, or bytes where it is no UTF-8.
+    ``shard``: the name of the shard that it lives on; empty if no shard has it.
+    ``rate``: how often it is read in a second, over the last minutes.
+    ``share``: its part of all reads, 0 to 1.
+    ``count``: how often it was read at most. A read counts half after a minute, a quarter after
+        two, and so on.
+    ``error``: how much less than ``count`` it may be, because the key has shared its counter.
+    """
+
+    key: str | bytes
+    shard: str
+    rate: float
+    share: float
+    count: int
+    error: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ class ManyKeys(CacheBase):
         """
         asked = distinct(keys)
         wires = self._context.keys.wire_many(asked)
+        if self._hot_keys is not None:
+            self._hot_keys.read_many(wires)
         if self._near is not None:
             near, rest, rest_wires = self._near_many(self._near, asked, wires)
             if near:
@@ -73,6 +75,8 @@ class ManyKeys(CacheBase):
         """
         asked = distinct(keys)
         wires = self._context.keys.wire_many(asked)
+        if self._hot_keys is not None:
+            self._hot_keys.read_many(wires)
         if self._near is not None:
             near, rest, rest_wires = self._near_many(self._near, asked, wires)
             if near:

@@ -36,6 +36,7 @@ PLAIN = {
     "from_url",
     "embedded",
     "explain",
+    "hot_keys",
     "stats",
     "pipeline",
     "lock",

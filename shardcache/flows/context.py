@@ -24,6 +24,7 @@ from shardcache.flows.steps import Flow
 from shardcache.keys import Key, KeySpace, hash_tag, is_own
 from shardcache.options import OnUnavailable, Options, check_on_unavailable, check_timeout
 from shardcache.placement.circle import Moves
+from shardcache.policy.hot_keys import HotKeyCounter
 from shardcache.policy.near_store import NearStore
 from shardcache.results import Explanation
 from shardcache.topology.cluster_map import ClusterMap
@@ -54,6 +55,7 @@ class ClientContext:
     __slots__ = (
         "codec",
         "current",
+        "hot_keys",
         "keys",
         "links",
         "near",
@@ -109,6 +111,8 @@ class ClientContext:
         )
         # The values in memory, if there is a near cache.
         self.near: NearStore | None = None
+        # What counts the reads of keys, if something does.
+        self.hot_keys: HotKeyCounter | None = None
         # Whether a replica may take the place of a node's server.
         self.promotes = False
         # What a shard calls when its server may have moved.

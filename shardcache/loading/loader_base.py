@@ -102,6 +102,7 @@ class LoaderBase:
         self._requests = client_context.requests
         self._wire = client_context.keys.wire
         self._near = client_context.near
+        self._hot_keys = client_context.hot_keys
 
     def checked(
         self, ttl: TTL | Default, tags: Iterable[str] | None
@@ -257,6 +258,8 @@ class LoaderBase:
         ttl_ms, names = self.checked(ttl, tags)
         self._check_storable(loader, policy, names)
         wires = self._client_context.keys.wire_many(keys)
+        if self._hot_keys is not None:
+            self._hot_keys.read_many(wires)
         # "a" and b"a" are one key: the loader gets the form that came first.
         by_wire = dict(zip(reversed(wires), reversed(keys), strict=True))
 

@@ -47,6 +47,8 @@ class Loader(LoaderBase):
         # The fast path: one exchange, and no flow if the value is there and fresh.
         wire = self._wire(key)
         ttl_ms, names = self.checked(ttl, tags)
+        if self._hot_keys is not None:
+            self._hot_keys.read(wire)
         shard = self._current.now.owner_index(wire)
         if shard == UNKNOWN and self._has_nodes():
             shard = self._current.now.owner_index(wire)

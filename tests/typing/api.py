@@ -19,6 +19,7 @@ from shardcache import (
     Failed,
     HashRing,
     Hit,
+    HotKey,
     KetamaRing,
     LoadPolicy,
     LoadResult,
@@ -92,6 +93,7 @@ def the_sync_client(cache: ShardCache, mixed: list[str | bytes]) -> None:
     assert_type(list(cache.scan("user:*")), list[str | bytes])
     assert_type(cache.explain("key"), Explanation)
     assert_type(cache.stats(), Stats)
+    assert_type(cache.hot_keys(5), list[HotKey])
     assert_type(cache.ping(), dict[str, PingResult])
     with cache.pipeline() as pipe:
         assert_type(pipe, Pipeline)
@@ -140,6 +142,7 @@ async def the_asyncio_client(cache: AsyncShardCache, mixed: list[str | bytes]) -
     assert_type(await cache.ping(), dict[str, PingResult])
     assert_type(cache.explain("key"), Explanation)
     assert_type(cache.stats(), Stats)
+    assert_type(cache.hot_keys(5), list[HotKey])
     assert_type([key async for key in cache.scan()], list[str | bytes])
     async with cache.pipeline() as pipe:
         assert_type(pipe, AsyncPipeline)
