@@ -105,8 +105,6 @@ class CacheBase(ABC):
         )
         context.promotes = deployment is not None
         self._near_values = NearValues.of(check_near(near), context)
-        if self._near_values is not None:
-            context.near = self._near_values.store
         if context.options.hot_keys:
             context.hot_keys = HotKeyCounter(
                 context.options.hot_keys,

@@ -159,8 +159,8 @@ class InvalidationListener:
 
     def connect(self) -> Invalidations | None:
         """Return a connection on which the server tells of writes, or None."""
-        context = self._context
-        member = context.topology.known[self.shard]
+        context, topology = self._context, self._context.topology
+        member = topology.known[self.shard]
         if self._dial is None or member != self.member:
             self.member = member
             options = replace(
@@ -179,7 +179,7 @@ class InvalidationListener:
             return None
         self._refusal = None
         self._connection = found
-        self._life = Life(self.shard, context.topology, began + LEASE)
+        self._life = Life(self.shard, topology, began + LEASE)
         return found
 
     def _refuse(self, error: CommandRefused) -> None:

@@ -6,7 +6,6 @@ from math import inf
 from typing import Self
 
 from shardcache.drivers.invalidation_listener import InvalidationListener
-from shardcache.errors import InvalidOption
 from shardcache.flows.context import ClientContext
 from shardcache.near_cache import NearCache
 from shardcache.policy.near_store import Life, NearStore
@@ -44,18 +43,14 @@ class NearValues:
 
     @classmethod
     def of(cls, settings: NearCache | None, context: ClientContext) -> Self | None:
-        """Return what a client has; None if it has no near cache.
-
-        Raises `InvalidOption` for servers whose invalidations would not be heard.
-        """
+        """Return what a client has; None if it has no near cache."""
         if settings is None:
             return None
-        if context.promotes or context.links is not None:
-            raise InvalidOption(
-                "near is for independent nodes; with a Redis Cluster, Sentinels or "
-                "read_from other than 'primary' leave it out"
-            )
-        return cls(settings, context)
+        made = cls(settings, context)
+        context.near = made.store
+        if context.links is not None:
+            context.links.near = made.store
+        return made
 
     def after_fork(self) -> None:
         """Forget the values: the listeners are the parent's."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable
 
+from shardcache.policy.near_store import NearStore
 from shardcache.topology.current import CurrentTopology
 
 __all__ = ("Links", "NodeLinks")
@@ -18,14 +19,25 @@ class Links:
 
     ``refresh`` asks soon where the nodes are, and returns at once; ``refresh_unless`` is
     `NodeWatch.refresh_unless`. Whoever watches the nodes sets both.
+
+    ``near``: the values in memory, if there is a near cache.
     """
 
-    __slots__ = ("_current", "refresh", "refresh_unless")
+    __slots__ = ("_current", "near", "refresh", "refresh_unless")
 
     def __init__(self, current: CurrentTopology) -> None:
         self._current = current
+        self.near: NearStore | None = None
         self.refresh: Callable[[], None] = _nothing
         self.refresh_unless: Callable[[Hashable, Callable[[], bool]], None] = _nothing
+
+    def sent_again(self, wires: list[bytes]) -> None:
+        """Have what another server answers for these keys not be kept near.
+
+        Nothing has told yet whether writes are heard of there.
+        """
+        if self.near is not None:
+            self.near.drop(wires)
 
     def owner_of(self, wire: bytes) -> int:
         """Return the number of the shard that has a key by the newest topology."""

@@ -149,6 +149,7 @@ def follow(
     made = [_items(batch, outcome) for batch, outcome in zip(batches, outcomes, strict=True)]
     found = [_rest(chain, links) for items in made for chain in _by_slot(items)]
     chains = [chain for chain in found if chain]
+    links.sent_again([key for chain in chains for item in chain for key in keys_of(item.command)])
     pause = 0.0
     # Each round sends the head of each chain, as far as it goes to one place.
     while chains and left() > 0:

@@ -284,9 +284,6 @@ def test_misfits(colour: Any) -> None:
             NearCache(**settings)
     with pytest.raises(InvalidOption, match="near must be a NearCache"):
         colour("redis://h", near=1)
-    for url in ("redis+cluster://h", "redis+sentinel://h?masters=a"):
-        with pytest.raises(InvalidOption, match="near is for independent nodes"):
-            colour(url, near=NearCache())
 
 
 def test_closed(servers: LocalShards, unique: str) -> None:
