@@ -5,7 +5,7 @@ The table of operations is in `flows/operations.py`. A command is a tuple of byt
 packs, such as ``(b"GET", key)``; the maker of a command makes bytes of its numbers (``b"%d" % n``).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,35 +21,11 @@ from shardcache.errors import (
 )
 from shardcache.refusals import explained, words
 
-__all__ = ("Command", "ErrorReply", "Op", "OpGroup", "Reply", "as_error", "pack_gets", "pack_ttls")
+__all__ = ("Command", "ErrorReply", "Op", "OpGroup", "Reply", "as_error")
 
 # Bytes only: hiredis 3.5 crashes the process if a signal handler raises while it packs a number.
 Command = tuple[bytes, ...]
 Reply = Any  # bytes, int, None, list, dict or ErrorReply: the types of RESP
-
-
-_GET = b"*2\r\n$3\r\nGET\r\n$%d\r\n"
-_PTTL = b"*2\r\n$4\r\nPTTL\r\n$%d\r\n"
-# What stands before the key in a command, by the length of the key.
-_HEADS = {command: [command % length for length in range(256)] for command in (_GET, _PTTL)}
-
-
-def pack_gets(keys: Sequence[bytes]) -> bytes:
-    """Return the bytes of a GET for each of one key or more, as hiredis does, in half the time."""
-    return _pack(_GET, keys)
-
-
-def pack_ttls(keys: Sequence[bytes]) -> bytes:
-    """Return the bytes of a PTTL for each of some keys."""
-    return _pack(_PTTL, keys) if keys else b""
-
-
-def _pack(command: bytes, keys: Sequence[bytes]) -> bytes:
-    heads = _HEADS[command]
-    try:
-        return b"\r\n".join([heads[len(key)] + key for key in keys]) + b"\r\n"
-    except IndexError:  # a long key
-        return b"".join([b"%b%b\r\n" % (command % len(key), key) for key in keys])
 
 
 class ErrorReply(Exception):

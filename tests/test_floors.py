@@ -37,6 +37,7 @@ FLOORS = (
         "codecs",
         "key_templates",
         "keys",
+        "per_key",
         "placement",
         "policy",
         "refusals",

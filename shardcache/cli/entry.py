@@ -20,6 +20,7 @@ from shardcache.errors import (
     ShardCacheError,
     ShardError,
 )
+from shardcache.per_key import COMPILED
 from shardcache.urls import redact
 
 __all__ = ("build_parser", "run")
@@ -91,9 +92,10 @@ def build_parser() -> Parser:
 
 def _version() -> str:
     try:
-        return metadata.version("shardcache")
+        number = metadata.version("shardcache")
     except metadata.PackageNotFoundError:
-        return "(not installed)"
+        number = "(not installed)"
+    return f"{number} ({'compiled' if COMPILED else 'pure Python'})"
 
 
 def _failed(message: str, code: Exit) -> Exit:

@@ -6,6 +6,7 @@ with. Bytes without a header are another program's and come back as they are.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from copy import copy
 from typing import Any, NoReturn
 
@@ -16,6 +17,7 @@ from shardcache.codecs.serializers import JSON_TYPES, JsonSerializer, PickleSeri
 from shardcache.codecs.sign import SIGNATURE_SIZE, Signer
 from shardcache.codecs.ways_out import list_ways_out, refused_result
 from shardcache.errors import DamagedPayload, InvalidArgument, InvalidOption, SerializationError
+from shardcache.per_key import decode_plain, encode_plain
 from shardcache.value_type import ValueType
 
 __all__ = ("MAX_VALUE", "Codec")
@@ -28,7 +30,7 @@ MAX_VALUE = 64 * 1024 * 1024  # bytes, the default
 _LARGEST_MAX_VALUE = 512 * 1024 * 1024  # what a server takes (proto-max-bulk-len)
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1  # what INCR counts in
 _LONGEST_NUMBER = 20  # characters of the lowest; one of 18 digits fits without a look
-_ZERO, _NINE = b"09"
+_ZERO = ord("0")
 
 
 class Codec:
@@ -168,6 +170,10 @@ class Codec:
             refused.value = value
             raise refused from error
 
+    def encode_many(self, values: list[Any], wire_keys: list[bytes]) -> list[bytes]:
+        """Return `encode` of each value, in order, at a fraction of the cost."""
+        return encode_plain(values, wire_keys, self._direct_plain, self.encode)
+
     def check_record(self, *, stale: bool, tags: bool, negative: bool) -> None:
         """Raise `InvalidArgument` if the format cannot hold this beside a value: here it can."""
 
@@ -261,32 +267,16 @@ class Codec:
         Return the values in order, with ``absent`` where the reply is None or damaged, and the
         errors of the damaged ones by position. It costs half as much per value as `decode`.
         """
+        found, keys = list(raws), list(wire_keys)
         # Usually all are good: one loop, in which text, bytes and ints, the most frequent kinds,
         # have no call.
         if self._reads_plain:
-            decode = self.decode
-            try:
-                return [
-                    raw[1:].decode()
-                    if raw and (head := raw[0]) == TEXT
-                    else absent
-                    if raw is None
-                    else raw[1:]
-                    if raw and head == RAW
-                    else int(raw)
-                    if raw
-                    and _ZERO < head <= _NINE
-                    and len(raw) < _LONGEST_NUMBER - 1
-                    and raw.isdigit()
-                    else decode(raw, key)
-                    for raw, key in zip(raws, wire_keys, strict=True)
-                ], {}
-            except (DamagedPayload, UnicodeDecodeError):
-                pass
+            with suppress(DamagedPayload, UnicodeDecodeError):
+                return decode_plain(found, keys, absent, self.decode), {}
         # With a signature, or after an error: one by one.
         values: list[object] = []
         damaged: dict[int, DamagedPayload] = {}
-        for position, (raw, key) in enumerate(zip(raws, wire_keys, strict=True)):
+        for position, (raw, key) in enumerate(zip(found, keys, strict=True)):
             value = absent
             if raw is not None:
                 try:

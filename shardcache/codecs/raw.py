@@ -77,6 +77,10 @@ class RawCodec(Codec):
         error.value = value
         raise error
 
+    def encode_many(self, values: list[Any], wire_keys: list[bytes]) -> list[bytes]:
+        """Return `encode` of each value, in order."""
+        return list(map(self.encode, values, wire_keys))
+
     def encode_loaded(
         self,
         value: object,

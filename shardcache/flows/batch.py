@@ -12,14 +12,23 @@ from typing import Any
 from shardcache.errors import ShardError, WrongType
 from shardcache.flows.operations import INVALIDATE, NUMBER, TEXT, Request
 from shardcache.flows.steps import Batch, Exchange, Flow, Outcome
-from shardcache.resp import Command, ErrorReply, Op, Reply, pack_gets
+from shardcache.per_key import (
+    command_of,
+    count_absent,
+    pack_command,
+    pack_gets,
+    pack_sets,
+    positions_of,
+    put,
+)
+from shardcache.resp import Command, ErrorReply, Op, Reply
 from shardcache.topology.current import CurrentTopology
 from shardcache.topology.snapshot import Topology
 
 __all__ = (
     "CHUNK",
     "Fetch",
-    "FillTokenOf",
+    "FillTokensOf",
     "PlaceOfRead",
     "delete",
     "fetch",
@@ -28,25 +37,18 @@ __all__ = (
     "store",
 )
 
-# `KeySpace.fill_token`: the key to delete with a key, so that loads of it are not stored. Or None.
-FillTokenOf = Callable[[bytes], bytes] | None
+# `KeySpace.fill_tokens`: what to delete with keys, so that loads of these are not stored; or None.
+FillTokensOf = Callable[[list[bytes]], list[bytes]] | None
 # Which shard is read from in the place of another: a replica of it, perhaps.
 PlaceOfRead = Callable[[int], int]
 Fetch = Callable[[Topology, list[bytes], PlaceOfRead], Flow[list[Reply]]]
 # Keys in one MGET or UNLINK: a server serves no other client while it works on one command.
 CHUNK = 1000
+_NO_ERRORS: frozenset[type] = frozenset({bytes, int})
 
 
 _Groups = dict[int, list[list[int]]]
 """For each shard the positions of its keys, in parts: one command each."""
-
-
-def _by_shard(owners: Sequence[int]) -> dict[int, list[int]]:
-    """Return for each shard the positions of its keys."""
-    groups: defaultdict[int, list[int]] = defaultdict(list)
-    for position, owner in enumerate(owners):
-        groups[owner].append(position)
-    return groups
 
 
 def _parts(topology: Topology, wires: list[bytes]) -> _Groups:
@@ -56,9 +58,9 @@ def _parts(topology: Topology, wires: list[bytes]) -> _Groups:
     """
     slots = topology.slots_of(wires)
     if slots is None:
-        groups = _by_shard(topology.owner_indexes(wires))
+        groups = positions_of(topology.owner_indexes(wires))
         return {shard: _cut(positions) for shard, positions in groups.items()}
-    by_slot = _by_shard(slots)
+    by_slot = positions_of(slots)
     parts: defaultdict[int, list[list[int]]] = defaultdict(list)
     for shard, part in zip(topology.shards_of(by_slot), by_slot.values(), strict=True):
         parts[shard] += (part,) if len(part) <= CHUNK else _cut(part)
@@ -71,21 +73,13 @@ def _cut(positions: list[int]) -> list[list[int]]:
     return [positions[at : at + CHUNK] for at in range(0, len(positions), CHUNK)]
 
 
-def _commands(verb: bytes, keys: Sequence[bytes], parts: list[list[int]]) -> list[Command]:
-    # Most parts have one key in a cluster.
-    return [
-        (verb, keys[part[0]]) if len(part) == 1 else (verb, *[keys[at] for at in part])
-        for part in parts
-    ]
+def _commands(verb: bytes, keys: list[bytes], parts: list[list[int]]) -> list[Command]:
+    return [command_of(verb, keys, part) for part in parts]
 
 
-def _invalidations(
-    wires: list[bytes], parts: list[list[int]], invalidate: FillTokenOf
-) -> list[Command]:
-    """Return the commands that invalidate loads of these keys, one for each part."""
-    if invalidate is None:
-        return []
-    return [(b"UNLINK", *[invalidate(wires[at]) for at in part]) for part in parts]
+def _invalidations(tokens: list[bytes] | None, parts: list[list[int]]) -> list[Command]:
+    """Return the commands that delete fill tokens, if there are any: one for each part."""
+    return [] if tokens is None else _commands(b"UNLINK", tokens, parts)
 
 
 def fetch(
@@ -101,34 +95,23 @@ def fetch(
         return (yield from _fetch_each(topology, wires, place))
     # Step 1: one batch for each shard, of one MGET or more.
     groups = _parts(topology, wires)
-    outcomes: list[Outcome] = yield Exchange(
-        [
-            Batch(
-                place(shard),
-                _commands(b"MGET", wires, parts),
-                True,
-                partial(_lists, list(map(len, parts))),
-                reads=True,
-            )
-            for shard, parts in groups.items()
-        ]
-    )
+    batches = []
+    for shard, parts in groups.items():
+        commands = _commands(b"MGET", wires, parts)
+        packed = b"".join(map(pack_command, commands))
+        fits = partial(_lists, list(map(len, parts)))
+        batches.append(Batch(place(shard), commands, True, fits, reads=True, packed=packed))
+    outcomes: list[Outcome] = yield Exchange(batches)
     # Step 2: put each value in the place of its key.
     raws: list[Reply] = [None] * len(wires)
     for parts, outcome in zip(groups.values(), outcomes, strict=True):
         replies = [outcome] * len(parts) if isinstance(outcome, ShardError) else outcome
-        if len(parts) > 1 and set(map(type, replies)) == {list}:
-            values = zip(chain(*parts), chain(*replies), strict=True)
-            for at, raw in values:
-                raws[at] = raw
-            continue
         for part, reply in zip(parts, replies, strict=True):
             if isinstance(reply, ShardError):
                 for at in part:
                     raws[at] = reply
             else:
-                for at, raw in zip(part, reply, strict=True):
-                    raws[at] = raw
+                put(raws, part, reply)
     return raws
 
 
@@ -137,7 +120,7 @@ def _fetch_each(topology: Topology, wires: list[bytes], place: PlaceOfRead) -> F
 
     So there is one GET for each key: to sort the keys by their slots costs more than it saves.
     """
-    groups = _by_shard(topology.owner_indexes(wires))
+    groups = positions_of(topology.owner_indexes(wires))
     batches = []
     for shard, positions in groups.items():
         keys = [wires[at] for at in positions]
@@ -177,7 +160,7 @@ def fetch_told(
     if not missing:
         return raws
     # The second exchange.
-    groups = _by_shard(topology.owner_indexes([wires[at] for at in missing]))
+    groups = positions_of(topology.owner_indexes([wires[at] for at in missing]))
     outcomes: list[Outcome] = yield Exchange(
         [
             Batch(
@@ -208,7 +191,7 @@ def store(
     raws: list[bytes],
     ms: int | None,
     *,
-    invalidate: FillTokenOf = None,
+    invalidate: FillTokensOf = None,
 ) -> Flow[dict[int, ShardError]]:
     """Store each value under its key; return the errors by position.
 
@@ -220,30 +203,32 @@ def store(
     """
     # Step 1: one batch for each shard; what invalidates loads goes before the values.
     groups = _parts(topology, wires)
+    tokens = None if invalidate is None else invalidate(wires)
+    life = None if ms is None else b"%d" % ms
     batches = []
     for shard, parts in groups.items():
         positions = list(chain.from_iterable(parts))
+        first = _invalidations(tokens, parts)
         commands: list[Command]
-        if ms is None:
-            commands = [(b"SET", wires[at], raws[at]) for at in positions]
-        elif ms:
-            life = b"%d" % ms
-            commands = [(b"SET", wires[at], raws[at], b"PX", life) for at in positions]
-        else:
+        if ms == 0:
             commands = [(b"UNLINK", wires[at]) for at in positions]
-        batches.append(
-            Batch(
-                shard,
-                [*_invalidations(wires, parts, invalidate), *commands],
-                True,
-            )
-        )
+            batches.append(Batch(shard, [*first, *commands], True, _numbers))
+            continue
+        if life is None:
+            commands = [(b"SET", wires[at], raws[at]) for at in positions]
+        else:
+            commands = [(b"SET", wires[at], raws[at], b"PX", life) for at in positions]
+        packed = b"".join(map(pack_command, first)) + pack_sets(wires, raws, positions, life)
+        fits = partial(_numbers_then_texts, len(first))
+        batches.append(Batch(shard, [*first, *commands], True, fits, packed=packed))
     outcomes: list[Outcome] = yield Exchange(batches)
     # Step 2: a key has failed if its shard, its own command or the invalidation has.
     failed: dict[int, ShardError] = {}
     for parts, outcome in zip(groups.values(), outcomes, strict=True):
         if isinstance(outcome, ShardError):
             failed.update(dict.fromkeys(chain.from_iterable(parts), outcome))
+            continue
+        if set(map(type, outcome)) <= _NO_ERRORS:
             continue
         invalidations = [None] * len(parts) if invalidate is None else outcome[: len(parts)]
         stored = iter(outcome if invalidate is None else outcome[len(parts) :])
@@ -256,7 +241,7 @@ def store(
 
 
 def delete(
-    topology: Topology, wires: list[bytes], *, invalidate: FillTokenOf = None
+    topology: Topology, wires: list[bytes], *, invalidate: FillTokensOf = None
 ) -> Flow[tuple[int, list[tuple[int, ShardError]]]]:
     """Delete keys; return how many were there, and the failures as numbers of keys with errors.
 
@@ -266,11 +251,12 @@ def delete(
     """
     # Step 1: one batch for each shard.
     groups = _parts(topology, wires)
+    tokens = None if invalidate is None else invalidate(wires)
     outcomes: list[Outcome] = yield Exchange(
         [
             Batch(
                 shard,
-                [*_invalidations(wires, parts, invalidate), *_commands(b"UNLINK", wires, parts)],
+                [*_invalidations(tokens, parts), *_commands(b"UNLINK", wires, parts)],
                 True,
                 _numbers,
             )
@@ -307,7 +293,7 @@ def queue(
     """
     # One batch for each shard.
     owners = topology.owner_indexes([request.key for request in requests])
-    groups = _by_shard(owners)
+    groups = positions_of(owners)
     outcomes: list[Outcome] = yield Exchange(
         [
             _batch(shard, [requests[at] for at in positions], bulk=part)
@@ -363,18 +349,20 @@ def _batch(shard: int, requests: list[Request], *, bulk: bool) -> Batch:
 
 def _lists(sizes: list[int], replies: list[Reply]) -> bool:
     """Whether the replies are those to MGETs of so many keys each."""
-    if set(map(type, replies)) == {list}:
-        # The usual case at once: a hundred replies of one key each take a tenth of the time.
-        return list(map(len, replies)) == sizes and TEXT.issuperset(map(type, chain(*replies)))
     return all(
         reply.__class__ is ErrorReply
-        or (reply.__class__ is list and len(reply) == size and TEXT.issuperset(map(type, reply)))
+        or (reply.__class__ is list and len(reply) == size and _texts(reply))
         for size, reply in zip(sizes, replies, strict=True)
     )
 
 
 def _texts(replies: list[Reply]) -> bool:
-    return TEXT.issuperset(map(type, replies))
+    return count_absent(replies) >= 0 or TEXT.issuperset(map(type, replies))
+
+
+def _numbers_then_texts(numbers: int, replies: list[Reply]) -> bool:
+    """Whether so many replies are numbers, as to UNLINK, and the others are those to SET."""
+    return _numbers(replies[:numbers]) and _texts(replies[numbers:])
 
 
 def _numbers(replies: list[Reply]) -> bool:

@@ -171,8 +171,7 @@ class ClientContext:
             )
         asked = list(mapping)
         wires = self.keys.wire_many(asked)
-        encode = self.codec.encode
-        raws = [encode(value, wire) for value, wire in zip(mapping.values(), wires, strict=True)]
+        raws = self.codec.encode_many(list(mapping.values()), wires)
         return asked, wires, raws, self.requests.ttl_ms(ttl)
 
     def store(
@@ -299,9 +298,9 @@ class ClientContext:
         return self.timeout * (REPLICA_SHARE if reads else 1)
 
     @property
-    def fill_tokens(self) -> batch.FillTokenOf:
-        """What gives the key of the fill token that a write deletes; None if writes do not."""
-        return self.keys.fill_token if self.options.void_loads else None
+    def fill_tokens(self) -> batch.FillTokensOf:
+        """What gives the keys of the fill tokens that a write deletes; None if writes do not."""
+        return self.keys.fill_tokens if self.options.void_loads else None
 
     def explain(self, key: Key, states: Mapping[str, str]) -> Explanation:
         """Say which shard has ``key``; ``states``: of the breakers, by name."""

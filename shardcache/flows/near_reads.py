@@ -11,8 +11,9 @@ from shardcache.flows.batch import PlaceOfRead, fetch
 from shardcache.flows.operations import NUMBER
 from shardcache.flows.steps import Batch, Exchange, Flow, Outcome
 from shardcache.keys import Key
+from shardcache.per_key import pack_ttls
 from shardcache.policy.near_store import NearEntry, NearStore
-from shardcache.resp import Reply, pack_ttls
+from shardcache.resp import Reply
 from shardcache.topology.snapshot import Topology
 
 __all__ = ("fetch_kept",)

@@ -20,6 +20,7 @@ from shardcache.flows.one_command import called
 from shardcache.flows.operations import GET, Request
 from shardcache.keys import Key
 from shardcache.options import OnUnavailable
+from shardcache.per_key import count_absent
 from shardcache.resp import ErrorReply, Reply
 from shardcache.results import MISS, Failed, Hit, Miss, Outcome, Results
 from shardcache.stats import Tally
@@ -28,9 +29,6 @@ from shardcache.topology.current import CurrentTopology
 __all__ = ("ReplyPolicy", "about")
 
 E = TypeVar("E", bound=ShardCacheError)
-
-
-_ANSWERS: frozenset[type] = frozenset({bytes, type(None)})
 
 
 class ReplyPolicy:
@@ -94,13 +92,13 @@ class ReplyPolicy:
 
     def hits(self, keys: list[Key], wires: list[bytes], raws: list[Reply]) -> dict[Key, Any]:
         """Return the hits among ``raws``, which holds bytes, None, or a ShardError for each key."""
-        kinds = set(map(type, raws))
-        if not kinds <= _ANSWERS:
+        absent = count_absent(raws)
+        if absent < 0:
             return self.outcomes("get_many", keys, wires, raws).hits
         values, damaged = self._codec.decode_many(raws, wires, MISS)
         if damaged:
             return self.outcomes("get_many", keys, wires, raws).hits
-        if len(kinds) == 1 and bytes in kinds:  # usually all are hits
+        if not absent:  # usually all are hits
             self.tally.hits += len(keys)
             return dict(zip(keys, values, strict=True))
         found = {key: value for key, value in zip(keys, values, strict=True) if value is not MISS}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from shardcache.cli import entry, main, ping
+from shardcache.per_key import COMPILED
 
 DEAD = "redis://:s3cret@127.0.0.1:1?name=gone"  # nothing listens on port 1
 
@@ -164,7 +165,7 @@ def test_version(capsys):
         main(["--version"])
     assert (caught.value.code, capsys.readouterr().out) == (
         0,
-        f"shardcache {version('shardcache')}\n",
+        f"shardcache {version('shardcache')} ({'compiled' if COMPILED else 'pure Python'})\n",
     )
 
 
