@@ -61,8 +61,8 @@ class ShardCache(LockMaker):
     ``on_unavailable``: "degrade" (the default: reads miss, writes say False) or "raise"
         (`ShardUnavailable`).
     ``options``: an `Options` with all other settings; None: the defaults.
-    ``near``: a `NearCache`: values are kept in this process too (docs/near-cache.md); None (the
-        default): they are not.
+    ``near``: a `NearCache`: values are kept in this process too (docs/near-cache.md); "hot": those
+        of the keys that it reads most; None (the default): none are.
 
     Raises `InvalidArgument` for values that cannot be, before anything is sent. Safe to share
     between threads and to use after a fork; no connection is made before the first call.

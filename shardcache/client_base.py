@@ -1,7 +1,6 @@
 """What both clients have in common: how they are made, and what needs no server."""
 
 import os
-import random
 import time
 from abc import ABC, abstractmethod
 from functools import partial
@@ -14,6 +13,7 @@ from shardcache.drivers.cluster_source import ClusterSource
 from shardcache.drivers.lock_backend import LockBackend
 from shardcache.drivers.near_values import NearValues
 from shardcache.drivers.node_discovery import NodeDiscovery
+from shardcache.drivers.read_counter import hot_keys_of
 from shardcache.drivers.sentinel_source import SentinelSource
 from shardcache.embedded import LocalShards
 from shardcache.errors import (
@@ -30,14 +30,11 @@ from shardcache.flows.near_reads import fetch_kept
 from shardcache.flows.steps import Flow
 from shardcache.keys import Key
 from shardcache.loading.loader_base import new_load_context
-from shardcache.near_cache import NearCache, check_near
+from shardcache.near_cache import NearChoice, check_near
 from shardcache.options import TLS, OnUnavailable, Options
-from shardcache.policy.hot_keys import HotKeyCounter
 from shardcache.policy.near_store import NearEntry, NearStore
 from shardcache.results import MISS, Explanation, HotKey
 from shardcache.stats import ShardStats, Stats
-from shardcache.system.clock import boottime
-from shardcache.system.forked import ForkedObjects
 from shardcache.topology.cluster_seeds import ClusterSeeds
 from shardcache.topology.deployment import deployment_of
 from shardcache.topology.nodes import Nodes, members, warn_of_addresses
@@ -54,7 +51,6 @@ SerializerChoice = Literal["safe", "json", "pickle", "raw"] | Serializer
 Compression = Literal["zlib", "zstd"] | None
 
 
-_forked = ForkedObjects()
 _MAP_TIMEOUT = 2.0  # seconds that the members of a cluster have to say who serves what
 
 
@@ -81,7 +77,7 @@ class CacheBase(ABC):
         timeout: float = 0.5,
         on_unavailable: OnUnavailable = "degrade",
         options: Options | None = None,
-        near: NearCache | None = None,
+        near: NearChoice | None = None,
     ) -> None:
         # All arguments are checked here, before anything is opened.
         deployment = deployment_of(nodes)
@@ -104,16 +100,9 @@ class CacheBase(ABC):
             replicated=isinstance(deployment, SentinelSet),
         )
         context.promotes = deployment is not None
-        self._near_values = NearValues.of(check_near(near), context)
-        if context.options.hot_keys:
-            context.hot_keys = HotKeyCounter(
-                context.options.hot_keys,
-                0.0,
-                context.options.hot_keys_sample,
-                clock=boottime,
-                random=random.random,
-            )
-            _forked.add(context.hot_keys)
+        kept = check_near(near)
+        self._near_values = NearValues.of(kept, context)
+        context.hot_keys = hot_keys_of(context, kept)
         # What the methods use; the driver comes last, because it needs the rest.
         self._context = context
         self._current = context.current
@@ -155,7 +144,7 @@ class CacheBase(ABC):
         timeout: float | Default = DEFAULT,
         on_unavailable: OnUnavailable | Default = DEFAULT,
         options: Options | None = None,
-        near: NearCache | None = None,
+        near: NearChoice | None = None,
     ) -> Self:
         """Make a client from one text, such as ``redis://h1?name=a,redis://h2?name=b&timeout=1``.
 
@@ -210,7 +199,7 @@ class CacheBase(ABC):
         timeout: float = 0.5,
         on_unavailable: OnUnavailable = "degrade",
         options: Options | None = None,
-        near: NearCache | None = None,
+        near: NearChoice | None = None,
     ) -> Self:
         """Start local servers, and return a client of them; closing it ends the servers.
 
@@ -356,7 +345,8 @@ class CacheBase(ABC):
         `get`, `get_or_set`, `cached` and the methods of many keys count, whether or not the key
         was there and wherever its value came from. One read in `Options.hot_keys_sample` is looked
         at, so a key that is read a few times only may be missing. A forked child begins anew. No
-        server is asked. Raises `InvalidOption` for a client without `Options.hot_keys`.
+        server is asked. Raises `InvalidOption` for a client with neither `Options.hot_keys` nor
+        ``near="hot"``, which counts too.
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 10_000:
             raise InvalidArgument(

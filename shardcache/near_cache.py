@@ -6,14 +6,16 @@ from typing import Any, Literal
 
 from shardcache.errors import InvalidOption
 
-__all__ = ("NearCache", "check_near")
+__all__ = ("NearCache", "NearChoice", "check_near")
 
+_LEAST_SHARE = 0.001
 Mode = Literal["broadcast", "ttl-only"]
 _MODES = ("broadcast", "ttl-only")
 _RANGES: dict[str, tuple[float, float, type | tuple[type, ...]]] = {
     "max_items": (1, 100_000_000, int),
     "max_bytes": (1024, 2**50, int),
     "ttl": (0.001, 86_400, (int, float)),
+    "min_share": (0, 1, (int, float)),
 }
 
 
@@ -27,6 +29,10 @@ class NearCache:
         on its server bounds it too. Default: 60.
     ``keys``: which keys are kept: a glob, as in `fnmatch`, or a function of the caller's key (a
         str; bytes that are no UTF-8 stay bytes) that returns whether it is. None: all (default).
+    ``min_share``: the part of all reads of this process that a key must have to be kept, 0, or
+        0.001 to 1. It leaves when it has less than half of that, or fewer than one read in a second
+        or so. One read in `Options.hot_keys_sample` is counted (`hot_keys`). 0 (the default): all
+        keys are kept. ``near="hot"`` stands for ``NearCache(min_share=0.001)``.
     ``share``: whether every caller gets the same object; only for callers that never change one.
         False: immutable plain values (str, bytes, numbers, None) are shared, all others are made
         anew from their bytes for each caller. Default: False.
@@ -41,10 +47,12 @@ class NearCache:
     max_bytes: int = 64 * 1024 * 1024
     ttl: float = 60.0
     keys: str | Callable[[str | bytes], object] | None = None
+    min_share: float = 0.0
     share: bool = False
     mode: Mode = "broadcast"
 
     def __post_init__(self) -> None:
+        # Numbers.
         kind: Any
         for name, (low, high, kind) in _RANGES.items():
             value: Any = getattr(self, name)
@@ -53,6 +61,11 @@ class NearCache:
                 raise InvalidOption(
                     f"{name} must be {whole} from {low:g} to {high:g}, got {value!r:.80}"
                 )
+        if 0 < self.min_share < _LEAST_SHARE:
+            raise InvalidOption(
+                f"min_share must be 0 or from {_LEAST_SHARE:g} to 1, got {self.min_share!r:.80}"
+            )
+        # Choices.
         if not (self.keys is None or isinstance(self.keys, str) or callable(self.keys)):
             raise InvalidOption(
                 f"keys must be a glob as str, a function or None, got {self.keys!r:.80}"
@@ -69,8 +82,14 @@ class NearCache:
             raise InvalidOption(f"mode must be 'broadcast' or 'ttl-only', got {mode!r:.80}")
 
 
+NearChoice = NearCache | Literal["hot"]
+
+
 def check_near(near: object) -> NearCache | None:
     """Return the settings, or raise `InvalidOption` for what is none."""
+    if isinstance(near, str) and near == "hot":
+        return NearCache(min_share=_LEAST_SHARE)
     if near is not None and not isinstance(near, NearCache):
-        raise InvalidOption(f"near must be a NearCache or None, got {type(near).__name__}")
+        shown = repr(near)[:80] if isinstance(near, str) else type(near).__name__
+        raise InvalidOption(f"near must be a NearCache, 'hot' or None, got {shown}")
     return near

@@ -43,6 +43,7 @@ from typing import Any
 from shardcache.errors import ShardError
 from shardcache.keys import Key
 from shardcache.near_cache import NearCache
+from shardcache.policy.hot_keys import HotKeyCounter
 from shardcache.results import MISS
 from shardcache.stats import NearStats
 from shardcache.topology.current import CurrentTopology
@@ -94,6 +95,7 @@ class NearStore:
 
     ``clock``: the time in seconds.
     ``life_of``: returns the life of a shard, None if it has none; it may raise `ShardError`.
+    ``hot_keys``: what says which keys are hot, if only hot ones are kept.
     """
 
     __slots__ = (
@@ -107,6 +109,7 @@ class NearStore:
         "_wanted",
         "flushes",
         "hits",
+        "hot_keys",
         "invalidations",
         "life_of",
         "misses",
@@ -126,6 +129,7 @@ class NearStore:
         self._closed = False
         self._wanted = _chooser(settings.keys)
         self.life_of: Callable[[int], Life | None] = lambda _: None
+        self.hot_keys: HotKeyCounter | None = None
         self.hits = self.misses = self.invalidations = 0
         self.flushes: dict[str, int] = {}
 
@@ -154,7 +158,7 @@ class NearStore:
 
         Raises `ShardError` if the shard cannot tell of invalidations.
         """
-        if self._closed or not (self._wanted is None or self._wanted(key)):
+        if self._closed or not self._keeps(key, wire):
             return None
         self.misses += 1
         life, topology = self.life_of(shard), self._current.now
@@ -181,10 +185,10 @@ class NearStore:
         refusals: dict[int, ShardError] = {}
         if self._closed or topology is not self._current.now:
             return places, refusals
-        wanted, now = self._wanted, self._clock()
+        now = self._clock()
         lives: dict[int, Life | None] = {}
         for key, wire, shard in zip(keys, wires, topology.owner_indexes(wires), strict=True):
-            if not (wanted is None or wanted(key)):
+            if not self._keeps(key, wire):
                 continue
             self.misses += 1
             if shard not in lives:
@@ -279,6 +283,12 @@ class NearStore:
             len(self._items),
             self._bytes,
         )
+
+    def _keeps(self, key: Key, wire: bytes) -> object:
+        """Whether the value of this key is to be kept."""
+        if self.hot_keys is not None and wire not in self.hot_keys.hot:
+            return False
+        return self._wanted is None or self._wanted(key)
 
     def _forget(self, wire: bytes, entry: NearEntry) -> None:
         """Take out an entry, or what has come in its place meanwhile."""

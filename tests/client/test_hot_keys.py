@@ -7,6 +7,7 @@ import pytest
 
 from shardcache import NearCache, Options, ShardCache
 from shardcache.errors import InvalidArgument, InvalidOption
+from tests.waiting import until
 
 EVERY = Options(hot_keys=100, hot_keys_sample=1)
 
@@ -79,3 +80,42 @@ def test_refusals(make: Any) -> None:
     for wrong in ({"hot_keys": -1}, {"hot_keys": 10_001}, {"hot_keys_sample": 0}):
         with pytest.raises(InvalidOption, match="hot_keys"):
             Options(**wrong)
+
+
+def test_only_hot_keys_are_kept(make: Any) -> None:
+    """With a least share a key is near while it is hot, and leaves when it has cooled."""
+    kept = NearCache(min_share=0.4, mode="ttl-only")
+    cache = make(options=Options(hot_keys_sample=1), near=kept)
+    cache.set_many({"a": 1, "b": 2, "c": 3})
+    cache.get("c")
+    for _ in range(30):
+        cache.get("a")
+    cache.hot_keys()
+    cache.get("a")
+    hits = cache.stats().near.hits
+    assert cache.get_many(["a", "c"]) == {"a": 1, "c": 3}
+    assert (cache.stats().near.items, cache.stats().near.hits) == (1, hits + 1)
+    for _ in range(200):
+        cache.get_or_set("b", 2)
+    assert [one.key for one in cache.hot_keys(2)] == ["b", "a"]
+    hits = cache.stats().near.hits
+    cache.get("a")
+    assert cache.stats().near.hits == hits
+    cache.get("b")
+    assert cache.stats().near.items == 1
+
+
+def test_hot_by_name(make: Any) -> None:
+    """``near="hot"`` keeps and counts without further settings, and hears of writes."""
+    with make(near="hot", options=Options(hot_keys_sample=1)) as cache, make() as other:
+        other.set("a", 1)
+
+        def is_near() -> bool:
+            hits = cache.stats().near.hits
+            cache.get("a")
+            return bool(cache.stats().near.hits > hits)
+
+        until(is_near)
+        assert cache.hot_keys()[0].key == "a"
+        other.set("a", 2)
+        until(lambda: cache.get("a") == 2)

@@ -277,13 +277,16 @@ def test_misfits(colour: Any) -> None:
         {"ttl": 0},
         {"keys": 1},
         {"share": 1},
+        {"min_share": 0.0001},
+        {"min_share": 2},
         {"mode": "tracking"},
         {"mode": "x"},
     ):
         with pytest.raises(InvalidOption, match=r"must be|not supported"):
             NearCache(**settings)
-    with pytest.raises(InvalidOption, match="near must be a NearCache"):
-        colour("redis://h", near=1)
+    for wrong in (1, "cold"):
+        with pytest.raises(InvalidOption, match="near must be a NearCache, 'hot' or None, got"):
+            colour("redis://h", near=wrong)
 
 
 def test_closed(servers: LocalShards, unique: str) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardcache import NearCache
+from shardcache.policy.hot_keys import HALF_LIFE, HotKeyCounter
 from shardcache.policy.near_store import Life, NearStore
 from shardcache.topology.current import CurrentTopology
 from shardcache.topology.nodes import members
@@ -115,6 +116,25 @@ def test_dropped_values_are_freed() -> None:
     assert sys.getrefcount(raw) > before
     world.store.drop([b"a"])
     assert (sys.getrefcount(raw), world.store.stats().bytes) == (before, 0)
+
+
+def test_only_hot_keys_are_kept() -> None:
+    """With a counter of reads, what is not hot is not kept; what has cooled is dropped."""
+    world = World()
+    counter = HotKeyCounter(10, 0.5, 1, lambda: world.now, random.random)
+    counter.cooled = world.store.drop
+    world.store.hot_keys = counter
+    world.read(b"a", b"1")
+    assert world.store.stats().items == 0
+    counter.read_many([b"a"] * 20)
+    list(counter.estimates())
+    assert world.store.begin_many(["b"], [b"b"], world.current.now) == ({}, {})
+    world.read(b"a", b"1")
+    world.read(b"b", b"2")
+    assert [world.served(key) for key in KEYS] == [b"1", None, None]
+    world.now += 10 * HALF_LIFE
+    list(counter.estimates())
+    assert world.store.stats().items == 0
 
 
 def test_bytes_are_bounded() -> None:
