@@ -38,6 +38,10 @@ class Cluster:
         self.left = seconds
         self.sent: list[tuple[int, list[Any]]] = []
         self.refreshes = self.sleeps = 0
+        self.not_kept: set[bytes] = set()
+
+    def sent_again(self, wires: list[bytes]) -> None:
+        self.not_kept.update(wires)
 
     def owner_of(self, _: bytes) -> int:
         return self.owner
@@ -100,6 +104,7 @@ def test_nothing_to_do() -> None:
     assert not concerns(outcomes)
     assert cluster.run(batches, outcomes) == outcomes
     assert cluster.sent == []
+    assert cluster.not_kept == set()
 
 
 def test_moved() -> None:
@@ -108,6 +113,7 @@ def test_moved() -> None:
     assert concerns([[MOVED]])
     assert cluster.one(GET, MOVED) == [b"v"]
     assert (cluster.sent, cluster.refreshes, cluster.sleeps) == ([(B, [GET])], 1, 0)
+    assert cluster.not_kept == {b"k"}
 
 
 def test_moved_is_known() -> None:
