@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shardcache import AsyncShardCache, ShardCache
+from shardcache import AsyncShardCache, NearCache, Options, ShardCache
 from shardcache.contrib.status import ASGIStatus, WSGIStatus
 from shardcache.embedded import LocalShards
 from shardcache.errors import InvalidArgument
@@ -55,13 +55,15 @@ async def by_asgi(
     return start["status"], headers, body["body"].decode()
 
 
-async def served(colour: str, urls: Any, visit: Callable[[Any, Ask, Any], Awaitable[None]]) -> None:
+async def served(
+    colour: str, urls: Any, visit: Callable[[Any, Ask, Any], Awaitable[None]], **settings: Any
+) -> None:
     """Have ``visit`` look at the page of a client of one colour, by one interface."""
     if colour == "asgi-async":
-        async with AsyncShardCache(urls, timeout=TIMEOUT, namespace="shop") as cache:
+        async with AsyncShardCache(urls, timeout=TIMEOUT, namespace="shop", **settings) as cache:
             await visit(ASGIStatus(lambda: cache), by_asgi, cache)
         return
-    with ShardCache(urls, timeout=TIMEOUT, namespace="shop") as plain:
+    with ShardCache(urls, timeout=TIMEOUT, namespace="shop", **settings) as plain:
         if colour == "wsgi":
             await visit(WSGIStatus(plain), by_wsgi, plain)
         else:
@@ -88,6 +90,7 @@ def test_what_it_shows(colour: str, shards: LocalShards) -> None:
         found = json.loads(body)
         assert (status, headers["content-type"]) == (200, "application/json")
         assert (found["hit_rate"], found["answering"], found["error"]) == (0.5, 4, None)
+        assert (found["near"], found["hot_keys"]) == (None, None)
         assert {shard["service"] for shard in found["shards"].values()} == {"in service"}
         assert all(shard["ping"]["ok"] for shard in found["shards"].values())
         assert found["key"]["shard"] == cache.explain("status:a").shard
@@ -98,6 +101,29 @@ def test_what_it_shows(colour: str, shards: LocalShards) -> None:
         assert f"<strong>{found['key']['shard']}</strong>" in page
 
     asyncio.run(served(colour, shards.urls, visit))
+
+
+@each_colour
+def test_hot_keys(colour: str, shards: LocalShards) -> None:
+    """What the process reads most, with keys escaped, and what came from memory."""
+
+    async def visit(app: Any, ask: Ask, cache: Any) -> None:
+        for _ in range(3):
+            await done(cache.get("<b>"))
+        await done(cache.get(b"\xff"))
+        found = json.loads((await ask(app))[2])
+        assert [(one["key"], one["share"]) for one in found["hot_keys"]] == [
+            ("<b>", pytest.approx(0.75)),
+            ("\\xff", pytest.approx(0.25)),
+        ]
+        assert found["hot_keys"][0]["shard"] == cache.explain("<b>").shard
+        assert (found["near"]["hits"], found["near"]["misses"]) == (0, 4)
+        _, _, page = await ask(app, "/")
+        assert ("<code>&lt;b&gt;</code>" in page, "Hits in memory" in page) == (True, True)
+
+    counted = Options(hot_keys=10, hot_keys_sample=1)
+    near = NearCache(mode="ttl-only")
+    asyncio.run(served(colour, shards.urls, visit, options=counted, near=near))
 
 
 @each_colour

@@ -4,7 +4,9 @@ from base64 import b64encode
 from hashlib import sha256
 from html import escape
 
+from shardcache.cli.text import key_text
 from shardcache.contrib.status.report import KeyPlace, ShardRow, StatusReport
+from shardcache.results import HotKey
 
 __all__ = ("POLICY", "page_of")
 
@@ -57,6 +59,7 @@ _PAGE = """<!DOCTYPE html>
 </tbody>
 </table>
 </div>
+{hot_keys}
 <h2>Where does a key live?</h2>
 <form method="get">
 <label>Key <input name="key" value="{key}"></label>
@@ -83,6 +86,7 @@ def page_of(report: StatusReport) -> str:
         tiles=_tiles(report),
         heads=_HEADS,
         rows="".join(map(_row, report.shards)),
+        hot_keys="" if report.hot_keys is None else _hot_keys(report.hot_keys),
         key=escape(looked_for.key) if looked_for else "",
         place=_place(looked_for) if looked_for else "",
     )
@@ -91,7 +95,7 @@ def page_of(report: StatusReport) -> str:
 def _tiles(report: StatusReport) -> str:
     stats = report.stats
     rate = "none yet" if report.hit_rate is None else f"{report.hit_rate:.1%}"
-    tiles = (
+    tiles: tuple[tuple[str, str], ...] = (
         ("Shards that answer", f"{report.answering} of {len(report.shards)}"),
         ("Hit rate", rate),
         ("Hits", f"{stats.hits:,}"),
@@ -101,6 +105,13 @@ def _tiles(report: StatusReport) -> str:
         ("Loads", f"{stats.loading.loads:,}"),
         ("Errors", f"{stats.errors:,}"),
     )
+    if stats.near is not None:
+        near = stats.near
+        tiles += (
+            ("Hits in memory", f"{near.hits:,}"),
+            ("Values in memory", f"{near.items:,}"),
+            ("Told of writes", f"{near.invalidations:,}"),
+        )
     return "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles)
 
 
@@ -130,6 +141,27 @@ def _answer(row: ShardRow) -> str:
     if row.ping.seconds is None:
         return f'<td class="bad">none: {escape(row.ping.error or "")}</td>'
     return f'<td class="good">{row.ping.seconds * 1000:.1f} ms</td>'
+
+
+_HOT = """<h2>What this process reads most</h2>
+<div class="scroll">
+<table>
+<thead><tr><th>Key</th><th>Shard</th><th class="number">Reads a second</th>\
+<th class="number">Share</th></tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table>
+</div>"""
+
+
+def _hot_keys(keys: tuple[HotKey, ...]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{escape(key_text(one.key))}</code></td><td>{escape(one.shard)}</td>"
+        f'<td class="number">{one.rate:,.1f}</td><td class="number">{one.share:.1%}</td></tr>'
+        for one in keys
+    )
+    return _HOT.format(rows=rows)
 
 
 def _place(key: KeyPlace) -> str:

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from shardcache.cli.text import key_text
 from shardcache.client_base import CacheBase
-from shardcache.errors import ShardCacheError
-from shardcache.results import Explanation, PingResult
+from shardcache.errors import InvalidOption, ShardCacheError
+from shardcache.results import Explanation, HotKey, PingResult
 from shardcache.stats import ShardStats, Stats
 
 __all__ = ("KeyPlace", "ShardRow", "StatusReport", "status_of")
+
+_HOTTEST = 10  # keys that are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class StatusReport:
     ``stats``: the counters of the client.
     ``shards``: a row for each shard.
     ``key``: where a key lives; None if nobody asked.
+    ``hot_keys``: the keys that this process reads most; None if the client does not count them.
     ``error``: why no shard could be asked, such as a client that is closed; None if they were.
     """
 
@@ -75,6 +79,7 @@ class StatusReport:
     stats: Stats
     shards: tuple[ShardRow, ...]
     key: KeyPlace | None
+    hot_keys: tuple[HotKey, ...] | None
     error: str | None
 
     @property
@@ -99,6 +104,9 @@ class StatusReport:
             **counters,
             "shards": {row.name: row.as_dict() for row in self.shards},
             "key": None if self.key is None else self.key.as_dict(),
+            "hot_keys": None
+            if self.hot_keys is None
+            else [{**asdict(one), "key": key_text(one.key)} for one in self.hot_keys],
             "error": self.error,
         }
 
@@ -120,7 +128,14 @@ def status_of(
         for name, counters in stats.shards.items()
     )
     place = None if key is None else _place(cache, key)
-    return StatusReport(os.getpid(), stats, rows, place, error)
+    return StatusReport(os.getpid(), stats, rows, place, _hot_keys(cache), error)
+
+
+def _hot_keys(cache: CacheBase) -> tuple[HotKey, ...] | None:
+    try:
+        return tuple(cache.hot_keys(_HOTTEST))
+    except InvalidOption:
+        return None
 
 
 def _place(cache: CacheBase, key: str) -> KeyPlace:
