@@ -13,6 +13,7 @@ import pytest
 import shardcache.drivers.aio.broadcast
 from shardcache import AsyncShardCache, Event, Hit, Options
 from shardcache.errors import SerializationError, ShardOut
+from shardcache.flows import batch
 from shardcache.turns import IN_ONE_TURN
 
 KEYS = [f"key-{number}" for number in range(5 * IN_ONE_TURN + 7)]
@@ -68,6 +69,7 @@ def test_others_run_meanwhile(run, shards, monkeypatch, name) -> None:
     call, expected = CALLS[name]
     packed = 0
     real = shardcache.drivers.aio.broadcast.pack_all
+    real_command, real_sets = batch.pack_command, batch.pack_sets
 
     def pack_all(commands):
         nonlocal packed
@@ -76,6 +78,16 @@ def test_others_run_meanwhile(run, shards, monkeypatch, name) -> None:
         )
         packed += sum(command[0] == b"SET" for command in commands)
         return real(commands)
+
+    def pack_command(words):
+        nonlocal packed
+        packed += len(words) - 1
+        return real_command(words)
+
+    def pack_sets(keys, values, positions, life):
+        nonlocal packed
+        packed += len(positions)
+        return real_sets(keys, values, positions, life)
 
     async def main() -> None:
         nonlocal packed
@@ -86,6 +98,8 @@ def test_others_run_meanwhile(run, shards, monkeypatch, name) -> None:
         ) as cache:
             await cache.set_many(DATA)
             monkeypatch.setattr(shardcache.drivers.aio.broadcast, "pack_all", pack_all)
+            monkeypatch.setattr(batch, "pack_command", pack_command)
+            monkeypatch.setattr(batch, "pack_sets", pack_sets)
             Counting.done = packed = 0
             most, over = [0, 0], False
 

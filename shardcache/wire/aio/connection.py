@@ -412,53 +412,70 @@ class AsyncConnection(asyncio.Protocol):
         Return how many single commands that answered.
         """
         owed = pending[3]
-        # The most frequent case: one command of a batch whose reply is not checked here.
-        if owed.__class__ is ReplyBatch and owed.number == 1 and owed.validate is None:
-            self.queue.popleft()
-            self.bytes_owed -= len(pending[2])
-            if not pending[0].done():
-                pending[0].set_result(reply)
-            return 0
         # A single command whose reply has to be looked at.
         if isinstance(owed, Op):
-            return self._collect_one(pending, owed, reply)
+            if not owed.accepts(reply):
+                raise self._misfit(owed, reply)
+            return self._serve(pending, reply)
         # One of several replies: they are judged together when the last has come.
         got = self._got
         got.append(reply)
-        if len(got) < owed.number:
+        if not self._take_rest(got, owed.number):
             return 0
         self._got = []
         if isinstance(owed, EchoChecked):
             unmark(self.shard, got, owed.answer)
-        plain = plain_reply(pending)
-        future, _, _, op, lost = plain
-        if isinstance(op, ReplyBatch) and op.validate is not None and not op.validate(got):
-            raise OutOfStep(self.shard, "the replies do not fit the commands")
-        found = got[0] if len(got) == 1 else got
-        single = isinstance(op, Op)
-        if isinstance(op, Op) and not op.accepts(found):
-            raise self._misfit(op, found)
-        # They fit, so the caller gets them.
+            return self._collect_marked(pending, owed.pending, got)
+        if owed.validate is not None and not owed.validate(got):
+            raise self._unfit()
+        self._serve(pending, got[0] if owed.number == 1 else got)
+        return 0
+
+    def _collect_marked(self, pending: PendingReply, plain: PendingReply, got: list[Reply]) -> int:
+        """Give the replies to a marked head to its caller; return as `_collect` does.
+
+        plain: the head as its caller made it.
+        """
+        op = plain[3]
+        if isinstance(op, ReplyBatch):
+            if op.validate is not None and not op.validate(got):
+                raise self._unfit()
+            self._serve(pending, got[0] if op.number == 1 else got)
+            return 0
+        [reply] = got
+        if isinstance(op, Op) and not op.accepts(reply):
+            raise self._misfit(op, reply)
+        if reply.__class__ is not ErrorReply:
+            return self._serve(pending, reply)
         self.queue.popleft()
         self.bytes_owed -= len(pending[2])
-        if future.done():
-            return 0
-        if single and found.__class__ is ErrorReply:
-            lost(plain, found)
-            return 0
-        future.set_result(found)
-        return int(single)
+        if not plain[0].done():
+            plain[4](plain, reply)
+        return 0
 
-    def _collect_one(self, pending: PendingReply, op: Op, reply: Reply) -> int:
-        """Take the reply to a single command, as `_collect` does."""
-        if not op.accepts(reply):
-            raise self._misfit(op, reply)
+    def _take_rest(self, got: list[Reply], number: int) -> bool:
+        """Move whole replies into ``got`` until it holds ``number``; return whether it does."""
+        gets, parser = self._gets, self._parser
+        while len(got) < number:
+            reply = gets()
+            if reply is NOT_YET:
+                if not (parser.held and self._more()):
+                    return False
+            elif reply.__class__ is not _Push:
+                got.append(reply)
+        return True
+
+    def _serve(self, pending: PendingReply, found: Any) -> int:
+        """Give its result to the head; return whether it still waited for that, as 0 or 1."""
         self.queue.popleft()
         self.bytes_owed -= len(pending[2])
         if pending[0].done():
             return 0
-        pending[0].set_result(reply)
+        pending[0].set_result(found)
         return 1
+
+    def _unfit(self) -> OutOfStep:
+        return OutOfStep(self.shard, "the replies do not fit the commands")
 
     def _misfit(self, op: Op, reply: Reply) -> OutOfStep:
         return OutOfStep(self.shard, f"{op.name} was answered with {type(reply).__name__}")
