@@ -6,7 +6,19 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from shardcache.cli import clear, completion, keys, lock, ping, ring, scan, stats, up, where
+from shardcache.cli import (
+    clear,
+    completion,
+    hot,
+    keys,
+    lock,
+    ping,
+    ring,
+    scan,
+    stats,
+    up,
+    where,
+)
 from shardcache.cli.demo import command as demo
 from shardcache.cli.exit_codes import Exit
 from shardcache.cli.parser import URL_HELP, Parser, Run
@@ -85,7 +97,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"shardcache {_version()}")
     parser.add_argument("--url", help=URL_HELP)
     commands = parser.add_subparsers(metavar="COMMAND")
-    for module in (demo, up, ring, where, keys, scan, clear, ping, stats, lock, completion):
+    for module in (demo, up, ring, where, keys, scan, clear, ping, stats, hot, lock, completion):
         module.add(commands)
     return parser
 

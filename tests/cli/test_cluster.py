@@ -214,7 +214,7 @@ def test_locks(url, failing, capsys):
     assert "docs/locks.md" in failing(main(["lock", "voters", "--url", url]), 2)
 
 
-@pytest.mark.parametrize("words", ["ping", "stats", "ring", "where k", "keys", "lock ls"])
+@pytest.mark.parametrize("words", ["ping", "stats", "hot", "ring", "where k", "keys", "lock ls"])
 def test_no_cluster_there(words, failing):
     """Where no seed answers, one line says so, without the login, and the code is 3."""
     url = "redis+cluster://:s3cret@127.0.0.1:1?timeout=20"

@@ -60,7 +60,8 @@ def test_url_wins_over_the_environment(url, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "command", ["get k", "set k v", "del k", "where k", "ping", "ring", "keys", "clear", "stats"]
+    "command",
+    ["get k", "set k v", "del k", "where k", "ping", "ring", "keys", "clear", "stats", "hot"],
 )
 def test_no_url(command, monkeypatch, failing):
     """Without any URL a command says how to give one."""
