@@ -10,15 +10,16 @@ import itertools
 import multiprocessing
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from redis import Redis
 
-from shardcache import AsyncShardCache, NearCache, ShardCache
+from shardcache import AsyncShardCache, NearCache, Options, ShardCache
 from shardcache.bench.figure import Figure, against
 from shardcache.bench.race import Race, Racer, Spread
 from shardcache.embedded import LocalShards
+from shardcache.near_cache import NearChoice
 
 VALUE = "v" * 100
 KEYS = [f"user:{number}:profile" for number in range(1000)]
@@ -26,6 +27,10 @@ CALLS = [KEYS[at : at + 100] for at in range(0, 1000, 100)]
 PROCESSES = 8
 SECONDS = 4.0
 WRITES = 500
+HOT = "front-page"
+HOT_READS = 50_000  # a second, of all processes
+TURNS = 50  # of each process in a second
+WARM_UP = 2.0  # seconds
 TIMEOUT = 5.0
 
 
@@ -38,20 +43,28 @@ def figures(race: Race) -> Iterator[Figure]:
             ShardCache(urls, timeout=TIMEOUT, near=NearCache()) as near,
             ShardCache(urls, timeout=TIMEOUT, near=NearCache(keys="other:*")) as unwanted,
             ShardCache(urls, timeout=TIMEOUT, near=NearCache(ttl=0.001)) as missing,
+            ShardCache(urls, timeout=TIMEOUT, near="hot") as hot,
+            ShardCache(urls, timeout=TIMEOUT, options=Options(hot_keys=100)) as counting,
         ):
             plain.set_many(dict.fromkeys(KEYS, VALUE))
             warm(near)
             warm(missing)
+            warm(hot, KEYS[:100])
             laps = race(
                 [
                     Racer("near: get, a hit", near.get, KEYS[:100]),
                     Racer("get", plain.get, KEYS),
                     Racer("near: get, not to be kept", unwanted.get, KEYS),
                     Racer("near: get, a miss that is kept", missing.get, KEYS),
+                    Racer("near='hot': get, a hit", hot.get, KEYS[:100]),
+                    Racer("get, reads counted", counting.get, KEYS),
                 ]
             )
             hit = laps.micros("near: get, a hit")
             yield Figure("near: get, a hit", Spread(hit, hit, hit), 2, " µs")
+            hit = laps.micros("near='hot': get, a hit")
+            yield Figure("near='hot': get, a hit", Spread(hit, hit, hit), 2, " µs")
+            yield against(laps, "get, reads counted", "get", 1.05)
             yield against(laps, "near: get, not to be kept", "get", 1.05)
             yield against(laps, "near: get, a miss that is kept", "get", 1.05)
             laps = race(
@@ -67,14 +80,16 @@ def figures(race: Race) -> Iterator[Figure]:
             yield against(laps, "near: get_many, misses that are kept", "get_many(100)", 3)
         yield asyncio.run(async_hit(urls))
         yield from zipf(urls)
+        yield hot_key(urls, NearCache())
+        yield hot_key(urls, "hot")
         yield heard(urls)
 
 
-def warm(cache: ShardCache) -> None:
+def warm(cache: ShardCache, keys: Sequence[str] = KEYS) -> None:
     """Read until the shards are heard, and then once more."""
     end = time.monotonic() + 1
     while time.monotonic() < end:
-        for key in KEYS:
+        for key in keys:
             cache.get(key)
 
 
@@ -140,6 +155,57 @@ def zipf(urls: dict[str, str]) -> Iterator[Figure]:
         15,
         " %",
         costs,
+    )
+
+
+def hot_reader(urls: dict[str, str], near: NearChoice, ready: Any, pipe: Any) -> None:
+    """Read one key, so often that all processes together come to `HOT_READS` in a second."""
+    part = HOT_READS // PROCESSES // TURNS
+    with ShardCache(urls, timeout=TIMEOUT, near=near) as cache:
+        done, due = 0, time.monotonic()
+        counted_from = due + WARM_UP
+        while due < counted_from + SECONDS:
+            if due >= counted_from and not done:
+                ready.wait()  # until all have warmed up, and the servers' counts are noted
+                counted_from = due = time.monotonic()
+            for _ in range(part):
+                cache.get(HOT)
+            done += part * (due >= counted_from)
+            due += 1 / TURNS
+            time.sleep(max(due - time.monotonic(), 0))
+        pipe.send((done, time.monotonic() - counted_from))
+
+
+def hot_key(urls: dict[str, str], near: NearChoice) -> Figure:
+    """Count what a hot key's shard is asked while 8 processes read the key, and one writes it."""
+    context = multiprocessing.get_context("spawn")
+    ready = context.Barrier(PROCESSES + 1)
+    ours, theirs = context.Pipe(duplex=False)
+    crowd = [
+        context.Process(target=hot_reader, args=(urls, near, ready, theirs))
+        for _ in range(PROCESSES)
+    ]
+    with ShardCache(urls, timeout=TIMEOUT) as cache:
+        cache.set(HOT, VALUE)
+        for process in crowd:
+            process.start()
+        ready.wait()
+        before = asked(urls)
+        for _ in range(int(SECONDS) - 1):
+            time.sleep(1)
+            cache.set(HOT, VALUE)
+    counts = [ours.recv() for _ in crowd]
+    rate = (asked(urls) - before) / SECONDS
+    for process in crowd:
+        process.join()
+    reads = sum(done / seconds for done, seconds in counts)
+    name = 'near="hot"' if near == "hot" else "near"
+    return Figure(
+        f"{name}: reads a second that a hot key's shard sees",
+        Spread(rate, rate, rate),
+        100,
+        "",
+        f"{reads:,.0f} reads a second of {PROCESSES} processes, written once a second",
     )
 
 
