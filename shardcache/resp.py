@@ -75,12 +75,13 @@ class Op:
 class OpGroup:
     """Several operations that are sent together, in this order, seen as one."""
 
-    __slots__ = ("_ops", "idempotent", "name", "number", "reads", "values")
+    __slots__ = ("_fitting", "_ops", "idempotent", "name", "number", "reads", "values")
 
     reply_types: ClassVar[frozenset[type]] = frozenset()  # it takes a look: see `Op.accepts`
 
     def __init__(self, *ops: Op) -> None:
         self._ops = ops
+        self._fitting: set[tuple[type, ...]] = set()  # types of replies that fit, whatever they say
         self.name = " and ".join(op.name for op in ops)
         self.number = len(ops)
         self.idempotent = all(op.idempotent for op in ops)
@@ -89,9 +90,17 @@ class OpGroup:
 
     def accepts(self, replies: list[Reply]) -> bool:
         """Whether each reply can be right for its operation."""
+        kinds = tuple(map(type, replies))
+        if kinds in self._fitting:
+            return True
+        looked = False
         for op, reply in zip(self._ops, replies, strict=True):
-            if reply.__class__ not in op.reply_types and not op.accepts(reply):
-                return False
+            if reply.__class__ not in op.reply_types:
+                looked = True
+                if not op.accepts(reply):
+                    return False
+        if not looked:
+            self._fitting.add(kinds)
         return True
 
 

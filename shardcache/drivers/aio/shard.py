@@ -24,7 +24,7 @@ from shardcache.urls import Address
 from shardcache.wire import pack
 from shardcache.wire.aio.connection import AsyncConnection
 from shardcache.wire.aio.dialer import AsyncDialer
-from shardcache.wire.aio.pending_reply import ReplyBatch
+from shardcache.wire.aio.pending_reply import ReplyBatch, batch_of
 from shardcache.wire.credentials import Login
 
 __all__ = ("BULK", "AsyncShard")
@@ -236,7 +236,7 @@ class AsyncShard(ShardState):
 
     async def call_many(self, payload: bytes, deadline: float, ops: OpGroup) -> Outcome:
         """Send several commands; return their replies, or the `ShardError` in their place."""
-        owed = ReplyBatch(ops.number, ops.accepts, ops.values, reads=ops.reads)
+        owed = batch_of(ops)
         shared = self.main if len(payload) < BULK else self.bulk
         if self.breaker.state is _CLOSED:
             try:

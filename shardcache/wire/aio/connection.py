@@ -411,24 +411,34 @@ class AsyncConnection(asyncio.Protocol):
 
         Return how many single commands that answered.
         """
-        owed = pending[3]
+        sink, _, payload, owed, _ = pending
         # A single command whose reply has to be looked at.
-        if isinstance(owed, Op):
+        if owed.__class__ is not ReplyBatch and isinstance(owed, Op):
             if not owed.accepts(reply):
                 raise self._misfit(owed, reply)
             return self._serve(pending, reply)
         # One of several replies: they are judged together when the last has come.
-        got = self._got
+        got, gets, parser = self._got, self._gets, self._parser
         got.append(reply)
-        if not self._take_rest(got, owed.number):
-            return 0
+        missing = owed.number - len(got)
+        while missing:
+            reply = gets()
+            if reply is NOT_YET:
+                if not (parser.held and self._more()):
+                    return 0
+            elif reply.__class__ is not _Push:
+                got.append(reply)
+                missing -= 1
         self._got = []
         if isinstance(owed, EchoChecked):
             unmark(self.shard, got, owed.answer)
             return self._collect_marked(pending, owed.pending, got)
         if owed.validate is not None and not owed.validate(got):
             raise self._unfit()
-        self._serve(pending, got[0] if owed.number == 1 else got)
+        self.queue.popleft()
+        self.bytes_owed -= len(payload)
+        if not sink.done():
+            sink.set_result(got[0] if owed.number == 1 else got)
         return 0
 
     def _collect_marked(self, pending: PendingReply, plain: PendingReply, got: list[Reply]) -> int:
@@ -452,18 +462,6 @@ class AsyncConnection(asyncio.Protocol):
         if not plain[0].done():
             plain[4](plain, reply)
         return 0
-
-    def _take_rest(self, got: list[Reply], number: int) -> bool:
-        """Move whole replies into ``got`` until it holds ``number``; return whether it does."""
-        gets, parser = self._gets, self._parser
-        while len(got) < number:
-            reply = gets()
-            if reply is NOT_YET:
-                if not (parser.held and self._more()):
-                    return False
-            elif reply.__class__ is not _Push:
-                got.append(reply)
-        return True
 
     def _serve(self, pending: PendingReply, found: Any) -> int:
         """Give its result to the head; return whether it still waited for that, as 0 or 1."""

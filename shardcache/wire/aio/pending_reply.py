@@ -1,9 +1,10 @@
 """A caller's place in the queue of replies of an asyncio connection, and what is owed to it."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, ClassVar, Protocol
 
-from shardcache.resp import Op, Reply
+from shardcache.resp import Op, OpGroup, Reply
 from shardcache.wire.reply_parser import Answers
 from shardcache.wire.sync.connection import mark
 
@@ -14,6 +15,7 @@ __all__ = (
     "ReplyBatch",
     "ReplySink",
     "answers_to",
+    "batch_of",
     "ignore",
     "in_place_of",
     "lose",
@@ -54,6 +56,12 @@ class ReplyBatch:
         self.answers = answers
         self.reads = reads
         self.in_order = in_order
+
+
+@lru_cache(maxsize=64)
+def batch_of(ops: OpGroup) -> ReplyBatch:
+    """Return the replies due for a group of operations: the same object each time."""
+    return ReplyBatch(ops.number, ops.accepts, ops.values, reads=ops.reads)
 
 
 class EchoChecked:
