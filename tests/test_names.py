@@ -16,7 +16,7 @@ TOLD = {
     for name in VARIABLE.findall(page.read_text(encoding="utf-8"))
 }
 # Between the tests of one machine, and set by them.
-INNER = {"SHARDCACHE_EXPECT_INSTALLED", "SHARDCACHE_TEST_MARK"}
+INNER = {"SHARDCACHE_EXPECT_COMPILED", "SHARDCACHE_EXPECT_INSTALLED", "SHARDCACHE_TEST_MARK"}
 
 
 @pytest.mark.parametrize(

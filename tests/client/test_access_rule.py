@@ -14,7 +14,7 @@ from shardcache.errors import AccessDenied
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 # A mapping is a view: what is done to it are calls of the methods below.
-LOCAL = {"close", "explain", "stats", "from_url", "embedded", "mapping", "use"}
+LOCAL = {"close", "explain", "hot_keys", "stats", "from_url", "embedded", "mapping", "use"}
 
 
 def _cached(cache: Any) -> None:
