@@ -9,11 +9,14 @@ from importlib import import_module
 from pathlib import Path
 
 from shardcache.bench.program import Subject, add_options, run_program
+from shardcache.bench.scenarios.subject import find_subject
+from shardcache.bench.scenarios.table import SCENARIOS
 from shardcache.errors import InvalidOption
 
 # Started by ``python -m benchmarks`` as well, when only the folder above is searched.
 sys.path.insert(0, str(Path(__file__).parent))
 
+# Beside the scenarios of `shardcache bench`.
 # A subject is a module with ``figures(race)``, which yields each figure as soon as it is measured.
 SUBJECTS = (
     "single",
@@ -35,18 +38,22 @@ def main() -> int:
         prog="benchmarks", description="Figures as ratios to peers on the same servers."
     )
     parser.add_argument(
-        "subjects", nargs="*", metavar="SUBJECT", help=f"any of {', '.join(SUBJECTS)}; default: all"
+        "subjects",
+        nargs="*",
+        metavar="SUBJECT",
+        help=f"any of {', '.join((*SUBJECTS, *SCENARIOS))} (default: {', '.join(SUBJECTS)})",
     )
     add_options(parser, rounds=101)
     args = parser.parse_args()
+    args.subjects = args.subjects or list(SUBJECTS)
     try:
-        return run_program(args, "python -m benchmarks", SUBJECTS, subject)
+        return run_program(args, "python -m benchmarks", (*SUBJECTS, *SCENARIOS), subject)
     except InvalidOption as error:
         parser.error(str(error))
 
 
 def subject(name: str) -> Subject:
-    return import_module(name).figures
+    return find_subject(name) if name in SCENARIOS else import_module(name).figures
 
 
 if __name__ == "__main__":

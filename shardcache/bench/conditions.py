@@ -26,6 +26,10 @@ PACKAGES = (
     "dogpile.cache",
     "cashews",
     "aiocache",
+    "coredis",
+    "pymemcache",
+    "pylibmc",
+    "uhashring",
 )
 CPUINFO = Path("/proc/cpuinfo")  # Linux
 

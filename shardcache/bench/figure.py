@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from shardcache.bench.race import Laps, Spread
 
-__all__ = ("Figure", "against", "digits", "header")
+__all__ = ("Absent", "Figure", "against", "digits", "header")
 
 LINE = "{what:<64} {goal:>8} {measured:>9} {spread:>15}  {verdict:<6}  {costs}"
 
@@ -43,6 +43,21 @@ class Figure:
             verdict="" if self.goal is None else "met" if self.met else "MISSED",
             costs=self.costs,
         ).rstrip()
+
+
+@dataclass(frozen=True)
+class Absent:
+    """What was not measured.
+
+    ``what``: a peer, or a case.
+    ``reason``: why not.
+    """
+
+    what: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"not measured: {self.what}: {self.reason}"
 
 
 def against(laps: Laps, name: str, peer: str, goal: float | None = None) -> Figure:

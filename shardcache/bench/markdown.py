@@ -22,6 +22,8 @@ def to_markdown(record: Record) -> str:
         rows = [_row(figure) for _, figure in named]
         lines += ["", f"### {subject}", "", "| | goal | measured | per call |", "|---|---|---|---|"]
         lines += [f"| {' | '.join(row)} |" for row in rows]
+    if record.absent:
+        lines += ["", "Not measured:", "", *(f"- {one}" for one in record.absent)]
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from shardcache.bench.comparison import Verdict, compare, other_conditions
 from shardcache.bench.conditions import machine, versions
-from shardcache.bench.figure import Figure, header
+from shardcache.bench.figure import Absent, Figure, header
 from shardcache.bench.idle_cores import awake
 from shardcache.bench.markdown import to_markdown
 from shardcache.bench.race import Race
@@ -21,7 +21,7 @@ from shardcache.errors import InvalidOption
 
 __all__ = ("Subject", "add_options", "run_program")
 
-Subject = Callable[[Race], Iterable[Figure]]
+Subject = Callable[[Race], Iterable[Figure | Absent]]
 LEAST_ROUNDS = 3  # what has quartiles
 
 
@@ -96,13 +96,22 @@ def run_program(
         setting = Setting(**{**vars(setting), "machine": {**setting.machine, "idle cores": cores}})
         print(f"{_described(setting)}\n\n{header()}", flush=True)
         figures: dict[tuple[str, str], Figure] = {}
+        absent: dict[str, None] = {}  # in order, each once
         for subject, figure in _measure(args.subjects or names, find, race):
-            print(figure, flush=True)
-            figures[subject, figure.what] = figure
-    record = Record(setting, figures)
+            told = (
+                f"{subject}: {figure.what}: {figure.reason}" if isinstance(figure, Absent) else ""
+            )
+            if told not in absent:
+                print(figure, flush=True)
+            if isinstance(figure, Absent):
+                absent[told] = None
+            else:
+                figures[subject, figure.what] = figure
+    record = Record(setting, figures, tuple(absent))
     goals = [figure for figure in figures.values() if figure.goal is not None]
     met = sum(figure.met for figure in goals)
-    print(f"\n{met} of {len(goals)} goals met, in {time.monotonic() - started:.0f} s")
+    told = f"{met} of {len(goals)} goals met, " if goals else ""
+    print(f"\n{told}{len(figures)} figures in {time.monotonic() - started:.0f} s")
     # Files first: what was measured is kept, whatever the comparison says.
     if args.json:
         args.json.write_text(record.to_json(), encoding="utf-8")
@@ -137,7 +146,7 @@ def _arguments(args: argparse.Namespace) -> Iterator[str]:
 
 def _measure(
     subjects: Sequence[str], find: Callable[[str], Subject], race: Race
-) -> Iterator[tuple[str, Figure]]:
+) -> Iterator[tuple[str, Figure | Absent]]:
     terminal = sys.stderr.isatty()
     for number, name in enumerate(subjects, 1):
         if terminal:  # a line that the next figure overwrites

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Record:
-    """``figures``: by subject and by what they say, in the order of the run."""
+    """A run.
+
+    ``figures``: by subject and by what they say, in the order of the run.
+    ``absent``: what was not measured, in a sentence each. Default: none.
+    """
 
     setting: Setting
     figures: Mapping[tuple[str, str], Figure]
+    absent: Sequence[str] = ()
 
     def to_json(self) -> str:
         """Return the text of a file that `read_record` reads."""
@@ -57,7 +62,12 @@ class Record:
             }
             for (subject, what), figure in self.figures.items()
         ]
-        whole = {"format": FORMAT, "setting": vars(self.setting), "figures": figures}
+        whole: dict[str, Any] = {
+            "format": FORMAT,
+            "setting": vars(self.setting),
+            "figures": figures,
+        }
+        whole["absent"] = list(self.absent)
         return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -74,6 +84,7 @@ def read_record(path: Path) -> Record:
             raise ValueError(f"no format {FORMAT}")
         setting = Setting(**found["setting"])
         figures = {(one["subject"], one["what"]): _figure(one) for one in found["figures"]}
+        absent = tuple(map(str, found.get("absent", ())))
     except OSError as error:
         raise InvalidOption(f"cannot read {path}: {error.strerror}") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -81,7 +92,7 @@ def read_record(path: Path) -> Record:
             f"{path} must be what --json FILE of a benchmark wrote, got something else "
             f"({type(error).__name__}: {error})"
         ) from None
-    return Record(setting, figures)
+    return Record(setting, figures, absent)
 
 
 def _figure(one: Mapping[str, Any]) -> Figure:

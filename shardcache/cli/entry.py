@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from shardcache.cli import (
+    bench,
     clear,
     completion,
     hot,
@@ -37,6 +38,8 @@ from shardcache.urls import redact
 
 __all__ = ("build_parser", "run")
 
+# In the order of the help.
+MODULES = (demo, up, ring, where, keys, scan, clear, ping, stats, hot, lock, bench, completion)
 TRACEBACK = "SHARDCACHE_TRACEBACK"
 EPILOG = (
     "Exit codes: 0 fine; 1 not found, not stored, or the demo saw an error; 2 wrong usage or "
@@ -97,7 +100,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"shardcache {_version()}")
     parser.add_argument("--url", help=URL_HELP)
     commands = parser.add_subparsers(metavar="COMMAND")
-    for module in (demo, up, ring, where, keys, scan, clear, ping, stats, hot, lock, completion):
+    for module in MODULES:
         module.add(commands)
     return parser
 

@@ -32,7 +32,7 @@ FIGURES = {
     ("two", "free"): Figure("free", Spread(0.01234, 0.01, 0.02)),
 }
 LEGEND = "Medians, and quartiles in brackets; less is better."
-RECORD = Record(SETTING, FIGURES)
+RECORD = Record(SETTING, FIGURES, ("one: other: not installed: pip install other",))
 
 
 def test_json_is_read_back(tmp_path: Path) -> None:
@@ -89,6 +89,10 @@ def test_markdown_has_a_table_for_each_subject() -> None:
         "|---|---|---|---|",
         "| a \\| b | ≤ 15 ms | met: 12.3 ms [12.0 … 13.0] |  |",
         "| free |  | 0.012 [0.010 … 0.020] |  |",
+        "",
+        "Not measured:",
+        "",
+        "- one: other: not installed: pip install other",
     ]
 
 

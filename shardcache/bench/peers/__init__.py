@@ -1,0 +1,1 @@
+"""What the client is raced against: one file per library, each with its `Peer`."""
