@@ -57,6 +57,7 @@ _MAP_TIMEOUT = 2.0  # seconds that the members of a cluster have to say who serv
 class _Runner(Protocol):
     discovery: NodeDiscovery | None
 
+    def address_of(self, shard: int) -> Address: ...
     def follow(self) -> None: ...
     def run(self, flow: Flow[Any]) -> Any: ...
     def states(self) -> dict[str, str]: ...
@@ -116,6 +117,8 @@ class CacheBase(ABC):
         self._hot_keys = context.hot_keys
         self._requests = context.requests
         self._driver = self._open(context)
+        if self._near_values is not None:
+            self._near_values.reads_at(self._driver.address_of)
         self._discovery: NodeDiscovery | None = None
         watched: MemberSource | ClusterSource | None = source
         if seeds is not None:

@@ -1,16 +1,17 @@
 """Hears the invalidations of one shard, and says for how long its values may be served from memory.
 
-What is heard, and what follows from it, is the theory at the top of `policy/near_store.py`.
+What is heard, and what follows from it, is the theory at the top of `policy/near_store.py`; the
+question and its answers are in `topology/sign_of_life.py`.
 
 | state | what happens | next |
 |---|---|---|
 | connecting | the server has confirmed that it tracks | hearing, with a life |
 | | failed | pausing |
 | | the server has no tracking | refused |
-| hearing | `BEAT` seconds since the last PING | another PING; hearing |
-| | a PONG | the life lasts `LEASE` seconds from its PING on; hearing |
+| hearing | `BEAT` seconds since the last question | one more; hearing |
+| | a sign of life | the life lasts `LEASE` seconds from its question on; hearing |
 | | an invalidation | its keys are dropped; hearing |
-| | no PONG for `LEASE` seconds, closed, or what is no message | the life ends; pausing |
+| | another answer, no sign for `LEASE` seconds, or closed | the life ends; pausing |
 | | the shard has another address | the life ends; connecting |
 | pausing | until the pause is over, which grows, with jitter | connecting |
 | refused | until `RETRY` seconds are over; reads raise what the server said | connecting |
@@ -30,15 +31,17 @@ from shardcache.errors import CommandRefused, ShardError, ThreadNotStarted
 from shardcache.events import Event, emit
 from shardcache.flows.context import ClientContext
 from shardcache.policy.near_store import LEASE, Life, NearStore
+from shardcache.resp import Command
 from shardcache.system.forked import ForkedObjects
 from shardcache.system.threads import Worker
 from shardcache.topology.nodes import Member
+from shardcache.topology.sign_of_life import question_of, trouble
 from shardcache.wire import Dialer
 from shardcache.wire.sync.invalidations import Invalidations
 
 __all__ = ("InvalidationListener",)
 
-BEAT = 0.5  # seconds between two signs of life
+BEAT = 0.5  # seconds between two questions
 FIRST_PAUSE = 0.05  # seconds before it connects again
 LONGEST_PAUSE = 2.0
 RETRY = 5.0  # seconds after which a server that has no tracking is asked again
@@ -160,18 +163,16 @@ class InvalidationListener:
     def connect(self) -> Invalidations | None:
         """Return a connection on which the server tells of writes, or None."""
         context, topology = self._context, self._context.topology
-        member = topology.known[self.shard]
-        if self._dial is None or member != self.member:
-            self.member = member
-            options = replace(
-                context.options, protocol=2, tls=member.tls or context.options.tls, echo_check=False
-            )
-            self._dial = Dialer(member.node.name, member.address, options, self.clock, member.kind)
-            self._dial.watch(self)
+        dial = self._dialer(topology.known[self.shard])
         began = self.clock()
         deadline = began + min(context.timeout, LEASE)
         try:
-            found = Invalidations(self._dial(deadline), context.keys.prefix, deadline)
+            prefix = context.keys.prefix
+            question = question_of(topology, self.shard, prefix)
+            found = Invalidations(dial(deadline), prefix, question, deadline)
+            if trouble(found.first):
+                found.close()
+                return None
         except CommandRefused as error:
             self._refuse(error)
             return None
@@ -182,12 +183,22 @@ class InvalidationListener:
         self._life = Life(self.shard, topology, began + LEASE)
         return found
 
+    def _dialer(self, member: Member) -> Dialer:
+        """Return what connects to where the shard is now, perhaps another server than before."""
+        options = self._context.options
+        if self._dial is None or member != self.member:
+            self.member = member
+            options = replace(options, protocol=3, tls=member.tls or options.tls, echo_check=False)
+            self._dial = Dialer(member.node.name, member.address, options, self.clock, member.kind)
+            self._dial.watch(self)
+        return self._dial
+
     def _refuse(self, error: CommandRefused) -> None:
         if self._refusal is None:
             self._refusal = CommandRefused(
                 error.shard,
-                "near=NearCache() needs CLIENT TRACKING (Redis 6, Valkey) and the channel "
-                f"__redis__:invalidate, or mode='ttl-only'; the server says: {error.reason}",
+                "near=NearCache() needs CLIENT TRACKING in RESP3 (Redis 6, Valkey), "
+                f"or mode='ttl-only'; the server says: {error.reason}",
                 error.code,
             )
 
@@ -196,6 +207,13 @@ class InvalidationListener:
         store = self._store
         store.invalidations += 1 if keys is None else len(keys)
         store.drop(keys)
+
+    def question(self) -> Command | None:
+        """Return what the server is asked for a sign of life; None if the shard has left."""
+        topology = self._context.topology
+        if self.shard not in topology.numbers:
+            return None
+        return question_of(topology, self.shard, self._context.keys.prefix)
 
     def lasts(self, until: float) -> bool:
         """Have the life last until then; return whether the connection leads to the shard still."""
@@ -219,6 +237,7 @@ class InvalidationListener:
         life, self._life = self._life, None
         if life is not None:
             self._store.end(life, self.member.node.name)
+            self._context.suspect()
             if not self._closed:
                 emit(self._context.options.on_event, Event("near_flushed", self.member.node.name))
         if self._refusal is not None:
@@ -263,20 +282,27 @@ def _hear(
     answered = clock()
     beat = answered
     while (listener := ref()) is not None and listener.belongs_to(worker):
+        # Ask, if it is time.
         now = clock()
         if now >= answered + LEASE:
-            raise TimeoutError("no answer to PING")
+            raise TimeoutError("no sign of life")
         if now >= beat:
-            connection.ping()
+            question = listener.question()
+            if question is None:
+                return
+            connection.ask(question)
             asked.append(now)
             beat = now + BEAT
         listener = None
-        found, signs = connection.wait(min(beat - now, _LOOK))
+        found, answers = connection.wait(min(beat - now, _LOOK))
         if (listener := ref()) is None:
             return
+        # First values are dropped, then it is said that nothing was missed.
         for keys in found:
             listener.heard(keys)
-        for _ in range(signs):
+        for answer in answers:
+            if not asked or trouble(answer):
+                return
             answered = asked.popleft()
         if not listener.lasts(answered + LEASE):
             return

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from math import inf
 from typing import Self
+from weakref import WeakMethod
 
 from shardcache.drivers.invalidation_listener import InvalidationListener
 from shardcache.flows.context import ClientContext
@@ -12,6 +13,7 @@ from shardcache.policy.near_store import Life, NearStore
 from shardcache.system.clock import boottime
 from shardcache.system.forked import ForkedObjects
 from shardcache.topology.unknown import UNKNOWN
+from shardcache.urls import Address
 
 __all__ = ("NearValues",)
 
@@ -24,7 +26,15 @@ class NearValues:
     ``store``: the values.
     """
 
-    __slots__ = ("__weakref__", "_clock", "_context", "_listeners", "_random", "store")
+    __slots__ = (
+        "__weakref__",
+        "_address_of",
+        "_clock",
+        "_context",
+        "_listeners",
+        "_random",
+        "store",
+    )
 
     def __init__(
         self,
@@ -35,6 +45,7 @@ class NearValues:
     ) -> None:
         self._context = context
         self._clock = clock
+        self._address_of: Callable[[], Callable[[int], Address] | None] = lambda: None
         self._random = random
         self._listeners: dict[int, InvalidationListener] = {}
         self.store = store = NearStore(settings, context.current, clock)
@@ -51,6 +62,13 @@ class NearValues:
         if context.links is not None:
             context.links.near = made.store
         return made
+
+    def reads_at(self, address_of: Callable[[int], Address]) -> None:
+        """Keep only what was read where the invalidations come from.
+
+        ``address_of``: a method that returns where a shard is read from; it is held weakly.
+        """
+        self._address_of = WeakMethod(address_of)
 
     def after_fork(self) -> None:
         """Forget the values: the listeners are the parent's."""
@@ -82,4 +100,7 @@ class NearValues:
                     random=self._random,
                 ),
             )
-        return listener.life()
+        life, address_of = listener.life(), self._address_of()
+        # For a moment the client may still read at a former address of the shard.
+        there = life is None or address_of is None or address_of(shard) == listener.member.address
+        return life if there else None

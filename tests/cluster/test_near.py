@@ -128,3 +128,17 @@ def test_replicas(make: Any, other: ShardCache, read_from: Any) -> None:
         assert other.set_many(dict.fromkeys(KEYS, number)) == []
         cache.get_many(KEYS)
         until_seen(cache, KEYS, number)
+
+
+@pytest.mark.long
+def test_master_in_the_minority(program: str, make: Any) -> None:
+    """A master that serves no more, since it hears of no majority, has nothing in memory."""
+    options = {"cluster-node-timeout": "500"}
+    with LocalCluster(3, binary=program, options=options) as cluster:
+        cache = make(cluster.url, near=NEAR)
+        cache.set_many(dict.fromkeys(KEYS, 0))
+        until_kept(cache, KEYS)
+        first, *others = cluster.masters
+        for server in others:
+            server.kill()
+        until(lambda: cache.stats().near.flushes.get(f"127.0.0.1:{first.port}"))

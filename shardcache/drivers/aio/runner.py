@@ -36,6 +36,7 @@ from shardcache.policy.breaker import State
 from shardcache.request_deadline import TIME_IS_OVER, caller_end, time_left
 from shardcache.resp import Command, Op, OpGroup, Reply
 from shardcache.stats import ShardStats
+from shardcache.urls import Address
 from shardcache.wire import pack, unpack
 from shardcache.wire.credentials import Login, subscribe
 
@@ -73,6 +74,10 @@ class AsyncRunner:
     def follow(self) -> None:
         """Have all shards do what the present topology says of them; from any thread."""
         self._loops.follow()
+
+    def address_of(self, shard: int) -> Address:
+        """Return where new connections to a shard go, on the running loop."""
+        return self.table()[shard].address
 
     async def has_nodes(self) -> bool:
         """Wait for the first answer of a source; return whether the nodes are known."""

@@ -172,6 +172,11 @@ class AsyncShard(ShardState):
         await self.close()
         self.closed = closed
 
+    @property
+    def address(self) -> Address:
+        """Where new connections go."""
+        return self._dial.address
+
     def move(self, address: Address) -> None:
         """Go on at another address; to be called in the thread of the loop.
 

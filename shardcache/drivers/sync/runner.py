@@ -42,6 +42,7 @@ from shardcache.stats import ShardStats
 from shardcache.system.forked import ForkedObjects
 from shardcache.system.queue import LocalQueue
 from shardcache.topology.nodes import Member
+from shardcache.urls import Address
 from shardcache.wire import Dialer, pack, unpack
 from shardcache.wire.credentials import Login, subscribe
 
@@ -141,6 +142,10 @@ class Runner:
     def follow(self) -> None:
         """Have all shards do what the present topology says of them."""
         self._table.follow()
+
+    def address_of(self, shard: int) -> Address:
+        """Return where new connections to a shard go."""
+        return self._table[shard].address
 
     def every(self) -> list[Shard]:
         """Return the shards that there are, those that have left the topology too."""

@@ -100,6 +100,11 @@ class Shard(ShardState):
 
     close_soon = close
 
+    @property
+    def address(self) -> Address:
+        """Where new connections go."""
+        return self._dial.address
+
     def move(self, address: Address) -> None:
         """Go on at another address, from any thread.
 

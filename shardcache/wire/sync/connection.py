@@ -286,12 +286,13 @@ class Connection:
             raise self._broken(error) from error
         # A push message (RESP3) is no answer to anything, and the parser may hold more.
         while reply.__class__ is _Push or (reply is NOT_YET and self.parser.held):
-            reply = self._parsed()
+            reply = self.message()
             if reply is NOT_YET:
                 break
         return reply
 
-    def _parsed(self) -> Reply:
+    def message(self) -> Reply:
+        """Return the next whole reply or push message, or `NOT_YET`."""
         parser = self.parser
         try:
             reply = self._gets()
@@ -316,7 +317,7 @@ class Connection:
             while left > 0:
                 reply = gets()
                 if reply is NOT_YET:
-                    reply = self._parsed()
+                    reply = self.message()
                     if reply is NOT_YET:
                         return False
                 if reply.__class__ is not _Push:
@@ -346,7 +347,7 @@ class Connection:
         # `has_data` is asked first: a parser that has begun with a piece no longer reports it.
         while self._has_data() or self.parser.held:
             try:
-                more = self._parsed()
+                more = self.message()
             except OutOfStep as error:
                 raise OutOfStep(
                     self.shard, f"more came back than was asked for, and {error.reason}"
