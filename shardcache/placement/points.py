@@ -12,13 +12,17 @@ clockwise from its start; between equal points the smaller name comes first.
 import struct
 import sys
 from array import array
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from hashlib import shake_128
+from itertools import chain
 
 __all__ = ("BITS", "SLOTS", "lay_out")
 
 SLOTS = 2**20
 BITS = 12  # of a place within its slot
+_FIRST = 2.0**52  # the double of point 0 of node 0
+_PART = 4096  # points that are laid out at once
 
 # Sorting is most of the work, and CPython sorts floats twice as fast as ints of this size. The bits
 # of a double 2⁵² + (point << 16 | node) are the exponent, the point and the node side by side. So a
@@ -32,27 +36,71 @@ def lay_out(nodes: Sequence[tuple[str, int]]) -> tuple["array[int]", "array[int]
     ``nodes`` are names with their number of points, in the order of their names; a node is an index
     into them, of 8 bits in the table if that is enough, else of 16.
     """
-    packed = b"".join(_doubles(name, index, count) for index, (name, count) in enumerate(nodes))
-    amount = len(packed) // 8
-    ordered = struct.pack(f"<{amount}d", *sorted(struct.unpack(f"<{amount}d", packed)))
+    ends, sequence = array("I"), array("H")
+    pieces = _Pieces(1 if len(nodes) <= 256 else 2)
+    # Part by part: the numbers of all points at once would take several times the memory of the
+    # ring, and the process would keep it.
+    table = bytearray()
+    before = -1
+    for part in _in_parts(nodes):
+        slots, owners, gaps = _columns(part, before)
+        before = slots[-1]
+        ends += slots
+        sequence += owners
+        table += b"".join(map(pieces.__getitem__, gaps))
+    # Behind the last point comes the first again.
+    table += pieces[SLOTS - 1 - before << 16 | sequence[0]]
+    return ends, sequence, bytes(table) if len(nodes) <= 256 else array("H", bytes(table))
+
+
+def _in_parts(nodes: Sequence[tuple[str, int]]) -> Iterator[bytes]:
+    """Yield the points of all nodes, in order and in parts, as the doubles described above."""
+    # The points of each node in order, so that those of a part lie side by side.
+    columns = [
+        array("d", sorted(_doubles(name, index, count)))
+        for index, (name, count) in enumerate(nodes)
+    ]
+    parts = -(-sum(map(len, columns)) // _PART)
+    begins = [0] * len(columns)
+    for part in range(parts):
+        # The low bits of a double are a point above the number of its node.
+        border = _FIRST + (2**48 * (part + 1) // parts)
+        finishes = [bisect_left(column, border) for column in columns]
+        rows = zip(columns, begins, finishes, strict=True)
+        merged = sorted(chain.from_iterable(column[at:end] for column, at, end in rows))
+        begins = finishes
+        if merged:
+            yield struct.pack(f"<{len(merged)}d", *merged)
+
+
+def _columns(ordered: bytes, before: int) -> tuple["array[int]", "array[int]", "array[int]"]:
+    """Return slot, node, and ``gap << 16 | node`` of each of some points.
+
+    A gap is how many slots a point owns: its slot minus the one before.
+
+    ``ordered``: the points.
+    ``before``: the slot of the point before the first of them; -1 if there is none.
+    """
+    amount = len(ordered) // 8
     points = int.from_bytes(ordered, "little")
     owners = points & _in_each(amount, 0xFFFF)
     slots = points >> (16 + BITS) & _in_each(amount, SLOTS - 1)
-    # How many slots each point owns: its slot minus the one before. The first owns its own as well.
-    gaps = slots + 1 - (slots << 64 & (1 << 64 * amount) - 1)
-    pieces = _Pieces(1 if len(nodes) <= 256 else 2)
-    table = b"".join(map(pieces.__getitem__, _column("Q", gaps << 16 | owners, amount)))
-    ends, sequence = _column("I", slots, amount), _column("H", owners, amount)
-    table += pieces[SLOTS - 1 - ends[-1] << 16 | sequence[0]]
-    return ends, sequence, table if len(nodes) <= 256 else array("H", table)
+    # One more than each slot, so that no difference is below 0 where no point was before.
+    later = slots + _in_each(amount, 1)
+    gaps = later - ((later << 64 | before + 1) & (1 << 64 * amount) - 1)
+    codes = _column("Q", gaps << 16 | owners, amount)
+    return _column("I", slots, amount), _column("H", owners, amount), codes
 
 
-def _doubles(name: str, index: int, count: int) -> bytearray:
+def _doubles(name: str, index: int, count: int) -> "array[float]":
     stream = shake_128(name.encode("utf-8", "surrogatepass")).digest(4 * count)
     doubles = bytearray((index.to_bytes(2, "little") + bytes(4) + _EXPONENT) * count)
     for at in range(4):
         doubles[2 + at :: 8] = stream[at::4]
-    return doubles
+    found = array("d", bytes(doubles))
+    if sys.byteorder == "big":
+        found.byteswap()
+    return found
 
 
 def _in_each(amount: int, word: int) -> int:
