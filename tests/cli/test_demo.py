@@ -15,6 +15,7 @@ from shardcache.cli.demo import async_worker as demo_aworker
 from shardcache.cli.demo import worker as demo_worker
 from shardcache.cli.demo.cluster_stages import losses, takeover
 from shardcache.cli.demo.display import PlainDisplay, choose_display
+from shardcache.cli.demo.near_stage import Freshness
 from shardcache.cli.demo.run import Demo
 from shardcache.cli.demo.tally import Tally
 from shardcache.cli.demo.worker import Order, Report, Site
@@ -59,6 +60,32 @@ def test_demo_on_a_cluster(command):
     assert (command.processes(), command.files()) == ([], [])
 
 
+def test_demo_with_a_near_cache(command):
+    """With --near the servers see a part of the reads, and no read is stale."""
+    code, out, err = command.run("demo", "--near", "--shards", "2", "--seconds", "4")
+    assert (code, err) == (0, "")
+    assert "killed" not in out
+    [share] = re.findall(r"near cache +the servers saw ([\d.]+)% of the reads", out)
+    assert float(share) < 90
+    assert len(re.findall(r"the servers saw [\d,]+ reads a second", out)) == 2
+    assert re.search(r"fresh +0 stale reads, of \d+ versions of one value", out)
+    assert "0, and 0 wrong values" in out
+    assert CONTROL.findall(out) == []
+    assert (command.processes(), command.files()) == ([], [])
+
+
+def test_freshness():
+    """A version is stale if it was asked for too long after the next one was there."""
+    fresh = Freshness()
+    fresh.written = {0: 10.0, 1: 20.0}
+    fresh.see({0: 21.0, 1: 99.0})
+    assert (fresh.stale, fresh.latest) == (0, 1.0)
+    assert "up to 1.0 s after" in fresh.delay
+    assert "no version" in Freshness().delay
+    fresh.see({0: 22.5})
+    assert (fresh.stale, fresh.latest) == (1, 2.5)
+
+
 def test_demo_on_a_cluster_broken_off(command):
     """At Ctrl-C in the middle of it, nothing is left either."""
     process = command.start("demo", "--cluster", "--seconds", "2")
@@ -76,6 +103,8 @@ def test_demo_on_a_cluster_broken_off(command):
     [
         (("--cluster", "--shards", "2"), "--cluster needs 3 masters at least, got --shards 2"),
         (("--cluster", "--url", "redis://h"), "--cluster starts servers of its own"),
+        (("--near", "--url", "redis://h"), "it does not go with --url"),
+        (("--near", "--cluster"), "it does not go with --cluster"),
     ],
 )
 def test_what_does_not_go_with_a_cluster(command, arguments, said):

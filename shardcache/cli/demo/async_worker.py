@@ -8,8 +8,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from shardcache.async_client import AsyncShardCache
-from shardcache.cli.demo.worker import REPORT_EVERY, Order, Reporter, Site, open_cache
+from shardcache.cli.demo.worker import REPORT_EVERY, TOGETHER, Order, Reporter, Site, open_cache
 from shardcache.cli.demo.workload import measure
+from shardcache.near_cache import NearCache
 from shardcache.options import Options
 
 __all__ = ("VISITORS", "AsyncWorker")
@@ -25,7 +26,9 @@ class AsyncWorker(Reporter):
 
     def __init__(self, number: int, site: Site, pipe: "Connection[Any, Any]") -> None:
         super().__init__(number, site, pipe)
-        self._cache = open_cache(AsyncShardCache, site, Options(on_event=self._note))
+        options = Options(on_event=self._note)
+        self._plain = self._cache = open_cache(AsyncShardCache, site, options)
+        self._near = open_cache(AsyncShardCache, site, options, NearCache())
         # One thread only: CPython 3.11 counts the depth of a parse over all threads together, and
         # two parses at once may raise SystemError.
         self._thread = ThreadPoolExecutor(1)
@@ -35,17 +38,18 @@ class AsyncWorker(Reporter):
         asyncio.run(self._run())
 
     async def _run(self) -> None:
-        async with self._cache:
+        async with self._plain, self._near:
             self._send(done=True)  # ready
             while True:
                 order = await asyncio.to_thread(self._pipe.recv)
                 if isinstance(order, Order):  # else: a stop that came after the end
+                    self._cache = self._near if order.near else self._plain
                     await self._carry_out(order)
 
     async def _carry_out(self, order: Order) -> None:
         keys = order.turns()
         self._stopped = False
-        visitors = {asyncio.create_task(self._visit(keys)) for _ in range(VISITORS)}
+        visitors = {asyncio.create_task(self._visit(keys, order.pause)) for _ in range(VISITORS)}
         while visitors:
             _, visitors = await asyncio.wait(visitors, timeout=REPORT_EVERY)
             # After a stop, each task still finishes the request that it is at.
@@ -53,22 +57,25 @@ class AsyncWorker(Reporter):
                 self._stopped = self._told_to_stop()
         self._send(done=True)
 
-    async def _visit(self, keys: Iterator[str]) -> None:
-        for key in keys:
+    async def _visit(self, keys: Iterator[str], pause: float) -> None:
+        for number, key in enumerate(keys, 1):
             await self._answer(key)
             if self._stopped:
                 return
+            # What comes from memory gives no other task a turn, and a pause does.
+            if pause and number % TOGETHER == 0:
+                await asyncio.sleep(pause * VISITORS)
 
     async def _answer(self, key: str) -> None:
         """Do what a web application does: ask the cache; on a miss compute and store."""
-        start = time.perf_counter()
+        asked, start = time.monotonic(), time.perf_counter()
         try:
             value = await self._cache.get(key)
             self._report.waits.append(time.perf_counter() - start)
             if value is None:
                 await self._cache.set(key, await self._measured(key))
             else:
-                self._judge(key, value)
+                self._judge(key, value, asked)
         except Exception as error:  # noqa: BLE001  a visitor would have seen it, so it is counted
             self._failed(error)
 

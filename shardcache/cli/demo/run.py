@@ -10,6 +10,7 @@ from shardcache.cli.demo.async_worker import VISITORS
 from shardcache.cli.demo.cluster_stages import ClusterShow, client_name
 from shardcache.cli.demo.crew import Crew
 from shardcache.cli.demo.display import choose_display
+from shardcache.cli.demo.near_stage import NearShow
 from shardcache.cli.demo.stages import Show, seconds
 from shardcache.cli.demo.worker import Site, open_cache
 from shardcache.cli.demo.workload import find_sources, library
@@ -34,13 +35,21 @@ class Demo:
     ``url``: the shards; None starts local ones.
     ``shards``: how many local shards, or masters.
     ``cluster``: whether the local servers are a Redis Cluster, each master with a replica.
+    ``near``: whether to show a near cache in the place of an outage.
     ``seconds``: how long the stages take together.
     """
 
     def __init__(
-        self, url: str | None, *, shards: int, seconds: float, cluster: bool = False
+        self,
+        url: str | None,
+        *,
+        shards: int,
+        seconds: float,
+        cluster: bool = False,
+        near: bool = False,
     ) -> None:
         self._url = url
+        self._near = near
         self._seconds = seconds
         self._size = min(max(3, os.cpu_count() or 1), 8)
         self._display = choose_display()
@@ -90,7 +99,9 @@ class Demo:
             crew.start()
         with self._display.progress("starting the processes", 1):
             crew.ready()
-        kind = ClusterShow if isinstance(self._servers, LocalCluster) else Show
+        kind: type[Show] = NearShow if self._near else Show
+        if isinstance(self._servers, LocalCluster):
+            kind = ClusterShow
         return kind(cache, crew, self._display, interrupts, files, self._seconds)
 
     def run(self, show: Show) -> None:
@@ -114,6 +125,8 @@ class Demo:
         show.spread({client_name(node): node.name for node in nodes})
         if isinstance(self._servers, LocalCluster) and isinstance(show, ClusterShow):
             self._change(self._servers, show)
+        elif isinstance(self._servers, LocalShards) and isinstance(show, NearShow):
+            self._keep_near(self._servers, show)
         elif isinstance(self._servers, LocalShards):
             self._break(self._servers, show)
         show.stop()
@@ -132,6 +145,15 @@ class Demo:
             "Each process probes it now and then, lets a few calls through first, then all.",
         )
         show.recover(server)
+
+    def _keep_near(self, servers: LocalShards, show: NearShow) -> None:
+        """Stage 3: the load without and with near caches; only local servers, which are counted."""
+        self._display.stage(
+            "3. The same load without and with a near cache",
+            "Each process keeps what it has read in its memory; a server tells of each write. One "
+            "file's value is changed five times a second meanwhile.",
+        )
+        show.compare(list(servers.urls.values()))
 
     def _change(self, cluster: LocalCluster, show: ClusterShow) -> None:
         """Stages 3 and 4 on a cluster: slots move, and a replica takes over."""

@@ -16,13 +16,24 @@ from shardcache.cli.demo.workload import measure
 from shardcache.client import ShardCache
 from shardcache.client_base import CacheBase
 from shardcache.events import Event
+from shardcache.near_cache import NearCache
 from shardcache.options import Options
 
-__all__ = ("REPORT_EVERY", "Order", "Report", "Reporter", "Site", "Worker", "open_cache")
+__all__ = (
+    "REPORT_EVERY",
+    "TOGETHER",
+    "Order",
+    "Report",
+    "Reporter",
+    "Site",
+    "Worker",
+    "open_cache",
+)
 
 T = TypeVar("T", bound=CacheBase)
 
 REPORT_EVERY = 0.1  # seconds
+TOGETHER = 20  # requests between two pauses of an order that has pauses
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +58,14 @@ class Order:
 
     ``keys``: names of files, below the site's root.
     ``forever``: False asks once for each; True asks at random until the parent stops the worker.
+    ``near``: whether to ask by a client with a near cache.
+    ``pause``: seconds to wait after every `TOGETHER` requests. Default: no wait.
     """
 
     keys: list[str]
     forever: bool = False
+    near: bool = False
+    pause: float = 0.0
 
     def turns(self) -> Iterator[str]:
         """Iterate over the keys to ask for, in their order."""
@@ -66,6 +81,7 @@ class Report:
     ``hits``: look-ups that the cache answered.
     ``wrong``: values that belong to another key.
     ``errors``: each error as text.
+    ``versions``: of values that the parent changes: when each version was asked for last.
     ``events``: time, kind and shard of each event; all processes share the monotonic clock.
     ``done``: whether the order is at its end.
     """
@@ -75,6 +91,7 @@ class Report:
     hits: int = 0
     wrong: int = 0
     errors: list[str] = field(default_factory=list)
+    versions: dict[int, float] = field(default_factory=dict)
     events: list[tuple[float, str, str]] = field(default_factory=list)
     done: bool = False
 
@@ -88,9 +105,11 @@ class Reporter:
         self._number = number
         self._report = Report(number)
 
-    def _judge(self, key: str, value: Any) -> None:
+    def _judge(self, key: str, value: Any, asked: float) -> None:
         if value["file"] == key:
             self._report.hits += 1
+            if "version" in value:
+                self._report.versions[value["version"]] = asked
         else:
             self._report.wrong += 1
 
@@ -120,20 +139,25 @@ class Worker(Reporter):
 
     def __init__(self, number: int, site: Site, pipe: "Connection[Any, Any]") -> None:
         super().__init__(number, site, pipe)
-        self._cache = open_cache(ShardCache, site, Options(on_event=self._note))
+        options = Options(on_event=self._note)
+        self._plain = self._cache = open_cache(ShardCache, site, options)
+        self._near = open_cache(ShardCache, site, options, NearCache())
 
     def run(self) -> None:
-        with self._cache:
+        with self._plain, self._near:
             self._send(done=True)  # ready
             while True:
                 order = self._pipe.recv()
                 if isinstance(order, Order):  # else: a stop that came after the end
+                    self._cache = self._near if order.near else self._plain
                     self._carry_out(order)
 
     def _carry_out(self, order: Order) -> None:
         due = time.monotonic() + REPORT_EVERY
-        for key in order.turns():
+        for number, key in enumerate(order.turns(), 1):
             self._answer(key)
+            if order.pause and number % TOGETHER == 0:
+                time.sleep(order.pause)
             if time.monotonic() >= due:
                 if self._told_to_stop():
                     break
@@ -142,24 +166,27 @@ class Worker(Reporter):
 
     def _answer(self, key: str) -> None:
         """Do what a web application does: ask the cache; on a miss compute and store."""
-        start = time.perf_counter()
+        asked, start = time.monotonic(), time.perf_counter()
         try:
             value = self._cache.get(key)
             self._report.waits.append(time.perf_counter() - start)
             if value is None:
                 self._cache.set(key, measure(self._site.root, key))
             else:
-                self._judge(key, value)
+                self._judge(key, value, asked)
         except Exception as error:  # noqa: BLE001  a visitor would have seen it, so it is counted
             self._failed(error)
 
 
-def open_cache(kind: type[T], site: Site, options: Options | None = None) -> T:
+def open_cache(
+    kind: type[T], site: Site, options: Options | None = None, near: NearCache | None = None
+) -> T:
     """Return a client of the site's shards, with the settings of a web application.
 
     ``kind``: the class of the client.
     ``site``: what is served, and from which shards.
     ``options``: further options; None for the defaults.
+    ``near``: its near cache; None: it has none.
 
     Reads of a dead shard degrade to misses.
     """
@@ -168,6 +195,7 @@ def open_cache(kind: type[T], site: Site, options: Options | None = None) -> T:
         "default_ttl": site.ttl,
         "on_unavailable": "degrade",
         "options": options,
+        "near": near,
     }
     if isinstance(site.nodes, str):
         return kind.from_url(site.nodes, **settings)
