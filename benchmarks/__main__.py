@@ -9,8 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from shardcache.bench.program import Subject, add_options, run_program
-from shardcache.bench.scenarios.subject import find_subject
-from shardcache.bench.scenarios.table import SCENARIOS
+from shardcache.bench.subjects import SUBJECTS as SCENARIOS
 from shardcache.errors import InvalidOption
 
 # Started by ``python -m benchmarks`` as well, when only the folder above is searched.
@@ -53,7 +52,7 @@ def main() -> int:
 
 
 def subject(name: str) -> Subject:
-    return find_subject(name) if name in SCENARIOS else import_module(name).figures
+    return SCENARIOS[name] if name in SCENARIOS else import_module(name).figures
 
 
 if __name__ == "__main__":

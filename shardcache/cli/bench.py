@@ -34,11 +34,12 @@ def add(commands: Commands) -> None:
 
 def _bench(args: argparse.Namespace) -> int:
     from shardcache.bench.program import run_program
-    from shardcache.bench.scenarios.subject import find_subject
     from shardcache.bench.scenarios.table import SCENARIOS
+    from shardcache.bench.subjects import SUBJECTS
 
     if args.list:
-        for name, scenario in SCENARIOS.items():
-            say(f"{name}: {', '.join(label for label, _ in scenario.cases())}")
+        for name in SUBJECTS:
+            cases = SCENARIOS[name].cases() if name in SCENARIOS else ()
+            say(f"{name}: {', '.join(label for label, _ in cases)}".removesuffix(": "))
         return Exit.FINE
-    return run_program(args, "shardcache bench", tuple(SCENARIOS), find_subject)
+    return run_program(args, "shardcache bench", tuple(SUBJECTS), SUBJECTS.__getitem__)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shardcache.bench.scenarios.table import SCENARIOS
+from shardcache.bench.subjects import SUBJECTS
 from shardcache.cli import Exit, main
 
 
@@ -10,7 +10,7 @@ def test_list_names_all_scenarios(capsys) -> None:
     """Each with its cases; nothing is measured."""
     assert main(["bench", "--list"]) == Exit.FINE
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines] == list(SCENARIOS)
+    assert [line.partition(":")[0] for line in lines] == list(SUBJECTS)
 
 
 @pytest.mark.parametrize("argument", ["no-such", "--rounds=1"])

@@ -19,6 +19,8 @@ def _open(at: Addresses, case: Case) -> Calls:
         use_pooling=case.threads > 1,
         default_noreply=False,
         no_delay=True,
+        timeout=case.timeout,
+        connect_timeout=case.timeout,
     )
     return Calls(
         client.get,

@@ -11,10 +11,17 @@ from shardcache.bench.scenarios.case import Case, Transport
 from shardcache.bench.scenarios.servers import Addresses
 from shardcache.bench.scenarios.values import raw_codec
 
-__all__ = ("PEERS", "client_of")
+__all__ = ("PEERS", "client_of", "timeouts")
 
 MS = 300_000
 MOST = 2000  # connections: none is to fail for want of one
+
+
+def timeouts(case: Case) -> dict[str, Any]:
+    """Return the settings of a case's timeout."""
+    if case.timeout is None:
+        return {}
+    return {"socket_timeout": case.timeout, "socket_connect_timeout": case.timeout}
 
 
 def client_of(url: str, at: Addresses, kind: Any = redis.Redis, **settings: Any) -> Any:
@@ -25,7 +32,7 @@ def client_of(url: str, at: Addresses, kind: Any = redis.Redis, **settings: Any)
 
 def _open(at: Addresses, case: Case) -> Calls:
     encode, decode = raw_codec(case)
-    client = client_of(next(iter(at.urls.values())), at)
+    client = client_of(next(iter(at.urls.values())), at, **timeouts(case))
 
     def set_many(mapping: Mapping[str, Any]) -> None:
         with client.pipeline(transaction=False) as pipeline:
@@ -45,7 +52,7 @@ def _open(at: Addresses, case: Case) -> Calls:
 
 def _open_cluster(at: Addresses, case: Case) -> Calls:
     encode, decode = raw_codec(case)
-    client: Any = redis.RedisCluster(host="127.0.0.1", port=at.ports[0])
+    client: Any = redis.RedisCluster(host="127.0.0.1", port=at.ports[0], **timeouts(case))
 
     def get_many(keys: Sequence[str]) -> dict[str, Any]:
         return dict(zip(keys, map(decode, client.mget_nonatomic(keys)), strict=True))
@@ -68,7 +75,13 @@ def _open_cluster(at: Addresses, case: Case) -> Calls:
 
 async def _open_async(at: Addresses, case: Case) -> Calls:
     return _async_calls(
-        client_of(next(iter(at.urls.values())), at, redis.asyncio.Redis, max_connections=MOST),
+        client_of(
+            next(iter(at.urls.values())),
+            at,
+            redis.asyncio.Redis,
+            max_connections=MOST,
+            **timeouts(case),
+        ),
         case,
         "mget",
     )

@@ -17,7 +17,7 @@ TIMEOUT = 30.0  # seconds: the machine may be busy with something else
 def _settings(at: Addresses, case: Case) -> dict[str, Any]:
     options = Options(tls=TLS(ca_file=at.ca_file)) if at.ca_file else Options()
     return {
-        "timeout": TIMEOUT,
+        "timeout": case.timeout or TIMEOUT,
         "on_unavailable": "raise",
         "serializer": case.serializer,
         "compression": case.compression,

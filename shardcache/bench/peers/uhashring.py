@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from shardcache.bench.peers.peer import Calls, Peer
-from shardcache.bench.peers.redis_py import client_of
+from shardcache.bench.peers.redis_py import client_of, timeouts
 from shardcache.bench.scenarios.case import Case
 from shardcache.bench.scenarios.servers import Addresses
 from shardcache.bench.scenarios.values import raw_codec
@@ -19,7 +19,7 @@ def _open(at: Addresses, case: Case) -> Calls:
 
     encode, decode = raw_codec(case)
     # A connection pool for each server.
-    clients = {name: client_of(url, at) for name, url in at.urls.items()}
+    clients = {name: client_of(url, at, **timeouts(case)) for name, url in at.urls.items()}
     ring = HashRing(nodes=list(clients))
     node: Callable[[str], str] = ring.get_node
 

@@ -19,15 +19,22 @@ def _ports(at: Addresses) -> Sequence[int]:
     return at.ports or [parse_url(url).address.port for url in at.urls.values()]
 
 
+def _milliseconds(case: Case) -> int:
+    return TIMEOUT if case.timeout is None else round(case.timeout * 1000)
+
+
 def _opener(cluster: str) -> Any:
     def open_(at: Addresses, case: Case) -> Calls:
         import glide_sync as glide
 
+        glide.Logger.set_logger_config(glide.LogLevel.OFF)
         encode, decode = raw_codec(case)
         expiry = glide.ExpirySet(glide.ExpiryType.SEC, SECONDS)
         settings = getattr(glide, f"Glide{cluster}ClientConfiguration")
         client: Any = getattr(glide, f"Glide{cluster}Client").create(
-            settings([glide.NodeAddress("127.0.0.1", _ports(at)[0])], request_timeout=TIMEOUT)
+            settings(
+                [glide.NodeAddress("127.0.0.1", _ports(at)[0])], request_timeout=_milliseconds(case)
+            )
         )
         return Calls(
             lambda key: decode(client.get(key)),
@@ -44,11 +51,14 @@ def _async_opener(cluster: str) -> Any:
     async def open_(at: Addresses, case: Case) -> Calls:
         import glide
 
+        glide.Logger.set_logger_config(glide.LogLevel.OFF)
         encode, decode = raw_codec(case)
         expiry = glide.ExpirySet(glide.ExpiryType.SEC, SECONDS)
         settings = getattr(glide, f"Glide{cluster}ClientConfiguration")
         client: Any = await getattr(glide, f"Glide{cluster}Client").create(
-            settings([glide.NodeAddress("127.0.0.1", _ports(at)[0])], request_timeout=TIMEOUT)
+            settings(
+                [glide.NodeAddress("127.0.0.1", _ports(at)[0])], request_timeout=_milliseconds(case)
+            )
         )
 
         async def get(key: str) -> Any:

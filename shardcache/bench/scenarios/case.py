@@ -25,6 +25,7 @@ class Case:
     ``serializer``: of the client; clients without one get its counterpart by hand.
     ``compression``: the same.
     ``transport``: between clients and servers.
+    ``timeout``: seconds of a call; None: too long to matter.
     """
 
     operation: Operation = "get"
@@ -37,6 +38,7 @@ class Case:
     serializer: Literal["safe", "json", "pickle"] = "safe"
     compression: Literal["zlib", "zstd"] | None = None
     transport: Transport = "tcp"
+    timeout: float | None = None
 
     @property
     def many(self) -> bool:

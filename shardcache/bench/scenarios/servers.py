@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Self
 
 from shardcache.bench.scenarios.case import Case
-from shardcache.embedded import LocalCluster, LocalShards, find_server
+from shardcache.embedded import LocalCluster, LocalServer, LocalShards, find_server
 from shardcache.embedded.ports import reserve_port
 from shardcache.errors import ServerNotStarted, ShardCacheError
 
@@ -37,11 +37,13 @@ class Addresses:
     ``urls``: by name, of shards.
     ``ports``: of 127.0.0.1: those of a cluster's nodes or of memcached.
     ``ca_file``: the authority of their certificates, with TLS.
+    ``servers``: what can be killed and paused.
     """
 
     urls: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, ...] = ()
     ca_file: str | None = None
+    servers: tuple[LocalServer, ...] = ()
 
 
 class Servers:
@@ -85,11 +87,12 @@ class Servers:
             return Addresses(ports=tuple(self._memcached() for _ in range(count)))
         if kind == "cluster":
             cluster = self._stack.enter_context(LocalCluster(count))
-            return Addresses(ports=tuple(server.port for server in cluster.servers))
+            ports = tuple(server.port for server in cluster.servers)
+            return Addresses(ports=ports, servers=cluster.servers)
         if transport == "tls":
             return self._tls(count)
         shards = self._stack.enter_context(LocalShards(count, tcp=transport == "tcp"))
-        return Addresses(urls=shards.urls)
+        return Addresses(urls=shards.urls, servers=shards.servers)
 
     def _memcached(self) -> int:
         program = shutil.which("memcached")

@@ -2,21 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 from shardcache.bench.figure import Absent, Figure
 from shardcache.bench.peers.peer import Calls, Peer, unchanged
-from shardcache.bench.peers.registry import PEERS
 from shardcache.bench.peers.shardcache import ASYNC, SYNC
 from shardcache.bench.race import Laps, Race, Racer
 from shardcache.bench.scenarios.case import Case, Scenario
-from shardcache.bench.scenarios.servers import Servers, Unavailable
-from shardcache.bench.scenarios.table import SCENARIOS
+from shardcache.bench.scenarios.eligibility import Unfit, installed, reason_of, refusal
+from shardcache.bench.scenarios.servers import Servers
 from shardcache.bench.scenarios.values import sample
 from shardcache.bench.scenarios.workers import EventLoop, Threads, shares
 
-__all__ = ("find_subject", "race_scenario")
+__all__ = ("race_scenario",)
 
 MOST_KEYS = 1_000
 MOST_BYTES = 5_000_000  # of all values that a peer stores
@@ -25,24 +23,15 @@ SLOW_FROM = 1_000  # keys of a call
 SLOW_SHARE = 0.3  # of the rounds, where a call takes long
 
 
-class Unfit(Exception):
-    """A peer that cannot take part; the text says why."""
-
-
-def find_subject(name: str) -> Callable[[Race], Iterator[Figure | Absent]]:
-    """Return what measures the scenario of that name."""
-    return partial(race_scenario, SCENARIOS[name])
-
-
 def race_scenario(scenario: Scenario, race: Race) -> Iterator[Figure | Absent]:
     """Yield the ratio of the client to each peer in each case, and which peers are absent."""
     ours = ASYNC if scenario.base.tasks else SYNC
     there: list[Peer] = []
-    for peer in map(PEERS.__getitem__, scenario.peers):
-        if peer.installed:
-            there.append(peer)
+    for peer in installed(scenario.peers):
+        if isinstance(peer, Absent):
+            yield peer
         else:
-            yield Absent(peer.name, f"not installed: pip install {peer.package}")
+            there.append(peer)
     with Servers() as servers:
         for label, case in scenario.cases():
             refusals = {peer: refusal(peer, case, servers) for peer in (ours, *there)}
@@ -52,17 +41,6 @@ def race_scenario(scenario: Scenario, race: Race) -> Iterator[Figure | Absent]:
             if not refusals[ours]:
                 taking_part = [peer for peer, reason in refusals.items() if not reason]
                 yield from race_case(label, case, taking_part, servers, race)
-
-
-def refusal(peer: Peer, case: Case, servers: Servers) -> str:
-    """Return why the peer cannot take part in a case; "" if it can."""
-    if reason := peer.refuses(case):
-        return reason
-    try:
-        servers.find(peer.kind, case)
-    except Unavailable as error:
-        return str(error)
-    return ""
 
 
 def race_case(
@@ -101,12 +79,6 @@ def race_case(
             yield from figures(
                 label, race(racers, share=share), case.workers * calls if crowded else 1
             )
-
-
-def reason_of(error: Exception) -> str:
-    """Return in one line why a peer is left out."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, Unfit) else f"failed: {type(error).__name__}: {text:.100}"
 
 
 def _close(run: Callable[[Any], Any], opened: Calls) -> None:
