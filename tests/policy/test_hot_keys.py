@@ -112,6 +112,26 @@ def test_fork() -> None:
     assert (world.counts(), world.hot()) == ({}, frozenset())
 
 
+def test_read_in_the_middle_of_counting() -> None:
+    """A read by a signal handler, in the middle of it all, waits for nothing and breaks nothing."""
+    world = World(capacity=4, share=0.1)
+    inner = 0
+
+    def handler() -> float:
+        nonlocal inner
+        if inner < 200:
+            inner += 1
+            world.counter.read(b"inner")
+        return world.now
+
+    world.counter._clock = handler
+    world.read(b"outer", 200)
+    world.counter._clock = lambda: world.now
+    counts = world.counts()
+    assert counts.keys() <= {b"inner", b"outer"}
+    assert all(0 < times <= 200 for times in counts.values())
+
+
 def test_threads() -> None:
     """Threads that read at once break nothing, and lose a few reads at most."""
     world = World(capacity=16)
