@@ -4,7 +4,6 @@ Measured are speed, fairness between tasks, and the memory of the tasks that wai
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
@@ -12,7 +11,7 @@ from statistics import quantiles
 from typing import Any
 from urllib.parse import urlsplit
 
-import hiredis
+from bare_pipe import BarePipe
 from cluster import local_cluster
 from footprint import fresh
 from redis.asyncio import Redis, RedisCluster
@@ -33,49 +32,6 @@ BIG = 10_000_000  # bytes
 MANY = [f"many:{number}" for number in range(10_000)]
 
 Get = Callable[[Any], Awaitable[object]]
-
-
-class BarePipe(asyncio.Protocol):
-    """The floor: one write for all commands of a turn, hiredis reads, futures resolve in order.
-
-    It has no deadline and knows no health of a shard.
-    """
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.reader = hiredis.Reader()
-        self.waiting: deque[asyncio.Future[object]] = deque()
-        self.out: list[bytes] = []
-
-    @classmethod
-    async def to(cls, url: str) -> "BarePipe":
-        where = urlsplit(url)
-        return (
-            await asyncio.get_running_loop().create_connection(cls, where.hostname, where.port)
-        )[1]
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-
-    def send(self, *command: Any) -> "asyncio.Future[object]":
-        future = self.loop.create_future()
-        self.waiting.append(future)
-        if not self.out:
-            self.loop.call_soon(self.flush)
-        self.out.append(hiredis.pack_command(command))
-        return future
-
-    def get(self, key: bytes) -> "asyncio.Future[object]":
-        return self.send(b"GET", key)
-
-    def flush(self) -> None:
-        self.transport.write(b"".join(self.out))
-        self.out.clear()
-
-    def data_received(self, data: bytes) -> None:
-        self.reader.feed(data)
-        while (reply := self.reader.gets()) is not False:
-            self.waiting.popleft().set_result(reply)
 
 
 class Track:

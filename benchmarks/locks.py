@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
+from bare_pipe import BarePipe
 from peers import Bare, pack
 
 from shardcache import AsyncQuorumLock, AsyncShardCache, QuorumLock, ShardCache
@@ -54,10 +55,8 @@ class BareLoop:
         self.tokens = count()
 
     def __call__(self, name: str) -> None:
-        keys = [f"bare:{name}:{part}".encode() for part in ("lock", "fence", "waiting", "wake")]
-        token = b"%040d" % next(self.tokens)
-        self.ask(pack((b"EVAL", ACQUIRE, 3, *keys[:3], token, 10_000, 86_400_000, 1, 1000)))
-        self.ask(pack((b"EVAL", RELEASE, 4, *keys, token)))
+        for payload in bare_lock(name, b"%040d" % next(self.tokens)):
+            self.ask(payload)
 
     def ask(self, payload: bytes) -> None:
         for link in self.links:
@@ -71,6 +70,15 @@ class BareLoop:
     def close(self) -> None:
         for link in self.links:
             link.close()
+
+
+def bare_lock(name: str, token: bytes) -> tuple[bytes, bytes]:
+    """Return the packed scripts that take a lock and release it."""
+    keys = [f"bare:{name}:{part}".encode() for part in ("lock", "fence", "waiting", "wake")]
+    return (
+        pack((b"EVAL", ACQUIRE, 3, *keys[:3], token, 10_000, 86_400_000, 1, 1000)),
+        pack((b"EVAL", RELEASE, 4, *keys, token)),
+    )
 
 
 def figures(race: Race) -> Iterator[Figure]:
@@ -176,6 +184,9 @@ def at_once(race: Race) -> Iterator[Figure]:
         client = redis.asyncio.Redis.from_pool(pool)
         stack.callback(lambda: loop.run_until_complete(client.aclose()))
         names = [f"lock:{number}" for number in range(AT_ONCE)]
+        pipes = [loop.run_until_complete(BarePipe.to(url)) for url in servers.urls.values()]
+        stack.callback(lambda: [pipe.transport.abort() for pipe in pipes])
+        tokens = count()
         ours = [cache.lock(name, TTL, voter_timeout=TTL / 2) for name in names]
         theirs = [client.lock(f"redis-py:{name}", TTL) for name in names]
 
@@ -183,7 +194,12 @@ def at_once(race: Race) -> Iterator[Figure]:
             await lock.acquire()
             await lock.release()
 
-        async def crowd(locks: list[Any]) -> None:
+        async def bare_turn(name: str) -> None:
+            for payload in bare_lock(name, b"%040d" % next(tokens)):
+                for reply in [pipe.send_packed(payload) for pipe in pipes]:
+                    await reply
+
+        async def crowd(locks: list[Any], turn: Callable[[Any], Any] = turn) -> None:
             await asyncio.gather(*map(turn, locks))
 
         laps = race(
@@ -194,6 +210,11 @@ def at_once(race: Race) -> Iterator[Figure]:
                     [0],
                 ),
                 Racer(
+                    "bare pipelined Protocols, same scripts",
+                    lambda _: loop.run_until_complete(crowd(names, bare_turn)),
+                    [0],
+                ),
+                Racer(
                     "redis-py asyncio Lock, 1 node",
                     lambda _: loop.run_until_complete(crowd(theirs)),
                     [0],
@@ -201,11 +222,12 @@ def at_once(race: Race) -> Iterator[Figure]:
             ],
             share=0.1,
         )
-        yield shared_out(laps, 1 / 8)
+        ours_name, bare_name, redis_name = laps.seconds
+        yield shared_out(laps, ours_name, bare_name, 1.5)
+        yield shared_out(laps, ours_name, redis_name, 1 / 8)
 
 
-def shared_out(laps: Laps, goal: float) -> Figure:
-    ours, theirs = laps.seconds
+def shared_out(laps: Laps, ours: str, theirs: str, goal: float) -> Figure:
     costs = f"{laps.micros(ours) / AT_ONCE:.0f} / {laps.micros(theirs) / AT_ONCE:.0f} µs each"
     return Figure(
         f"{ours} / {theirs}",
