@@ -51,7 +51,7 @@ def compiled(source: Path, folder: Path) -> Path:
     copy = folder / "_compiled.py"
     copy.write_bytes(source.read_bytes())
     extensions = cythonize(
-        [Extension(MODULE, [str(copy)])],
+        [Extension(MODULE, [str(copy)], extra_compile_args=["-g0"])],
         build_dir=str(folder / "c"),
         compiler_directives={"language_level": "3", "binding": True},
         force=True,
