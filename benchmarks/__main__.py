@@ -8,7 +8,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from shardcache.bench.program import Subject, add_options, run_program
+from shardcache.bench.arguments import add_options
+from shardcache.bench.program import Subject, run_program
 from shardcache.bench.subjects import SUBJECTS as SCENARIOS
 from shardcache.errors import InvalidOption
 

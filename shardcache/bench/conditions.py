@@ -6,6 +6,8 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+from shardcache.per_key import COMPILED
+
 __all__ = ("machine", "versions")
 
 # Those that have a part in a figure; what is not installed is left out.
@@ -48,7 +50,10 @@ def machine() -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Return the version of the interpreter, and that of each package that is installed."""
-    found = {platform.python_implementation(): platform.python_version()}
+    found = {
+        platform.python_implementation(): platform.python_version(),
+        "loops over keys": "compiled" if COMPILED else "pure Python",
+    }
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)

@@ -1,5 +1,6 @@
 """A record as Markdown: the tables of a page, with the command and the machine."""
 
+from collections.abc import Mapping
 from itertools import groupby
 
 from shardcache.bench.figure import Figure, digits
@@ -8,8 +9,11 @@ from shardcache.bench.record import Record
 __all__ = ("to_markdown",)
 
 
-def to_markdown(record: Record) -> str:
-    """Return one table for each subject, below the command, the machine and the versions."""
+def to_markdown(record: Record, charts: Mapping[str, str] | None = None) -> str:
+    """Return one table for each subject, below the command, the machine and the versions.
+
+    ``charts``: links of images by subject; None (default): none.
+    """
     setting = record.setting
     facts = [
         f"`{setting.command}`",
@@ -20,7 +24,10 @@ def to_markdown(record: Record) -> str:
     lines = ["; ".join(facts) + ". Medians, and quartiles in brackets; less is better."]
     for subject, named in groupby(record.figures.items(), key=lambda one: one[0][0]):
         rows = [_row(figure) for _, figure in named]
-        lines += ["", f"### {subject}", "", "| | goal | measured | per call |", "|---|---|---|---|"]
+        lines += ["", f"### {subject}", ""]
+        if charts and subject in charts:
+            lines += [f"![{subject}]({charts[subject]})", ""]
+        lines += ["| | goal | measured | per call |", "|---|---|---|---|"]
         lines += [f"| {' | '.join(row)} |" for row in rows]
     if record.absent:
         lines += ["", "Not measured:", "", *(f"- {one}" for one in record.absent)]

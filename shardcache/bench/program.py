@@ -1,65 +1,27 @@
-"""The program around the races: options, the run, the table, and the files that are asked for."""
+"""The program around the races: the run, the table, and the files that are asked for."""
 
 import argparse
-import os
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from pathlib import Path
 
+from shardcache.bench.arguments import check_arguments, typed_arguments
+from shardcache.bench.charts import draw_charts
 from shardcache.bench.comparison import Verdict, compare, other_conditions
 from shardcache.bench.conditions import machine, versions
 from shardcache.bench.figure import Absent, Figure, header
 from shardcache.bench.idle_cores import awake
-from shardcache.bench.markdown import to_markdown
+from shardcache.bench.page import write_page
+from shardcache.bench.peers.registry import PEERS
 from shardcache.bench.race import Race
 from shardcache.bench.record import Record, Setting, read_record
-from shardcache.errors import InvalidOption
 
-__all__ = ("Subject", "add_options", "run_program")
+__all__ = ("Subject", "run_program")
 
 Subject = Callable[[Race], Iterable[Figure | Absent]]
-LEAST_ROUNDS = 3  # what has quartiles
-
-
-def add_options(parser: argparse.ArgumentParser, *, rounds: int) -> None:
-    """Add what every run of benchmarks can be told.
-
-    ``rounds``: the default of ``--rounds``.
-    """
-    # How it is measured.
-    parser.add_argument(
-        "--rounds",
-        type=int,
-        default=rounds,
-        metavar="N",
-        help=f"rounds of each race, {LEAST_ROUNDS} or more (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--cpu", action="store_true", help="time this thread's own work instead of whole calls"
-    )
-    parser.add_argument(
-        "--sleepy", action="store_true", help="let idle cores fall asleep, as they do in life"
-    )
-    # What is made of it.
-    parser.add_argument(
-        "--json",
-        type=Path,
-        metavar="FILE",
-        help="write all figures with their spread, costs, machine and versions",
-    )
-    parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="write the tables, the command, the machine"
-    )
-    parser.add_argument(
-        "--compare",
-        type=Path,
-        metavar="OLD.json",
-        help="say what got slower since that --json: quartiles that do not overlap; exit code 1",
-    )
 
 
 def run_program(
@@ -70,7 +32,7 @@ def run_program(
 ) -> int:
     """Run the subjects, print the table, write the files, and return the exit code.
 
-    ``args``: the options of `add_options`, and ``subjects``: the names that were asked for.
+    ``args``: the options of `arguments.add_options`, and ``subjects``: the names asked for.
     ``program``: how it was called, without arguments.
     ``names``: of all subjects, in the order of a whole run.
     ``find``: returns what measures a subject.
@@ -78,10 +40,28 @@ def run_program(
     1: a figure got slower than in the old run, by more than the noise. 0: else.
     `InvalidOption`: an argument is wrong; nothing was measured.
     """
-    _check(args, names)
+    check_arguments(args, names)
     old = read_record(args.compare) if args.compare else None
+    record = read_record(args.read) if args.read else _run(args, program, names, find)
+    # Files first: what was measured is kept, whatever the comparison says.
+    if args.json:
+        args.json.write_text(record.to_json(), encoding="utf-8")
+    charts = draw_charts(record, args.charts) if args.charts else {}
+    if args.markdown:
+        floor = [peer.name for peer in PEERS.values() if peer.floor]
+        write_page(args.markdown, record, charts, floor)
+    return _report(old, record) if old else 0
+
+
+def _run(
+    args: argparse.Namespace,
+    program: str,
+    names: Sequence[str],
+    find: Callable[[str], Subject],
+) -> Record:
+    """Measure the subjects and print the table."""
     setting = Setting(
-        command=shlex.join([*program.split(), *_arguments(args)]),
+        command=shlex.join([*program.split(), *typed_arguments(args)]),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         clock="this thread's CPU time" if args.cpu else "wall clock",
         rounds=args.rounds,
@@ -101,47 +81,18 @@ def run_program(
             told = (
                 f"{subject}: {figure.what}: {figure.reason}" if isinstance(figure, Absent) else ""
             )
+            # What is absent in each case is told once.
             if told not in absent:
                 print(figure, flush=True)
             if isinstance(figure, Absent):
                 absent[told] = None
             else:
                 figures[subject, figure.what] = figure
-    record = Record(setting, figures, tuple(absent))
     goals = [figure for figure in figures.values() if figure.goal is not None]
     met = sum(figure.met for figure in goals)
     told = f"{met} of {len(goals)} goals met, " if goals else ""
     print(f"\n{told}{len(figures)} figures in {time.monotonic() - started:.0f} s")
-    # Files first: what was measured is kept, whatever the comparison says.
-    if args.json:
-        args.json.write_text(record.to_json(), encoding="utf-8")
-    if args.markdown:
-        args.markdown.write_text(to_markdown(record), encoding="utf-8")
-    return _report(old, record) if old else 0
-
-
-def _check(args: argparse.Namespace, names: Sequence[str]) -> None:
-    if unknown := [name for name in args.subjects if name not in names]:
-        raise InvalidOption(
-            f"no subject is named {', '.join(unknown)}; there are {', '.join(names)}"
-        )
-    if args.rounds < LEAST_ROUNDS:
-        raise InvalidOption(f"--rounds must be {LEAST_ROUNDS} or more, got {args.rounds}")
-    for path in (args.json, args.markdown):
-        # Known before the minutes of a run, not after.
-        if path and not _writable(path):
-            raise InvalidOption(f"{path} must be a file that can be written, and its folder there")
-
-
-def _writable(path: Path) -> bool:
-    return not path.is_dir() and os.access(path if path.exists() else path.parent, os.W_OK)
-
-
-def _arguments(args: argparse.Namespace) -> Iterator[str]:
-    """Yield the arguments that the figures depend on."""
-    yield from args.subjects
-    yield from ("--rounds", str(args.rounds))
-    yield from (f"--{name}" for name in ("cpu", "sleepy") if getattr(args, name))
+    return Record(setting, figures, tuple(absent))
 
 
 def _measure(

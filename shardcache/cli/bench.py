@@ -13,7 +13,7 @@ ROUNDS = 31
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    from shardcache.bench.program import add_options
+    from shardcache.bench.arguments import add_options
 
     bench = commands.add_parser(
         "bench",

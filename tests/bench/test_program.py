@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from shardcache.bench.arguments import add_options
 from shardcache.bench.figure import Figure
-from shardcache.bench.program import add_options, run_program
+from shardcache.bench.program import run_program
 from shardcache.bench.race import Race, Spread
 from shardcache.bench.record import read_record
 from shardcache.errors import InvalidOption

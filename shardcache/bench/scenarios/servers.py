@@ -19,6 +19,8 @@ from shardcache.errors import ServerNotStarted, ShardCacheError
 __all__ = ("Addresses", "Servers", "Unavailable")
 
 START = 5.0  # seconds that memcached may take
+# The server ends with this process, however that ends: then the input of the shell does.
+GUARD = 'trap "" HUP INT TERM; "$@" & read -r _; kill -KILL "$!"; wait'
 CERTIFICATE = (
     *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
     *("-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=localhost"),
@@ -100,9 +102,12 @@ class Servers:
             raise Unavailable("memcached is not installed: apt install memcached")
         port = self._port()
         where = ("-l", "127.0.0.1", "-p", str(port), "-m", "1024", "-U", "0", "-u", "nobody")
-        process = subprocess.Popen([program, *where], stderr=subprocess.DEVNULL)
-        self._stack.callback(process.wait)
-        self._stack.callback(process.terminate)
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", GUARD, "sh", program, *where],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._stack.callback(process.communicate)  # closes its input
         deadline = time.monotonic() + START
         while time.monotonic() < deadline:
             try:

@@ -76,9 +76,12 @@ def race_case(
         # Without the client itself there is nothing to compare with.
         if racers and racers[0].name == peers[0].name:
             share = SLOW_SHARE if case.keys >= SLOW_FROM else 1.0
-            yield from figures(
-                label, race(racers, share=share), case.workers * calls if crowded else 1
-            )
+            try:
+                laps = race(racers, share=share)
+            except Exception as error:  # noqa: BLE001  # a case that fails does not end the run
+                yield Absent(label, reason_of(error))
+            else:
+                yield from figures(label, laps, case.workers * calls if crowded else 1)
 
 
 def _close(run: Callable[[Any], Any], opened: Calls) -> None:
