@@ -1,5 +1,6 @@
 """Values in memory while slots move, masters change and replicas are read from."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +8,9 @@ import pytest
 
 from shardcache import NearCache, Options, ShardCache
 from shardcache.embedded import LocalCluster
+from shardcache.policy.near_store import LEASE
+from shardcache.topology.slots import slot_of
+from tests.near_judge import NearJudge
 from tests.waiting import until
 
 NEAR = NearCache(ttl=3600)
@@ -128,6 +132,30 @@ def test_replicas(make: Any, other: ShardCache, read_from: Any) -> None:
         assert other.set_many(dict.fromkeys(KEYS, number)) == []
         cache.get_many(KEYS)
         until_seen(cache, KEYS, number)
+
+
+@pytest.mark.long
+def test_under_load(program: str, make: Any, namespace: str) -> None:
+    """While a slot moves and a master dies, no read is older than the bound."""
+    options, slot = {"cluster-node-timeout": "1000"}, slot_of(b"{k}")
+    judge = NearJudge(HERE, LEASE)
+    with (
+        LocalCluster(3, replicas=1, binary=program, options=options) as cluster,
+        ShardCache(cluster.url, namespace=namespace, timeout=5) as other,
+    ):
+        cache = make(cluster.url, near=NEAR, timeout=1.0)
+        with judge.writing(other, 1), judge.reading(cache, 2):
+            until(lambda: cache.stats().near.hits)
+            target = next(one for one in cluster.masters if one is not cluster.owner(slot))
+            for step in cluster.slot_migration(slot, target):
+                if step.name == "keys":
+                    time.sleep(1.5 * LEASE)
+            time.sleep(1.5 * LEASE)
+            target.kill()
+            until(lambda: cluster.owner(slot) not in (None, target))
+            time.sleep(1.5 * LEASE)
+    assert judge.stale == []
+    assert cache.stats().near.hits > 0
 
 
 @pytest.mark.long

@@ -5,9 +5,7 @@ connections are cut, stalled, delayed and killed. A judge knows when each write 
 """
 
 import random
-import threading
 import time
-from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -17,6 +15,7 @@ from shardcache.drivers import invalidation_listener
 from shardcache.embedded import LocalShards
 from shardcache.policy.near_store import NearStore
 from shardcache.testing import FaultProxy
+from tests.near_judge import NearJudge
 from tests.waiting import until
 
 from .conftest import BROKEN, NO_BREAKER, SCALE, trouble
@@ -30,55 +29,23 @@ KEYS = [f"key-{i}" for i in range(150)]
 Proxies = dict[str, FaultProxy]
 
 
-class Judge:
-    """Knows which values were acknowledged when."""
-
-    def __init__(self) -> None:
-        self.written: dict[str, list[tuple[float, int]]] = defaultdict(list)
-        self.reads = 0
-        self.stale: list[tuple[str, int, int]] = []
-
-    def read(self, cache: Any, key: str) -> None:
-        """Read a key, and count what is older than the bound allows."""
-        self.reads += 1
-        due = time.monotonic() - LEASE
-        got = cache.get(key)
-        if got is None:
-            return
-        for acknowledged, number in reversed(self.written[key]):
-            if acknowledged <= due:
-                if got < number:
-                    self.stale.append((key, got, number))
-                return
-
-
-def campaign(servers: LocalShards, proxies: Proxies, reads: int) -> tuple[Judge, Any]:
+def campaign(servers: LocalShards, proxies: Proxies, reads: int) -> tuple[NearJudge, Any]:
     """Write and read under faults; return what the judge has seen, and the reader's counters."""
-    judge, rng, stop = Judge(), random.Random(8), threading.Event()
-
-    def write() -> None:
-        with ShardCache(servers.urls, namespace="g8", timeout=20) as writer:
-            for number in range(1, 10**9):
-                key = rng.choice(KEYS)
-                if stop.wait(0.001):
-                    return
-                if writer.set(key, number, ttl=None):
-                    judge.written[key].append((time.monotonic(), number))
-
+    judge, rng = NearJudge(KEYS, LEASE), random.Random(7)
     urls = {name: proxy.url for name, proxy in proxies.items()}
-    writer = threading.Thread(target=write)
-    with ShardCache(
-        urls, namespace="g8", timeout=0.05, near=NearCache(), options=NO_BREAKER
-    ) as cache:
-        writer.start()
-        try:
-            with trouble(proxies.values(), random.Random(9), 0.02, lambda f: type(f) not in BROKEN):
-                end = time.monotonic() + SPAN
-                while judge.reads < reads or time.monotonic() < end:
-                    judge.read(cache, random.choice(KEYS))
-        finally:
-            stop.set()
-            writer.join()
+    with (
+        ShardCache(servers.urls, namespace="g8", timeout=20) as writer,
+        ShardCache(
+            urls, namespace="g8", timeout=0.05, near=NearCache(), options=NO_BREAKER
+        ) as cache,
+    ):
+        with (
+            judge.writing(writer, 8),
+            trouble(proxies.values(), random.Random(9), 0.02, lambda f: type(f) not in BROKEN),
+        ):
+            end = time.monotonic() + SPAN
+            while judge.reads < reads or time.monotonic() < end:
+                judge.read(cache, rng.choice(KEYS))
         return judge, cache.stats().near
 
 
