@@ -27,7 +27,6 @@ SUBJECTS = (
     "stampede",
     "growth",
     "ring",
-    "footprint",
     "redis_cluster",
     "near",
 )
@@ -41,7 +40,7 @@ def main() -> int:
         "subjects",
         nargs="*",
         metavar="SUBJECT",
-        help=f"any of {', '.join((*SUBJECTS, *SCENARIOS))} (default: {', '.join(SUBJECTS)})",
+        help=f"any of {', '.join((*SUBJECTS, *SCENARIOS))} (default: those of this folder)",
     )
     add_options(parser, rounds=101)
     args = parser.parse_args()

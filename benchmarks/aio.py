@@ -1,6 +1,6 @@
 """The asyncio client: many tasks on one pipelined connection per shard.
 
-Measured are speed, fairness between tasks, and the memory of the tasks that wait.
+Measured are speed, and fairness between tasks; the memory of tasks that wait: `footprint`.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from bare_pipe import BarePipe
 from cluster import local_cluster
-from footprint import fresh
 from redis.asyncio import Redis, RedisCluster
 
 from shardcache import AsyncShardCache
@@ -69,14 +68,13 @@ class Track:
 
 
 def figures(race: Race) -> Iterator[Figure]:
-    """Race on the default loop, then on uvloop if it is there, then look at fairness and memory."""
+    """Race on the default loop, then on uvloop if it is there, then look at fairness."""
     yield from on_loop(race, "", asyncio.SelectorEventLoop, goals=True)
     if find_spec("uvloop"):
         import uvloop
 
         yield from on_loop(race, "uvloop: ", uvloop.new_event_loop, goals=False)
     yield from beside_bulk(race)
-    yield memory()
 
 
 def on_loop(
@@ -257,42 +255,3 @@ async def slow_gets(get: Get, bulk: Get, *, times: int = 3) -> float:
     over = True
     await asyncio.gather(*tasks)
     return quantiles(took, n=100)[98]
-
-
-WAITING = """
-import asyncio, gc, tracemalloc
-from shardcache import AsyncShardCache, Options
-from shardcache.testing import FaultProxy, Stall
-
-async def main(proxy):
-    tasks = 50_000
-    # All are sent, so that each has its place on the connection.
-    # None is answered before it is counted.
-    options = Options(max_in_flight=1_000_000)
-    cache = AsyncShardCache({"one": proxy.url}, timeout=60, options=options)
-    await cache.get("key")
-    proxy.set(Stall())
-    gc.collect()
-    tracemalloc.start()
-    before, _ = tracemalloc.get_traced_memory()
-    calls = [asyncio.ensure_future(cache.get(f"key:{number}")) for number in range(tasks)]
-    await asyncio.sleep(1)
-    after, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    proxy.clear()
-    await asyncio.gather(*calls)
-    await cache.aclose()
-    print((after - before) / tasks / 1000)
-
-with FaultProxy(sys.argv[1]) as proxy:
-    asyncio.run(main(proxy))
-"""
-
-
-def memory() -> Figure:
-    """Measure what a waiting call holds: its task, coroutines, place in a queue, and bytes."""
-    with LocalShards(1, tcp=True) as servers:
-        found = Spread.of([fresh(WAITING, list(servers.urls.values()))])
-    return Figure(
-        "50,000 concurrent gets: memory per waiting call, task included", found, 1.5, " KB"
-    )

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from shardcache.bench.figure import Absent, Figure
+from shardcache.bench.inside.floors import FLOORS
+from shardcache.bench.inside.footprint import FOOTPRINT
 from shardcache.bench.open_loop.subject import run_mix
 from shardcache.bench.open_loop.table import MIXES
 from shardcache.bench.race import Race
@@ -15,4 +17,6 @@ __all__ = ("SUBJECTS",)
 SUBJECTS: Mapping[str, Callable[[Race], Iterator[Figure | Absent]]] = {
     **{name: partial(race_scenario, scenario) for name, scenario in SCENARIOS.items()},
     **{name: partial(run_mix, mix) for name, mix in MIXES.items()},
+    **FLOORS,
+    **FOOTPRINT,
 }

@@ -28,11 +28,17 @@ def add(commands: Commands) -> None:
         "subjects", nargs="*", metavar="SCENARIO", help="names of --list (default: all)"
     )
     bench.add_argument("--list", action="store_true", help="print the scenarios and end")
+    bench.add_argument(
+        "--profile",
+        action="store_true",
+        help="measure where the time of one get and one get_many goes, floor by floor",
+    )
     add_options(bench, rounds=ROUNDS)
     bench.set_defaults(run=_bench)
 
 
 def _bench(args: argparse.Namespace) -> int:
+    from shardcache.bench.inside.floors import FLOORS
     from shardcache.bench.program import run_program
     from shardcache.bench.scenarios.table import SCENARIOS
     from shardcache.bench.subjects import SUBJECTS
@@ -42,4 +48,6 @@ def _bench(args: argparse.Namespace) -> int:
             cases = SCENARIOS[name].cases() if name in SCENARIOS else ()
             say(f"{name}: {', '.join(label for label, _ in cases)}".removesuffix(": "))
         return Exit.FINE
+    if args.profile:
+        args.subjects = [*FLOORS, *args.subjects]
     return run_program(args, "shardcache bench", tuple(SUBJECTS), SUBJECTS.__getitem__)

@@ -13,7 +13,7 @@ from shardcache.bench.scenarios.servers import Addresses
 from shardcache.bench.scenarios.values import raw_codec
 from shardcache.urls import parse_url
 
-__all__ = ("PEER", "BareSocket")
+__all__ = ("PEER", "BareSocket", "exchange", "pack")
 
 READ = 64 * 1024
 MS = b"300000"
