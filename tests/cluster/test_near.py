@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 
 from shardcache import NearCache, Options, ShardCache
 from shardcache.embedded import LocalCluster
@@ -82,6 +83,27 @@ def test_slot_that_moves(cache: Any, other: ShardCache, move: Any, batch: int) -
         number += 1
         assert other.set_many(dict.fromkeys(HERE, number)) == []
         until_seen(cache, HERE, number)
+    until_kept(cache, HERE)
+
+
+def test_slot_that_moves_at_once(cluster: LocalCluster, cache: Any, other: ShardCache) -> None:
+    """Where a server hands over a whole slot (Valkey 9), it tells of the keys that it drops."""
+    slot = slot_of(b"{k}")
+    source = cluster.owner(slot)
+    assert source is not None
+    target = next(one for one in cluster.masters if one is not source)
+    other.set_many(dict.fromkeys(HERE, 0))
+    until_kept(cache, HERE)
+    with redis.Redis(port=source.port) as old, redis.Redis(port=target.port) as new:
+        heir = new.execute_command("CLUSTER", "MYID")
+        move = ("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", heir)
+        try:
+            old.execute_command(*move)
+        except redis.ResponseError:
+            pytest.skip("the server knows no MIGRATESLOTS")
+    until(lambda: cluster.owner(slot) is target)
+    until(lambda: other.set_many(dict.fromkeys(HERE, 1)) == [])
+    until_seen(cache, HERE, 1)
     until_kept(cache, HERE)
 
 
