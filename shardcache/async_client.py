@@ -110,9 +110,11 @@ class AsyncShardCache(AsyncLockMaker):
             if value.__class__ is Loaded:
                 return await self._run(tagging.plain(value, default, self._load_context))
             return value
-        shard = self._current.now.owner_index(wire)
+        # The value alone; with the time that it has left, if it is to be kept near.
+        topology = self._current.now
+        shard = topology.owner_index(wire)
         try:
-            if near is None or (entry := near.begin(key, wire, shard)) is None:
+            if near is None or (entry := near.begin(key, wire, shard, topology)) is None:
                 raw = await self._ask(shard, PACKED_GET % (len(wire), wire), GET)
             else:
                 look = PACKED_LOOK % (len(wire), wire, len(wire), wire)

@@ -104,9 +104,10 @@ class ShardCache(LockMaker):
             if value.__class__ is Loaded:
                 return self._run(tagging.plain(value, default, self._load_context))
             return value
-        shard = self._current.now.owner_index(wire)
+        topology = self._current.now
+        shard = topology.owner_index(wire)
         try:
-            if near is None or (entry := near.begin(key, wire, shard)) is None:
+            if near is None or (entry := near.begin(key, wire, shard, topology)) is None:
                 raw = self._one(shard, (b"GET", wire), GET)
             else:
                 look = PACKED_LOOK % (len(wire), wire, len(wire), wire)

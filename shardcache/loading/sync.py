@@ -49,16 +49,18 @@ class Loader(LoaderBase):
         ttl_ms, names = self.checked(ttl, tags)
         if self._hot_keys is not None:
             self._hot_keys.read(wire)
-        shard = self._current.now.owner_index(wire)
+        topology = self._current.now
+        shard = topology.owner_index(wire)
         if shard == UNKNOWN and self._has_nodes():
-            shard = self._current.now.owner_index(wire)
+            topology = self._current.now
+            shard = topology.owner_index(wire)
         began = self._clock()
         near = self._near
         outcome: Outcome | None = None if near is None else near.look(wire)
         if near is None:
             outcome = self._call_many(shard, self.packed_look(wire), LOOK)
         elif outcome is None:
-            entry = near.begin(key, wire, shard)
+            entry = near.begin(key, wire, shard, topology)
             outcome = self._call_many(shard, self.packed_look(wire), LOOK)
             near.keep(entry, wire, outcome)
         found = self.judged(outcome, wire, shard, policy)

@@ -153,19 +153,19 @@ class NearStore:
             return [entry.raw, -1]
         return [entry.raw, max(int((entry.dies - self._clock()) * 1000), 0)]
 
-    def begin(self, key: Key, wire: bytes, shard: int) -> NearEntry | None:
+    def begin(self, key: Key, wire: bytes, shard: int, topology: Topology) -> NearEntry | None:
         """Make the place for a value that is read next; None if it is not to be stored.
+
+        ``key``, ``wire``: the key in both forms.
+        ``shard``: its shard, by ``topology``; that may have been replaced since.
 
         Raises `ShardError` if the shard cannot tell of invalidations.
         """
         if self._closed or not self._keeps(key, wire):
             return None
         self.misses += 1
-        life, topology = self.life_of(shard), self._current.now
-        if life is None or life.topology is not topology:
-            return None
-        # The shard was chosen by a topology that may have been replaced since.
-        if topology.owner_index(wire) != shard:
+        life = self.life_of(shard)
+        if life is None or not (life.topology is topology is self._current.now):
             return None
         entry = self._place(wire, life, self._clock())
         self._evict()

@@ -114,8 +114,9 @@ class NearRun:
         key = self._rng.choice(KEYS)
         wire = key.encode()
         if not self._served(wire):
-            shard = self._current.now.owner_index(wire)
-            entry = self._store.begin(key, wire, shard)
+            topology = self._current.now
+            shard = topology.owner_index(wire)
+            entry = self._store.begin(key, wire, shard, topology)
             batch = Batch(shard, [(b"GET", wire), (b"PTTL", wire)], True)
             self._ask(batch, lambda outcome: self._store.keep(entry, wire, outcome))
         return 0.01
