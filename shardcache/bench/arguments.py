@@ -51,8 +51,9 @@ def add_options(parser: argparse.ArgumentParser, *, rounds: int) -> None:
     parser.add_argument(
         "--read",
         type=Path,
+        nargs="+",
         metavar="RUN.json",
-        help="measure nothing: make --markdown and --charts of that --json",
+        help="measure nothing: make --markdown and --charts of these --json",
     )
     parser.add_argument(
         "--compare",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shardcache.per_key import COMPILED
 
-__all__ = ("machine", "versions")
+__all__ = ("load", "machine", "versions")
 
 # Those that have a part in a figure; what is not installed is left out.
 PACKAGES = (
@@ -43,9 +43,14 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": str(cores),
-        "load at the start": f"{os.getloadavg()[0]:.1f}",
+        "load at the start": load(),
         "garbage collector": "on" if gc.isenabled() else "off",
     }
+
+
+def load() -> str:
+    """Return how many processes wanted a core in the last minute."""
+    return f"{os.getloadavg()[0]:.1f}"
 
 
 def versions() -> dict[str, str]:

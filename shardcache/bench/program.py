@@ -6,18 +6,19 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from shardcache.bench.arguments import check_arguments, typed_arguments
 from shardcache.bench.charts import draw_charts
 from shardcache.bench.comparison import Verdict, compare, other_conditions
-from shardcache.bench.conditions import machine, versions
+from shardcache.bench.conditions import load, machine, versions
 from shardcache.bench.figure import Absent, Figure, header
 from shardcache.bench.idle_cores import awake
 from shardcache.bench.page import write_page
 from shardcache.bench.peers.registry import PEERS
 from shardcache.bench.race import Race
-from shardcache.bench.record import Record, Setting, read_record
+from shardcache.bench.record import Record, Setting, joined, read_record
 
 __all__ = ("Subject", "run_program")
 
@@ -42,7 +43,7 @@ def run_program(
     """
     check_arguments(args, names)
     old = read_record(args.compare) if args.compare else None
-    record = read_record(args.read) if args.read else _run(args, program, names, find)
+    record = joined(map(read_record, args.read)) if args.read else _run(args, program, names, find)
     # Files first: what was measured is kept, whatever the comparison says.
     if args.json:
         args.json.write_text(record.to_json(), encoding="utf-8")
@@ -73,7 +74,7 @@ def _run(
     race = Race(args.rounds, time.thread_time if args.cpu else time.perf_counter)
     with nullcontext(False) if args.sleepy else awake() as kept:
         cores = "kept awake" if kept else "left to themselves"
-        setting = Setting(**{**vars(setting), "machine": {**setting.machine, "idle cores": cores}})
+        setting = replace(setting, machine={**setting.machine, "idle cores": cores})
         print(f"{_described(setting)}\n\n{header()}", flush=True)
         figures: dict[tuple[str, str], Figure] = {}
         absent: dict[str, None] = {}  # in order, each once
@@ -88,11 +89,15 @@ def _run(
                 absent[told] = None
             else:
                 figures[subject, figure.what] = figure
+                if args.json:  # a run that is broken off keeps what it has
+                    partial = Record(setting, figures, tuple(absent))
+                    args.json.write_text(partial.to_json(), encoding="utf-8")
     goals = [figure for figure in figures.values() if figure.goal is not None]
     met = sum(figure.met for figure in goals)
     told = f"{met} of {len(goals)} goals met, " if goals else ""
     print(f"\n{told}{len(figures)} figures in {time.monotonic() - started:.0f} s")
-    return Record(setting, figures, tuple(absent))
+    ended = {**setting.machine, "load at the end": load()}
+    return Record(replace(setting, machine=ended), figures, tuple(absent))
 
 
 def _measure(

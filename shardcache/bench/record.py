@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from shardcache.bench.figure import Figure
 from shardcache.bench.race import Spread
 from shardcache.errors import InvalidOption
 
-__all__ = ("Record", "Setting", "read_record")
+__all__ = ("Record", "Setting", "joined", "read_record")
 
 FORMAT = 1  # of the file; another number is another format
 
@@ -69,6 +69,15 @@ class Record:
         }
         whole["absent"] = list(self.absent)
         return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+def joined(records: Iterable[Record]) -> Record:
+    """Return runs as one: what several measured counts by the last, and so does the machine."""
+    found = list(records)
+    figures = {name: figure for record in found for name, figure in record.figures.items()}
+    absent = dict.fromkeys(one for record in found for one in record.absent)
+    commands = "; ".join(dict.fromkeys(record.setting.command for record in found))
+    return Record(replace(found[-1].setting, command=commands), figures, tuple(absent))
 
 
 def read_record(path: Path) -> Record:

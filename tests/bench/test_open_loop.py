@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardcache.bench.figure import Absent, Figure
+from shardcache.bench.open_loop import drivers
 from shardcache.bench.open_loop.drivers import by_tasks, by_threads
 from shardcache.bench.open_loop.latency import NOT_SERVED, Served, percentile, summarized
 from shardcache.bench.open_loop.mix import DueCall, Mix, Outage, due_calls
@@ -85,6 +86,20 @@ def test_task_does_not_wait_for_another() -> None:
 
     first, second = asyncio.run(main())
     assert first.seconds >= second.seconds
+
+
+def test_call_that_never_ends_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window ends all the same, and the others are what they are."""
+    monkeypatch.setattr(drivers, "GRACE", 0.05)
+
+    async def serve(call: DueCall) -> bool:
+        if call.key == 0:
+            await asyncio.Event().wait()
+        return True
+
+    calls = [DueCall(0, 0, write=False), DueCall(0, 1, write=False)]
+    found = asyncio.run(by_tasks(calls, serve))
+    assert [one.fine for one in found] == [False, True]
 
 
 @pytest.mark.parametrize("name", MIXES)

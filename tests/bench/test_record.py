@@ -1,6 +1,7 @@
 """A run as files: JSON that is read back as it was written, and Markdown."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from shardcache.bench.figure import Figure, against
 from shardcache.bench.markdown import to_markdown
 from shardcache.bench.race import Laps, Spread
-from shardcache.bench.record import Record, Setting, read_record
+from shardcache.bench.record import Record, Setting, joined, read_record
 from shardcache.errors import InvalidOption
 
 SETTING = Setting(
@@ -64,6 +65,17 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InvalidOption, match="must be what --json FILE of a benchmark wrote"):
         read_record(path)
+
+
+def test_runs_are_joined() -> None:
+    """What both measured is that of the second; nothing of either is lost."""
+    figures = {("one", "get / peer"): FIGURES["two", "free"], ("new", "x"): FIGURES["two", "free"]}
+    second = Record(replace(SETTING, command="second", rounds=7), figures, ("new: absent",))
+    whole = joined([RECORD, second])
+    assert whole.setting == replace(second.setting, command=f"{SETTING.command}; second")
+    assert whole.figures == {**FIGURES, **figures}
+    assert whole.absent == (*RECORD.absent, "new: absent")
+    assert joined([RECORD]) == RECORD
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:

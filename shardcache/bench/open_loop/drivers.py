@@ -11,6 +11,8 @@ from shardcache.bench.open_loop.mix import DueCall
 
 __all__ = ("by_tasks", "by_threads")
 
+GRACE = 10.0
+
 
 def by_threads(
     calls: Sequence[DueCall], serve: Callable[[DueCall], bool], threads: int
@@ -45,7 +47,10 @@ def by_threads(
 async def by_tasks(
     calls: Sequence[DueCall], serve: Callable[[DueCall], Awaitable[bool]]
 ) -> list[Served]:
-    """Start a task for each call when it is due, as a server does for each request."""
+    """Start a task for each call when it is due, as a server does for each request.
+
+    A call that is not done `GRACE` seconds after the last one was due is cancelled: not served.
+    """
     begun = time.perf_counter()
 
     async def work(call: DueCall) -> Served:
@@ -58,4 +63,11 @@ async def by_tasks(
         if wait > 0:
             await asyncio.sleep(wait)
         tasks.append(asyncio.create_task(work(call)))
-    return await asyncio.gather(*tasks)
+    done, unfinished = await asyncio.wait(tasks, timeout=GRACE)
+    for task in unfinished:
+        task.cancel()
+    ended = time.perf_counter() - begun
+    return [
+        task.result() if task in done else Served(ended - call.due, fine=False)
+        for task, call in zip(tasks, calls, strict=True)
+    ]
