@@ -91,7 +91,7 @@ class HotKeyCounter:
 
     def read_many(self, wires: Sequence[bytes]) -> None:
         """Note the reads of keys, as `read` does each."""
-        at = self._skip
+        at = max(self._skip, 0)  # another thread may be about to take a sample
         while at < len(wires):
             self._take(wires[at])
             at += 1 + self._gap()

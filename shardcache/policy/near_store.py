@@ -225,13 +225,18 @@ class NearStore:
 
     def keep(self, entry: NearEntry | None, wire: bytes, outcome: Any) -> None:
         """Fill an entry, if there is one, with the reply to GET and PTTL: value and time left."""
-        if entry is None:
+        if entry is None or entry.charge:  # its key came in two forms, and it is filled already
             return
         raw, pttl = (outcome, 0) if isinstance(outcome, ShardError) else outcome
-        if raw.__class__ is bytes and pttl.__class__ is int and pttl not in (0, -2):
+        if (
+            raw.__class__ is bytes
+            and pttl.__class__ is int
+            and pttl not in (0, -2)
+            # One that is too large for memory would push out all others, and then itself.
+            and (size := _OVERHEAD + len(wire) + 2 * len(raw)) <= self._settings.max_bytes
+        ):
             entry.raw = raw
             entry.dies = inf if pttl < 0 else entry.began + pttl / 1000
-            size = _OVERHEAD + len(wire) + 2 * len(raw)
             self._bytes += size
             entry.charge.append(size)
             latest = entry.began + self._settings.ttl

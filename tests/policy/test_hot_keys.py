@@ -2,6 +2,7 @@
 
 import random
 import threading
+from typing import Any
 
 import pytest
 
@@ -146,3 +147,18 @@ def test_threads() -> None:
     counts = world.counts()
     assert len(counts) == 4
     assert all(0 < times <= 5000 for times in counts.values())
+
+
+def test_read_of_many_in_the_middle_of_a_sample() -> None:
+    """Another thread, or a signal handler, may read while a sample is taken."""
+
+    def chance() -> float:
+        if reads:
+            reads.pop()([])
+        return 0.0
+
+    reads: list[Any] = []
+    counter = HotKeyCounter(10, 0.0, 1, lambda: 1000.0, chance)
+    reads.append(counter.read_many)
+    counter.read(b"a")
+    assert [(key, round(reads.upper)) for key, reads, _, _ in counter.estimates()] == [(b"a", 1)]

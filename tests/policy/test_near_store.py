@@ -151,6 +151,24 @@ def test_bytes_are_bounded() -> None:
     assert [world.served(b"99"), world.served(b"0")] == [bytes(500), None]
 
 
+def test_value_larger_than_memory() -> None:
+    """It is not kept, and nothing else has to go for it."""
+    world = World(max_bytes=4096)
+    world.read(b"a", b"1")
+    world.read(b"b", b"x" * 4096)
+    assert (world.served(b"a"), world.served(b"b")) == (b"1", None)
+
+
+def test_key_in_two_forms_counts_once() -> None:
+    """The bytes of a value that one call reads twice are counted once."""
+    world = World()
+    entry = world.store.begin("a", b"a", 0)
+    for _ in range(2):
+        world.store.keep(entry, b"a", [b"1", -1])
+    world.store.drop([b"a"])
+    assert world.store.stats().bytes == 0
+
+
 def test_no_sign_of_life() -> None:
     """Nothing is served past the time up to which invalidations are known to arrive."""
     world = World()
