@@ -27,6 +27,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
+from shardcache.drivers.error_copy import copy_error
 from shardcache.errors import CommandRefused, ShardError, ThreadNotStarted
 from shardcache.events import Event, emit
 from shardcache.flows.context import ClientContext
@@ -109,7 +110,7 @@ class InvalidationListener:
         if running is None or not running.is_alive():
             self._start()
         if self._refusal is not None:
-            raise self._refusal
+            raise copy_error(self._refusal)
         return self._life
 
     def _start(self) -> None:

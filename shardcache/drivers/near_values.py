@@ -30,6 +30,7 @@ class NearValues:
         "__weakref__",
         "_address_of",
         "_clock",
+        "_closed",
         "_context",
         "_listeners",
         "_random",
@@ -45,6 +46,7 @@ class NearValues:
     ) -> None:
         self._context = context
         self._clock = clock
+        self._closed = False
         self._address_of: Callable[[], Callable[[int], Address] | None] = lambda: None
         self._random = random
         self._listeners: dict[int, InvalidationListener] = {}
@@ -76,6 +78,7 @@ class NearValues:
 
     def close(self) -> None:
         """Keep nothing from now on, and end the listeners."""
+        self._closed = True
         self.store.close()
         for listener in list(self._listeners.values()):
             listener.close()
@@ -100,6 +103,8 @@ class NearValues:
                     random=self._random,
                 ),
             )
+            if self._closed:  # by another thread, which has not seen this listener
+                listener.close()
         life, address_of = listener.life(), self._address_of()
         # For a moment the client may still read at a former address of the shard.
         there = life is None or address_of is None or address_of(shard) == listener.member.address

@@ -102,6 +102,7 @@ class LoaderBase:
         self._requests = client_context.requests
         self._wire = client_context.keys.wire
         self._near = client_context.near
+        context.written = self._written
         self._hot_keys = client_context.hot_keys
 
     def checked(
@@ -226,7 +227,6 @@ class LoaderBase:
             yield from refresh_behind(request, {wire: read.needs_refresh}, self.context)
         else:
             values = yield from refresh_first(request, {wire: read.needs_refresh}, self.context)
-            self._written((wire,))
             if wire in values:
                 return self._value(values[wire])
         self.context.tally.stale += read.stale
@@ -313,7 +313,6 @@ class LoaderBase:
                     yield from refresh_behind(stale, reads.needs_refresh, context)
                 else:
                     values |= yield from refresh_first(stale, reads.needs_refresh, context)
-                    self._written(reads.needs_refresh)
             # Step 3: load full batches of missing keys, and the rest after the last part.
             missing += reads.missing
             last = part[-1] is wires[-1]

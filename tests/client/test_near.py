@@ -10,9 +10,10 @@ import pytest
 import redis
 
 from shardcache import LoadPolicy, NearCache, Options, ShardCache
-from shardcache.drivers import invalidation_listener
+from shardcache.drivers import invalidation_listener, near_values
+from shardcache.drivers.invalidation_listener import InvalidationListener
 from shardcache.embedded import LocalShards
-from shardcache.errors import CommandRefused, InvalidOption
+from shardcache.errors import ClientClosed, CommandRefused, InvalidOption
 from shardcache.results import Hit
 from shardcache.testing import FaultProxy, Stall
 from shardcache.topology.nodes import members
@@ -187,6 +188,14 @@ def test_stale_stays_stale(cache: Any) -> None:
     until(lambda: read() > 0)
 
 
+def test_refresh_in_the_background_is_seen(colour: Any, servers: LocalShards, unique: str) -> None:
+    """What a refresh of this process has stored is read next, where no server tells of it, too."""
+    policy, values = LoadPolicy(stale_ttl=60), iter(range(100))
+    settings = NearCache(mode="ttl-only")
+    with colour(servers.urls, namespace=unique, timeout=20, near=settings) as cache:
+        until(lambda: cache.get_or_set("k", lambda: next(values), ttl=0.2, policy=policy) > 0)
+
+
 def test_lost_connection_drops_the_part(
     colour: Any, servers: LocalShards, unique: str, other: ShardCache
 ) -> None:
@@ -303,6 +312,12 @@ def test_server_without_tracking(colour: Any, unique: str) -> None:
                 assert refused()
                 with pytest.raises(CommandRefused, match="needs CLIENT TRACKING"):
                     cache.get_many(["k"])
+                depths = set()
+                for _ in range(3):
+                    with pytest.raises(CommandRefused) as caught:
+                        cache.get_or_set("k", 1)
+                    depths.add(len(caught.traceback))
+                assert len(depths) == 1  # each call raises an error of its own
                 assert isinstance(cache.fetch_many(["k"])["k"].error, CommandRefused)
             with colour(shards.urls, timeout=20, near=NearCache(mode="ttl-only")) as cache:
                 cache.set("k", 1)
@@ -336,6 +351,25 @@ def test_closed(servers: LocalShards, unique: str) -> None:
     until(lambda: near(cache, "k"))
     cache.close()
     assert cache.stats().near.items == 0
+
+
+def test_closed_while_a_read_begins(
+    servers: LocalShards, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another thread's `close` did not see yet is closed as well."""
+    made: list[InvalidationListener] = []
+
+    def make(*arguments: Any, **settings: Any) -> InvalidationListener:
+        cache.close()
+        made.append(InvalidationListener(*arguments, **settings))
+        return made[0]
+
+    monkeypatch.setattr(near_values, "InvalidationListener", make)
+    cache = ShardCache(servers.urls, namespace=unique, timeout=20, near=NearCache())
+    with pytest.raises(ClientClosed):
+        cache.get("k")
+    assert made[0].life() is None
+    assert made[0]._worker is None
 
 
 def test_forked_child_begins_empty(servers: LocalShards, unique: str) -> None:

@@ -47,6 +47,7 @@ class LoadContext:
     ``paces``: by wire key, the ms that loading took last time, if that was long.
     ``tended``: by wire key, until when no reader of this process need start a refresh.
     ``is_under_way``: whether an outer call of this thread loads a key: no call may wait for that.
+    ``written``: called with keys whose refresh has ended.
     """
 
     codec: Codec
@@ -63,6 +64,7 @@ class LoadContext:
     paces: dict[bytes, int] = field(default_factory=dict)
     tended: dict[bytes, float] = field(default_factory=dict)
     is_under_way: Callable[[bytes], bool] = lambda _: False
+    written: Callable[[Iterable[bytes]], object] = lambda _: None
 
     @property
     def registry(self) -> VoterRegistry:

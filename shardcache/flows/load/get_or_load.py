@@ -149,5 +149,6 @@ def _refresh(
             raise
         finally:
             context.tend(mine, 0.0 if values else _AGAIN)
+            context.written(mine)
 
     return SingleFlight(tuple(seen), work, 0.0, soft, behind, budget=request.budget)

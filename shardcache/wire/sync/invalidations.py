@@ -12,7 +12,7 @@ import hiredis
 
 from shardcache.errors import CommandRefused, OutOfStep
 from shardcache.refusals import words
-from shardcache.resp import Command, ErrorReply, Reply
+from shardcache.resp import Command, ErrorReply, Reply, as_error
 from shardcache.wire.reply_parser import NOT_YET
 from shardcache.wire.sync.connection import Connection, pack, pack_all
 
@@ -50,8 +50,11 @@ class Invalidations:
             )
             for reply in confirmed:
                 if isinstance(reply, ErrorReply):
-                    text = words(str(reply))
-                    raise CommandRefused(connection.shard, text, text.partition(" ")[0])
+                    error = as_error(connection.shard, reply)
+                    # A server that is busy, say, is not one that has no tracking.
+                    if isinstance(error, CommandRefused):
+                        error = CommandRefused(connection.shard, words(str(reply)), error.code)
+                    raise error
         except BaseException:
             connection.close()
             raise
