@@ -118,7 +118,7 @@ class CacheBase(ABC):
         self._requests = context.requests
         self._driver = self._open(context)
         if self._near_values is not None:
-            self._near_values.reads_at(self._driver.address_of)
+            self._near_values.reads_by(self._driver)
         self._discovery: NodeDiscovery | None = None
         watched: MemberSource | ClusterSource | None = source
         if seeds is not None:

@@ -1,10 +1,10 @@
 """What a client has for its near cache: the values, and a listener for each shard."""
 
 import random
+import weakref
 from collections.abc import Callable
 from math import inf
-from typing import Self
-from weakref import WeakMethod
+from typing import Protocol, Self
 
 from shardcache.drivers.invalidation_listener import InvalidationListener
 from shardcache.flows.context import ClientContext
@@ -20,6 +20,11 @@ __all__ = ("NearValues",)
 _forked = ForkedObjects()
 
 
+class _Reader(Protocol):
+    def address_of(self, shard: int) -> Address:
+        """Return where new connections to a shard go."""
+
+
 class NearValues:
     """Values of a client in the memory of this process, empty in a forked child.
 
@@ -28,12 +33,12 @@ class NearValues:
 
     __slots__ = (
         "__weakref__",
-        "_address_of",
         "_clock",
         "_closed",
         "_context",
         "_listeners",
         "_random",
+        "_reader",
         "store",
     )
 
@@ -47,7 +52,7 @@ class NearValues:
         self._context = context
         self._clock = clock
         self._closed = False
-        self._address_of: Callable[[], Callable[[int], Address] | None] = lambda: None
+        self._reader: Callable[[], _Reader | None] = lambda: None
         self._random = random
         self._listeners: dict[int, InvalidationListener] = {}
         self.store = store = NearStore(settings, context.current, clock)
@@ -65,12 +70,12 @@ class NearValues:
             context.links.near = made.store
         return made
 
-    def reads_at(self, address_of: Callable[[int], Address]) -> None:
+    def reads_by(self, reader: _Reader) -> None:
         """Keep only what was read where the invalidations come from.
 
-        ``address_of``: a method that returns where a shard is read from; it is held weakly.
+        ``reader``: the driver, which is held weakly.
         """
-        self._address_of = WeakMethod(address_of)
+        self._reader = weakref.ref(reader)
 
     def after_fork(self) -> None:
         """Forget the values: the listeners are the parent's."""
@@ -105,7 +110,10 @@ class NearValues:
             )
             if self._closed:  # by another thread, which has not seen this listener
                 listener.close()
-        life, address_of = listener.life(), self._address_of()
-        # For a moment the client may still read at a former address of the shard.
-        there = life is None or address_of is None or address_of(shard) == listener.member.address
-        return life if there else None
+        life, reader = listener.life(), self._reader()
+        if life is not None and reader is not None:
+            # For a moment the client may still read at a former address of the shard.
+            address, heard = reader.address_of(shard), listener.member.address
+            if address is not heard and address != heard:
+                return None
+        return life
