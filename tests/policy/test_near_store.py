@@ -162,7 +162,7 @@ def test_value_larger_than_memory() -> None:
 def test_key_in_two_forms_counts_once() -> None:
     """The bytes of a value that one call reads twice are counted once."""
     world = World()
-    entry = world.store.begin("a", b"a", 0)
+    entry = world.begin("a")
     for _ in range(2):
         world.store.keep(entry, b"a", [b"1", -1])
     world.store.drop([b"a"])
