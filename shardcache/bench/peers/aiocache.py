@@ -38,9 +38,9 @@ async def _open(at: Addresses, case: Case) -> Calls:
         return cache.multi_set(list(mapping.items()), ttl=SECONDS)
 
     return Calls(
-        cache.get,
-        lambda key, value: cache.set(key, value, ttl=SECONDS),
         cache.close,
+        get=cache.get,
+        set=lambda key, value: cache.set(key, value, ttl=SECONDS),
         get_many=get_many,
         set_many=set_many,
         incr=cache.increment,

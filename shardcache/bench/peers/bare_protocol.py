@@ -104,7 +104,7 @@ async def _open(at: Addresses, case: Case) -> Calls:
             link.transport.close()
         await asyncio.sleep(0)
 
-    return Calls(get, set_, close, get_many=get_many, incr=incr, prepare=prepare)
+    return Calls(close, get=get, set=set_, get_many=get_many, incr=incr, prepare=prepare)
 
 
 PEER = Peer(

@@ -114,13 +114,7 @@ def _open(at: Addresses, case: Case) -> Calls:
             link.close()
 
     return Calls(
-        get,
-        set_,
-        close,
-        get_many=exchange,
-        set_many=exchange,
-        incr=incr,
-        prepare=prepare,
+        close, get=get, set=set_, get_many=exchange, set_many=exchange, incr=incr, prepare=prepare
     )
 
 

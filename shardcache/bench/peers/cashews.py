@@ -32,9 +32,9 @@ async def _open(at: Addresses, _case: Case) -> Calls:
         return cache.set_many(mapping, expire=SECONDS)
 
     return Calls(
-        cache.get,
-        lambda key, value: cache.set(key, value, expire=SECONDS),
         cache.close,
+        get=cache.get,
+        set=lambda key, value: cache.set(key, value, expire=SECONDS),
         get_many=get_many,
         set_many=set_many,
         incr=cache.incr,

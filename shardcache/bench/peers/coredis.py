@@ -46,7 +46,7 @@ async def _open(at: Addresses, case: Case) -> Calls:
     async def incr(key: str) -> Any:
         return await client.incr(key)
 
-    return Calls(get, set_, close, get_many=get_many, incr=incr)
+    return Calls(close, get=get, set=set_, get_many=get_many, incr=incr)
 
 
 PEER = Peer("coredis", _open, "coredis", "coredis", asyncio=True)

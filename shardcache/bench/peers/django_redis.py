@@ -29,9 +29,9 @@ def _open(at: Addresses, case: Case) -> Calls:
     warnings.filterwarnings("ignore", "get on sharded client|set on sharded client")
     cache: Any = RedisCache(list(at.urls.values()), {"TIMEOUT": SECONDS, "OPTIONS": options})
     return Calls(
-        cache.get,
-        cache.set,
         cache.close,
+        get=cache.get,
+        set=cache.set,
         get_many=cache.get_many,
         set_many=cache.set_many,
         incr=cache.incr,

@@ -17,9 +17,9 @@ def _open(at: Addresses, _case: Case) -> Calls:
         "dogpile.cache.redis", expiration_time=SECONDS, arguments=arguments
     )
     return Calls(
-        region.get,
-        region.set,
         lambda: None,
+        get=region.get,
+        set=region.set,
         get_many=lambda keys: dict(zip(keys, region.get_multi(keys), strict=True)),
         set_many=region.set_multi,
     )

@@ -18,25 +18,32 @@ def unchanged(given: Any) -> Any:
     return given
 
 
+def no_values(*_: object) -> Any:
+    """Refuse: the library keeps locks, not values."""
+    raise NotImplementedError("it keeps no values")
+
+
 @dataclass(frozen=True)
 class Calls:
     """What a client is asked; with asyncio each returns an awaitable. None: it has no such call.
 
+    ``close``: takes nothing.
     ``get``: takes a key.
     ``set``: takes a key and a value.
-    ``close``: takes nothing.
     ``get_many``: takes a list of keys.
     ``set_many``: takes a mapping.
     ``incr``: takes the key of a number.
+    ``lock``: takes a name; acquires the free lock, and releases it.
     ``prepare``: changes what the call of the case takes, before anything is timed.
     """
 
-    get: Callable[[Any], Any]
-    set: Callable[[str, Any], Any]
     close: Callable[[], Any]
+    get: Callable[[Any], Any] = no_values
+    set: Callable[[str, Any], Any] = no_values
     get_many: Callable[[Any], Any] | None = None
     set_many: Callable[[Any], Any] | None = None
     incr: Callable[[Any], Any] | None = None
+    lock: Callable[[str], Any] | None = None
     prepare: Callable[[Any], Any] = unchanged
 
 

@@ -26,9 +26,9 @@ def _open(at: Addresses, case: Case) -> Calls:
     if case.threads == 1:
         client = connected()
         return Calls(
-            client.get,
-            lambda key, value: client.set(key, value, SECONDS, min_compress_len=compress),
             client.disconnect_all,
+            get=client.get,
+            set=lambda key, value: client.set(key, value, SECONDS, min_compress_len=compress),
             get_many=client.get_multi,
             set_many=lambda mapping: client.set_multi(mapping, SECONDS, min_compress_len=compress),
             incr=client.incr,
@@ -43,9 +43,9 @@ def _open(at: Addresses, case: Case) -> Calls:
         return local.client
 
     return Calls(
-        lambda key: mine().get(key),
-        lambda key, value: mine().set(key, value, SECONDS),
         lambda: None,
+        get=lambda key: mine().get(key),
+        set=lambda key, value: mine().set(key, value, SECONDS),
         get_many=lambda keys: mine().get_multi(keys),
         set_many=lambda mapping: mine().set_multi(mapping, SECONDS),
         incr=lambda key: mine().incr(key),

@@ -23,9 +23,9 @@ def _open(at: Addresses, case: Case) -> Calls:
         connect_timeout=case.timeout,
     )
     return Calls(
-        client.get,
-        lambda key, value: client.set(key, value, expire=SECONDS),
         client.close,
+        get=client.get,
+        set=lambda key, value: client.set(key, value, expire=SECONDS),
         get_many=client.get_many,
         set_many=lambda mapping: client.set_many(mapping, expire=SECONDS),
         incr=lambda key: client.incr(key, 1),

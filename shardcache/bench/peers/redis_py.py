@@ -14,6 +14,7 @@ from shardcache.bench.scenarios.values import raw_codec
 __all__ = ("PEERS", "client_of", "timeouts")
 
 MS = 300_000
+SECONDS = 10  # of a lock
 MOST = 2000  # connections: none is to fail for want of one
 
 
@@ -40,10 +41,16 @@ def _open(at: Addresses, case: Case) -> Calls:
                 pipeline.set(key, encode(value), px=MS)
             pipeline.execute()
 
+    def lock(name: str) -> None:
+        held = client.lock(name, SECONDS)
+        held.acquire()
+        held.release()
+
     return Calls(
-        lambda key: decode(client.get(key)),
-        lambda key, value: client.set(key, encode(value), px=MS),
         client.close,
+        lock=lock,
+        get=lambda key: decode(client.get(key)),
+        set=lambda key, value: client.set(key, encode(value), px=MS),
         get_many=lambda keys: dict(zip(keys, map(decode, client.mget(keys)), strict=True)),
         set_many=set_many,
         incr=client.incr,
@@ -64,9 +71,9 @@ def _open_cluster(at: Addresses, case: Case) -> Calls:
             pipeline.execute()
 
     return Calls(
-        lambda key: decode(client.get(key)),
-        lambda key, value: client.set(key, encode(value), px=MS),
         client.close,
+        get=lambda key: decode(client.get(key)),
+        set=lambda key, value: client.set(key, encode(value), px=MS),
         get_many=get_many,
         set_many=set_many,
         incr=client.incr,
@@ -104,9 +111,9 @@ def _async_calls(client: Any, case: Case, mget: str) -> Calls:
         return dict(zip(keys, map(decode, await getattr(client, mget)(*keys)), strict=True))
 
     return Calls(
-        get,
-        lambda key, value: client.set(key, encode(value), px=MS),
         client.aclose,
+        get=get,
+        set=lambda key, value: client.set(key, encode(value), px=MS),
         get_many=get_many,
         incr=client.incr,
     )

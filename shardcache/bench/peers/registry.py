@@ -8,9 +8,11 @@ from shardcache.bench.peers import (
     coredis,
     django_redis,
     dogpile,
+    pottery,
     pylibmc,
     pymemcache,
     redis_py,
+    redlock,
     uhashring,
     valkey_glide,
 )
@@ -32,5 +34,7 @@ PEERS = {
         dogpile.PEER,
         cashews.PEER,
         aiocache.PEER,
+        redlock.PEER,
+        pottery.PEER,
     )
 }

@@ -11,6 +11,7 @@ from shardcache.options import TLS, Options
 
 __all__ = ("ASYNC", "SYNC")
 
+SECONDS = 10  # of a lock
 TIMEOUT = 30.0  # seconds: the machine may be busy with something else
 
 
@@ -27,12 +28,18 @@ def _settings(at: Addresses, case: Case) -> dict[str, Any]:
 
 def _open(at: Addresses, case: Case) -> Calls:
     cache = ShardCache(at.urls, **_settings(at, case))
+
+    def lock(name: str) -> None:
+        with cache.lock(name, SECONDS):
+            pass
+
     return Calls(
-        cache.get,
-        cache.set,
         cache.close,
+        get=cache.get,
+        set=cache.set,
         get_many=cache.get_many,
         set_many=cache.set_many,
+        lock=lock,
         incr=lambda key: cache.incr(key, initial=0),
     )
 
@@ -40,9 +47,9 @@ def _open(at: Addresses, case: Case) -> Calls:
 async def _open_async(at: Addresses, case: Case) -> Calls:
     cache = AsyncShardCache(at.urls, **_settings(at, case))
     return Calls(
-        cache.get,
-        cache.set,
         cache.aclose,
+        get=cache.get,
+        set=cache.set,
         get_many=cache.get_many,
         set_many=cache.set_many,
         incr=lambda key: cache.incr(key, initial=0),

@@ -48,9 +48,9 @@ def _open(at: Addresses, case: Case) -> Calls:
             client.close()
 
     return Calls(
-        lambda key: decode(clients[node(key)].get(key)),
-        lambda key, value: clients[node(key)].set(key, encode(value), px=MS),
         close,
+        get=lambda key: decode(clients[node(key)].get(key)),
+        set=lambda key, value: clients[node(key)].set(key, encode(value), px=MS),
         get_many=get_many,
         set_many=set_many,
         incr=lambda key: clients[node(key)].incr(key),

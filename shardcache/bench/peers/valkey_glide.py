@@ -37,9 +37,9 @@ def _opener(cluster: str) -> Any:
             )
         )
         return Calls(
-            lambda key: decode(client.get(key)),
-            lambda key, value: client.set(key, encode(value), expiry=expiry),
             client.close,
+            get=lambda key: decode(client.get(key)),
+            set=lambda key, value: client.set(key, encode(value), expiry=expiry),
             get_many=lambda keys: dict(zip(keys, map(decode, client.mget(keys)), strict=True)),
             incr=client.incr,
         )
@@ -68,9 +68,9 @@ def _async_opener(cluster: str) -> Any:
             return dict(zip(keys, map(decode, await client.mget(keys)), strict=True))
 
         return Calls(
-            get,
-            lambda key, value: client.set(key, encode(value), expiry=expiry),
             client.close,
+            get=get,
+            set=lambda key, value: client.set(key, encode(value), expiry=expiry),
             get_many=get_many,
             incr=client.incr,
         )

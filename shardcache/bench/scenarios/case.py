@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 __all__ = ("Case", "Operation", "Scenario", "Transport", "ValueKind")
 
-Operation = Literal["get", "set", "get_many", "set_many", "incr"]
+Operation = Literal["get", "set", "get_many", "set_many", "incr", "lock"]
 ValueKind = Literal["bytes", "str", "int", "dict", "list"]
 Transport = Literal["tcp", "unix", "tls"]
 

@@ -58,5 +58,6 @@ SCENARIOS: Mapping[str, Scenario] = {
     "compression": Scenario(
         Case("set", size=10_000), "compression", (None, "zlib", "zstd"), CODECS
     ),
+    "lock": Scenario(Case("lock"), "shards", (1, 5), ("redis-py", "redlock-py", "pottery Redlock")),
     "transports": Scenario(Case(), "transport", ("tcp", "unix", "tls"), (FLOOR, "redis-py")),
 }
