@@ -98,6 +98,9 @@ class MapOfOne:
     def refresh(self) -> None:
         self._moved = self._migration.over
 
+    def sent_again(self, _: list[bytes]) -> None:
+        """Do nothing: this client has no near cache."""
+
 
 def followed(
     flow: Flow[T],
