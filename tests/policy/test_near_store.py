@@ -159,6 +159,15 @@ def test_value_larger_than_memory() -> None:
     assert (world.served(b"a"), world.served(b"b")) == (b"1", None)
 
 
+def test_interrupted_work_takes_no_room_for_good() -> None:
+    """Bytes that nobody counts any more, since a signal handler broke that off, are noticed."""
+    world = World(max_bytes=2000)
+    world.store._bytes = 5000
+    for key in (b"a", b"b"):
+        world.read(key, b"1")
+    assert world.served(b"b") == b"1"
+
+
 def test_key_in_two_forms_counts_once() -> None:
     """The bytes of a value that one call reads twice are counted once."""
     world = World()
