@@ -90,6 +90,7 @@ def _draw_ratios(subject: str, found: Sequence[Ratio], path: Path) -> None:
         )
     axis.axvline(1.0, color="black", linewidth=1)
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.set_yticks(range(len(cases)), cases, fontsize=8)
     axis.invert_yaxis()
     _save(drawing, axis, path)
@@ -105,4 +106,5 @@ def _draw_curves(subject: str, found: Sequence[Latency], path: Path) -> None:
         low, high = ([getattr(one.measured, end) for one in mine] for end in ("low", "high"))
         axis.fill_between(measures, low, high, color=line.get_color(), alpha=0.15)
     axis.set_yscale("log")
+    axis.yaxis.set_major_formatter("{x:g}")
     _save(drawing, axis, path)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from shardcache.bench.arguments import check_arguments, typed_arguments
+from shardcache.bench.bars import cost_bars
 from shardcache.bench.charts import draw_charts
 from shardcache.bench.comparison import Verdict, compare, other_conditions
 from shardcache.bench.conditions import load, machine, versions
@@ -107,10 +108,16 @@ def _measure(
     for number, name in enumerate(subjects, 1):
         if terminal:  # a line that the next figure overwrites
             print(f"\r{name}, {number} of {len(subjects)} …", end="", file=sys.stderr, flush=True)
+        measured = []
         for figure in find(name)(race):
             if terminal:
                 print("\r\033[K", end="", file=sys.stderr, flush=True)
             yield name, figure
+            if isinstance(figure, Figure):
+                measured.append(figure)
+        # A file is read by programs, and a terminal by people.
+        if sys.stdout.isatty():
+            print("\n".join(["", *cost_bars(measured), ""]), flush=True)
 
 
 def _described(setting: Setting) -> str:

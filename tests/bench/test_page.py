@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from shardcache.bench.bars import cost_bars
 from shardcache.bench.charts import draw_charts
 from shardcache.bench.contests import better_peers
 from shardcache.bench.figure import Figure
@@ -78,6 +79,19 @@ def test_page_keeps_what_stands_around(tmp_path: Path, old, before: str, after: 
     assert "![one](images/one.png)" in text
     write_page(page, run, {"one": tmp_path / "images" / "one.png"}, ())
     assert page.read_text(encoding="utf-8") == text
+
+
+def test_bars_show_each_client_once_in_each_case() -> None:
+    """In microseconds; what is no ratio has none."""
+    found = cost_bars([*RATIOS, *MIX], room=80)
+    assert [line.split("  ")[0] for line in found] == ["get", "", "", ""]
+    rows = [line.split() for line in found[1:]]
+    assert [(row[0], row[1]) for row in rows] == [
+        ("shardcache", "5.0"),
+        ("fast", "10.0"),
+        ("slow", "10.0"),
+    ]
+    assert len(rows[0][-1]) < len(rows[1][-1])
 
 
 def test_charts_are_drawn(tmp_path: Path) -> None:
