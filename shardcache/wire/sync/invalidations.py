@@ -58,6 +58,8 @@ class Invalidations:
         except BaseException:
             connection.close()
             raise
+        # One message names all keys that a command has written: it may be as long as a value.
+        connection.parser.answers = 1
         self._poll = select.poll()
         self._poll.register(connection.fd, select.POLLIN)
 
