@@ -25,8 +25,6 @@ SUBJECTS = (
     "locks",
     "loads",
     "stampede",
-    "growth",
-    "ring",
     "redis_cluster",
     "near",
 )

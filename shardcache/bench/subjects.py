@@ -6,6 +6,8 @@ from functools import partial
 from shardcache.bench.figure import Absent, Figure
 from shardcache.bench.inside.floors import FLOORS
 from shardcache.bench.inside.footprint import FOOTPRINT
+from shardcache.bench.inside.growth import GROWTH
+from shardcache.bench.inside.ring import RING
 from shardcache.bench.open_loop.subject import run_mix
 from shardcache.bench.open_loop.table import MIXES
 from shardcache.bench.race import Race
@@ -19,4 +21,6 @@ SUBJECTS: Mapping[str, Callable[[Race], Iterator[Figure | Absent]]] = {
     **{name: partial(run_mix, mix) for name, mix in MIXES.items()},
     **FLOORS,
     **FOOTPRINT,
+    **RING,
+    **GROWTH,
 }

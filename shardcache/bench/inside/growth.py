@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from itertools import cycle
 
-from shardcache import HashRing, ShardCache
 from shardcache.bench.figure import Figure
 from shardcache.bench.race import Laps, Race, Racer, Spread
+from shardcache.client import ShardCache
 from shardcache.embedded import LocalShards
+from shardcache.placement.ring import HashRing
+
+__all__ = ("GROWTH", "measure_growth")
 
 VALUE = "v" * 100
 KEYS = [f"user:{number}:profile" for number in range(10_000)]
@@ -14,13 +17,14 @@ SIZES = (100, 1_000, 10_000)
 FEW, MANY = 2, 200
 
 
-def figures(race: Race) -> Iterator[Figure]:
+def measure_growth(race: Race) -> Iterator[Figure]:
     """Race the client and the ring against themselves, at several sizes."""
     yield from by_keys(race)
     yield from by_nodes(race)
 
 
 def by_keys(race: Race) -> Iterator[Figure]:
+    """Compare the cost of a key in calls of 100 to 10,000."""
     with LocalShards(4, tcp=True) as servers, ShardCache(servers.urls) as cache:
         cache.set_many(dict.fromkeys(KEYS, VALUE))
         laps = race(
@@ -70,5 +74,9 @@ def by_nodes(race: Race) -> Iterator[Figure]:
 
 
 def grown(what: str, laps: Laps) -> Figure:
+    """Return the figure of 200 nodes as a multiple of that of 2."""
     costs = f"{laps.micros(str(MANY)):.2f} / {laps.micros(str(FEW)):.2f} µs"
     return Figure(f"{what}: {MANY} nodes / {FEW}", laps.ratio(str(MANY), str(FEW)), 1.1, "", costs)
+
+
+GROWTH = {"growth": measure_growth}
