@@ -17,6 +17,7 @@ from shardcache.drivers.read_counter import hot_keys_of
 from shardcache.drivers.sentinel_source import SentinelSource
 from shardcache.embedded import LocalShards
 from shardcache.errors import (
+    DamagedPayload,
     DiscoveryFailed,
     InvalidArgument,
     InvalidOption,
@@ -284,6 +285,18 @@ class CacheBase(ABC):
             self._near.share(entry, value)
         return value
 
+    def _decoded(self, near: NearStore, entry: NearEntry, wire: bytes) -> Any:
+        """Return the value of an entry, uncounted: `MISS` if it is damaged, or a `Loaded`."""
+        if entry.value is not MISS:
+            return entry.value
+        try:
+            value = self._context.codec.decode(entry.raw, wire)
+        except DamagedPayload:
+            return MISS  # it is asked for anew, and its outcome tells of it
+        if value.__class__ is not Loaded:
+            near.share(entry, value)
+        return value
+
     def _fetching(self, keys: list[Any]) -> batch.Fetch:
         """Return what reads these keys, and keeps them near if there is a near cache."""
         return batch.fetch if self._near is None else partial(fetch_kept, keys, self._near)
@@ -296,12 +309,13 @@ class CacheBase(ABC):
         rest: dict[Any, bytes] = {}
         for key, wire in zip(keys, wires, strict=True):
             entry = near.find(wire)
-            value = MISS if entry is None else self._near_value(entry, wire, MISS)
+            value = MISS if entry is None else self._decoded(near, entry, wire)
             # Tags are checked at the servers.
             if value is MISS or value.__class__ is Loaded:
                 rest[key] = wire
             else:
                 found[key] = value
+        self._reply_policy.tally.hits += len(found)
         return found, list(rest), list(rest.values())
 
     def _look_for_nodes(self) -> None:

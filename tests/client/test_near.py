@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,7 +13,7 @@ from shardcache import LoadPolicy, NearCache, Options, ShardCache
 from shardcache.drivers import invalidation_listener, near_values
 from shardcache.drivers.invalidation_listener import InvalidationListener
 from shardcache.embedded import LocalShards
-from shardcache.errors import ClientClosed, CommandRefused, InvalidOption
+from shardcache.errors import ClientClosed, CommandRefused, DamagedPayload, InvalidOption
 from shardcache.results import Hit
 from shardcache.testing import FaultProxy, Stall
 from shardcache.topology.nodes import members
@@ -144,6 +144,37 @@ def test_many_are_kept(cache: Any, other: ShardCache, read: str) -> None:
     until(lambda: hits() == len(keys) - 1)
     other.set("a", 2)
     until(lambda: cache.get_many(["a", "b"]) == {"a": 2, "b": 1})
+
+
+@pytest.mark.parametrize("stored", ["damaged", "tagged"])
+def test_many_are_told_of_once(
+    colour: Any, servers: LocalShards, unique: str, other: ShardCache, stored: str
+) -> None:
+    """Values in memory that are not served from there are answered and counted as without it."""
+    events: list[Any] = []
+    settings = {"on_unavailable": "raise", "options": Options(on_event=events.append)}
+    with colour(servers.urls, namespace=unique, timeout=20, near=NearCache(), **settings) as cache:
+        if stored == "tagged":
+            other.set("k", [1], tags=["t"])
+        else:
+            other.command("k", "SET", b"\xf7\xc1")
+
+        def read() -> None:
+            with suppress(DamagedPayload):
+                cache.get("k")
+
+        until(lambda: (read(), cache.stats().near.hits)[1])
+        events.clear()
+        before = cache.stats()
+        found = cache.fetch_many(["k"])["k"]
+        after = cache.stats()
+        if stored == "tagged":
+            assert (found, after.hits - before.hits) == (Hit([1]), 1)
+        else:
+            assert isinstance(found.error, DamagedPayload)
+            assert [(event.kind, event.operation) for event in events] == [
+                ("damaged", "fetch_many")
+            ]
 
 
 def test_many_of_no_life(colour: Any, servers: LocalShards, unique: str) -> None:
