@@ -109,8 +109,9 @@ class InvalidationListener:
         running = self._worker
         if running is None or not running.is_alive():
             self._start()
-        if self._refusal is not None:
-            raise copy_error(self._refusal)
+        refusal = self._refusal  # the thread may forget it at any time
+        if refusal is not None:
+            raise copy_error(refusal)
         return self._life
 
     def _start(self) -> None:
