@@ -29,6 +29,11 @@ CASES = {
         4,
     ),
     "locks": ("import locks", "locks.alone(Race(3))", 5),
+    "growth": (
+        "from shardcache.bench.inside.growth import measure_growth",
+        "measure_growth(Race(3))",
+        4,
+    ),
     "frozen voters": ("import locks", "locks.hung(Race(3))", 2),
 }
 

@@ -72,12 +72,26 @@ class Record:
 
 
 def joined(records: Iterable[Record]) -> Record:
-    """Return runs as one: what several measured counts by the last, and so does the machine."""
+    """Return runs as one: what several measured counts by the last, and so do date and rounds.
+
+    What else differs between their settings is shown of each, in their order.
+    """
     found = list(records)
+    last = found[-1].setting
     figures = {name: figure for record in found for name, figure in record.figures.items()}
     absent = dict.fromkeys(one for record in found for one in record.absent)
     commands = "; ".join(dict.fromkeys(record.setting.command for record in found))
-    return Record(replace(found[-1].setting, command=commands), figures, tuple(absent))
+    machine = _of_each([record.setting.machine for record in found])
+    versions = _of_each([record.setting.versions for record in found])
+    setting = replace(last, command=commands, machine=machine, versions=versions)
+    return Record(setting, figures, tuple(absent))
+
+
+def _of_each(found: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    names = dict.fromkeys(name for one in found for name in one)
+    return {
+        name: " / ".join(dict.fromkeys(one.get(name, "none") for one in found)) for name in names
+    }
 
 
 def read_record(path: Path) -> Record:

@@ -70,9 +70,11 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
 def test_runs_are_joined() -> None:
     """What both measured is that of the second; nothing of either is lost."""
     figures = {("one", "get / peer"): FIGURES["two", "free"], ("new", "x"): FIGURES["two", "free"]}
-    second = Record(replace(SETTING, command="second", rounds=7), figures, ("new: absent",))
+    setting = replace(SETTING, command="second", rounds=7, machine={"cores": "4"})
+    second = Record(setting, figures, ("new: absent",))
     whole = joined([RECORD, second])
-    assert whole.setting == replace(second.setting, command=f"{SETTING.command}; second")
+    assert whole.setting.command == f"{SETTING.command}; second"
+    assert (whole.setting.rounds, whole.setting.machine) == (7, {"cores": "2 / 4"})
     assert whole.figures == {**FIGURES, **figures}
     assert whole.absent == (*RECORD.absent, "new: absent")
     assert joined([RECORD]) == RECORD
