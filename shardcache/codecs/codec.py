@@ -218,19 +218,30 @@ class Codec:
         No other error is raised. A loaded value that has tags, or is a refusal, is returned as
         `Loaded`; nothing else is.
         """
-        try:
-            # What needs no signature: text and bytes; without a key all else too.
-            if self._reads_plain:
-                head = raw[:1]
-                if head == _TEXT:
+        # What needs no signature: text, bytes and digits. Here nothing but bad UTF-8 can go wrong,
+        # so what a signal handler raises meanwhile is not taken for it.
+        head = raw[:1]
+        if self._reads_plain:
+            if head == _TEXT:
+                try:
                     return raw[1:].decode()
-                if head == _RAW:
-                    return raw[1:]
-                if self._signer is None:
-                    if head < _RAW:
-                        return self._foreign(raw)
-                    if head != _LOADED:
-                        return self._open(raw)
+                except UnicodeDecodeError as error:
+                    raise _undecodable(raw, error) from error
+            if head == _RAW:
+                return raw[1:]
+            if head < _RAW and self._foreign is _foreign and self._signer is None:
+                return _foreign(raw)
+        return self._decode_other(raw, wire_key, head)
+
+    def _decode_other(self, raw: bytes, wire_key: bytes, head: bytes) -> object:
+        """Do as `decode`, where a serializer, a signature or another program has a part in it."""
+        try:
+            # Without a key nothing needs a signature.
+            if self._signer is None:
+                if head < _RAW:
+                    return self._foreign(raw)
+                if head != _LOADED:
+                    return self._open(raw)
             if (
                 self._signer is not None
                 and raw[:1] == _SIGNED

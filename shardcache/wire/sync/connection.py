@@ -25,6 +25,7 @@ from shardcache.resp import Command, Reply
 from shardcache.wire.reply_parser import NOT_YET, SLACK, ReplyParser
 
 __all__ = (
+    "BROKEN_INPUT",
     "PACKED_GET",
     "PACKED_LOOK",
     "Closed",
@@ -41,6 +42,9 @@ MAX_VALUE = 64 * 1024 * 1024
 READ_MOST = 1024 * 1024
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _Push: Any = hiredis.PushNotification
+# What hiredis raises for broken input. What a signal handler raises meanwhile is another matter: it
+# goes to the caller.
+BROKEN_INPUT = (hiredis.HiredisError, ArithmeticError, MemoryError, TypeError, ValueError)
 
 # Bytes only (see `Command`). The stub types the argument as a tuple of one.
 pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]
@@ -282,7 +286,7 @@ class Connection:
         """Return the next whole reply, or `NOT_YET`."""
         try:
             reply = self._gets()
-        except Exception as error:
+        except BROKEN_INPUT as error:
             raise self._broken(error) from error
         # A push message (RESP3) is no answer to anything, and the parser may hold more.
         while reply.__class__ is _Push or (reply is NOT_YET and self.parser.held):
@@ -300,7 +304,7 @@ class Connection:
                 reply = self._gets()
         except ShardError:
             raise
-        except Exception as error:
+        except BROKEN_INPUT as error:
             raise self._broken(error) from error
         return reply
 
@@ -325,7 +329,7 @@ class Connection:
                     left -= 1
         except ShardError:
             raise
-        except Exception as error:
+        except BROKEN_INPUT as error:
             raise self._broken(error) from error
         if self._has_data() or self.parser.held:
             self.settled()

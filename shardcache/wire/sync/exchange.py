@@ -7,11 +7,11 @@ does not delay the others. All that wait for several servers wait in `Transfer.w
 import select
 from collections.abc import Callable
 
-from shardcache.errors import OutOfStep
+from shardcache.errors import OutOfStep, ShardError
 from shardcache.flows.own_pause import held_up, longer
 from shardcache.resp import Reply
 from shardcache.wire.reply_parser import Answers
-from shardcache.wire.sync.connection import Connection, mark, unmark
+from shardcache.wire.sync.connection import BROKEN_INPUT, Connection, mark, unmark
 
 __all__ = ("Transfer", "Turn", "Validate", "transfer")
 
@@ -161,7 +161,8 @@ class Transfer:
             if not connection.drain(turn.replies, turn.expected) or turn.rest is not None:
                 return False
             turn.settle()
-        except Exception as error:  # noqa: BLE001 - one connection must not fail the others
+        # One connection must not fail the others. What a signal handler raises ends them all.
+        except (OSError, ShardError, LookupError, *BROKEN_INPUT) as error:
             turn.error = error
         return True
 
