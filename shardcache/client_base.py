@@ -5,7 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from functools import partial
 from itertools import islice
-from typing import Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from shardcache.codecs import Loaded, Serializer
 from shardcache.discovery.member_source import MemberSource, NodeSource
@@ -15,7 +15,6 @@ from shardcache.drivers.near_values import NearValues
 from shardcache.drivers.node_discovery import NodeDiscovery
 from shardcache.drivers.read_counter import hot_keys_of
 from shardcache.drivers.sentinel_source import SentinelSource
-from shardcache.embedded import LocalShards
 from shardcache.errors import (
     DamagedPayload,
     DiscoveryFailed,
@@ -45,6 +44,9 @@ from shardcache.topology.unknown import UNKNOWN
 from shardcache.ttl import DEFAULT, TTL, Default
 from shardcache.url_options import read_url
 from shardcache.urls import Address
+
+if TYPE_CHECKING:
+    from shardcache.embedded import LocalShards
 
 __all__ = ("CacheBase", "backend_of")
 
@@ -220,6 +222,9 @@ class CacheBase(ABC):
         Needs the extra ``embedded``, or a valkey-server or redis-server on the PATH. Raises
         `ServerNotStarted` if there is none, or it does not start.
         """
+        # Imported here: a client of real servers has no use for it.
+        from shardcache.embedded import LocalShards
+
         # If the client cannot be made, the servers must not stay.
         servers = LocalShards(shards)
         servers.start()
