@@ -69,7 +69,9 @@ def test_master_is_killed_under_load(program, make) -> None:
 
 def test_failover_that_nobody_notices(program, make) -> None:
     """Where the master takes part, all calls go on: READONLY and MOVED are followed."""
-    with LocalCluster(3, replicas=1, binary=program) as cluster:
+    # On a busy machine a node may hear nobody for two seconds, and then calls its cluster down.
+    options = {"cluster-node-timeout": "15000"}
+    with LocalCluster(3, replicas=1, binary=program, options=options) as cluster:
         cache = make(cluster.url, on_unavailable="raise")
         cache.set_many(dict.fromkeys(KEYS, 0))
         stop, wrong = threading.Event(), []
