@@ -4,7 +4,10 @@ The types of arguments and of some variables are here for the compiler: it makes
 knows to be a list or bytes. So an argument of another type is a `TypeError` there.
 """
 
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mmh3 import mmh3_32_uintdigest
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     import cython
 
 __all__ = (
+    "COMPILED",
     "command_of",
     "count_absent",
     "decode_plain",
@@ -29,8 +33,12 @@ __all__ = (
     "ring_owners",
 )
 
+COMPILED = False
+"""Whether the compiled twin runs in this process."""
+
 # Of a stored value, as in `codecs/codec.py`, which has all of them.
 _RAW, _TEXT = 0xF5, 0xF6
+_RAW_HEAD, _TEXT_HEAD = bytes([_RAW]), bytes([_TEXT])
 _ZERO, _NINE = b"09"
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 _DIGITS = 18  # so many fit into 64 bits, whatever they are
@@ -236,14 +244,14 @@ def encode_plain(
         if type(value) is str:
             text = value
             try:
-                raw = b"\xf6" + text.encode()
+                raw = _TEXT_HEAD + text.encode()
             except UnicodeEncodeError:
                 raw = encode(value, wires[position])
             else:
                 if len(raw) > largest:
                     raw = encode(value, wires[position])
         elif type(value) is bytes and len(value) < largest:
-            raw = b"\xf5" + value
+            raw = _RAW_HEAD + value
         elif type(value) is int and _LOWEST <= value <= _HIGHEST:
             raw = b"%d" % value
         else:
@@ -288,3 +296,11 @@ def decode_plain(
                 values.append(decode(stored, wires[position]))
         position += 1
     return values
+
+
+# As `heapq` of the standard library does: the compiled twin takes the place of what is above, if it
+# is there. A wheel that was built without a compiler has none, nor has one of another Python.
+if __name__ == "shardcache.per_key.loops" and os.environ.get("SHARDCACHE_PURE", "0") in {"", "0"}:
+    with suppress(ImportError):
+        _twin = import_module("shardcache.per_key._compiled")
+        globals().update({name: getattr(_twin, name) for name in __all__}, COMPILED=True)

@@ -2,7 +2,8 @@
 
 import os
 from importlib import import_module
-from types import ModuleType
+from importlib.util import module_from_spec, spec_from_file_location
+from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
@@ -17,6 +18,18 @@ from shardcache.keys import INTERNAL, MAX_KEY
 from shardcache.per_key import loops
 from shardcache.wire import pack, pack_all
 
+
+def interpreted() -> ModuleType:
+    """Return the source as a module that no compiled twin takes the place of."""
+    spec = spec_from_file_location("interpreted_loops", loops.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PURE = interpreted()
 try:
     COMPILED: ModuleType | None = import_module("shardcache.per_key._compiled")
 except ImportError:
@@ -25,7 +38,7 @@ except ImportError:
 each = pytest.mark.parametrize(
     "code",
     [
-        pytest.param(loops, id="pure"),
+        pytest.param(PURE, id="pure"),
         pytest.param(
             COMPILED,
             id="compiled",
@@ -58,6 +71,8 @@ def test_the_twin_that_was_asked_for_runs() -> None:
     if wanted is not None:
         assert per_key.COMPILED is (wanted == "1")
     assert per_key.COMPILED is (COMPILED is not None and not pure)
+    assert per_key.put is (COMPILED.put if per_key.COMPILED and COMPILED else loops.put)
+    assert type(PURE.put) is FunctionType
 
 
 @each
@@ -98,7 +113,7 @@ def test_owners_and_positions(code: ModuleType, keys: list[bytes]) -> None:
     """The table's entry for the hash of the tag; each position under its owner, in order."""
     table = bytes(range(256))
     owners = code.ring_owners(keys, table, 24)
-    assert owners == [table[mmh3_32_uintdigest(loops.hash_tag(key)) >> 24] for key in keys]
+    assert owners == [table[mmh3_32_uintdigest(PURE.hash_tag(key)) >> 24] for key in keys]
     groups = code.positions_of(owners)
     assert list(groups) == list(dict.fromkeys(owners))
     assert {at: owner for owner, ats in groups.items() for at in ats} == dict(enumerate(owners))
