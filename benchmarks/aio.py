@@ -11,8 +11,8 @@ from statistics import quantiles
 from typing import Any
 from urllib.parse import urlsplit
 
-from bare_pipe import BarePipe
 from cluster import local_cluster
+from peers import BarePipe
 from redis.asyncio import Redis, RedisCluster
 
 from shardcache import AsyncShardCache

@@ -19,8 +19,7 @@ from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
-from bare_pipe import BarePipe
-from peers import Bare, pack
+from peers import Bare, BarePipe, pack
 
 from shardcache import AsyncQuorumLock, AsyncShardCache, QuorumLock, ShardCache
 from shardcache.bench.figure import Figure, against

@@ -1,10 +1,12 @@
-"""The floor under every client: a blocking socket and hiredis, all decisions made before."""
+"""The floor under every client: one connection and hiredis, all decisions made before."""
 
+import asyncio
 from collections.abc import Sequence
 
+from shardcache.bench.peers.bare_protocol import BareProtocol
 from shardcache.bench.peers.bare_socket import BareSocket, pack
 
-__all__ = ("Bare", "bare_get_many", "bare_set_many")
+__all__ = ("Bare", "BarePipe", "bare_get_many", "bare_set_many")
 
 
 class Bare(BareSocket):
@@ -17,6 +19,13 @@ class Bare(BareSocket):
     def set(self, key: bytes, value: bytes, ms: int) -> object:
         self.send(pack((b"SET", key, value, b"PX", ms)))
         return self.reply()
+
+
+class BarePipe(BareProtocol):
+    """One connection that all tasks share: it has no deadline and knows no health of a shard."""
+
+    def get(self, key: bytes) -> "asyncio.Future[object]":
+        return self.send(b"GET", key)
 
 
 def bare_get_many(groups: Sequence[tuple[Bare, Sequence[bytes]]]) -> list[object]:
