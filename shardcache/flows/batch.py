@@ -199,7 +199,7 @@ def store(
     ``wires``: the wire keys.
     ``raws``: the encoded values.
     ``ms``: the ttl in milliseconds; None: no expiry; 0 deletes instead.
-    ``invalidate``: names the fill token of a key, which is deleted before; None: loads go on.
+    ``invalidate``: names the fill tokens of keys, which are deleted before; None: loads go on.
     """
     # Step 1: one batch for each shard; what invalidates loads goes before the values.
     groups = _parts(topology, wires)
@@ -247,7 +247,7 @@ def delete(
 
     ``topology``: names the shard of each key.
     ``wires``: the wire keys.
-    ``invalidate``: names the fill token of a key, which is deleted before; None: loads go on.
+    ``invalidate``: names the fill tokens of keys, which are deleted before; None: loads go on.
     """
     # Step 1: one batch for each shard.
     groups = _parts(topology, wires)

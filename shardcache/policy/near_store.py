@@ -239,8 +239,7 @@ class NearStore:
             entry.dies = inf if pttl < 0 else entry.began + pttl / 1000
             self._bytes += size
             entry.charge.append(size)
-            latest = entry.began + self._settings.ttl
-            entry.expires = min(entry.dies, latest)
+            entry.expires = min(entry.dies, entry.began + self._settings.ttl)
             if self._items.get(wire) is not entry:
                 self._discharge(entry.charge)
             self._evict()

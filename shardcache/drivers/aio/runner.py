@@ -142,10 +142,7 @@ class AsyncRunner:
         """Send several packed commands to one shard; return what to await for their outcome."""
         if caller_end() is not None:
             return self._call_by_deadline(shard, payload, ops)
-        loop, shards = self._loops.current
-        if loop is None or thread_of(loop) != get_ident():  # as in `ask`
-            shards = self.table()
-        known = shards[shard]
+        known = self.table()[shard]
         return known.call_many(payload, known.clock() + self._timeout, ops)
 
     async def _ask_by_deadline(self, shard: int, payload: bytes, op: Op) -> Reply:
