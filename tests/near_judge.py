@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from tests.background import beside
+
 __all__ = ("NearJudge",)
 
 
@@ -43,36 +45,26 @@ class NearJudge:
     @contextmanager
     def writing(self, writer: Any, seed: int) -> Iterator[None]:
         """Write keys in a thread, about one in a millisecond."""
-        rng, stop = random.Random(seed), threading.Event()
+        rng = random.Random(seed)
 
-        def write() -> None:
+        def write(stop: threading.Event) -> None:
             number = 0
             while not stop.wait(0.001):
                 key, number = rng.choice(self.keys), number + 1
                 if writer.set(key, number, ttl=None):
                     self.written[key].append((time.monotonic(), number))
 
-        thread = threading.Thread(target=write)
-        thread.start()
-        try:
+        with beside(write):
             yield
-        finally:
-            stop.set()
-            thread.join()
 
     @contextmanager
     def reading(self, cache: Any, seed: int) -> Iterator[None]:
         """Read keys in a thread, all the time."""
-        rng, stop = random.Random(seed), threading.Event()
+        rng = random.Random(seed)
 
-        def read() -> None:
+        def read(stop: threading.Event) -> None:
             while not stop.wait(0.0002):
                 self.read(cache, rng.choice(self.keys))
 
-        thread = threading.Thread(target=read)
-        thread.start()
-        try:
+        with beside(read):
             yield
-        finally:
-            stop.set()
-            thread.join()

@@ -20,6 +20,7 @@ from shardcache.testing import (
     Replay,
     random_fault,
 )
+from tests.background import beside
 
 # The number of faulty calls of a test is multiplied by this. `tox -e faults` raises it, for the
 # figure in docs/guarantees.md.
@@ -78,9 +79,8 @@ def trouble(
     ``may``: whether a fault may be used.
     ``act``: what else is done before each.
     """
-    stop = threading.Event()
 
-    def strike() -> None:
+    def strike(stop: threading.Event) -> None:
         while not stop.wait(pause):
             act(rng)
             proxy = rng.choice(list(proxies))
@@ -92,13 +92,8 @@ def trouble(
             if rng.random() < 0.5:
                 proxy.clear()
 
-    thread = threading.Thread(target=strike)
-    thread.start()
-    try:
+    with beside(strike):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
